@@ -1,0 +1,64 @@
+"""The dense CRF by the C++ package pydensecrf: the reference, and no part of any graph.
+
+The distribution `pydensecrf2` builds under today's Cython and is imported as `pydensecrf`.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+
+def mean_field(images, logits, spec, iterations):
+    """Runs mean field image by image; see `ficklenet_tf.crf.mean_field`.
+
+    Args:
+      images: `[batch, height, width, 3]` RGB 0..255, eager.
+      logits: `[batch, height, width, classes]` float32 or float64, eager.
+      spec: a `CRFSpec`.
+      iterations: an int, or `[batch]` int32, eager.
+
+    Returns:
+      `[batch, height, width, classes]` probabilities.
+
+    Raises:
+      ImportError: the package is not installed.
+      ValueError: called while a graph is traced.
+    """
+    if not tf.executing_eagerly():
+        raise ValueError("backend 'pydensecrf' runs eagerly only: in a tf.function take 'permutohedral' or 'exact'")
+    iterations = np.broadcast_to(iterations, logits.shape[:1])
+    rows = zip(images.numpy(), logits.numpy(), iterations, strict=True)
+    probs = [mean_field_image(image, unary, spec, count) for image, unary, count in rows]
+    return tf.cast(tf.reshape(tf.constant(np.array(probs, np.float32)), logits.shape), logits.dtype)
+
+
+def mean_field_image(image, logits, spec, iterations):
+    """Refines one image.
+
+    Args:
+      image: `[height, width, 3]` RGB 0..255, NumPy.
+      logits: `[height, width, classes]`, NumPy.
+      spec: a `CRFSpec`.
+      iterations: number of updates.
+
+    Returns:
+      `[height, width, classes]` float32 probabilities, NumPy.
+    """
+    try:
+        from pydensecrf import densecrf
+    except ImportError as error:
+        raise ImportError("backend 'pydensecrf' needs the package: pip install pydensecrf2") from error
+    height, width, classes = logits.shape
+    crf = densecrf.DenseCRF(height * width, classes)
+    # The package takes energies, one row a class, as contiguous float32 only.
+    crf.setUnaryEnergy(np.ascontiguousarray(-logits.reshape(-1, classes).T, np.float32))
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    colours = image.astype(np.float32).transpose(2, 0, 1) / spec.bilateral_sigma_rgb
+    crf.addPairwiseEnergy(_features([x / spec.gaussian_sigma_xy, y / spec.gaussian_sigma_xy]), spec.gaussian_weight)
+    crf.addPairwiseEnergy(_features([x / spec.bilateral_sigma_xy, y / spec.bilateral_sigma_xy, *colours]),
+                          spec.bilateral_weight)
+    return np.array(crf.inference(int(iterations)), np.float32).T.reshape(logits.shape)
+
+
+def _features(planes):
+    """[features, pixels] contiguous float32, as the package wants them."""
+    return np.ascontiguousarray(np.stack(planes).reshape(len(planes), -1), np.float32)
