@@ -1,0 +1,152 @@
+"""What every data set here stores, one record a photograph, and how it is read back.
+
+A record keeps the photograph as it was encoded and the label image as a
+one-channel PNG of class ids: plain `tfds.features.Image`s, so that anybody who
+reads the data set with TFDS alone gets `[height, width, 3]` photographs and
+`[height, width, 1]` labels with 255 intact. (A palette PNG in that feature
+would come out as the grey of its colours.) `Split` hands the label out as the
+palette PNG which `labels.decode_label` reads: the scan lines of the two kinds of
+PNG are the same, so only the header changes and nothing is decoded.
+"""
+
+import hashlib
+import io
+import json
+import logging
+import struct
+import zlib
+
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from ficklenet_tf import images, labels
+
+FILE_FORMAT = "array_record"  # the format of TFDS with random access
+_HEADER_END = 33  # PNG signature (8) and the IHDR chunk (25)
+
+
+def info(builder, class_names, description):
+    """Returns the `DatasetInfo` that all builders share.
+
+    Args:
+      builder: the TFDS builder.
+      class_names: names of the ids 0..C, the background first.
+      description: what the data set is.
+    """
+    return tfds.core.DatasetInfo(
+        builder=builder,
+        description=description,
+        features=tfds.features.FeaturesDict({
+            "image_id": tfds.features.Text(),
+            "image": tfds.features.Image(shape=(None, None, 3)),
+            "tags": tfds.features.Sequence(tfds.features.ClassLabel(names=list(class_names))),
+            "label": tfds.features.Image(shape=(None, None, 1), encoding_format="png", use_colormap=True),
+            "has_label": tfds.features.Scalar(np.bool_),
+        }),
+        metadata=tfds.core.MetadataDict(class_names=list(class_names)),
+        disable_shuffling=True,
+    )
+
+
+def example(image_id, image_path, tags, label_path, num_classes):
+    """Reads one photograph and its label image.
+
+    Args:
+      image_id: str, safe as a file name.
+      image_path: the photograph.
+      tags: foreground class ids, 1..num_classes - 1.
+      label_path: the label image or None.
+      num_classes: with the background.
+
+    Returns:
+      dict for `tfds.features.FeaturesDict.encode_example`.
+
+    Raises:
+      ValueError, FileNotFoundError: a file is absent, broken or does not fit the
+        other; the message names file, expectation and finding.
+    """
+    image, size = images.canonical_bytes(image_path)
+    if label_path is None:
+        label = np.full(size, labels.IGNORE, np.uint8)
+    else:
+        label = labels.read_label(label_path, num_classes)
+        if label.shape != size:
+            raise ValueError(f"{label_path}: expected the size of {image_path}, {size[1]} x {size[0]} pixels, "
+                             f"found {label.shape[1]} x {label.shape[0]}")
+    return {"image_id": image_id, "image": image, "tags": sorted(tags), "label": encode_ids(label),
+            "has_label": label_path is not None}
+
+
+def generate(builder, split, image_ids, read, on_error):
+    """Yields the examples of a split in order and notes its contents in the builder's metadata.
+
+    Args:
+      builder: the TFDS builder that is being prepared.
+      split: name of the split.
+      image_ids: str, in order.
+      read: image_id -> example; raises ValueError or OSError for bad input.
+      on_error: "stop" raises the first error; "skip" leaves the image out and notes why.
+
+    Yields:
+      (key, example): keys are 0, 1, ... so that TFDS keeps the order.
+
+    Raises:
+      ValueError: bad input, a duplicate id, or nothing left.
+    """
+    if on_error not in ("stop", "skip"):
+        raise ValueError(f"on_error: expected 'stop' or 'skip', found {on_error!r}")
+    kept, seen, left_out, digest = [], set(), [], hashlib.sha256()
+    for image_id in image_ids:
+        try:
+            if image_id in seen:
+                raise ValueError(f"{builder.name}, split {split!r}: expected each image once, found {image_id!r} twice")
+            seen.add(image_id)
+            record = read(image_id)
+        except (ValueError, OSError) as error:
+            if on_error == "stop":
+                raise
+            left_out.append(str(error))
+            continue
+        digest.update(json.dumps([image_id, record["tags"], record["has_label"]]).encode())
+        digest.update(hashlib.sha256(record["image"]).digest() + hashlib.sha256(record["label"]).digest())
+        kept.append((image_id, record["has_label"]))
+        yield len(kept) - 1, record
+    if not kept:
+        reason = f"; the first of {len(left_out)} left out: {left_out[0]}" if left_out else ""
+        raise ValueError(f"{builder.name}, split {split!r}: expected at least one usable image, found none{reason}")
+    if left_out:
+        logging.getLogger(__name__).warning("%s, split %r: left out %d of %d images:\n  %s", builder.name, split,
+                                            len(left_out), len(image_ids), "\n  ".join(left_out))
+    builder.info.metadata[split] = {
+        "image_ids": [image_id for image_id, _ in kept], "has_label": [int(has_label) for _, has_label in kept],
+        "digest": digest.hexdigest(), "left_out": left_out}
+
+
+def encode_ids(label):
+    """Encodes `[height, width]` uint8 ids as a one-channel PNG; returns bytes."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(label, np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def palette_png(png):
+    """Turns `encode_ids`' PNG into the palette PNG of the same ids, which `labels.decode_label` reads.
+
+    The PNG specification (W3C, section 11.2.1) stores 8-bit grey and 8-bit
+    palette pixels alike, so the colour type becomes 3 and a palette is put in.
+
+    Args:
+      png: bytes of an 8-bit one-channel PNG.
+
+    Raises:
+      ValueError: it is another kind of PNG.
+    """
+    header = png[12:29]
+    if header[:4] != b"IHDR" or header[12:14] != b"\x08\x00":
+        raise ValueError(f"expected an 8-bit grey PNG of class ids, found a file that starts with {png[:32]!r}")
+    header = header[:13] + b"\x03" + header[14:]
+    colours = b"PLTE" + labels.palette().tobytes()
+    return (png[:12] + header + struct.pack(">I", zlib.crc32(header))
+            + struct.pack(">I", len(colours) - 4) + colours + struct.pack(">I", zlib.crc32(colours))
+            + png[_HEADER_END:])
