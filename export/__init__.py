@@ -1,0 +1,1 @@
+"""What is served: the SavedModel, its exporter and a client."""

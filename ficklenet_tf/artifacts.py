@@ -1,0 +1,83 @@
+"""Files by which the stages meet: written whole or not at all, described by run.json."""
+
+import json
+import os
+import pathlib
+import platform
+import tempfile
+import time
+from importlib import metadata
+
+_PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "tensorflow-datasets", "numpy", "opencv-python-headless")
+
+
+def write_bytes(path, data):
+    """Writes `data` to `path` under a temporary name, then renames it.
+
+    Args:
+      path: the file; missing parent directories are made.
+      data: bytes.
+
+    Raises:
+      OSError: the directory cannot be written; the message names it.
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def write_json(path, value):
+    """Writes `value` as indented JSON, whole or not at all."""
+    write_bytes(path, (json.dumps(value, indent=1, sort_keys=False) + "\n").encode())
+
+
+def read_json(path):
+    """Reads a JSON file; an absent or broken one is an error that names it.
+
+    Raises:
+      ValueError: the file is not JSON.
+      FileNotFoundError: it does not exist.
+    """
+    path = pathlib.Path(path)
+    try:
+        return json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: expected JSON, found {error}") from error
+
+
+def versions():
+    """Returns the versions of Python and of the packages that shape a result."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def write_run(directory, **facts):
+    """Writes `directory`/run.json: what was run, with what, and what came out.
+
+    A stage writes it last, so its presence says that the stage is finished.
+
+    Args:
+      directory: the stage's directory.
+      **facts: anything JSON can hold (flags, preset, dataset fingerprint, metrics).
+    """
+    write_json(pathlib.Path(directory) / "run.json",
+               {**facts, "versions": versions(), "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
+
+
+def read_run(directory):
+    """Returns `directory`/run.json, or None where the stage has not finished."""
+    path = pathlib.Path(directory) / "run.json"
+    return read_json(path) if path.exists() else None

@@ -1,0 +1,105 @@
+"""Features of a frozen backbone, computed once and kept on disk (float16, one file an image).
+
+With the backbone frozen, both networks train on what lies above conv5, so one
+pass over the photographs serves the classifier, the maps and the segmenter.
+"""
+
+import concurrent.futures
+import hashlib
+import io
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from ficklenet_tf import artifacts, images
+
+_NPY_HEADER = 128  # bytes that NumPy writes before the data of a small array
+
+
+def cache_directory(root, *, dataset, backbone, weights, size, precision):
+    """Returns the directory for features made with these settings: other settings, another directory."""
+    digest = hashlib.sha256(repr((dataset, backbone, size, precision)).encode())
+    if weights and weights != "imagenet":
+        digest.update(pathlib.Path(weights).read_bytes())
+    return pathlib.Path(root) / f"{dataset}-{backbone}-{size}-{digest.hexdigest()[:8]}"
+
+
+def path_of(directory, image_id, flipped=False):
+    """Returns the file of an image's features, or of its mirror image's."""
+    return pathlib.Path(directory) / f"{image_id}{'.flipped' if flipped else ''}.npy"
+
+
+def read(path, shape):
+    """Reads a cached file inside a graph.
+
+    Args:
+      path: scalar string tensor.
+      shape: (height, width, channels).
+
+    Returns:
+      `[height, width, channels]` float16.
+    """
+    data = tf.strings.substr(tf.io.read_file(path), _NPY_HEADER, -1)
+    return tf.reshape(tf.io.decode_raw(data, tf.float16), shape)
+
+
+def shape_in(directory):
+    """Returns (height, width, channels) of the features kept in `directory`."""
+    return tuple(artifacts.read_json(pathlib.Path(directory) / "features.json")["shape"])
+
+
+def cache(split, backbone, normalization, *, size, directory, flips=False, batch_size=8):
+    """Computes what is missing of a split's features.
+
+    Args:
+      split: a `datasets.Split`.
+      backbone: keras.Model, `[b, size, size, 3]` -> `[b, h, w, channels]`.
+      normalization: the backbone's `images.Normalization`.
+      size: side to which photographs are warped, in pixels.
+      directory: where the files go; what is there is not computed again.
+      flips: also the features of each mirrored photograph (they are not the mirrored features).
+      batch_size: images a pass.
+
+    Returns:
+      The number of files written.
+    """
+    directory = pathlib.Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    wanted = [(i, flipped) for i in range(len(split)) for flipped in ((False, True) if flips else (False,))]
+    wanted = [(i, f) for i, f in wanted if not path_of(directory, split.image_ids[i], f).exists()]
+    if not wanted:
+        return 0
+
+    def encoded():
+        for i, flipped in wanted:
+            yield split[i]["image"], flipped
+
+    def prepare(image, flipped):
+        image = images.warp(images.decode(image), size)
+        image = tf.cond(flipped, lambda: tf.reverse(image, [1]), lambda: image)
+        return images.normalize(image, normalization)
+
+    batches = tf.data.Dataset.from_generator(encoded, output_signature=(tf.TensorSpec([], tf.string),
+                                                                        tf.TensorSpec([], tf.bool)))
+    batches = batches.map(prepare, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size).prefetch(2)
+    forward = tf.function(lambda x: tf.cast(backbone(x, training=False), tf.float16), reduce_retracing=True)
+    done = 0
+    with (concurrent.futures.ThreadPoolExecutor(2) as writers,
+          tqdm(total=len(wanted), desc="features", unit="img", smoothing=0.05) as bar):
+        for batch in batches:
+            values = forward(batch).numpy()
+            if done == 0:
+                artifacts.write_json(directory / "features.json", {"shape": list(values.shape[1:]), "size": size})
+            chosen = wanted[done:done + len(values)]
+            list(writers.map(_write, [path_of(directory, split.image_ids[i], f) for i, f in chosen], values))
+            done += len(values)
+            bar.update(len(values))
+    return done
+
+
+def _write(path, value):
+    buffer = io.BytesIO()
+    np.save(buffer, value)
+    artifacts.write_bytes(path, buffer.getvalue())

@@ -1,0 +1,1 @@
+"""The binaries: one a stage, each parses flags and calls the library."""
