@@ -6,13 +6,14 @@ still encoded records.
 
 import dataclasses
 import hashlib
+import logging
 import pathlib
 from collections.abc import Sequence
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from ficklenet_tf.datasets import records, voc
+from ficklenet_tf.datasets import folder, records, shapes, table, voc
 
 DATASETS = ("shapes", "voc", "folder")
 
@@ -96,23 +97,38 @@ def load_split(dataset, split, *, data_dir=None, cache_dir=None, on_error="stop"
     """
     if dataset not in DATASETS:
         raise ValueError(f"dataset: expected one of {', '.join(DATASETS)}, found {dataset!r}")
-    builder = voc.builder(data_dir, cache_dir, on_error)
+    with records.quiet():
+        builder = _builder(dataset, data_dir, cache_dir, on_error)
     builder.download_and_prepare(file_format=records.FILE_FORMAT)
     return _open(builder, dataset, split, max_images)
 
 
+def _builder(dataset, data_dir, cache_dir, on_error):
+    """Returns the TFDS builder of a data set."""
+    if dataset == "voc":
+        return voc.builder(data_dir or None, cache_dir, on_error)
+    if dataset == "folder":
+        return folder.builder(data_dir, cache_dir, on_error)
+    if data_dir:
+        raise ValueError(f"data_dir: expected none for shapes, which are drawn, found {data_dir}")
+    return shapes.builder(cache_dir)
+
+
 def _open(builder, dataset, split, max_images):
     """Opens a split of a prepared builder."""
-    if split not in builder.info.splits:
-        raise ValueError(f"{dataset}: expected one of the splits {', '.join(sorted(builder.info.splits))}, "
-                         f"found {split!r}")
-    contents = builder.info.metadata[split]
+    stored = {"all" if name == table.EVERY else name: name for name in builder.info.splits}
+    if split not in stored:
+        raise ValueError(f"{dataset}: expected one of the splits {', '.join(sorted(stored))}, found {split!r}")
+    contents = builder.info.metadata[stored[split]]
     class_names = tuple(builder.info.metadata["class_names"])
-    source = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding(),
-                                                     "label": tfds.decode.SkipDecoding()})
+    encoded = {"image": tfds.decode.SkipDecoding(), "label": tfds.decode.SkipDecoding()}
+    source = builder.as_data_source(stored[split], decoders=encoded)
     if len(source) != len(contents["image_ids"]):
         raise ValueError(f"{pathlib.Path(builder.data_dir)}: expected {len(contents['image_ids'])} records in split "
                          f"{split!r}, found {len(source)}; remove that directory, it is made anew")
+    if contents["left_out"]:
+        logging.getLogger(__name__).warning("%s, split %r: %d images kept, left out:\n  %s", dataset, split,
+                                            len(source), "\n  ".join(contents["left_out"]))
     fingerprint = hashlib.sha256(
         f"{dataset} {builder.version} {split} {class_names} {contents['digest']}".encode()).hexdigest()[:16]
     labelled = tuple(bool(flag) for flag in contents["has_label"])

@@ -9,6 +9,7 @@ palette PNG which `labels.decode_label` reads: the scan lines of the two kinds o
 PNG are the same, so only the header changes and nothing is decoded.
 """
 
+import contextlib
 import hashlib
 import io
 import json
@@ -78,15 +79,17 @@ def example(image_id, image_path, tags, label_path, num_classes):
             "has_label": label_path is not None}
 
 
-def generate(builder, split, image_ids, read, on_error):
+def generate(builder, split, source, image_ids, read, on_error, notes=()):
     """Yields the examples of a split in order and notes its contents in the builder's metadata.
 
     Args:
       builder: the TFDS builder that is being prepared.
       split: name of the split.
+      source: what lists the images, for messages.
       image_ids: str, in order.
       read: image_id -> example; raises ValueError or OSError for bad input.
       on_error: "stop" raises the first error; "skip" leaves the image out and notes why.
+      notes: messages on what the list itself leaves out.
 
     Yields:
       (key, example): keys are 0, 1, ... so that TFDS keeps the order.
@@ -96,11 +99,12 @@ def generate(builder, split, image_ids, read, on_error):
     """
     if on_error not in ("stop", "skip"):
         raise ValueError(f"on_error: expected 'stop' or 'skip', found {on_error!r}")
-    kept, seen, left_out, digest = [], set(), [], hashlib.sha256()
+    kept, seen, left_out, digest = [], set(), list(notes), hashlib.sha256()
     for image_id in image_ids:
         try:
             if image_id in seen:
-                raise ValueError(f"{builder.name}, split {split!r}: expected each image once, found {image_id!r} twice")
+                raise ValueError(f"{source}: expected each image (file name without its ending) once, "
+                                 f"found {image_id!r} twice")
             seen.add(image_id)
             record = read(image_id)
         except (ValueError, OSError) as error:
@@ -113,14 +117,24 @@ def generate(builder, split, image_ids, read, on_error):
         kept.append((image_id, record["has_label"]))
         yield len(kept) - 1, record
     if not kept:
-        reason = f"; the first of {len(left_out)} left out: {left_out[0]}" if left_out else ""
-        raise ValueError(f"{builder.name}, split {split!r}: expected at least one usable image, found none{reason}")
-    if left_out:
-        logging.getLogger(__name__).warning("%s, split %r: left out %d of %d images:\n  %s", builder.name, split,
-                                            len(left_out), len(image_ids), "\n  ".join(left_out))
+        reason = f"; left out: {left_out[0]}" if left_out else ""
+        raise ValueError(f"{source}: expected at least one usable image in split {split!r}, "
+                         f"found none of {len(seen)}{reason}")
     builder.info.metadata[split] = {
         "image_ids": [image_id for image_id, _ in kept], "has_label": [int(has_label) for _, has_label in kept],
         "digest": digest.hexdigest(), "left_out": left_out}
+
+
+@contextlib.contextmanager
+def quiet():
+    """Keeps TFDS from warning of every configuration that is not built in."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def encode_ids(label):

@@ -45,10 +45,11 @@ class FickleVoc(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager):
         root = kit(self.builder_config.directory or _download(dl_manager))
-        return {split: self._generate_examples(root, split, ids) for split, ids in split_ids(root).items()}
+        return {split: self._generate_examples(root, split, path, ids)
+                for split, (path, ids) in split_ids(root).items()}
 
-    def _generate_examples(self, root, split, image_ids):
-        yield from records.generate(self, split, image_ids, lambda image_id: _read(root, split, image_id),
+    def _generate_examples(self, root, split, path, image_ids):
+        yield from records.generate(self, split, path, image_ids, lambda image_id: _read(root, split, image_id),
                                     self.builder_config.on_error)
 
 
@@ -66,7 +67,7 @@ def builder(data_dir, cache_dir, on_error):
         return FickleVoc(data_dir=cache_dir, config=VocConfig(name=f"official-{on_error}", on_error=on_error))
     root = kit(data_dir)
     state = hashlib.sha256(f"{root} {on_error}".encode())
-    for split, ids in split_ids(root).items():
+    for split, (_, ids) in split_ids(root).items():
         state.update(f"{split} {ids}".encode())
         for image_id in ids:
             for path in (_image(root, image_id), _annotation(root, image_id), _mask(root, image_id)):
@@ -91,7 +92,7 @@ def kit(directory):
 
 
 def split_ids(root):
-    """Returns {split: image ids} for the lists in ImageSets/Segmentation that are there.
+    """Returns {split: (list file, image ids)} for the lists in ImageSets/Segmentation that are there.
 
     Raises:
       FileNotFoundError: there is no list at all.
@@ -101,7 +102,7 @@ def split_ids(root):
     for split, names in _LISTS.items():
         path = next((directory / f"{name}.txt" for name in names if (directory / f"{name}.txt").exists()), None)
         if path is not None:
-            found[split] = [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
+            found[split] = path, [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
     if not found:
         raise FileNotFoundError(f"{directory}: expected train.txt, train_aug.txt or val.txt, found none")
     return found
