@@ -97,21 +97,26 @@ def load_split(dataset, split, *, data_dir=None, cache_dir=None, on_error="stop"
     """
     if dataset not in DATASETS:
         raise ValueError(f"dataset: expected one of {', '.join(DATASETS)}, found {dataset!r}")
-    with records.quiet():
+    builder = _builder(dataset, data_dir, cache_dir, on_error)
+    try:
+        builder.download_and_prepare(file_format=records.FILE_FORMAT)
+    except OSError:
         builder = _builder(dataset, data_dir, cache_dir, on_error)
-    builder.download_and_prepare(file_format=records.FILE_FORMAT)
+        if not builder.is_prepared():  # another process was not faster
+            raise
     return _open(builder, dataset, split, max_images)
 
 
 def _builder(dataset, data_dir, cache_dir, on_error):
     """Returns the TFDS builder of a data set."""
-    if dataset == "voc":
-        return voc.builder(data_dir or None, cache_dir, on_error)
-    if dataset == "folder":
-        return folder.builder(data_dir, cache_dir, on_error)
-    if data_dir:
-        raise ValueError(f"data_dir: expected none for shapes, which are drawn, found {data_dir}")
-    return shapes.builder(cache_dir)
+    with records.quiet():
+        if dataset == "voc":
+            return voc.builder(data_dir or None, cache_dir, on_error)
+        if dataset == "folder":
+            return folder.builder(data_dir, cache_dir, on_error)
+        if data_dir:
+            raise ValueError(f"data_dir: expected none for shapes, which are drawn, found {data_dir}")
+        return shapes.builder(cache_dir)
 
 
 def _open(builder, dataset, split, max_images):

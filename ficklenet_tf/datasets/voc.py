@@ -7,6 +7,7 @@ own `voc` has neither masks nor the segmentation splits.
 import dataclasses
 import hashlib
 import pathlib
+import urllib.request
 import xml.etree.ElementTree
 
 import tensorflow_datasets as tfds
@@ -164,6 +165,8 @@ def _download(dl_manager):
       OSError: the download failed or its MD5 differs; the message says what to do by hand.
     """
     try:
+        probe = urllib.request.Request(URL, method="HEAD")
+        urllib.request.urlopen(probe, timeout=30).close()  # TFDS tries for minutes before it says that there is no way
         archive = pathlib.Path(dl_manager.download(URL))
     except Exception as error:  # requests, urllib and TFDS each raise their own kinds
         raise OSError(f"{URL}: the download failed ({type(error).__name__}: {error}).\n{_MANUAL}") from error
