@@ -206,6 +206,13 @@ def test_nothing_left_is_an_error_even_when_skipping(kit, tmp_path):
     with pytest.raises(ValueError, match=r"val\.txt: expected at least one usable image in split 'val', found none of "
                                          r"1; left out: .*2007_000004\.jpg"):
         _load(kit, "val", tmp_path, on_error="skip")
+    assert len(_load(kit, "train", tmp_path, on_error="skip")) == 2  # the other splits are none the worse
+    for image_id in SIZES:
+        (kit / "VOC2012" / "JPEGImages" / f"{image_id}.jpg").unlink(missing_ok=True)
+    with pytest.raises(ValueError, match="expected at least one usable image in split 'val', found none of 1"):
+        _load(kit, "train", tmp_path, on_error="skip")
+    make_kit(kit.parent / "whole")
+    kit = kit.parent / "whole" / "VOCdevkit"
     (kit / "VOC2012" / "ImageSets" / "Segmentation" / "val.txt").write_text("\n")
     with pytest.raises(ValueError, match=r"val\.txt: expected at least one usable image in split 'val', found none"):
         _load(kit, "val", tmp_path)

@@ -97,6 +97,8 @@ def load_split(dataset, split, *, data_dir=None, cache_dir=None, on_error="stop"
     """
     if dataset not in DATASETS:
         raise ValueError(f"dataset: expected one of {', '.join(DATASETS)}, found {dataset!r}")
+    if on_error not in ("stop", "skip"):
+        raise ValueError(f"on_error: expected 'stop' or 'skip', found {on_error!r}")
     builder = _builder(dataset, data_dir, cache_dir, on_error)
     try:
         builder.download_and_prepare(file_format=records.FILE_FORMAT)
@@ -122,6 +124,8 @@ def _builder(dataset, data_dir, cache_dir, on_error):
 def _open(builder, dataset, split, max_images):
     """Opens a split of a prepared builder."""
     stored = {"all" if name == table.EVERY else name: name for name in builder.info.splits}
+    if split not in stored and split in builder.info.metadata:
+        raise ValueError(builder.info.metadata[split]["empty"])
     if split not in stored:
         raise ValueError(f"{dataset}: expected one of the splits {', '.join(sorted(stored))}, found {split!r}")
     contents = builder.info.metadata[stored[split]]

@@ -43,8 +43,9 @@ class FickleFolder(tfds.core.GeneratorBasedBuilder):
         root = pathlib.Path(self.builder_config.directory)
         rows = table.read_table(root / "tags.csv")
         notes = table.unlisted(root, rows)
-        return {split: self._generate_examples(root, rows, split, source, ids, notes)
-                for split, (source, ids) in table.split_ids(root, rows).items()}
+        generators = {split: self._generate_examples(root, rows, split, source, ids, notes)
+                      for split, (source, ids) in table.split_ids(root, rows).items()}
+        return records.usable(self, generators, self.builder_config.on_error)
 
     def _generate_examples(self, root, rows, split, source, image_ids, notes):
         config = self.builder_config

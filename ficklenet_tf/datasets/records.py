@@ -12,6 +12,7 @@ PNG are the same, so only the header changes and nothing is decoded.
 import contextlib
 import hashlib
 import io
+import itertools
 import json
 import logging
 import struct
@@ -97,8 +98,6 @@ def generate(builder, split, source, image_ids, read, on_error, notes=()):
     Raises:
       ValueError: bad input, a duplicate id, or nothing left.
     """
-    if on_error not in ("stop", "skip"):
-        raise ValueError(f"on_error: expected 'stop' or 'skip', found {on_error!r}")
     kept, seen, left_out, digest = [], set(), list(notes), hashlib.sha256()
     for image_id in image_ids:
         try:
@@ -123,6 +122,28 @@ def generate(builder, split, source, image_ids, read, on_error, notes=()):
     builder.info.metadata[split] = {
         "image_ids": [image_id for image_id, _ in kept], "has_label": [int(has_label) for _, has_label in kept],
         "digest": digest.hexdigest(), "left_out": left_out}
+
+
+def usable(builder, generators, on_error):
+    """Returns the splits with at least one example: TFDS takes no empty ones.
+
+    Args:
+      builder: the TFDS builder that is being prepared.
+      generators: {split: what `generate` returned}.
+      on_error: with "skip" the reason why a split is empty goes to the metadata, for whoever asks for that split.
+
+    Raises:
+      ValueError: a split is empty ("stop"), or all are.
+    """
+    found = {}
+    for split, generator in generators.items():
+        try:
+            found[split] = itertools.chain([next(generator)], generator)
+        except ValueError as error:
+            if on_error == "stop" or not found and split == list(generators)[-1]:
+                raise
+            builder.info.metadata[split] = {"empty": str(error)}
+    return found
 
 
 @contextlib.contextmanager

@@ -171,7 +171,7 @@ def _outline(kind, u, v):
     """Returns the mask of a body; u runs along it and v across, both -1..1 at its ends."""
     forms = (lambda: u**2 + v**2 < 1, lambda: np.maximum(np.abs(u), np.abs(v)) < 0.92,
              lambda: (np.abs(v) < (u + 1) / 2) & (u < 1), lambda: np.abs(u) + np.abs(v) * 0.9 < 1,
-             lambda: (u**4 + v**4 < 1) & (v > -0.45 - 0.5 * np.cos(3 * u)),
+             lambda: ((u * u)**2 + (v * v)**2 < 1) & (v > -0.45 - 0.5 * np.cos(3 * u)),
              lambda: (np.abs(u) < 1) & (np.abs(v) < 0.62 + 0.36 * np.cos(4.5 * u)))
     return forms[kind]()
 

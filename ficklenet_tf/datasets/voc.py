@@ -46,8 +46,9 @@ class FickleVoc(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager):
         root = kit(self.builder_config.directory or _download(dl_manager))
-        return {split: self._generate_examples(root, split, path, ids)
-                for split, (path, ids) in split_ids(root).items()}
+        generators = {split: self._generate_examples(root, split, path, ids)
+                      for split, (path, ids) in split_ids(root).items()}
+        return records.usable(self, generators, self.builder_config.on_error)
 
     def _generate_examples(self, root, split, path, image_ids):
         yield from records.generate(self, split, path, image_ids, lambda image_id: _read(root, split, image_id),
