@@ -175,7 +175,7 @@ def canonical_bytes(path):
       FileNotFoundError, ValueError: see `read_image`.
     """
     path = pathlib.Path(path)
-    with _opened(path, load=False) as image:
+    with _opened(path) as image:
         plain = (image.mode in ("RGB", "L") and image.getexif().get(ExifTags.Base.Orientation, 1) == 1
                  and image.format in ("JPEG", "MPO", "PNG"))
         size = (image.height, image.width)
@@ -193,8 +193,8 @@ def canonical_bytes(path):
 
 
 @contextlib.contextmanager
-def _opened(path, load=True):
-    """Opens a photograph with Pillow; every failure becomes a ValueError that names the file."""
+def _opened(path):
+    """Opens a photograph with Pillow; every failure, in the block too, becomes a ValueError that names the file."""
     path = pathlib.Path(path)
     try:
         image = Image.open(path)
@@ -206,8 +206,6 @@ def _opened(path, load=True):
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"{path}: expected at most {MAX_PIXELS} pixels, found {image.width} x {image.height}")
         try:
-            if load:
-                image.load()
             yield image
         except Exception as error:
             raise ValueError(f"{path}: expected a whole {image.format} image, found {_size(path)}: {error}") from error

@@ -233,6 +233,17 @@ def test_wrong_arguments_say_what_was_expected(kit, tmp_path):
         _load(kit, "train", tmp_path)
 
 
+def test_a_cache_that_cannot_be_used_is_named(kit, tmp_path):
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(OSError, match=r"cache: expected a directory that can be written, found "):
+        _load(kit, "train", tmp_path)
+    (tmp_path / "cache").unlink()
+    builder = voc.builder(kit, tmp_path / "cache", "stop")
+    builder.download_and_prepare()
+    with pytest.raises(ValueError, match=r"expected records in the format array_record, found tfrecord; remove"):
+        _load(kit, "train", tmp_path)
+
+
 def _tar(kit, path):
     with tarfile.open(path, "w") as archive:
         archive.add(kit, "VOCdevkit")

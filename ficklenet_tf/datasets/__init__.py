@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import logging
 import pathlib
+import tempfile
 from collections.abc import Sequence
 
 import numpy as np
@@ -99,6 +100,8 @@ def load_split(dataset, split, *, data_dir=None, cache_dir=None, on_error="stop"
         raise ValueError(f"dataset: expected one of {', '.join(DATASETS)}, found {dataset!r}")
     if on_error not in ("stop", "skip"):
         raise ValueError(f"on_error: expected 'stop' or 'skip', found {on_error!r}")
+    if cache_dir is not None:
+        _check_writable(cache_dir)
     builder = _builder(dataset, data_dir, cache_dir, on_error)
     try:
         builder.download_and_prepare(file_format=records.FILE_FORMAT)
@@ -107,6 +110,15 @@ def load_split(dataset, split, *, data_dir=None, cache_dir=None, on_error="stop"
         if not builder.is_prepared():  # another process was not faster
             raise
     return _open(builder, dataset, split, max_images)
+
+
+def _check_writable(directory):
+    """Makes a directory; raises OSError, naming it, where it cannot be written."""
+    try:
+        pathlib.Path(directory).mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=directory).close()
+    except OSError as error:
+        raise OSError(f"{directory}: expected a directory that can be written, found {error}") from error
 
 
 def _builder(dataset, data_dir, cache_dir, on_error):
@@ -131,9 +143,13 @@ def _open(builder, dataset, split, max_images):
     contents = builder.info.metadata[stored[split]]
     class_names = tuple(builder.info.metadata["class_names"])
     encoded = {"image": tfds.decode.SkipDecoding(), "label": tfds.decode.SkipDecoding()}
-    source = builder.as_data_source(stored[split], decoders=encoded)
+    try:
+        source = builder.as_data_source(stored[split], decoders=encoded)
+    except NotImplementedError as error:  # prepared by TFDS alone, in its own default format
+        raise ValueError(f"{builder.data_dir}: expected records in the format {records.FILE_FORMAT}, found "
+                         f"{builder.info.file_format.value}; remove that directory, it is made anew") from error
     if len(source) != len(contents["image_ids"]):
-        raise ValueError(f"{pathlib.Path(builder.data_dir)}: expected {len(contents['image_ids'])} records in split "
+        raise ValueError(f"{builder.data_dir}: expected {len(contents['image_ids'])} records in split "
                          f"{split!r}, found {len(source)}; remove that directory, it is made anew")
     if contents["left_out"]:
         logging.getLogger(__name__).warning("%s, split %r: %d images kept, left out:\n  %s", dataset, split,
