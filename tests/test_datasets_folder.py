@@ -169,6 +169,11 @@ def test_bad_images_stop_with_file_expectation_and_finding_or_are_skipped(folder
         raise ValueError("\n".join(split.left_out))
 
 
+def test_the_first_of_two_rows_counts(folder):
+    _duplicate(folder)
+    assert _tags(_load(folder, on_error="skip"), 0) == ["cat", "dog"]
+
+
 def test_listed_images_without_a_row(folder):
     (folder / "val.txt").write_text("f\nunheard\n")
     with pytest.raises(ValueError, match=r"val\.txt: expected images that .*tags\.csv lists, found 'unheard'"):
