@@ -2,10 +2,11 @@
 
 import tensorflow as tf
 
-from ficklenet_tf.crf import exact, pydensecrf
+from ficklenet_tf.crf import exact, permutohedral, pydensecrf
 from ficklenet_tf.crf.spec import DEEPLAB_LARGEFOV, DEEPLAB_V2, DSRG_TEST, SEC_TRAIN, CRFSpec
 
-BACKENDS = {"exact": exact.mean_field, "pydensecrf": pydensecrf.mean_field}
+BACKENDS = {"exact": exact.mean_field, "permutohedral": permutohedral.mean_field,
+            "pydensecrf": pydensecrf.mean_field}
 
 __all__ = ["BACKENDS", "DEEPLAB_LARGEFOV", "DEEPLAB_V2", "DSRG_TEST", "SEC_TRAIN", "CRFSpec", "mean_field"]
 

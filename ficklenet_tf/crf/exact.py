@@ -25,7 +25,7 @@ def mean_field(images, logits, spec, iterations):
     kernel = pairwise_kernel(images, spec, logits.dtype)
     if not isinstance(iterations, int):
         iterations = iterations[:, None, None]
-    probs = updates.iterate(flat, lambda probs: tf.matmul(kernel, probs), iterations)
+    [probs] = updates.iterate([flat], lambda parts: [tf.matmul(kernel, parts[0])], iterations)
     return tf.reshape(probs, shape)
 
 

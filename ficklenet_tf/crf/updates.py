@@ -7,23 +7,27 @@ def iterate(logits, message, iterations):
     """Repeats Q <- softmax(logits + message(Q)) from Q = softmax(logits).
 
     Args:
-      logits: `[..., classes]`, minus the unary energies.
-      message: function of the probabilities, like `logits`, returning what the other
-        pixels say, weighted, like `logits`.
-      iterations: an int, or an int32 tensor that broadcasts to `logits`: rows that have
-        had theirs keep their answer.
+      logits: list of `[..., classes]`, minus the unary energies: the pixels, in parts.
+      message: function from such a list, of probabilities, to the like: what the other
+        pixels say, weighted.
+      iterations: an int, or an int32 scalar, or an int32 tensor that broadcasts to each
+        of `logits`: rows that have had theirs keep their answer.
 
     Returns:
       Probabilities, like `logits`.
     """
     fixed = isinstance(iterations, int)
-    last = iterations if fixed else tf.reduce_max(iterations)
+    common = fixed or iterations.shape.rank == 0
+    last = iterations if common else tf.reduce_max(iterations)
 
     def update(step, probs):
-        refined = tf.nn.softmax(logits + message(probs))
-        return step + 1, refined if fixed else tf.where(step < iterations, refined, probs)
+        refined = [tf.nn.softmax(unary + term) for unary, term in zip(logits, message(probs), strict=True)]
+        if not common:
+            refined = [tf.where(step < iterations, new, old) for new, old in zip(refined, probs, strict=True)]
+        return step + 1, refined
 
     # XLA differentiates a loop only where its length is known beforehand.
-    _, probs = tf.while_loop(lambda step, _: step < last, update, (tf.constant(0), tf.nn.softmax(logits)),
+    _, probs = tf.while_loop(lambda step, _: step < last, update,
+                             (tf.constant(0), [tf.nn.softmax(unary) for unary in logits]),
                              maximum_iterations=iterations if fixed else None)
     return probs

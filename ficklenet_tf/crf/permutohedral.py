@@ -1,0 +1,130 @@
+"""The dense CRF by the permutohedral lattice: any size, and the numbers of pydensecrf.
+
+Kraehenbuehl & Koltun 2011, Section 3. Stock ops only, so it is saved and served as any graph is;
+`tf.unique` makes shapes that depend on the data, so XLA does not compile it.
+"""
+
+import copy
+
+import tensorflow as tf
+
+from ficklenet_tf.crf import lattice, updates
+
+# A sparse product runs on one core, so the pixels go through it in so many parts side by side.
+_PARTS = 2
+
+
+def mean_field(images, logits, spec, iterations):
+    """Runs mean field image by image; see `ficklenet_tf.crf.mean_field`.
+
+    Args:
+      images: `[batch, height, width, 3]` RGB 0..255, any number type.
+      logits: `[batch, height, width, classes]` float32 or float64.
+      spec: a `CRFSpec`.
+      iterations: an int, or `[batch]` int32.
+
+    Returns:
+      `[batch, height, width, classes]` probabilities.
+    """
+    fixed = isinstance(iterations, int)
+
+    def refine(row):
+        image, unary = row[:2]
+        shape = tf.shape(unary)
+        message = pairwise_filter(image, spec, unary.dtype)
+        parts = _split(tf.reshape(unary, [shape[0] * shape[1], shape[2]]))
+        probs = updates.iterate(parts, message, iterations if fixed else row[2])
+        return tf.reshape(tf.concat(probs, axis=0), shape)
+
+    rows = (images, logits) if fixed else (images, logits, iterations)
+    return tf.map_fn(refine, rows, fn_output_signature=tf.TensorSpec(logits.shape[1:], logits.dtype),
+                     parallel_iterations=_PARTS)
+
+
+def pairwise_filter(image, spec, dtype):
+    """Builds the sum of both kernels, each weighted and symmetrically normalised, as a linear function.
+
+    Args:
+      image: `[height, width, 3]` RGB 0..255.
+      spec: a `CRFSpec`.
+      dtype: type of the values to filter.
+
+    Returns:
+      A function from values of the pixels, a list of `_PARTS` tensors `[pixels of the part,
+      classes]`, to their filtered values. Its gradient runs the steps backwards.
+    """
+    lattices = [lattice.build(features) for features in _features(image, spec)]
+    sizes = [kernel.size for kernel in lattices]
+    # Both lattices in one matrix: a pass over the pixels serves both filters.
+    vertices = tf.concat([lattices[0].vertices, lattices[1].vertices + sizes[0]], axis=1)
+    corners = tf.concat([kernel.weights for kernel in lattices], axis=1)
+    splats = [_Splat(*part, tf.add_n(sizes)) for part in zip(_split(vertices), _split(corners), strict=True)]
+
+    def blur(values, backwards=False):
+        blurred = [lattice.blur(kernel, part, backwards)
+                   for kernel, part in zip(lattices, tf.split(values, sizes), strict=True)]
+        return tf.concat(blurred, axis=0)
+
+    masses = blur(tf.add_n([splat.forward(tf.ones([splat.points, 1])) for splat in splats]))[:, 0]
+    splats = [splat.normalized(masses, spec, dtype) for splat in splats]
+
+    def run(values, backwards):
+        spread = tf.add_n([splat.forward(value) for splat, value in zip(splats, values, strict=True)])
+        spread = blur(spread, backwards)
+        return [splat.transposed(spread) for splat in splats]
+
+    # Each axis' blur is symmetric, and the splat is the slice transposed, which autodiff does not know.
+    @tf.custom_gradient
+    def filtered(*values):
+        return run(values, False), lambda *gradients: run(gradients, True)
+
+    return lambda values: filtered(*values)
+
+
+class _Splat:
+    """A sparse matrix, [points, k] vertices and weights, that spreads points over vertices."""
+
+    def __init__(self, vertices, weights, size):
+        self.vertices, self.weights, self.size = vertices, weights, size
+        self.points = tf.shape(vertices)[0]
+        # (point, vertex) pairs; two int32 seen as one int64 are made faster than stacked. Little-endian.
+        pairs = tf.cast(vertices, tf.int64) * 2**32 + tf.range(tf.cast(self.points, tf.int64))[:, None]
+        self.pairs = tf.reshape(tf.bitcast(pairs, tf.int32), [-1, 2])
+
+    def normalized(self, masses, spec, dtype):
+        """The same matrix with sqrt(w) D^-1/2 of each kernel multiplied in; masses: K 1 at the vertices."""
+        kernel_of_corner = tf.constant([[1, 1, 1, 1, 1, 1, 0, 0, 0], [0, 0, 0, 0, 0, 0, 1, 1, 1]], tf.float32)
+        mass = tf.matmul(self.weights * tf.gather(masses, self.vertices), kernel_of_corner, transpose_b=True)
+        scale = tf.sqrt([spec.bilateral_weight, spec.gaussian_weight]) * tf.math.rsqrt(mass)
+        scaled = copy.copy(self)
+        scaled.weights = tf.cast(self.weights * tf.matmul(scale, kernel_of_corner), dtype)
+        return scaled
+
+    def forward(self, values):
+        """[points, classes] to [vertices, classes]."""
+        return self._multiply(values, True)
+
+    def transposed(self, values):
+        """[vertices, classes] to [points, classes]."""
+        return self._multiply(values, False)
+
+    def _multiply(self, values, adjoint):
+        shape = tf.cast(tf.stack([self.points, self.size]), tf.int64)
+        return tf.raw_ops.SparseTensorDenseMatMul(a_indices=self.pairs, a_values=tf.reshape(self.weights, [-1]),
+                                                  a_shape=shape, b=values, adjoint_a=adjoint)
+
+
+def _features(image, spec):
+    """The two kernels' features: x, y, red, green, blue and x, y, in units of their widths."""
+    shape = tf.shape(image)
+    y, x = tf.meshgrid(tf.range(shape[0]), tf.range(shape[1]), indexing="ij")
+    x, y = (tf.cast(tf.reshape(axis, [-1]), tf.float32) for axis in (x, y))
+    colours = tf.transpose(tf.reshape(tf.cast(image, tf.float32), [-1, 3])) / spec.bilateral_sigma_rgb
+    return ([x / spec.bilateral_sigma_xy, y / spec.bilateral_sigma_xy, *tf.unstack(colours)],
+            [x / spec.gaussian_sigma_xy, y / spec.gaussian_sigma_xy])
+
+
+def _split(rows):
+    """The rows in `_PARTS` parts; an image of one pixel leaves a part empty."""
+    bounds = [tf.shape(rows)[0] * part // _PARTS for part in range(_PARTS + 1)]
+    return [rows[start:stop] for start, stop in zip(bounds, bounds[1:], strict=False)]
