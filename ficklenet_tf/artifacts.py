@@ -81,3 +81,32 @@ def read_run(directory):
     """Returns `directory`/run.json, or None where the stage has not finished."""
     path = pathlib.Path(directory) / "run.json"
     return read_json(path) if path.exists() else None
+
+
+def as_json(value):
+    """Returns `value` as it would be read back from a JSON file (tuples become lists)."""
+    return json.loads(json.dumps(value))
+
+
+def claim(directory, settings):
+    """Marks a stage's directory as belonging to these settings, or checks that it already does.
+
+    Args:
+      directory: the stage's; made if missing.
+      settings: what JSON can hold.
+
+    Raises:
+      ValueError: an earlier run with other settings began here; the message names what differs.
+    """
+    directory = pathlib.Path(directory)
+    path = directory / "settings.json"
+    if path.exists():
+        before = read_json(path)
+        now = as_json(settings)
+        if before != now:
+            differing = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
+            raise ValueError(f"{directory}: was begun with other settings ({', '.join(differing)}: "
+                             f"{[before.get(k) for k in differing]}, now {[now.get(k) for k in differing]}); "
+                             "give another --output_dir or remove this directory")
+    else:
+        write_json(path, settings)

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import ExifTags, Image, ImageOps
 
-from ficklenet_tf import labels
+from ficklenet_tf import artifacts, labels
 
 MAX_PIXELS = 2**26  # 67 million: above any camera's picture that fits in memory several times over
 
@@ -190,6 +190,23 @@ def canonical_bytes(path):
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", compress_level=4)
     return buffer.getvalue(), pixels.shape[:2]
+
+
+def write_overlay(path, image, label, opacity=0.5):
+    """Writes a photograph with its labels' colours laid over it as JPEG; the background and 255 stay clear.
+
+    Args:
+      path: the file.
+      image: `[h, w, 3]` uint8.
+      label: `[h, w]` class ids.
+      opacity: of the colours, 0..1.
+    """
+    label = np.asarray(label, np.uint8)
+    shown = ((label != labels.BACKGROUND) & (label != labels.IGNORE))[..., None] * opacity
+    mixed = image * (1 - shown) + labels.palette()[label] * shown
+    buffer = io.BytesIO()
+    Image.fromarray(mixed.round().astype(np.uint8)).save(buffer, "JPEG", quality=90)
+    artifacts.write_bytes(path, buffer.getvalue())
 
 
 @contextlib.contextmanager

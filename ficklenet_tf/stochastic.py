@@ -264,6 +264,16 @@ class StochasticHead(keras.layers.Layer):
         form = self._expanded if self.form == "expanded" else self._contracted
         return form(x, selection) + self.bias
 
+    def expected_logits(self, x):
+        """Returns the mean of the logits over all selections of the inference mode, exactly: they are linear in it."""
+        if self.inference_selection != "stochastic":
+            return self.logits(x)
+        (height, width), s = x.shape[1:3], self.kernel_size
+        kept = weights_of(tf.ones([1, height * width, s * s], tf.bool), height, width, s, self.rate, self.rescale)
+        mean = np.full(s * s, 1 - self.rate, np.float32)
+        mean[s * s // 2] = 1
+        return self.logits(x, tf.repeat(kept * mean, tf.shape(x)[0], axis=0))
+
     def _expanded(self, x, selection):
         s = self.kernel_size
         x = self.dropout(self.expansion(x), selection=selection, active=selection is not None)

@@ -1,0 +1,97 @@
+"""Trains the classifier on image-level tags and measures the mAP of the tags on held-out images."""
+
+import dataclasses
+import pathlib
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from ficklenet_tf import artifacts, classifier, features, images, input_pipeline, metrics, training
+
+
+def train(directory, split, held_out, preset, *, weights="", seed=0, features_root=None, cache_flips=False,
+          jit_compile=False, save_every=200):
+    """Trains a classifier; goes on where an earlier call with the same arguments stopped.
+
+    Args:
+      directory: the stage's directory: checkpoints/, log.csv, tensorboard/, model.weights.h5, run.json.
+      split: `datasets.Split` to train on; only its tags are used.
+      held_out: `datasets.Split` for the mAP.
+      preset: `presets.Classifier`.
+      weights: of the backbone, see `backbones.load_weights`.
+      seed: of weights, order, augmentation and selections.
+      features_root: with a frozen backbone, where features are cached; default `directory`/../features.
+      cache_flips: also cache the features of the mirrored photographs (twice the time and space).
+      jit_compile: compile the step by XLA.
+      save_every: steps between checkpoints.
+
+    Returns:
+      The content of run.json.
+    """
+    directory = pathlib.Path(directory)
+    settings = {"stage": "classifier", "preset": dataclasses.asdict(preset), "weights": str(weights), "seed": seed,
+                "dataset": split.dataset, "split": split.name, "fingerprint": split.fingerprint}
+    artifacts.claim(directory, settings)
+    finished = artifacts.read_run(directory)
+    if finished:
+        return finished
+    keras.utils.set_random_seed(seed)
+    model, normalization = classifier.build(preset, len(split.class_names) - 1, weights)
+    cached = None
+    if preset.trainable_layers == "head":
+        cached = feature_cache(directory, split, model.backbone, normalization, preset, weights, features_root,
+                               cache_flips and preset.flips)
+    steps_per_epoch = max(1, len(split) // preset.batch_size)
+    optimizer = keras.optimizers.Adam(training.staircase(preset.learning_rate, 0.5,
+                                                         preset.halve_every * steps_per_epoch))
+    target = model if cached is None else model.head
+    rows = training.fit(
+        directory=directory, model=target, optimizer=optimizer, train_step=_step(target, optimizer),
+        make_batches=lambda start: input_pipeline.training_batches(
+            split, batch_size=min(preset.batch_size, len(split)), seed=seed, start_step=start, size=preset.input_size,
+            normalization=normalization, features_dir=cached, flips=preset.flips, flipped_features=cache_flips,
+            photometric=preset.photometric),
+        steps=preset.epochs * steps_per_epoch, description="classifier", save_every=save_every,
+        jit_compile=jit_compile)
+    predicted = predict(model, held_out, normalization, preset.input_size)
+    tags = np.stack([held_out[i]["tags"] for i in range(len(held_out))])
+    mean, each = metrics.mean_average_precision(tags, predicted)
+    model.save_weights(directory / "model.weights.h5")
+    artifacts.write_run(directory, **settings, class_names=list(split.class_names),
+                        normalization=dataclasses.asdict(normalization),
+                        features_dir=None if cached is None else str(cached), cache_flips=cache_flips,
+                        held_out=held_out.name, metrics={"map": mean, "ap_per_class": each, "loss": rows[-1]["loss"]})
+    return artifacts.read_run(directory)
+
+
+def feature_cache(directory, split, backbone, normalization, preset, weights, features_root, flips):
+    """Caches a frozen backbone's features of a split; returns their directory."""
+    root = pathlib.Path(features_root) if features_root else pathlib.Path(directory).parent / "features"
+    cached = features.cache_directory(root, dataset=split.dataset, backbone=preset.backbone, weights=weights,
+                                      size=preset.input_size, precision=preset.precision)
+    features.cache(split, backbone, normalization, size=preset.input_size, directory=cached, flips=flips)
+    return cached
+
+
+def _step(model, optimizer):
+    def step(batch):
+        x = tf.cast(batch.get("features", batch.get("image")), tf.float32)
+        with tf.GradientTape() as tape:
+            logits = model(x, training=True, seeds=batch["seeds"])
+            loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(batch["tags"], logits))
+        optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
+        return {"loss": loss}
+
+    return step
+
+
+def predict(model, split, normalization, size, batch_size=8):
+    """Returns `[n, classes]` float32: each image's mean logits over all selections."""
+    forward = tf.function(lambda x: model.head.expected_logits(tf.cast(model.backbone(x), tf.float32)),
+                          input_signature=[tf.TensorSpec([None, size, size, 3])])
+    data = input_pipeline.examples(split, size=size).map(
+        lambda example: images.normalize(example["input"], normalization)).batch(batch_size)
+    return np.concatenate([forward(batch).numpy() for batch in
+                           tqdm(data, total=-(-len(split) // batch_size), desc="tags", unit="batch")])

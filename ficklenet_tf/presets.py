@@ -1,0 +1,95 @@
+"""The numbers of every stage, each with its source. A flag of the stage's binary overrides any of them."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Classifier:
+    """Training of the stochastic classifier (FickleNet, Section 4.1)."""
+
+    input_size: int = 321  # pixels a side
+    backbone: str = "vgg16"
+    trainable_layers: str = "all"  # head, last_block or all
+    kernel_size: int = 9  # s
+    rate: float = 0.9  # p
+    rescale: bool = False  # 1 / (1 - p): open in the paper; measured, see RESULTS.md
+    training_selection: str = "stochastic"
+    inference_selection: str = "stochastic"
+    form: str = "contracted"
+    batch_size: int = 10
+    epochs: int = 20  # open in the paper
+    learning_rate: float = 0.001  # Adam
+    halve_every: int = 10  # epochs
+    flips: bool = True
+    photometric: float = 0.2
+    precision: str = "float32"
+
+
+@dataclasses.dataclass(frozen=True)
+class Seeds:
+    """Localization maps and seeds (FickleNet, Section 3.3 and 4.1)."""
+
+    selections: int = 200  # N
+    theta: float = 0.35
+    method: str = "closed_form"
+    sizes: tuple = (321,)  # sides to which photographs are warped; more than one: multi-scale
+    flip_views: bool = False
+    background_cue: str = "activation"  # the paper: a saliency map, which VOC does not bring
+    background_threshold: float = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Segmenter:
+    """Training of DeepLab on seeds (SEC, DSRG; FickleNet, Section 4.1)."""
+
+    head: str = "largefov"
+    channels: int = 1024
+    dilation: int = 12
+    dropout: float = 0.5
+    trainable_layers: str = "all"
+    optimizer: str = "sgd"
+    batch_size: int = 15  # SEC
+    steps: int = 8000  # SEC
+    learning_rate: float = 0.001  # SEC; new layers 10 x, their biases 20 x
+    decay: float = 0.1  # SEC: every decay_every steps
+    decay_every: int = 2000
+    weight_decay: float = 5e-4
+    flips: bool = True
+    boundary_weight: float = 1.0
+    precision: str = "float32"
+    retrain_steps: int = 0  # DSRG's second round, on the first network's own predictions
+    retrain_learning_rate: float = 0.001
+    test_sizes: tuple = (241, 321, 401)  # SEC, DSRG
+    test_flip: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """One run's numbers, stage by stage."""
+
+    name: str
+    classifier: Classifier
+    seeds: Seeds
+    segmenter: Segmenter
+
+
+PAPER = Preset("paper", Classifier(), Seeds(), Segmenter())
+
+# Two cores, VOC, one evening: the backbone frozen, its features computed once in bfloat16.
+CPU = Preset(
+    "cpu",
+    Classifier(trainable_layers="head", epochs=8, halve_every=3, photometric=0.0, precision="bfloat16"),
+    Seeds(),
+    Segmenter(trainable_layers="head", optimizer="adam", batch_size=10, steps=3000, learning_rate=5e-4, decay=0.33,
+              decay_every=1000, weight_decay=0.0, precision="bfloat16", test_flip=True))
+
+# The embedded data set, in minutes: a small backbone, trained from nothing.
+TINY = Preset(
+    "tiny",
+    Classifier(input_size=129, backbone="small", kernel_size=5, batch_size=16, epochs=15, halve_every=10,
+               learning_rate=0.002),
+    Seeds(sizes=(129,)),
+    Segmenter(channels=128, dilation=3, optimizer="adam", batch_size=16, steps=500, learning_rate=1e-3, decay=0.33,
+              decay_every=200, weight_decay=0.0, test_sizes=(129,)))
+
+PRESETS = {preset.name: preset for preset in (PAPER, CPU, TINY)}

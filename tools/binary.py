@@ -1,0 +1,109 @@
+"""What all binaries share: flags of a data set and of a preset's stage, and one clear line for a user's mistake."""
+
+import dataclasses
+import logging
+import os
+import pathlib
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
+
+from absl import app, flags  # noqa: E402
+
+from ficklenet_tf import datasets, presets  # noqa: E402
+
+FLAGS = flags.FLAGS
+
+
+def define_data(split):
+    """Defines the flags that say what to work on and where; `split` is the default of --split."""
+    flags.DEFINE_enum("dataset", "shapes", datasets.DATASETS, "Data set.")
+    flags.DEFINE_string("data_dir", None, "voc: the VOCdevkit directory; folder: yours, with images/ and tags.csv.")
+    flags.DEFINE_string("cache_dir", None, "Where prepared data sets are kept (default: TFDS' own directory).")
+    flags.DEFINE_string("split", split, "Split to work on (default: the data set's own).")
+    flags.DEFINE_enum("on_error", "stop", ("stop", "skip"), "What a broken input does; skip counts and lists it.")
+    flags.DEFINE_integer("max_images", None, "Only the first so many images (for a smoke test).")
+    define_run()
+
+
+def define_run():
+    """Defines --output_dir, --preset and --seed."""
+    flags.DEFINE_string("output_dir", None, "The run's directory; every stage has its own below it.", required=True)
+    flags.DEFINE_enum("preset", "tiny", list(presets.PRESETS), "Numbers of every stage; flags override them.")
+    flags.DEFINE_integer("seed", 0, "Of weights, order, augmentation and selections.")
+
+
+def define_stage(stage, skip=()):
+    """Defines a flag for each field of a stage's preset.
+
+    Args:
+      stage: one of the dataclasses of `presets`.
+      skip: fields that have no flag.
+    """
+    for field in dataclasses.fields(stage):
+        if field.name in skip:
+            continue
+        text = f"Overrides the preset's {stage.__name__.lower()}.{field.name} (paper: {field.default})."
+        if field.type is bool:
+            flags.DEFINE_boolean(field.name, None, text)
+        elif field.type is int:
+            flags.DEFINE_integer(field.name, None, text)
+        elif field.type is float:
+            flags.DEFINE_float(field.name, None, text)
+        elif field.type is tuple:
+            flags.DEFINE_list(field.name, None, text)
+        else:
+            flags.DEFINE_string(field.name, None, text)
+
+
+def stage(name):
+    """Returns the preset of a stage ("classifier", "seeds", "segmenter") with the flags given applied."""
+    base = getattr(presets.PRESETS[FLAGS.preset], name)
+    changes = {}
+    for field in dataclasses.fields(base):
+        value = getattr(FLAGS, field.name, None)
+        if value is not None:
+            changes[field.name] = tuple(int(v) for v in value) if field.type is tuple else value
+    return dataclasses.replace(base, **changes)
+
+
+DEFAULT_SPLITS = {"shapes": ("train", "val"), "voc": ("train_aug", "val"), "folder": ("train", "val")}
+
+
+def split(name=None, held_out=False):
+    """Opens the split that the flags name, or `name`; `held_out` chooses the data set's evaluation split."""
+    name = name or FLAGS.split or DEFAULT_SPLITS[FLAGS.dataset][held_out]
+    return datasets.load_split(FLAGS.dataset, name, data_dir=FLAGS.data_dir, cache_dir=FLAGS.cache_dir,
+                               on_error=FLAGS.on_error, max_images=FLAGS.max_images)
+
+
+def run_dir():
+    """Returns --output_dir as a path."""
+    return pathlib.Path(FLAGS.output_dir)
+
+
+def done(what, where):
+    """Prints a stage's one line: what came out and where it is."""
+    print(f"{what} -> {where}", flush=True)
+
+
+def start(main, arguments=False):
+    """Runs `main()` as a binary: a user's mistake ends in one line and exit code 1, not in a traceback.
+
+    Args:
+      main: the function to run.
+      arguments: whether it takes the list of what follows the flags; otherwise such words are an error.
+    """
+    def wrapped(argv):
+        if len(argv) > 1 and not arguments:
+            raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
+        logging.basicConfig(format="%(levelname)s: %(message)s")
+        try:
+            main(argv[1:]) if arguments else main()
+        except (ValueError, OSError, FloatingPointError, KeyError) as error:
+            if os.environ.get("FICKLENET_TRACEBACK"):
+                raise
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(1)
+
+    app.run(wrapped)

@@ -1,0 +1,41 @@
+"""Extracts seeds: N Grad-CAMs a photograph on random selections, aggregated.
+
+    python -m tools.extract_seeds --dataset=voc --data_dir=VOCdevkit --preset=cpu --output_dir=runs/voc
+
+Reads OUTPUT_DIR/classifier/; writes OUTPUT_DIR/seeds/<image id>.png (palette PNG, 255 where nothing is
+allotted) and, with --maps, OUTPUT_DIR/seeds_maps/<image id>.npz. Where masks exist, run.json holds
+precision, recall and mIoU. Several machines: --num_shards and --shard_index, then once without.
+"""
+
+from absl import flags
+
+from ficklenet_tf import artifacts, extraction, presets, stochastic
+from tools import binary
+
+flags.DEFINE_enum("selection", "stochastic", stochastic.SELECTIONS, "Hidden units; deterministic: plain Grad-CAM.")
+flags.DEFINE_string("name", "seeds", "Directory below OUTPUT_DIR.")
+flags.DEFINE_string("saliency_dir", None, "Saliency maps <image id>.png for --background_cue=saliency.")
+flags.DEFINE_boolean("maps", False, "Also write the maps.")
+flags.DEFINE_integer("num_shards", 1, "Number of shards.", lower_bound=1)
+flags.DEFINE_integer("shard_index", 0, "This shard, from 0.", lower_bound=0)
+binary.define_data(None)
+binary.define_stage(presets.Seeds)
+flags.DEFINE_alias("cam_method", "method")
+
+
+def main():
+    """Extracts what is missing."""
+    run_dir, name = binary.run_dir(), binary.FLAGS.name
+    classifier_run = artifacts.read_run(run_dir / "classifier") or {}
+    run = extraction.extract(
+        run_dir, binary.split(), binary.stage("seeds"), name=name, selection=binary.FLAGS.selection,
+        seed=binary.FLAGS.seed, saliency_dir=binary.FLAGS.saliency_dir, maps=binary.FLAGS.maps,
+        shard=(binary.FLAGS.shard_index, binary.FLAGS.num_shards), features_dir=classifier_run.get("features_dir"))
+    scores = run.get("metrics")
+    text = "" if not scores else (f": mIoU {100 * scores['miou']:.1f}, recall {100 * scores['recall']:.1f}, "
+                                  f"precision {100 * scores['precision']:.1f}")
+    binary.done(f"seeds ({binary.FLAGS.selection}){text}", run_dir / name)
+
+
+if __name__ == "__main__":
+    binary.start(main)

@@ -1,0 +1,38 @@
+"""Segments photographs: a label PNG and an overlay each.
+
+    python -m tools.predict --output_dir=runs/demo --to=masks photo.jpg another.png
+
+Reads OUTPUT_DIR/segmenter/; writes TO/<name>.png (class ids with a palette) and TO/<name>_overlay.jpg.
+"""
+
+import pathlib
+
+from absl import app, flags
+from tqdm import tqdm
+
+from ficklenet_tf import images, labels, prediction
+from tools import binary
+
+flags.DEFINE_string("stage", None, "Segmenter's directory below OUTPUT_DIR (default: the last round's).")
+flags.DEFINE_string("to", "masks", "Directory for the answers.")
+flags.DEFINE_enum("crf", "dsrg", list(prediction.CRFS), "Dense CRF's parameters; none: without.")
+binary.define_run()
+
+
+def main(paths):
+    """Segments each of `paths`."""
+    if not paths:
+        raise app.UsageError("expected photographs, found none: python -m tools.predict --output_dir=RUN IMAGE...")
+    predictor = prediction.Predictor(prediction.last_stage(binary.run_dir(), binary.FLAGS.stage))
+    to, spec = pathlib.Path(binary.FLAGS.to), prediction.CRFS[binary.FLAGS.crf]
+    for path in tqdm([pathlib.Path(p) for p in paths], unit="img", desc="predict"):
+        image = images.read_image(path)
+        probs = predictor(image)
+        label = (probs if spec is None else prediction.refine(image, probs, spec)).argmax(-1)
+        labels.write_label(to / f"{path.stem}.png", label)
+        images.write_overlay(to / f"{path.stem}_overlay.jpg", image, label)
+    binary.done(f"{len(paths)} photographs", to)
+
+
+if __name__ == "__main__":
+    binary.start(main, arguments=True)
