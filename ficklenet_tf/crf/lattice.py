@@ -10,6 +10,7 @@ constant.
 import dataclasses
 import math
 
+import numpy as np
 import tensorflow as tf
 
 
@@ -39,15 +40,18 @@ def build(features):
     Returns:
       A `Lattice`.
     """
-    centres, weights = _embed(features)
+    points = tf.size(features[0])
+    # pydensecrf works on four points at a time and fills up with zeros. Those weigh nothing, but
+    # their vertices take part in the blur, which shows in small maps: 41 x 41 is one of them.
+    centres, weights = _embed([tf.pad(feature, [[0, -points % 4]]) for feature in features])
     strides, sizes, keys = _mixed_radix(centres, len(features) + 1)
     # Far fewer simplices than points, so their corners are worked out once.
     simplices, simplex_of_point = tf.unique(keys)
     corners = _corners(simplices, strides, sizes)
     vertices, corner_ids = tf.unique(tf.reshape(corners, [-1]))
     corner_ids = tf.reshape(corner_ids + 1, tf.shape(corners))
-    return Lattice(tf.gather(corner_ids, simplex_of_point), weights, _neighbours(vertices, strides),
-                   tf.size(vertices) + 1)
+    return Lattice(tf.gather(corner_ids, simplex_of_point[:points]), weights[:points],
+                   _neighbours(vertices, strides), tf.size(vertices) + 1)
 
 
 def blur(lattice, values, backwards=False):
@@ -73,13 +77,15 @@ def _embed(features):
     base - rank, d integers, tells the simplex.
     """
     d = len(features)
+    # Rounded as in pydensecrf, so that points on a simplex's rim fall on the same side.
+    width, shrink = np.float32(math.sqrt(2 / 3) * (d + 1)), np.float32(1 / (d + 1))
     lifted, rest = [], tf.zeros_like(features[0])
     for i in range(d, 0, -1):
-        scaled = features[i - 1] * (math.sqrt(2 / 3) * (d + 1) / math.sqrt(i * (i + 1)))
+        scaled = features[i - 1] * np.float32(float(width) / math.sqrt(i * (i + 1)))
         lifted.insert(0, rest - i * scaled)
         rest += scaled
     lifted.insert(0, rest)
-    rounded = [tf.round(value / (d + 1)) for value in lifted]
+    rounded = [tf.round(value * shrink) for value in lifted]
     offsets = [value - (d + 1) * whole for value, whole in zip(lifted, rounded, strict=True)]
     rounded = [tf.cast(whole, tf.int32) for whole in rounded]
     ranks = [tf.add_n(rounded)] * (d + 1)
@@ -90,7 +96,7 @@ def _embed(features):
             ranks[j] += 1 - less
     # Ranks beyond 0..d move the base by d + 1 and wrap around: base - rank stays, the offset does not.
     wraps = [tf.cast(rank < 0, tf.float32) - tf.cast(rank > d, tf.float32) for rank in ranks]
-    offsets = _descending([offset / (d + 1) - wrap for offset, wrap in zip(offsets, wraps, strict=True)])
+    offsets = _descending([offset * shrink - wrap for offset, wrap in zip(offsets, wraps, strict=True)])
     weights = [1 + offsets[d] - offsets[0]] + [offsets[d - p] - offsets[d - p + 1] for p in range(1, d + 1)]
     return [(d + 1) * rounded[i] - ranks[i] for i in range(d)], tf.transpose(tf.stack(weights))
 

@@ -21,13 +21,27 @@ def iterate(logits, message, iterations):
     last = iterations if common else tf.reduce_max(iterations)
 
     def update(step, probs):
-        refined = [tf.nn.softmax(unary + term) for unary, term in zip(logits, message(probs), strict=True)]
+        refined = [softmax(unary + term) for unary, term in zip(logits, message(probs), strict=True)]
         if not common:
             refined = [tf.where(step < iterations, new, old) for new, old in zip(refined, probs, strict=True)]
         return step + 1, refined
 
     # XLA differentiates a loop only where its length is known beforehand.
     _, probs = tf.while_loop(lambda step, _: step < last, update,
-                             (tf.constant(0), [tf.nn.softmax(unary) for unary in logits]),
+                             (tf.constant(0), [softmax(unary) for unary in logits]),
                              maximum_iterations=iterations if fixed else None)
     return probs
+
+
+def softmax(scores):
+    """Softmax over the last axis; for a few classes and many pixels, CPUs run `tf.nn.softmax` at half this speed.
+
+    Args:
+      scores: `[..., classes]` float32 or float64, finite.
+
+    Returns:
+      Probabilities, like `scores`.
+    """
+    # The greatest score cancels out, in the gradient too.
+    powers = tf.exp(scores - tf.stop_gradient(tf.reduce_max(scores, axis=-1, keepdims=True)))
+    return powers / tf.reduce_sum(powers, axis=-1, keepdims=True)

@@ -1,0 +1,207 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from ficklenet_tf import crf
+from ficklenet_tf.crf import lattice
+
+GRAPH_BACKENDS = ("exact", "permutohedral")
+SPECS = {"SEC_TRAIN": crf.SEC_TRAIN, "DSRG_TEST": crf.DSRG_TEST, "DEEPLAB_V2": crf.DEEPLAB_V2}
+
+
+def example(batch, height, width, classes, seed=0, dtype=np.float32):
+    """Blocks of colour with noise, and noisy logits that lean towards the blocks."""
+    random = np.random.default_rng(seed)
+    blocks = random.integers(0, classes, (batch, (height + 3) // 4, (width + 3) // 4))
+    blocks = blocks.repeat(4, 1).repeat(4, 2)[:, :height, :width]
+    images = np.clip(random.integers(0, 256, (classes, 3))[blocks] + random.normal(0, 8, (*blocks.shape, 3)), 0, 255)
+    logits = np.eye(classes)[blocks] + random.normal(0, 1, (*blocks.shape, classes))
+    return images.astype(np.uint8), logits.astype(dtype)
+
+
+def softmax(scores):
+    powers = np.exp(scores - scores.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
+def slow_mean_field(image, logits, spec):
+    """The equations pixel by pixel, in float64."""
+    height, width, classes = logits.shape
+    n, logits = height * width, logits.reshape(-1, classes).astype(np.float64)
+    place = [(i % width, i // width) for i in range(n)]
+    colour = image.reshape(-1, 3).astype(np.float64)
+    kernel = np.zeros((2, n, n))
+    for i in range(n):
+        for j in range(n):
+            away = (place[i][0] - place[j][0]) ** 2 + (place[i][1] - place[j][1]) ** 2
+            unlike = sum((colour[i][c] - colour[j][c]) ** 2 for c in range(3))
+            kernel[0, i, j] = np.exp(-away / spec.bilateral_sigma_xy**2 / 2 - unlike / spec.bilateral_sigma_rgb**2 / 2)
+            kernel[1, i, j] = np.exp(-away / spec.gaussian_sigma_xy**2 / 2)
+    mass = kernel.sum(-1)
+    probs = softmax(logits)
+    for _ in range(spec.iterations):
+        terms = np.zeros((n, classes))
+        for m, weight in enumerate((spec.bilateral_weight, spec.gaussian_weight)):
+            terms += weight * ((kernel[m] / np.sqrt(mass[m])[None]) @ probs) / np.sqrt(mass[m])[:, None]
+        probs = softmax(logits + terms)
+    return probs.reshape(height, width, classes)
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_exact_is_the_double_loop(name):
+    images, logits = example(2, 9, 7, 4)
+    probs = crf.mean_field(images, logits, SPECS[name], "exact").numpy()
+    for image, row, unary in zip(images, probs, logits, strict=True):
+        expected = slow_mean_field(image, unary, SPECS[name])
+        assert np.abs(expected - softmax(unary)).max() > 0.1  # the CRF did something
+        assert np.abs(row - expected).max() < 1e-4
+
+
+def test_exact_compiles_under_xla():
+    images, logits = example(2, 9, 7, 4)
+    compiled = tf.function(lambda i, u: crf.mean_field(i, u, crf.SEC_TRAIN, "exact"), jit_compile=True)
+    expected = crf.mean_field(images, logits, crf.SEC_TRAIN, "exact")
+    np.testing.assert_allclose(compiled(images, logits), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("backend", GRAPH_BACKENDS)
+class TestProperties:
+    def test_probabilities_sum_to_one_and_smooth(self, backend):
+        images, logits = example(1, 12, 10, 3)
+        probs = crf.mean_field(images, logits, crf.DSRG_TEST, backend).numpy()
+        np.testing.assert_allclose(probs.sum(-1), 1, atol=1e-5)
+        assert (probs.max(-1).mean()) > softmax(logits).max(-1).mean()
+
+    def test_permuted_classes_permute_the_answer(self, backend):
+        images, logits = example(1, 12, 10, 5)
+        order = [3, 0, 4, 2, 1]
+        probs = crf.mean_field(images, logits, crf.DSRG_TEST, backend).numpy()
+        permuted = crf.mean_field(images, logits[..., order], crf.DSRG_TEST, backend).numpy()
+        np.testing.assert_allclose(permuted, probs[..., order], atol=1e-5)
+
+    def test_a_constant_at_a_pixel_changes_nothing(self, backend):
+        images, logits = example(1, 12, 10, 3)
+        offset = np.random.default_rng(1).normal(0, 5, (1, 12, 10, 1)).astype(np.float32)
+        probs = crf.mean_field(images, logits, crf.DSRG_TEST, backend)
+        np.testing.assert_allclose(crf.mean_field(images, logits + offset, crf.DSRG_TEST, backend), probs, atol=1e-4)
+
+    def test_flat_stays_flat(self, backend):
+        images = np.full((1, 9, 11, 3), 77, np.uint8)
+        probs = crf.mean_field(images, np.zeros((1, 9, 11, 4), np.float32), crf.DSRG_TEST, backend)
+        np.testing.assert_allclose(probs, 0.25, atol=1e-6)
+
+    def test_rows_do_not_depend_on_their_batch(self, backend):
+        images, logits = example(3, 12, 10, 3)
+        probs = crf.mean_field(images, logits, crf.DSRG_TEST, backend).numpy()
+        for i in range(3):
+            alone = crf.mean_field(images[i:i + 1], logits[i:i + 1], crf.DSRG_TEST, backend)
+            np.testing.assert_allclose(alone[0], probs[i], atol=1e-5)
+        assert np.abs(probs[0] - probs[1]).max() > 0.1
+
+    def test_iterations(self, backend):
+        images, logits = example(3, 12, 10, 3)
+        counts = [0, 2, 7]
+        rows = crf.mean_field(images, logits, crf.DSRG_TEST, backend, tf.constant(counts)).numpy()
+        np.testing.assert_allclose(rows[0], softmax(logits[0]), atol=1e-6)
+        for i, count in enumerate(counts):
+            for same in (count, tf.constant(count)):
+                alone = crf.mean_field(images, logits, crf.DSRG_TEST, backend, same)
+                np.testing.assert_allclose(alone[i], rows[i], atol=1e-6)
+        ten = crf.mean_field(images, logits, crf.DSRG_TEST, backend)
+        np.testing.assert_array_equal(ten, crf.mean_field(images, logits, crf.DSRG_TEST, backend, 10))
+
+    @pytest.mark.parametrize("shape", [(1, 1), (1, 7), (5, 1), (2, 2)])
+    def test_extremes(self, backend, shape):
+        images, logits = example(2, *shape, 3)
+        for scale in (1, 1e4):
+            probs = crf.mean_field(images, np.sign(logits) * scale, crf.DSRG_TEST, backend).numpy()
+            assert np.isfinite(probs).all()
+            np.testing.assert_allclose(probs.sum(-1), 1, atol=1e-5)
+        one = crf.mean_field(images[:, :1, :1], logits[:, :1, :1, :1], crf.DSRG_TEST, backend)
+        np.testing.assert_array_equal(one, np.ones((2, 1, 1, 1)))
+
+    def test_large_logits_decide(self, backend):
+        images, logits = example(1, 12, 10, 3)
+        labels = logits.argmax(-1)
+        probs = crf.mean_field(images, np.eye(3, dtype=np.float32)[labels] * 2e4 - 1e4, crf.DSRG_TEST, backend)
+        np.testing.assert_array_equal(np.argmax(probs, -1), labels)
+
+    @pytest.mark.parametrize("traced", [False, True])
+    def test_gradient_is_the_finite_difference(self, backend, traced):
+        images, logits = example(2, 4, 3, 3, dtype=np.float64)
+        weights = np.random.default_rng(5).normal(size=logits.shape)
+        gentle = crf.CRFSpec(1.5, 3.0, 40.0, 0.7, 1.0, 3)
+
+        def loss(logits):
+            return tf.reduce_sum(weights * crf.mean_field(images, logits, gentle, backend))
+
+        def gradient(logits):
+            with tf.GradientTape() as tape:
+                tape.watch(logits)
+                value = loss(logits)
+            return tape.gradient(value, logits)
+
+        found = (tf.function(gradient) if traced else gradient)(tf.constant(logits)).numpy()
+        fast = tf.function(loss)
+        for i in np.random.default_rng(6).choice(logits.size, 20, replace=False):
+            step = np.zeros(logits.size)
+            step[i] = 1e-5
+            step = step.reshape(logits.shape)
+            difference = (fast(tf.constant(logits + step)) - fast(tf.constant(logits - step))) / 2e-5
+            assert abs(found.ravel()[i] - difference) < 1e-7
+        assert np.abs(found).max() > 0.05
+
+    def test_static_shape_is_kept(self, backend):
+        images, logits = example(2, 6, 5, 3)
+        assert tf.function(lambda i, u: crf.mean_field(i, u, crf.DSRG_TEST, backend)).get_concrete_function(
+            tf.TensorSpec(images.shape), tf.TensorSpec(logits.shape)).output_shapes == (2, 6, 5, 3)
+
+    def test_float_images_are_not_rounded(self, backend):
+        images, logits = example(1, 6, 5, 3)
+        shifted = crf.mean_field(images + np.linspace(0, 0.9, 30).reshape(1, 6, 5, 1), logits, crf.DEEPLAB_V2, backend)
+        assert np.abs(shifted - crf.mean_field(images, logits, crf.DEEPLAB_V2, backend)).max() > 1e-4
+
+
+@pytest.mark.parametrize("dimensions", [2, 5])
+def test_lattice_simplices_hold_their_points(dimensions):
+    points = np.random.default_rng(2).normal(0, 3, (dimensions, 400)).astype(np.float32)
+    found = lattice.build([tf.constant(row) for row in points])
+    weights, vertices = found.weights.numpy(), found.vertices.numpy()
+    assert weights.min() >= -1e-6
+    np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-5)
+    assert vertices.min() == 1 and vertices.max() == found.size - 1
+    # Position is linear inside a simplex: places for the vertices exist that explain all points.
+    matrix = np.zeros((400, int(found.size)))
+    np.add.at(matrix, (np.arange(400)[:, None], vertices), weights)
+    places = np.linalg.lstsq(matrix, points.T, rcond=None)[0]
+    np.testing.assert_allclose(matrix @ places, points.T, atol=1e-4)
+    for before, after in found.neighbours:
+        ids = np.arange(1, int(found.size))
+        after, before = after.numpy(), before.numpy()
+        assert after[0] == before[0] == 0
+        linked = ids[after[ids] > 0]
+        assert len(linked) > 10
+        np.testing.assert_array_equal(before[after[linked]], linked)
+        assert (before > 0).sum() == len(linked)
+
+
+def test_blur_by_hand():
+    # One axis of the lattice: 1 - 2 - 3 in a row, vertex 4 alone; row 0 is what they lack.
+    row = (tf.constant([0, 0, 1, 2, 0]), tf.constant([0, 2, 3, 0, 0]))
+    chain = lattice.Lattice(None, None, [row], tf.constant(5))
+    blurred = lattice.blur(chain, tf.constant([[0.0], [1.0], [10.0], [100.0], [7.0]]))
+    np.testing.assert_allclose(blurred[:, 0], [0, 6, 60.5, 105, 7])
+
+
+def test_bad_input_is_an_error():
+    images, logits = example(1, 4, 4, 2)
+    with pytest.raises(ValueError, match="backend"):
+        crf.mean_field(images, logits, crf.DSRG_TEST, "dense")
+    with pytest.raises(ValueError, match="images and logits"):
+        crf.mean_field(images[:, :3], logits, crf.DSRG_TEST, "exact")
+    with pytest.raises(ValueError, match="images and logits"):
+        crf.mean_field(images[0], logits[0], crf.DSRG_TEST, "exact")
+    with pytest.raises(ValueError, match="float32"):
+        crf.mean_field(images, logits.astype(np.int32), crf.DSRG_TEST, "exact")
+    with pytest.raises(ValueError, match="eagerly"):
+        tf.function(lambda: crf.mean_field(images, logits, crf.DSRG_TEST, "pydensecrf"))()
