@@ -1,30 +1,72 @@
-"""Exports a run as a SavedModel for TensorFlow Serving.
+"""Exports a run for serving.
 
     python -m export.export_saved_model --run_dir=runs/demo --version=1
 
-Reads RUN_DIR/segmenter/ and RUN_DIR/classifier/; writes RUN_DIR/saved_model/VERSION/.
+Reads RUN_DIR/segmenter/ and RUN_DIR/classifier/; writes RUN_DIR/saved_model/VERSION/ for TensorFlow
+Serving, with models.config and batching_parameters.txt beside it, or with --format=onnx, openvino or
+litert RUN_DIR/FORMAT/VERSION/. export/README.md says how to serve it.
 """
+
+import pathlib
 
 from absl import flags
 
-from export import saved_model
+from export import formats, loading, saved_model, server_files
+from ficklenet_tf import images, prediction
 from tools import binary
 
 flags.DEFINE_string("run_dir", None, "The run's directory.", required=True)
 flags.DEFINE_integer("version", 1, "TensorFlow Serving's version number.", lower_bound=1)
+flags.DEFINE_enum("format", "tf_saved_model", ["tf_saved_model", *formats.FILES], "What to export to.")
 flags.DEFINE_string("segmenter", "segmenter", "Directory of the segmenter below RUN_DIR.")
+flags.DEFINE_enum("crf", "dsrg", list(prediction.CRFS), "Dense CRF of the signature serve_crf; none: without it.")
+flags.DEFINE_boolean("localization_maps", True, "Export that signature, and the classifier with it.")
+flags.DEFINE_enum("precision", None, loading.PRECISIONS, "Of the network's inside (default: as it was trained).")
 flags.DEFINE_list("sizes", None, "Sides of the multi-scale prediction (default: the preset's).")
 flags.DEFINE_boolean("flip", None, "Average mirror images in (default: the preset's).")
+flags.DEFINE_integer("max_side", 0, "Compute on at most so long a side; greater answers are enlarged. 0: no bound.",
+                     lower_bound=0)
+flags.DEFINE_list("size_buckets", [], "Sides to pad photographs to, instead of warping them to --sizes.")
 flags.DEFINE_integer("max_pixels", saved_model.MAX_PIXELS, "Of one request; more is refused.", lower_bound=1)
+flags.DEFINE_integer("max_batch", saved_model.MAX_BATCH, "Photographs in a request; more is refused.", lower_bound=1)
+flags.DEFINE_enum("label", None, server_files.LABELS, "Version label in models.config (default: stable for the first "
+                  "version, canary for later ones).")
+flags.DEFINE_string("photographs", None, "Directory of photographs on which agreement is measured for the model card.")
+flags.DEFINE_integer("max_photographs", 50, "How many of them at most.", lower_bound=1)
+
+
+def _photographs():
+    given = binary.FLAGS
+    if given.photographs is None:
+        return []
+    paths = [path for path in sorted(pathlib.Path(given.photographs).glob("*"))
+             if path.suffix.lower() in (".jpg", ".jpeg", ".png")][:given.max_photographs]
+    if not paths:
+        raise ValueError(f"{given.photographs}: expected a directory of .jpg or .png files, found none")
+    return [images.read_image(path) for path in paths]
+
+
+def _sides(values, name):
+    try:
+        return [int(value) for value in values]
+    except ValueError:
+        raise ValueError(f"--{name}: expected sides in pixels, found {','.join(values)}") from None
 
 
 def main():
     """Exports, or says that it is done."""
     given = binary.FLAGS
-    target = saved_model.export(
-        given.run_dir, given.version, stage=given.segmenter, flip=given.flip, max_pixels=given.max_pixels,
-        sizes=None if given.sizes is None else [int(size) for size in given.sizes])
-    binary.done("saved model", target)
+    common = {
+        "stage": given.segmenter, "precision": given.precision, "flip": given.flip, "photographs": _photographs(),
+        "sizes": None if given.sizes is None else _sides(given.sizes, "sizes"), "max_side": given.max_side,
+        "buckets": _sides(given.size_buckets, "size_buckets"), "max_pixels": given.max_pixels,
+        "max_batch": given.max_batch}
+    if given.format == "tf_saved_model":
+        target = saved_model.export(given.run_dir, given.version, crf=given.crf, label=given.label,
+                                    localization_maps=given.localization_maps, **common)
+    else:
+        target = formats.export(given.run_dir, given.version, given.format, **common)
+    binary.done(given.format, target)
 
 
 if __name__ == "__main__":

@@ -11,66 +11,110 @@ import tempfile
 
 import keras
 
-from export import signatures
-from ficklenet_tf import artifacts, labels, segmenter_training
+from export import graph_scan, loading, maps, model_card, server_files, signatures, warmup
+from ficklenet_tf import artifacts, labels, prediction
 
 MAX_PIXELS = 2**24  # of one request: at 21 classes, 1.4 GB of probabilities
+MAX_BATCH = 32
 
 
-def export(run_dir, version, *, stage="segmenter", sizes=None, flip=None, max_pixels=MAX_PIXELS):
+def export(run_dir, version, *, stage="segmenter", crf="dsrg", localization_maps=True, precision=None, sizes=None,
+           flip=None, max_pixels=MAX_PIXELS, max_batch=MAX_BATCH, max_side=0, buckets=(), label=None, photographs=()):
     """Writes `<run_dir>/saved_model/<version>/`; what is there with the same settings is not made again.
 
     Args:
       run_dir: the run's directory, its segmenter finished.
       version: integer, at least 1: TensorFlow Serving's version number.
       stage: directory of the segmenter below run_dir.
-      sizes: sides of the multi-scale prediction; None for the preset's.
-      flip: also mirrored; None for the preset's.
-      max_pixels: of one request, more is refused.
+      crf: a name of `prediction.CRFS` for the signature serve_crf; "none" leaves it out.
+      localization_maps: whether that signature is exported; the classifier is then part of the model.
+      precision: see `loading.load_segmenter`; so are sizes, flip, max_pixels, max_batch, max_side and buckets.
+      sizes: as above.
+      flip: as above.
+      max_pixels: as above.
+      max_batch: as above.
+      max_side: as above.
+      buckets: as above.
+      label: the version's label in models.config, see `server_files.write`.
+      photographs: `[h, w, 3]` uint8 images on which the agreement with float32 is measured for the card.
 
     Returns:
       The version's directory, a pathlib.Path.
 
     Raises:
       FileNotFoundError: a stage has not finished.
-      ValueError: a bad version, too many classes, or the version is there with other settings.
+      ValueError: a bad argument, a graph that a server would not run, or the version is there with other settings.
     """
     run_dir = pathlib.Path(run_dir)
     if int(version) < 1:
         raise ValueError(f"version: expected an integer from 1, found {version}")
-    network, normalization, run, preset = segmenter_training.load(run_dir / stage)
-    classes = len(run["class_names"])
-    if classes > labels.IGNORE:
-        raise ValueError(f"{run_dir / stage}: expected at most {labels.IGNORE} classes (labels are 8-bit), "
-                         f"found {classes}")
-    model = signatures.Segmenter(network, normalization, tuple(sizes or preset.test_sizes),
-                                 preset.test_flip if flip is None else flip, classes, max_pixels)
-    settings = artifacts.as_json({"segmenter": run["finished"], "sizes": model.sizes, "flip": model.flip,
-                                  "max_pixels": max_pixels})
+    if crf not in prediction.CRFS:
+        raise ValueError(f"crf: expected one of {', '.join(prediction.CRFS)}, found {crf!r}")
+    limits = {"max_pixels": max_pixels, "max_batch": max_batch}
+    model, run, precision = loading.load_segmenter(run_dir / stage, precision=precision, sizes=sizes, flip=flip,
+                                                   max_side=max_side, buckets=buckets, **limits)
+    localizer, source = loading.load_localizer(run_dir, **limits) if localization_maps else (None, None)
+    settings = artifacts.as_json({
+        "stage": stage, "segmenter": run["finished"], "classifier": source and source["finished"],
+        "crf": crf, "precision": precision,
+        "sizes": model.sizes, "flip": model.flip, "max_side": max_side, "size_buckets": model.buckets, **limits})
     target = run_dir / "saved_model" / str(int(version))
-    if _is_there(target, settings):
-        return target
+    if not _is_there(target, settings):
+        agreement = _agreement(run_dir / stage, model, precision, photographs)
 
-    def build(directory):
-        archive = keras.export.ExportArchive()
-        archive.track(network)
-        archive.add_endpoint("serving_default", signatures.serving_default(model), [signatures.IMAGES])
-        archive.add_endpoint("serve_jpeg", signatures.serve_jpeg(model, labels.palette()), [signatures.FILES])
-        archive.write_out(directory, verbose=False)
-        artifacts.write_run(pathlib.Path(directory) / "assets.extra", stage="saved_model", settings=settings)
+        def build(directory):
+            _archive(model, localizer, prediction.CRFS[crf]).write_out(directory, verbose=False)
+            refuse(directory)
+            found = graph_scan.signatures(graph_scan.read(directory))
+            card = model_card.make(run_dir, run, source, settings, found)
+            model_card.write(directory, {**card, "agreement_with_float32": agreement})
+            warmup.write(directory, warmup.examples(found, model.buckets or model.sizes[:1]))
 
-    write_whole(target, build)
+        write_whole(target, build)
+    server_files.write(target.parent, int(version), label=label, batch=min(8, max_batch))
     return target
+
+
+def _archive(model, localizer, spec):
+    archive = keras.export.ExportArchive()
+    archive.track(model.network)
+    archive.add_endpoint("serving_default", signatures.serving_default(model), [signatures.IMAGES])
+    archive.add_endpoint("serve_jpeg", signatures.serve_jpeg(model, labels.palette()), [signatures.FILES])
+    if spec is not None:
+        archive.add_endpoint("serve_crf", signatures.serve_crf(model, spec),
+                             [signatures.IMAGES, signatures.ITERATIONS])
+    if localizer is not None:
+        archive.track(localizer.model)
+        archive.add_endpoint("localization_maps", maps.localization_maps(localizer), localizer.specs)
+    return archive
+
+
+def refuse(directory):
+    """Raises ValueError where `graph_scan.scan` finds something."""
+    found = graph_scan.scan(directory)
+    if found:
+        raise ValueError(f"{directory}: expected a graph that a stock server runs, found {'; '.join(found[:5])}")
+
+
+def _agreement(directory, model, precision, photographs):
+    if not photographs:
+        return None
+    reference, *_ = loading.load_segmenter(
+        directory, precision="float32", sizes=model.sizes, flip=model.flip, max_side=model.max_side,
+        buckets=model.buckets, max_pixels=model.max_pixels, max_batch=model.max_batch)
+    return {"precision": precision, "images": len(photographs),
+            "same_labels": loading.agreement(model, reference, photographs)}
 
 
 def _is_there(target, settings):
     if not target.exists():
         return False
-    run = artifacts.read_run(target / "assets.extra")
-    before = None if run is None else run["settings"]
+    run = artifacts.read_run(target / model_card.DIRECTORY)
+    before = {} if run is None else run["settings"]
     if before != settings:
-        raise ValueError(f"{target}: expected no version {target.name} or one of the same settings, found {before}, "
-                         f"now {settings}; give another --version")
+        differing = sorted(key for key in before.keys() | settings.keys() if before.get(key) != settings.get(key))
+        raise ValueError(f"{target}: expected no such version or one of the same settings, found one that differs in "
+                         f"{', '.join(differing)}; give another --version")
     return True
 
 

@@ -1,72 +1,19 @@
-"""What the served graph computes: photographs, as pixels or as files, to labels at their own size.
+"""The served signatures: photographs, as pixels or as files, to labels at their own size.
 
-Normalisation, multi-scale prediction and argmax are those of `ficklenet_tf.prediction.Predictor`.
-All of it is stock TensorFlow; bad input ends in an error that says what was expected.
+Normalisation, multi-scale prediction and argmax are inside; all of it is stock TensorFlow. Every
+input has a leading batch axis, so that a server may batch. `localization_maps` has its own module.
 """
 
-import dataclasses
-
-import keras
 import tensorflow as tf
 
-from export import png
-from ficklenet_tf import images as photographs
-from ficklenet_tf import segmenter
-
-
-@dataclasses.dataclass(frozen=True)
-class Segmenter:
-    """A trained segmenter and how it is applied.
-
-    Attributes:
-      network: `[b, s, s, 3]` normalised -> `[b, s / 8, s / 8, classes]` logits.
-      normalization: `images.Normalization`.
-      sizes: sides of the multi-scale prediction.
-      flip: whether mirror images are averaged in.
-      classes: with the background.
-      max_pixels: of one request, all its photographs together; more is refused.
-    """
-
-    network: keras.Model
-    normalization: photographs.Normalization
-    sizes: tuple
-    flip: bool
-    classes: int
-    max_pixels: int
-
-    def probs(self, images):
-        """Returns `[n, h, w, classes]` float32 probabilities of `[n, h, w, 3]` uint8 photographs."""
-        return segmenter.predict_probs(self.network, images, self.normalization, self.sizes, self.flip)
-
+from export import decoding, png
+from ficklenet_tf import crf, images
 
 IMAGES = tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")
 FILES = tf.TensorSpec([None], tf.string, name="image")
-
-
-def checked(images, max_pixels):
-    """Returns `images` after the check that they have pixels, and not too many.
-
-    Args:
-      images: `[n, h, w, 3]` uint8.
-      max_pixels: n * h * w at most.
-
-    Raises:
-      tf.errors.InvalidArgumentError: when run, for sides of 0 or too many pixels.
-    """
-    shape = tf.shape(images, tf.int64)
-    pixels = tf.reduce_prod(shape[:3])
-    checks = [
-        tf.debugging.Assert(tf.reduce_all(shape[:3] > 0), ["images: expected no empty axis, found the shape", shape]),
-        tf.debugging.Assert(pixels <= max_pixels, [f"images: expected at most {max_pixels} pixels, found", pixels])]
-    with tf.control_dependencies(checks):
-        return tf.identity(images)
-
-
-def answer(probs):
-    """Turns `[n, h, w, classes]` probabilities into the outputs of `serving_default`."""
-    labels = tf.argmax(probs, -1, tf.int32)
-    return {"labels": tf.cast(labels, tf.uint8), "probabilities": probs,
-            "classes_present": fractions(labels, tf.shape(probs)[-1]) > 0}
+ITERATIONS = tf.TensorSpec([None], tf.int32, name="iterations")
+MAX_ITERATIONS = 100
+CRF_SHARE = 8  # the dense CRF takes about so many times the memory a pixel: its requests may have so many fewer
 
 
 def fractions(labels, classes):
@@ -78,13 +25,55 @@ def fractions(labels, classes):
     return tf.cast(counts, tf.float32) / tf.cast(tf.shape(flat)[1], tf.float32)
 
 
+def _answer(probs, shape, model):
+    """The outputs of `serving_default` from probabilities that may have been computed on a smaller size."""
+    labels = _enlarge(tf.cast(tf.argmax(probs, -1, tf.int32), tf.uint8), shape, model)
+    return {"labels": labels, "probabilities": tf.image.resize(probs, shape) if model.longest else probs,
+            "classes_present": fractions(tf.cast(labels, tf.int32), model.classes) > 0}
+
+
+def _enlarge(labels, shape, model):
+    """Labels `[n, h', w']` at `shape`, each pixel the nearest's."""
+    return tf.image.resize(labels[..., None], shape, "nearest")[..., 0] if model.longest else labels
+
+
 def serving_default(model):
     """Makes the function of `images` `[n, h, w, 3]` uint8, any size.
 
     It returns "labels" `[n, h, w]` uint8, "probabilities" `[n, h, w, classes]` float32 and
     "classes_present" `[n, classes]` bool.
+
+    Args:
+      model: an `applied.Segmenter`.
     """
-    return lambda images: answer(model.probs(checked(images, model.max_pixels)))
+    def serve(images):
+        images = decoding.checked(images, model.max_pixels, model.max_batch)
+        return _answer(model.probs(model.shrunk(images)), tf.shape(images)[1:3], model)
+
+    return serve
+
+
+def serve_crf(model, spec):
+    """Makes the function of `images` as in `serving_default` and `iterations` `[n]` int32, refined by the dense CRF.
+
+    The outputs are those of `serving_default`; `iterations` 0 leaves its labels as they are.
+
+    Args:
+      model: an `applied.Segmenter`.
+      spec: a `crf.CRFSpec`.
+    """
+    def serve(images, iterations):
+        images = decoding.checked(images, model.max_pixels // CRF_SHARE, model.max_batch)
+        iterations = decoding.rows_of(iterations, images, "iterations")
+        iterations = decoding.demand(iterations, [
+            (tf.reduce_all((iterations >= 0) & (iterations <= MAX_ITERATIONS)),
+             f"iterations: expected 0..{MAX_ITERATIONS}, found", iterations)])
+        small = model.shrunk(images)
+        logits = tf.math.log(tf.maximum(model.probs(small), 1e-6))
+        probs = crf.mean_field(small, logits, spec, "permutohedral", iterations)
+        return _answer(probs, tf.shape(images)[1:3], model)
+
+    return serve
 
 
 def serve_jpeg(model, palette):
@@ -94,43 +83,37 @@ def serve_jpeg(model, palette):
     int32 height and width, and "fractions" `[n, classes]` float32, each class' share of the pixels.
 
     Args:
-      model: a `Segmenter`.
+      model: an `applied.Segmenter`.
       palette: `[256, 3]` uint8 colours of the labels.
     """
-    def one(encoded):
-        image = decode(encoded, model.max_pixels)
-        labels = tf.argmax(model.probs(image[None]), -1, tf.int32)
-        return {"label_png_bytes": png.encode_palette(tf.cast(labels[0], tf.uint8), palette),
-                "size": tf.shape(image)[:2], "fractions": fractions(labels, model.classes)[0]}
+    max_pixels = images.MAX_PIXELS if model.longest else model.max_pixels
+    answer = {"label_png_bytes": tf.TensorSpec([], tf.string), "size": tf.TensorSpec([2], tf.int32),
+              "fractions": tf.TensorSpec([model.classes], tf.float32)}
 
-    specs = {"label_png_bytes": tf.TensorSpec([], tf.string), "size": tf.TensorSpec([2], tf.int32),
-             "fractions": tf.TensorSpec([model.classes], tf.float32)}
-    return lambda image: tf.map_fn(one, image, fn_output_signature=specs, parallel_iterations=1)
+    def encoded(probs, shape):
+        labels = _enlarge(tf.cast(tf.argmax(probs, -1, tf.int32), tf.uint8)[None], shape, model)
+        return {"label_png_bytes": png.encode_palette(labels[0], palette), "size": shape,
+                "fractions": fractions(tf.cast(labels, tf.int32), model.classes)[0]}
 
+    def warped(file):
+        photograph = decoding.decode(file, max_pixels)
+        return (*model.views(model.shrunk(photograph)), tf.shape(photograph)[:2])
 
-def decode(encoded, max_pixels):
-    """Decodes one JPEG or PNG to `[h, w, 3]` uint8, its size checked before any pixel is unpacked.
+    def merged(row):
+        return encoded(model.merged(row[:-1], model.inner_shape(row[-1])), row[-1])
 
-    Args:
-      encoded: scalar string.
-      max_pixels: height * width at most: a decompression bomb is refused by its header.
+    def padded(file):
+        photograph = decoding.decode(file, max_pixels)
+        return encoded(model.probs(model.shrunk(photograph)[None])[0], tf.shape(photograph)[:2])
 
-    Raises:
-      tf.errors.InvalidArgumentError: when run, for other bytes, broken files and too many pixels.
-    """
-    head = tf.strings.substr(encoded, 0, 24)
-    is_png = tf.strings.regex_full_match(tf.strings.substr(encoded, 1, 3), "PNG")
-    is_jpeg = tf.equal(tf.strings.substr(encoded, 0, 2), b"\xff\xd8")
-    known = tf.debugging.Assert((is_png & (tf.strings.length(head) == 24)) | is_jpeg,
-                                ["image: expected the bytes of a JPEG or PNG, found", tf.strings.length(encoded),
-                                 "bytes of something else"])
-    with tf.control_dependencies([known]):
-        size = tf.cond(is_png, lambda: png.size(head), lambda: tf.cast(tf.image.extract_jpeg_shape(encoded)[:2],
-                                                                       tf.int64))
-    pixels = tf.reduce_prod(size)
-    small = tf.debugging.Assert((pixels > 0) & (pixels <= max_pixels),
-                                [f"image: expected 1 to {max_pixels} pixels, found height and width", size])
-    with tf.control_dependencies([small]):
-        image = tf.cond(is_png, lambda: tf.io.decode_png(encoded, channels=3),
-                        lambda: tf.io.decode_jpeg(encoded, channels=3))
-    return tf.ensure_shape(image, [None, None, 3])
+    def serve(image):
+        count = tf.shape(image)[0]
+        image = decoding.demand(image, [((count > 0) & (count <= model.max_batch),
+                                         f"image: expected 1 to {model.max_batch} in one request, found", count)])
+        if model.buckets:
+            return tf.map_fn(padded, image, fn_output_signature=answer, parallel_iterations=1)
+        specs = (*(tf.TensorSpec([size, size, 3]) for size in model.sizes), tf.TensorSpec([2], tf.int32))
+        *views, shapes = tf.map_fn(warped, image, fn_output_signature=specs, parallel_iterations=4)
+        return tf.map_fn(merged, (*model.grids(views), shapes), fn_output_signature=answer, parallel_iterations=1)
+
+    return serve

@@ -1,0 +1,76 @@
+"""Looks through a SavedModel's graph for what a stock server does not run, or should not be given."""
+
+import pathlib
+import re
+
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.python.framework import op_def_registry
+
+_PYTHON = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
+_XLA = ("_XlaMustCompile", "jit_compile", "_xla_compile_id")
+_TABLE = re.compile("HashTable|LookupTable|Vocab")
+_PATH = re.compile(rb"(?:/[\w.\-]+){2,}")
+
+
+def read(model_dir):
+    """Returns the one MetaGraphDef of a SavedModel."""
+    proto = saved_model_pb2.SavedModel.FromString((pathlib.Path(model_dir) / "saved_model.pb").read_bytes())
+    [meta] = proto.meta_graphs
+    return meta
+
+
+def signatures(meta):
+    """Describes what can be asked.
+
+    Args:
+      meta: a MetaGraphDef.
+
+    Returns:
+      dict: signature -> {"inputs": ..., "outputs": ...}, each name -> {"dtype": ..., "shape": ...}, None in a shape
+      for any length.
+    """
+    def described(infos):
+        return {name: {"dtype": tf.as_dtype(info.dtype).name,
+                       "shape": [None if axis.size < 0 else axis.size for axis in info.tensor_shape.dim]}
+                for name, info in sorted(infos.items())}
+
+    return {name: {"inputs": described(found.inputs), "outputs": described(found.outputs)}
+            for name, found in sorted(meta.signature_def.items()) if not name.startswith("__")}
+
+
+def nodes(meta):
+    """Yields all nodes: of the graph and of every function in its library."""
+    yield from meta.graph_def.node
+    for function in meta.graph_def.library.function:
+        yield from function.node_def
+
+
+def scan(model_dir):
+    """Returns a list of findings, empty for a graph that stock TensorFlow Serving runs as it stands.
+
+    Found are calls into Python, demands for XLA (off in a stock server), ops that stock TensorFlow does not
+    have, tables (none of ours is tracked), and absolute paths, which another machine does not have.
+
+    Args:
+      model_dir: a SavedModel's directory.
+    """
+    meta, findings = read(model_dir), []
+    functions = {function.signature.name for function in meta.graph_def.library.function}
+    for function in meta.graph_def.library.function:
+        findings += [f"{function.signature.name}: attribute {key}" for key in _XLA if _is_set(function.attr, key)]
+    for node in nodes(meta):
+        if node.op in _PYTHON:
+            findings.append(f"{node.name}: {node.op} calls Python")
+        elif op_def_registry.get(node.op) is None and node.op not in functions:
+            findings.append(f"{node.name}: {node.op} is no stock op")
+        elif _TABLE.search(node.op):
+            findings.append(f"{node.name}: {node.op} needs a table")
+        findings += [f"{node.name}: attribute {key}" for key in _XLA if _is_set(node.attr, key)]
+        findings += [f"{node.name}: path {path!r}" for value in node.attr["value"].tensor.string_val
+                     for path in _PATH.findall(value) if value.startswith(b"/")]
+    return findings
+
+
+def _is_set(attributes, key):
+    return key in attributes and attributes[key] not in (type(attributes[key])(b=False), type(attributes[key])(s=b""))
