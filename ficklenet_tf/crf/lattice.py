@@ -70,6 +70,11 @@ def blur(lattice, values, backwards=False):
     return values
 
 
+def times(values, factor):
+    """Returns float32 `values * factor`, rounded once; through float64, as graph optimisers merge float32 factors."""
+    return tf.cast(tf.cast(values, tf.float64) * float(factor), tf.float32)
+
+
 def _embed(features):
     """Finds each point's simplex: d sums of corners / (d + 1), less a constant, and barycentric weights.
 
@@ -81,8 +86,8 @@ def _embed(features):
     width, shrink = np.float32(math.sqrt(2 / 3) * (d + 1)), np.float32(1 / (d + 1))
     lifted, rest = [], tf.zeros_like(features[0])
     for i in range(d, 0, -1):
-        scaled = features[i - 1] * np.float32(float(width) / math.sqrt(i * (i + 1)))
-        lifted.insert(0, rest - i * scaled)
+        scaled = times(features[i - 1], np.float32(float(width) / math.sqrt(i * (i + 1))))
+        lifted.insert(0, rest - times(scaled, i))
         rest += scaled
     lifted.insert(0, rest)
     rounded = [tf.round(value * shrink) for value in lifted]

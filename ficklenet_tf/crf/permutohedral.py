@@ -6,6 +6,7 @@ Kraehenbuehl & Koltun 2011, Section 3. Stock ops only, so it is saved and served
 
 import copy
 
+import numpy as np
 import tensorflow as tf
 
 from ficklenet_tf.crf import lattice, updates
@@ -118,10 +119,14 @@ def _features(image, spec):
     """The two kernels' features: x, y, red, green, blue and x, y, in units of their widths."""
     shape = tf.shape(image)
     y, x = tf.meshgrid(tf.range(shape[0]), tf.range(shape[1]), indexing="ij")
-    x, y = (tf.cast(tf.reshape(axis, [-1]), tf.float32) for axis in (x, y))
-    colours = tf.transpose(tf.reshape(tf.cast(image, tf.float32), [-1, 3])) / spec.bilateral_sigma_rgb
-    return ([x / spec.bilateral_sigma_xy, y / spec.bilateral_sigma_xy, *tf.unstack(colours)],
-            [x / spec.gaussian_sigma_xy, y / spec.gaussian_sigma_xy])
+    places = [tf.reshape(axis, [-1]) for axis in (x, y)]
+    colours = tf.unstack(tf.transpose(tf.reshape(tf.cast(image, tf.float32), [-1, 3])))
+
+    def scaled(axes, sigma):
+        return [lattice.times(axis, 1 / float(np.float32(sigma))) for axis in axes]
+
+    return (scaled(places, spec.bilateral_sigma_xy) + scaled(colours, spec.bilateral_sigma_rgb),
+            scaled(places, spec.gaussian_sigma_xy))
 
 
 def _split(rows):
