@@ -1,0 +1,165 @@
+"""Rows of small pictures: a photograph, its maps, its seeds, its masks."""
+
+import pathlib
+
+import cv2
+import numpy as np
+
+from ficklenet_tf import images, labels
+
+SPREAD_SCALE = 2.0  # the standard deviation of numbers in 0..1 is at most 0.5
+_MASKS = (("segmenter", "predictions"), ("segmenter + CRF", "predictions_crf"))
+
+
+def thumbnail(image, side):
+    """Shrinks or enlarges `[h, w, 3]` uint8 so that its longer side has `side` pixels."""
+    factor = side / max(image.shape[:2])
+    size = tuple(max(1, round(n * factor)) for n in image.shape[1::-1])
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
+
+
+def heat(photo, values):
+    """Lays a map over a photograph's grey.
+
+    Args:
+      photo: `[h, w, 3]` uint8.
+      values: `[h', w']` 0..1, any float type; resized to the photograph.
+
+    Returns:
+      `[h, w, 3]` uint8: dark violet for 0, yellow for 1.
+    """
+    values = cv2.resize(np.asarray(values, np.float32), photo.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    levels = np.clip(values * 255, 0, 255).round().astype(np.uint8)
+    colours = cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[..., ::-1]
+    return _mix(photo, colours, 0.65)
+
+
+def mask(photo, label):
+    """Lays a label image's VOC colours over a photograph's grey.
+
+    Args:
+      photo: `[h, w, 3]` uint8.
+      label: `[h', w']` uint8 ids, 255 for «no answer»; resized to the photograph, nearest.
+
+    Returns:
+      `[h, w, 3]` uint8; the background is dark, 255 pale.
+    """
+    label = cv2.resize(label, photo.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    return _mix(photo, labels.palette()[label], 0.75)
+
+
+def _mix(photo, colours, opacity):
+    grey = photo.astype(np.float32).mean(-1, keepdims=True)
+    return (grey * (1 - opacity) + colours * opacity).round().astype(np.uint8)
+
+
+def choose(run_dir, split, rows):
+    """Chooses images for the page by their tags and files, not by how well they came out.
+
+    Evenly spaced candidates, those with maps and masks first; then, one after the other, the one
+    with the tag that was shown least.
+
+    Args:
+      run_dir: the run's directory.
+      split: `datasets.Split`.
+      rows: how many at most.
+
+    Returns:
+      list of (index, class id whose maps to show; 0 for an image without tags).
+    """
+    run_dir, candidates = pathlib.Path(run_dir), range(len(split))
+    filters = (lambda i: (run_dir / "seeds" / f"{split.image_ids[i]}.png").exists(),
+               lambda i: (run_dir / "seeds_maps" / f"{split.image_ids[i]}.npz").exists(),
+               lambda i: split.labelled[i])
+    for keep in filters:
+        candidates = [i for i in candidates if keep(i)] or candidates
+    candidates = evenly(candidates, 5 * rows)
+    tags = {i: np.flatnonzero(split[i]["tags"]) + 1 for i in candidates}
+    shown, chosen = np.zeros(len(split.class_names), np.int64), []
+    while candidates and len(chosen) < rows:
+        index = min(candidates, key=lambda i: min(shown[tags[i]], default=np.inf))
+        candidates.remove(index)
+        class_id = min(tags[index], key=lambda c: shown[c], default=0)
+        shown[class_id] += 1
+        chosen.append((index, int(class_id)))
+    return chosen
+
+
+def predicted(run_dir, split, rows):
+    """Returns the indices of at most `rows` evenly spaced images, those with a prediction if there are any."""
+    there = [i for i, image_id in enumerate(split.image_ids)
+             if (pathlib.Path(run_dir) / "predictions" / f"{image_id}.png").exists()]
+    return evenly(there or range(len(split)), rows)
+
+
+def evenly(items, count):
+    """Returns at most `count` of `items`, evenly spaced, in order."""
+    items = list(items)
+    if len(items) <= count:
+        return items
+    return [items[i * len(items) // count] for i in range(count)]
+
+
+def seed_pictures(run_dir, example, class_id, num_classes, side):
+    """Draws everything the stages made of a training image.
+
+    Args:
+      run_dir: the run's directory.
+      example: of a `datasets.Split`.
+      class_id: the class whose maps are drawn.
+      num_classes: with the background.
+      side: longer side of the pictures in pixels.
+
+    Returns:
+      dict of heading -> `[h, w, 3]` uint8, in the order of the work; what is not there is left out.
+    """
+    run_dir, image_id = pathlib.Path(run_dir), example["image_id"]
+    photo = thumbnail(images.decode(example["image"]).numpy(), side)
+    cells = {"photograph": photo}
+    plain = _maps(run_dir / "seeds_deterministic_maps" / f"{image_id}.npz", class_id)
+    own = _maps(run_dir / "seeds_maps" / f"{image_id}.npz", class_id)
+    for number, sample in enumerate(own.get("samples", ()), 1):
+        cells[f"map {number}"] = heat(photo, sample)
+    for heading, key, scale in (("mean", "mean", 1), ("maximum", "max", 1), ("spread", "std", SPREAD_SCALE)):
+        if key in own:
+            cells[heading] = heat(photo, own[key].astype(np.float32) * scale)
+    cells |= _masks(run_dir, photo, image_id, num_classes, [("seeds", "seeds")])
+    if plain:
+        cells["plain Grad-CAM"] = heat(photo, plain["mean"])
+    cells |= _masks(run_dir, photo, image_id, num_classes, [
+        ("Grad-CAM seeds", "seeds_deterministic"), ("first round", "segmenter_labels"), *_MASKS])
+    return cells | _truth(photo, example)
+
+
+def mask_pictures(run_dir, example, num_classes, side):
+    """Draws a held-out image and its masks; see `seed_pictures`."""
+    photo = thumbnail(images.decode(example["image"]).numpy(), side)
+    cells = {"photograph": photo, **_masks(pathlib.Path(run_dir), photo, example["image_id"], num_classes, _MASKS)}
+    return cells | _truth(photo, example)
+
+
+def _maps(path, class_id):
+    """Reads one class's maps: dict of "mean", "max", "std" `[h, w]` and "samples" `[n, h, w]`, {} if not there."""
+    if not path.exists():
+        return {}
+    with np.load(path) as arrays:
+        position = np.flatnonzero(arrays["classes"] == class_id - 1)
+        if not position.size:
+            return {}
+        return {key: arrays[key][..., position[0]] for key in arrays.files if key != "classes"}
+
+
+def _masks(run_dir, photo, image_id, num_classes, wanted):
+    paths = {heading: run_dir / name / f"{image_id}.png" for heading, name in wanted}
+    return {heading: mask(photo, labels.read_label(path, num_classes)) for heading, path in paths.items()
+            if path.exists()}
+
+
+def _truth(photo, example):
+    return {"ground truth": mask(photo, labels.decode_label(example["label"]).numpy())} if example["has_label"] else {}
+
+
+def headings(rows):
+    """Returns the headings of all rows of pictures, each once, in the order of the fullest row."""
+    found = list(max(rows, key=len, default={}))
+    return found + [key for key in dict.fromkeys(k for row in rows for k in row) if key not in found]

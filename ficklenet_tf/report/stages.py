@@ -1,0 +1,156 @@
+"""What the stages left in a run's directory, and the command that makes what is missing."""
+
+import calendar
+import csv
+import dataclasses
+import pathlib
+import shlex
+import time
+
+from ficklenet_tf import artifacts, presets
+
+# directory below the run, title, command, without which the page says "missing"
+_STAGES = (
+    ("classifier", "Classifier", "tools.train_classifier", True),
+    ("classifier_deterministic", "Deterministic classifier", "tools.train_classifier --name=classifier_deterministic "
+     "--training_selection=deterministic --inference_selection=deterministic", False),
+    ("seeds", "Seeds", "tools.extract_seeds --maps", True),
+    ("seeds_deterministic", "Seeds of the plain Grad-CAM",
+     "tools.extract_seeds --selection=deterministic --name=seeds_deterministic --maps", True),
+    ("segmenter", "Segmenter", "tools.train_segmenter", True),
+    ("segmenter_labels", "Labels for the second round", "tools.train_segmenter", False),
+    ("segmenter_retrained", "Segmenter, second round", "tools.train_segmenter", False),
+    ("predictions", "Predictions", "tools.evaluate", True),
+    ("predictions_crf", "Predictions with dense CRF", "tools.evaluate", True),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One stage of a run.
+
+    Attributes:
+      name: its directory below the run's.
+      title: for people.
+      command: the command line that makes it.
+      expected: its absence is worth a word.
+      settings: content of settings.json, {} where the stage never began.
+      run: content of run.json, {} until the stage is finished.
+      log: rows of log.csv, each a dict of floats.
+      seconds: what it took, or None.
+    """
+
+    name: str
+    title: str
+    command: str
+    expected: bool
+    settings: dict
+    run: dict
+    log: list
+    seconds: float | None
+
+    @property
+    def state(self):
+        """"finished", "begun" or "missing"."""
+        return "finished" if self.run else "begun" if self.settings or self.log else "missing"
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Everything that the page tells of a run, images aside.
+
+    Attributes:
+      directory: the run's.
+      stages: name -> `Stage`.
+      scores: "seeds", "seeds_deterministic", "predictions", "predictions_crf" -> what
+        `evaluation.score_directory` returned, only those that are there.
+      result: content of result.json, or {}.
+      exported: version directories below saved_model/.
+      evaluate: the command line that predicts and scores.
+      export: the command line that exports.
+      pipeline: the command line of the whole job.
+    """
+
+    directory: pathlib.Path
+    stages: dict
+    scores: dict
+    result: dict
+    exported: tuple
+    evaluate: str
+    export: str
+    pipeline: str
+
+
+def read(directory, dataset):
+    """Reads a run's directory.
+
+    Args:
+      directory: the run's directory; any stage may be missing.
+      dataset: name of its data set, for the commands.
+
+    Returns:
+      a `Run`.
+
+    Raises:
+      FileNotFoundError: there is no such directory.
+      ValueError: a JSON file is broken; names it.
+    """
+    directory = pathlib.Path(directory)
+    if not directory.is_dir():
+        raise FileNotFoundError(f"{directory}: expected a run's directory, found none")
+    result = _json(directory / "result.json")
+    settings = {name: _json(directory / name / "settings.json") for name, *_ in _STAGES}
+    flags = _flags(directory, dataset, result.get("preset") or _preset(settings))
+    stages = {}
+    for name, title, command, expected in _STAGES:
+        run = _json(directory / name / "run.json")
+        stages[name] = Stage(name, title, f"python -m {command} {flags}", expected, settings[name], run,
+                             _log(directory / name / "log.csv"), _seconds(directory / name, run, result))
+    scores = {name: stages[name].run["metrics"] for name in ("seeds", "seeds_deterministic")
+              if stages[name].run.get("metrics")}
+    for name in ("predictions", "predictions_crf"):
+        path = directory / "evaluation" / f"{name}.json"
+        if path.exists():
+            scores[name] = artifacts.read_json(path)
+    exported = sorted((p.name for p in (directory / "saved_model").glob("[0-9]*") if p.is_dir()), key=int)
+    return Run(directory, stages, scores, result, tuple(exported), stages["predictions"].command,
+               f"python -m export.export_saved_model --run_dir={shlex.quote(str(directory))} --version=1",
+               f"python -m tools.run_pipeline {flags}")
+
+
+def _json(path):
+    return artifacts.read_json(path) if path.exists() else {}
+
+
+def _flags(directory, dataset, preset):
+    """The flags that all binaries take; DIR and ... stand for what the run's files do not say."""
+    data = "" if dataset == "shapes" else " --data_dir=DIR"
+    return f"--dataset={dataset}{data} --preset={preset or '...'} --output_dir={shlex.quote(str(directory))}"
+
+
+def _preset(settings):
+    """The preset one of whose stages a stage of the run was made with, or None."""
+    used = [stage["preset"] for stage in settings.values() if stage.get("preset")]
+    for name, preset in presets.PRESETS.items():
+        if any(artifacts.as_json(dataclasses.asdict(getattr(preset, field))) in used
+               for field in ("classifier", "seeds", "segmenter")):
+            return name
+    return None
+
+
+def _log(path):
+    if not path.exists():
+        return []
+    with open(path, newline="") as file:
+        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+
+
+def _seconds(directory, run, result):
+    """What the pipeline measured; else from first start to finish; None where the files were copied since."""
+    measured = result.get("seconds", {}).get(directory.name)
+    if measured is not None or not run.get("finished"):
+        return measured
+    settings = directory / "settings.json"
+    finished = calendar.timegm(time.strptime(run["finished"], "%Y-%m-%dT%H:%M:%SZ"))
+    taken = finished - int(settings.stat().st_mtime) if settings.exists() else -1
+    return float(taken) if taken >= 0 else None
