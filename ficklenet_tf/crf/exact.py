@@ -20,39 +20,54 @@ def mean_field(images, logits, spec, iterations):
     Returns:
       `[batch, height, width, classes]` probabilities.
     """
-    shape = tf.shape(logits)
-    flat = tf.reshape(logits, [shape[0], shape[1] * shape[2], shape[3]])
-    kernel = pairwise_kernel(images, spec, logits.dtype)
+    message = pairwise_filter(images, spec, logits.dtype)
     if not isinstance(iterations, int):
-        iterations = iterations[:, None, None]
-    [probs] = updates.iterate([flat], lambda parts: [tf.matmul(kernel, parts[0])], iterations)
-    return tf.reshape(probs, shape)
+        iterations = iterations[:, None, None, None]
+    [probs] = updates.iterate([logits], lambda parts: [message(parts[0])], iterations)
+    return probs
 
 
-def pairwise_kernel(images, spec, dtype):
-    """Returns both kernels, each weighted and symmetrically normalised, summed.
+def pairwise_filter(images, spec, dtype):
+    """Builds the sum of both kernels, each weighted and symmetrically normalised, as a linear function.
 
     Args:
       images: `[batch, height, width, 3]` RGB 0..255.
       spec: a `CRFSpec`.
-      dtype: type of the answer.
+      dtype: type of the values to filter.
 
     Returns:
-      `[batch, height * width, height * width]`, symmetric.
+      A function from `[batch, height, width, classes]` values to the like.
     """
     shape = tf.shape(images)
-    batch, height, width, n = shape[0], shape[1], shape[2], shape[1] * shape[2]
-    colours = tf.reshape(tf.stop_gradient(tf.cast(images, dtype)), [batch, n, 3]) / spec.bilateral_sigma_rgb
-    distance = tf.zeros([], dtype)
-    for channel in tf.unstack(colours, axis=-1):
-        distance += tf.square(channel[:, :, None] - channel[:, None, :])
-    positions = _grid(_squares(height, dtype), _squares(width, dtype), tf.add)
-    bilateral = tf.exp(-0.5 * (distance + positions / spec.bilateral_sigma_xy**2))
-    scale = tf.math.rsqrt(tf.reduce_sum(bilateral, axis=-1))
-    bilateral *= spec.bilateral_weight * scale[:, :, None] * scale[:, None, :]
-    rows, columns = (_normalized(tf.exp(-0.5 * _squares(size, dtype) / spec.gaussian_sigma_xy**2))
-                     for size in (height, width))
-    return bilateral + spec.gaussian_weight * _grid(rows, columns, tf.multiply)
+    height, width, n = shape[1], shape[2], shape[1] * shape[2]
+    bilateral = _bilateral_kernel(tf.cast(images, dtype), spec)
+    scale = tf.math.rsqrt(tf.reduce_sum(bilateral, axis=-1, keepdims=True))
+    # The position-only kernel is the product of one along columns and one along rows.
+    along_y, along_x = (_normalized(tf.exp(-0.5 * _squares(size, dtype) / spec.gaussian_sigma_xy**2))
+                        for size in (height, width))
+
+    def filtered(values):
+        shape = tf.shape(values)
+        flat = tf.reshape(values, [shape[0], n, shape[3]])
+        by_colour = spec.bilateral_weight * scale * tf.matmul(bilateral, scale * flat)
+        by_place = tf.matmul(along_y, tf.reshape(values, [shape[0], height, width * shape[3]]))
+        by_place = tf.matmul(along_x, tf.reshape(by_place, shape))
+        return tf.reshape(by_colour, shape) + spec.gaussian_weight * by_place
+
+    return filtered
+
+
+def _bilateral_kernel(images, spec):
+    """[batch, n, n] exp(-distance^2 / 2) of positions and colours."""
+    shape = tf.shape(images)
+    colours = tf.reshape(tf.stop_gradient(images), [shape[0], shape[1] * shape[2], 3]) - 128
+    # |a - b|^2 / 2 = |a|^2 / 2 + |b|^2 / 2 - a.b in one product: of whole colours float32 gets it exactly.
+    halves, ones = -0.5 * tf.reduce_sum(tf.square(colours), axis=-1, keepdims=True), tf.ones_like(colours[..., :1])
+    unlikeness = tf.matmul(tf.concat([colours, halves, ones], axis=-1), tf.concat([colours, ones, halves], axis=-1),
+                           transpose_b=True)
+    rows, columns = (_squares(size, images.dtype) for size in (shape[1], shape[2]))
+    apart = tf.reshape(rows[:, None, :, None] + columns[None, :, None, :], [1, tf.shape(colours)[1], -1])
+    return tf.exp(unlikeness / spec.bilateral_sigma_rgb**2 - apart * (0.5 / spec.bilateral_sigma_xy**2))
 
 
 def _squares(size, dtype):
@@ -65,9 +80,3 @@ def _normalized(kernel):
     """D^-1/2 K D^-1/2 of one line; the grid's is the Kronecker product of its lines'."""
     scale = tf.math.rsqrt(tf.reduce_sum(kernel, axis=-1))
     return kernel * scale[:, None] * scale[None, :]
-
-
-def _grid(rows, columns, combine):
-    """[h, h] and [w, w] to [1, h * w, h * w]: entry (y x, y' x') is combine(rows[y, y'], columns[x, x'])."""
-    n = tf.shape(rows)[0] * tf.shape(columns)[0]
-    return tf.reshape(combine(rows[:, None, :, None], columns[None, :, None, :]), [1, n, n])
