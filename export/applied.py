@@ -12,6 +12,9 @@ import tensorflow as tf
 
 from ficklenet_tf import images as photographs
 
+MAX_PIXELS = 2**24  # of one request: at 21 classes, 1.4 GB of probabilities
+MAX_BATCH = 32
+
 
 @dataclasses.dataclass(frozen=True)
 class Segmenter:
@@ -35,8 +38,8 @@ class Segmenter:
     sizes: tuple
     flip: bool
     classes: int
-    max_pixels: int = 2**24
-    max_batch: int = 32
+    max_pixels: int = MAX_PIXELS
+    max_batch: int = MAX_BATCH
     max_side: int = 0
     buckets: tuple = ()
 

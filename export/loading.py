@@ -9,7 +9,8 @@ from ficklenet_tf import artifacts, classifier, labels, segmenter_training
 PRECISIONS = ("float32", "bfloat16", "float16")
 
 
-def load_segmenter(directory, *, precision=None, sizes=None, flip=None, max_pixels, max_batch, max_side=0, buckets=()):
+def load_segmenter(directory, *, precision=None, sizes=None, flip=None, max_pixels=applied.MAX_PIXELS,
+                   max_batch=applied.MAX_BATCH, max_side=0, buckets=()):
     """Loads a trained segmenter.
 
     Args:

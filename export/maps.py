@@ -32,8 +32,8 @@ class Localizer:
     normalization: photographs.Normalization
     size: int
     tags: int
-    max_pixels: int = 2**24
-    max_batch: int = 32
+    max_pixels: int
+    max_batch: int
 
     @property
     def specs(self):

@@ -11,15 +11,13 @@ import tempfile
 
 import keras
 
-from export import graph_scan, loading, maps, model_card, server_files, signatures, warmup
+from export import applied, graph_scan, loading, maps, model_card, server_files, signatures, warmup
 from ficklenet_tf import artifacts, labels, prediction
-
-MAX_PIXELS = 2**24  # of one request: at 21 classes, 1.4 GB of probabilities
-MAX_BATCH = 32
 
 
 def export(run_dir, version, *, stage="segmenter", crf="dsrg", localization_maps=True, precision=None, sizes=None,
-           flip=None, max_pixels=MAX_PIXELS, max_batch=MAX_BATCH, max_side=0, buckets=(), label=None, photographs=()):
+           flip=None, max_pixels=applied.MAX_PIXELS, max_batch=applied.MAX_BATCH, max_side=0, buckets=(), label=None,
+           photographs=()):
     """Writes `<run_dir>/saved_model/<version>/`; what is there with the same settings is not made again.
 
     Args:

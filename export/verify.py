@@ -25,9 +25,12 @@ def ask(model_dir, requests, timeout=900):
       list of {output: array}, one a request.
 
     Raises:
+      FileNotFoundError: there is no SavedModel.
       ValueError: the model could not be loaded or refused a request; the message ends with what it said.
       subprocess.TimeoutExpired: no answer in time.
     """
+    if not (pathlib.Path(model_dir) / "saved_model.pb").is_file():
+        raise FileNotFoundError(f"{pathlib.Path(model_dir) / 'saved_model.pb'}: expected a SavedModel, found none")
     with tempfile.TemporaryDirectory() as directory:
         sent, received = (str(pathlib.Path(directory) / name) for name in ("requests.npz", "answers.npz"))
         np.savez(sent, **bare_session.pack(requests))

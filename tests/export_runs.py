@@ -10,7 +10,7 @@ from ficklenet_tf import artifacts, classifier, images, presets, segmenter_train
 CLASS_NAMES = ["background", "disc", "square", "star"]
 
 
-def make(run_dir, sizes=(48, 64), flip=True):
+def make(run_dir, sizes, flip):
     """Writes classifier/, seeds/ and segmenter/ of random weights; returns run_dir.
 
     Args:
@@ -29,7 +29,8 @@ def make(run_dir, sizes=(48, 64), flip=True):
     for variable in network.variables:
         if variable.path.endswith("kernel"):
             variable.assign(rng.normal(0, np.sqrt(2 / np.prod(variable.shape[:-1])), variable.shape))
-    logits = network(images.normalize(photograph(64, 64), images.TORCH)[None]).numpy()
+    warped = [images.warp(photograph(70, 93, seed), sizes[0]) for seed in range(4)]
+    logits = network(images.normalize(np.stack(warped), images.TORCH)).numpy()
     kernel, bias = network.get_layer("largefov").get_layer("fc8_3").weights
     kernel.assign(2 * kernel / logits.std((0, 1, 2)))  # so that every class occurs
     bias.assign(-2 * (logits / logits.std((0, 1, 2))).mean((0, 1, 2)))

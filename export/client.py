@@ -1,0 +1,173 @@
+"""Segments photographs by a server.
+
+    python -m export.client --server=localhost:8500 photo.jpg --output_dir=out
+
+Sends files to TensorFlow Serving, over gRPC, or over REST where --server begins with http://. Writes
+OUTPUT_DIR/<name>.png, labels in VOC's palette, and <name>_overlay.jpg; one line a file says how long it took.
+It needs of this software only this file and transport.py.
+"""
+
+import concurrent.futures
+import io
+import os
+import pathlib
+import sys
+import tempfile
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
+
+import numpy as np  # noqa: E402
+from absl import app, flags  # noqa: E402
+from PIL import ExifTags, Image, ImageOps  # noqa: E402
+
+from export import transport  # noqa: E402
+
+flags.DEFINE_string("server", None, "host:port (gRPC, usually 8500) or http://host:port (REST, usually 8501).",
+                    required=True)
+flags.DEFINE_string("output_dir", "out", "Where label images and overlays are written.")
+flags.DEFINE_string("model", "ficklenet", "The model's name in the server.")
+flags.DEFINE_string("model_version", None, "Number or label of the version (default: the server's choice).")
+flags.DEFINE_float("deadline", 60.0, "Seconds for one photograph, retries included.", lower_bound=0.1)
+flags.DEFINE_integer("attempts", 4, "How often an unreachable or overloaded server is asked.", lower_bound=1)
+flags.DEFINE_integer("concurrency", 4, "Requests under way at once.", lower_bound=1)
+flags.DEFINE_float("opacity", 0.6, "Of the labels in the overlay.", lower_bound=0.0, upper_bound=1.0)
+
+
+def segment(client, path, output_dir, opacity=0.6):
+    """Segments one file and writes labels and overlay.
+
+    Args:
+      client: a `transport.Client`.
+      path: a JPEG or PNG.
+      output_dir: where to write.
+      opacity: of the labels in the overlay, 0..1.
+
+    Returns:
+      (seconds that the request took, `[classes]` shares of the pixels).
+
+    Raises:
+      OSError: a file cannot be read or written.
+      transport.ServerError: the server refused, or did not answer in time.
+    """
+    data = upright(path.read_bytes())
+    start = time.perf_counter()
+    answer = client.predict("serve_jpeg", {"image": [data]})
+    seconds = time.perf_counter() - start
+    png = answer["label_png_bytes"][0]
+    write(output_dir / f"{path.stem}.png", png)
+    write(output_dir / f"{path.stem}_overlay.jpg", overlay(data, png, opacity))
+    return seconds, answer["fractions"][0]
+
+
+def upright(data):
+    """Returns a photograph's bytes as the server takes them: JPEG or PNG, standing as a viewer shows it.
+
+    The server does not look at EXIF's orientation. A file that is fine is sent as it is; any other that Pillow
+    reads is turned and written anew as PNG, without loss.
+
+    Args:
+      data: the file's bytes.
+
+    Raises:
+      OSError: not an image.
+    """
+    with Image.open(io.BytesIO(data)) as image:
+        plain = image.format in ("JPEG", "MPO", "PNG") and image.mode in ("RGB", "L")
+        if plain and image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
+            return data
+        buffer = io.BytesIO()
+        ImageOps.exif_transpose(image).convert("RGB").save(buffer, "PNG", compress_level=3)
+        return buffer.getvalue()
+
+
+def overlay(data, png, opacity):
+    """Lays label colours over a photograph; the background stays as it is.
+
+    Args:
+      data: the photograph's bytes.
+      png: the labels', a palette PNG.
+      opacity: of the colours, 0..1.
+
+    Returns:
+      bytes of a JPEG.
+    """
+    with Image.open(io.BytesIO(data)) as image, Image.open(io.BytesIO(png)) as label:
+        photograph, ids = np.asarray(image.convert("RGB"), np.float32), np.asarray(label)[..., None]
+        colours = np.asarray(label.convert("RGB"), np.float32)
+    mixed = np.where(ids == 0, photograph, (1 - opacity) * photograph + opacity * colours)
+    buffer = io.BytesIO()
+    Image.fromarray(np.uint8(np.round(mixed))).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+def write(path, data):
+    """Writes bytes under a temporary name, then renames it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def segment_all(server, paths, output_dir, *, model="ficklenet", version=None, deadline=60.0, attempts=4,
+                concurrency=4, opacity=0.6):
+    """Segments files, some at once, and prints a line for each.
+
+    Args:
+      server: see `transport.Client`; so are model, version, deadline and attempts.
+      paths: JPEG or PNG files.
+      output_dir: where to write.
+      model: as above.
+      version: as above.
+      deadline: as above.
+      attempts: as above.
+      concurrency: requests under way at once.
+      opacity: of the labels in the overlay, 0..1.
+
+    Returns:
+      How many files failed; each is named on standard error.
+    """
+    seconds, failed = [], 0
+    with transport.Client(server, model, version, deadline, attempts) as client, \
+            concurrent.futures.ThreadPoolExecutor(concurrency) as pool:
+        running = {pool.submit(segment, client, pathlib.Path(path), pathlib.Path(output_dir), opacity): path
+                   for path in paths}
+        for done in concurrent.futures.as_completed(running):
+            try:
+                took, shares = done.result()
+            except (OSError, transport.ServerError) as error:
+                failed += 1
+                print(f"error: {running[done]}: {error}", file=sys.stderr)
+                continue
+            seconds.append(took)
+            print(f"{running[done]}: {1000 * took:.0f} ms, classes {np.flatnonzero(shares).tolist()}", flush=True)
+    if seconds:
+        print(f"{len(seconds)} of {len(paths)} photographs -> {output_dir}; "
+              f"median {1000 * np.median(seconds):.0f} ms, slowest {1000 * max(seconds):.0f} ms")
+    return failed
+
+
+def main(argv):
+    """Segments every file; exit code 1 where one failed."""
+    given, names = flags.FLAGS, [pathlib.Path(name).stem for name in argv[1:]]
+    if not names:
+        raise app.UsageError("expected at least one photograph")
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise app.UsageError(f"expected files of different names, found {', '.join(repeated)} twice: "
+                             "one answer would overwrite the other")
+    version = int(given.model_version) if (given.model_version or "").isdigit() else given.model_version
+    if segment_all(given.server, argv[1:], given.output_dir, model=given.model, version=version,
+                   deadline=given.deadline, attempts=given.attempts, concurrency=given.concurrency,
+                   opacity=given.opacity):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    app.run(main)
