@@ -18,7 +18,7 @@ from tools import binary
 flags.DEFINE_string("run_dir", None, "The run's directory.", required=True)
 flags.DEFINE_integer("version", 1, "TensorFlow Serving's version number.", lower_bound=1)
 flags.DEFINE_enum("format", "tf_saved_model", ["tf_saved_model", *formats.FILES], "What to export to.")
-flags.DEFINE_string("segmenter", "segmenter", "Directory of the segmenter below RUN_DIR.")
+flags.DEFINE_string("segmenter", None, "Directory of the segmenter below RUN_DIR (default: the last trained).")
 flags.DEFINE_enum("crf", "dsrg", list(prediction.CRFS), "Dense CRF of the signature serve_crf; none: without it.")
 flags.DEFINE_boolean("localization_maps", True, "Export that signature, and the classifier with it.")
 flags.DEFINE_enum("precision", None, loading.PRECISIONS, "Of the network's inside (default: as it was trained).")

@@ -14,21 +14,21 @@ import numpy as np
 import tensorflow as tf
 
 from export import loading, model_card, saved_model, warmup
-from ficklenet_tf import artifacts
+from ficklenet_tf import artifacts, prediction
 
 FILES = {"onnx": "model.onnx", "openvino": "model.xml", "litert": "model.tflite"}
 LEAST_AGREEMENT = 0.99  # of the labels with TensorFlow's; below it the export is refused
 _IMAGE = tf.TensorSpec([1, None, None, 3], tf.uint8, name="images")
 
 
-def export(run_dir, version, target, *, stage="segmenter", photographs=(), **how):
+def export(run_dir, version, target, *, stage=None, photographs=(), **how):
     """Writes `<run_dir>/<target>/<version>/` with the converted model and its card.
 
     Args:
       run_dir: the run's directory.
       version: integer from 1.
       target: a key of `FILES`.
-      stage: directory of the segmenter below run_dir.
+      stage: directory of the segmenter below run_dir; None: the last that was trained.
       photographs: `[h, w, 3]` uint8 images for the check; some made ones without.
       **how: see `loading.load_segmenter`.
 
@@ -45,7 +45,7 @@ def export(run_dir, version, target, *, stage="segmenter", photographs=(), **how
     directory = run_dir / target / str(int(version))
     if directory.exists():
         raise ValueError(f"{directory}: expected no such version, found one; give another --version")
-    model, run, precision = loading.load_segmenter(run_dir / stage, **how)
+    model, run, precision = loading.load_segmenter(prediction.last_stage(run_dir, stage), **how)
     photographs = photographs or [warmup.photograph(side)[: side - side // 4] for side in (61, 120)]
 
     def build(temporary):

@@ -15,7 +15,7 @@ from export import applied, graph_scan, loading, maps, model_card, server_files,
 from ficklenet_tf import artifacts, labels, prediction
 
 
-def export(run_dir, version, *, stage="segmenter", crf="dsrg", localization_maps=True, precision=None, sizes=None,
+def export(run_dir, version, *, stage=None, crf="dsrg", localization_maps=True, precision=None, sizes=None,
            flip=None, max_pixels=applied.MAX_PIXELS, max_batch=applied.MAX_BATCH, max_side=0, buckets=(), label=None,
            photographs=()):
     """Writes `<run_dir>/saved_model/<version>/`; what is there with the same settings is not made again.
@@ -23,7 +23,7 @@ def export(run_dir, version, *, stage="segmenter", crf="dsrg", localization_maps
     Args:
       run_dir: the run's directory, its segmenter finished.
       version: integer, at least 1: TensorFlow Serving's version number.
-      stage: directory of the segmenter below run_dir.
+      stage: directory of the segmenter below run_dir; None: the last that was trained.
       crf: a name of `prediction.CRFS` for the signature serve_crf; "none" leaves it out.
       localization_maps: whether that signature is exported; the classifier is then part of the model.
       precision: see `loading.load_segmenter`; so are sizes, flip, max_pixels, max_batch, max_side and buckets.
@@ -48,25 +48,26 @@ def export(run_dir, version, *, stage="segmenter", crf="dsrg", localization_maps
         raise ValueError(f"version: expected an integer from 1, found {version}")
     if crf not in prediction.CRFS:
         raise ValueError(f"crf: expected one of {', '.join(prediction.CRFS)}, found {crf!r}")
+    directory = prediction.last_stage(run_dir, stage)
     limits = {"max_pixels": max_pixels, "max_batch": max_batch}
-    model, run, precision = loading.load_segmenter(run_dir / stage, precision=precision, sizes=sizes, flip=flip,
+    model, run, precision = loading.load_segmenter(directory, precision=precision, sizes=sizes, flip=flip,
                                                    max_side=max_side, buckets=buckets, **limits)
     localizer, source = loading.load_localizer(run_dir, **limits) if localization_maps else (None, None)
     settings = artifacts.as_json({
-        "stage": stage, "segmenter": run["finished"], "classifier": source and source["finished"],
+        "stage": directory.name, "segmenter": run["finished"], "classifier": source and source["finished"],
         "crf": crf, "precision": precision,
         "sizes": model.sizes, "flip": model.flip, "max_side": max_side, "size_buckets": model.buckets, **limits})
     target = run_dir / "saved_model" / str(int(version))
     if not _is_there(target, settings):
-        agreement = _agreement(run_dir / stage, model, precision, photographs)
+        agreement = _agreement(directory, model, precision, photographs)
 
-        def build(directory):
-            _archive(model, localizer, prediction.CRFS[crf]).write_out(directory, verbose=False)
-            refuse(directory)
-            found = graph_scan.signatures(graph_scan.read(directory))
+        def build(temporary):
+            _archive(model, localizer, prediction.CRFS[crf]).write_out(temporary, verbose=False)
+            refuse(temporary)
+            found = graph_scan.signatures(graph_scan.read(temporary))
             card = model_card.make(run_dir, run, source, settings, found)
-            model_card.write(directory, {**card, "agreement_with_float32": agreement})
-            warmup.write(directory, warmup.examples(found, model.buckets or model.sizes[:1]))
+            model_card.write(temporary, {**card, "agreement_with_float32": agreement})
+            warmup.write(temporary, warmup.examples(found, model.buckets or model.sizes[:1]))
 
         write_whole(target, build)
     server_files.write(target.parent, int(version), label=label, batch=min(8, max_batch))

@@ -72,7 +72,8 @@ def _resnet(x, depths):
     for stage, (depth, channels, stride, dilation) in enumerate(
             zip(depths, (64, 128, 256, 512), (1, 2, 1, 1), (1, 1, 2, 4), strict=True), 2):
         for block in range(1, depth + 1):
-            x = _bottleneck(x, channels, stride if block == 1 else 1, dilation, block == 1, f"conv{stage}_block{block}")
+            name = f"conv{stage}_block{block}"
+            x = _bottleneck(x, channels, stride if block == 1 else 1, dilation, block == 1, name)
     return x
 
 

@@ -57,7 +57,8 @@ def build(preset, num_tags, weights=""):
     backbone = backbones.build(preset.backbone, trainable, preset.precision)
     backbones.load_weights(backbone, weights)
     head = stochastic.StochasticHead(num_tags, preset.kernel_size, preset.rate, preset.rescale,
-                                     preset.training_selection, preset.inference_selection, preset.form, dtype="float32")
+                                     preset.training_selection, preset.inference_selection, preset.form,
+                                     dtype="float32")
     head.build((None, *feature_shape(preset, backbone)))
     model = Classifier(backbone, head)
     model.built = True

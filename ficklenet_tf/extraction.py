@@ -9,40 +9,54 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from ficklenet_tf import artifacts, classifier, evaluation, features, images, labels, localization, seeds
+from ficklenet_tf import (
+    artifacts,
+    classifier,
+    evaluation,
+    features,
+    images,
+    labels,
+    localization,
+    refinement,
+    seeds,
+)
 
 
-def extract(run_dir, split, preset, *, name="seeds", selection="stochastic", seed=0, saliency_dir=None, maps=False,
-            shard=(0, 1), features_dir=None):
+def extract(run_dir, split, preset, *, stage="classifier", name="seeds", selection="stochastic", seed=0,
+            saliency_dir=None, maps=False, shard=(0, 1)):
     """Writes one seed image a photograph, at the photograph's size.
 
     The answer for an image is a function of (classifier, preset, seed, image id), not of batch,
     order or shard. Files that are there are not made again.
 
     Args:
-      run_dir: the run's directory; its classifier/ is read.
+      run_dir: the run's directory.
       split: `datasets.Split`; its masks, if any, serve the report only.
       preset: `presets.Seeds`.
+      stage: the classifier's directory below run_dir.
       name: directory below run_dir for the seeds; maps go to `<name>_maps`.
       selection: "stochastic", "general" or "deterministic" (a plain Grad-CAM).
       seed: of the selections.
       saliency_dir: for the background cue "saliency".
       maps: also write mean, maximum, spread and the first three maps (.npz, float16).
       shard: (index, count): only every count-th image.
-      features_dir: cached features for the preset's first size, or None.
 
     Returns:
       The content of run.json (of a shard: without metrics, which need every image).
     """
     run_dir = pathlib.Path(run_dir)
     directory = run_dir / name
-    model, normalization, run, _ = classifier.load(run_dir / "classifier")
+    model, normalization, run, trained = classifier.load(run_dir / stage)
     settings = {"stage": "seeds", "preset": dataclasses.asdict(preset), "selection": selection, "seed": seed,
                 "dataset": split.dataset, "split": split.name, "fingerprint": split.fingerprint,
                 "classifier": run["finished"]}
     directory.mkdir(parents=True, exist_ok=True)
     artifacts.claim(directory, settings)
-    localizer = Localizer(model, normalization, preset, selection, features_dir)
+    finished = artifacts.read_run(directory)
+    if finished:
+        return finished
+    cached = run["features_dir"] if preset.sizes[0] == trained.input_size else None
+    localizer = Localizer(model, normalization, preset, selection, cached)
     own = range(shard[0], len(split), shard[1])
     pending = [i for i in own if not (directory / f"{split.image_ids[i]}.png").exists()]
     with (concurrent.futures.ThreadPoolExecutor(1) as reader, concurrent.futures.ThreadPoolExecutor(1) as writer,
@@ -104,7 +118,8 @@ class Localizer:
 
         Returns:
           dict: "classes" `[c]`, "mean", "max", "std" `[h, w, c]` and "samples" `[3, h, w, c]` at the first view's
-          map size, "shape" (height, width) of the photograph, and "gradient" `[h', w']` for the cue "gradient".
+          map size, "image" and "shape" (height, width) of the photograph, and for
+          the cue "gradient" that, `[h', w']`.
         """
         image = images.decode(example["image"])
         tags = np.flatnonzero(example["tags"]).astype(np.int32)
@@ -114,7 +129,7 @@ class Localizer:
             own = tf.random.fold_in(localization.image_seed(seed, example["image_id"]), number)
             found = {k: v.numpy() for k, v in self._localize(x, tf.constant(tags), own).items()}
             views.append({k: v[..., ::-1, :] for k, v in found.items()} if mirrored else found)
-        result = {**_merge(views), "classes": tags, "shape": tuple(image.shape[:2])}
+        result = {**_merge(views), "classes": tags, "image": image.numpy(), "shape": tuple(image.shape[:2])}
         if self.preset.background_cue == "gradient":
             x = images.normalize(images.warp(image, self.preset.sizes[0]), self.normalization)
             result["gradient"] = self._gradient(x[None]).numpy()
@@ -143,6 +158,11 @@ def _merge(views):
 def make_seed(found, preset, image_id="", saliency_dir=None):
     """Turns a `Localizer`'s answer into a seed image `[height, width]` uint8 at the photograph's size."""
     shape = found["shape"]
+    if preset.refine == "crf":
+        return refinement.crf_refine(found["image"], found["mean"], found["classes"], preset.refine_low,
+                                     preset.refine_high, scale=preset.refine_scale)
+    if preset.refine != "none":
+        raise ValueError(f"refine: expected none or crf, found {preset.refine!r}")
     mean, highest = (seeds.resize_maps(found[k], shape) if len(found["classes"]) else
                      np.zeros((*shape, 0), np.float32) for k in ("mean", "max"))
     label = seeds.allot(highest, mean, found["classes"], preset.theta)

@@ -46,10 +46,10 @@ def last_stage(run_dir, stage=None):
     return retrained if artifacts.read_run(retrained) else run_dir / "segmenter"
 
 
-def refine(image, probs, spec, backend="pydensecrf"):
+def refine(image, probs, spec, backend="permutohedral"):
     """Applies the dense CRF to the logarithm of probabilities; `[h, w, classes]` in and out."""
     logits = np.log(np.maximum(probs, 1e-6))[None]
-    return np.asarray(crf.mean_field(image[None], logits, spec, backend))[0]
+    return np.asarray(crf.refiner(spec, backend)(image[None], logits))[0]
 
 
 def restrict(probs, tags):
@@ -58,7 +58,7 @@ def restrict(probs, tags):
 
 
 def predict_split(run_dir, split, *, stage=None, name="predictions", spec=None, sizes=None, flip=None,
-                  use_tags=False, backend="pydensecrf"):
+                  use_tags=False, backend="permutohedral"):
     """Writes `<run_dir>/<name>/<image id>.png`, and with a CRF `<name>_crf/`; what is there is not made again.
 
     Args:

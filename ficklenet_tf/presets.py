@@ -36,6 +36,10 @@ class Seeds:
     flip_views: bool = False
     background_cue: str = "activation"  # the paper: a saliency map, which VOC does not bring
     background_threshold: float = 0.1
+    refine: str = "none"  # "crf": the dense CRF on the mean maps decides in place of theta and cue
+    refine_low: float = 0.03  # its background scores, see refinement.py
+    refine_high: float = 0.03
+    refine_scale: float = 0.5  # it works on photographs reduced by this
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,10 +82,11 @@ PAPER = Preset("paper", Classifier(), Seeds(), Segmenter())
 # Two cores, VOC, one evening: the backbone frozen, its features computed once in bfloat16.
 CPU = Preset(
     "cpu",
-    Classifier(trainable_layers="head", epochs=8, halve_every=3, photometric=0.0, precision="bfloat16"),
-    Seeds(),
-    Segmenter(trainable_layers="head", optimizer="adam", batch_size=10, steps=3000, learning_rate=5e-4, decay=0.33,
-              decay_every=1000, weight_decay=0.0, precision="bfloat16", test_flip=True))
+    Classifier(trainable_layers="head", epochs=1, photometric=0.0, flips=False, precision="bfloat16"),
+    Seeds(refine="crf"),
+    Segmenter(channels=512, trainable_layers="head", optimizer="adam", batch_size=10, steps=1500, learning_rate=5e-4,
+              decay=0.33, decay_every=600, weight_decay=0.0, flips=False, precision="bfloat16", retrain_steps=1000,
+              retrain_learning_rate=2e-4))
 
 # The embedded data set, in minutes: a small backbone, trained from nothing.
 TINY = Preset(

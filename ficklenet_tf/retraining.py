@@ -53,7 +53,8 @@ def label_split(run_dir, split, stage, name, spec=crf.SEC_TRAIN):
     """
     run_dir = pathlib.Path(run_dir)
     network, normalization, run, _ = segmenter_training.load(run_dir / stage)
-    artifacts.claim(run_dir / name, {"stage": "labels", "segmenter": run["finished"], "fingerprint": split.fingerprint})
+    artifacts.claim(run_dir / name, {"stage": "labels", "segmenter": run["finished"],
+                                     "fingerprint": split.fingerprint})
     cached = classifier.load(run_dir / "classifier")[2]["features_dir"]
     head, size = network.layers[-1], run["input_size"]
     side = -(-size // backbones.STRIDE)

@@ -63,8 +63,8 @@ def train(run_dir, split, preset, *, seeds="seeds", name="segmenter", initial="c
         raise FileNotFoundError(f"{run_dir / seeds / 'run.json'}: expected finished seeds, found none; "
                                 "run tools.extract_seeds first")
     frozen = preset.trainable_layers == "head"
-    settings = {"stage": "segmenter", "preset": dataclasses.asdict(preset), "seeds": seeds, "initial": initial, "loss": loss,
-                "weights": str(weights), "seed": seed, "dataset": split.dataset, "split": split.name,
+    settings = {"stage": "segmenter", "preset": dataclasses.asdict(preset), "seeds": seeds, "initial": initial,
+                "loss": loss, "weights": str(weights), "seed": seed, "dataset": split.dataset, "split": split.name,
                 "fingerprint": split.fingerprint, "seeds_finished": source["finished"]}
     directory.mkdir(parents=True, exist_ok=True)
     artifacts.claim(directory, settings)
@@ -137,7 +137,8 @@ def _step(model, head, optimizer, preset, kind):
             else:
                 parts = {"seed_loss": losses.seed_loss(logits, batch["label"])}
                 if preset.boundary_weight:
-                    parts["boundary_loss"] = preset.boundary_weight * losses.boundary_loss(logits, batch["small_image"])
+                    boundary = losses.boundary_loss(logits, batch["small_image"])
+                    parts["boundary_loss"] = preset.boundary_weight * boundary
             loss = tf.add_n(list(parts.values()))
         gradients = tape.gradient(loss, variables)
         if preset.optimizer == "sgd":  # decay and multipliers as Caffe applies them; biases do not decay

@@ -192,7 +192,8 @@ def next_seeds(generator, count):
 def draw(seeds, height, width, kernel_size, rate, rescale):
     """Draws one selection an image: `[b, 2]` int32 seeds -> float32 `[b, height * width, s * s]`, t[u, d]."""
     shape = (height * width, kernel_size**2)
-    keep = tf.map_fn(lambda seed: keep_bits(seed, shape, rate), seeds, fn_output_signature=tf.TensorSpec(shape, tf.bool))
+    keep = tf.map_fn(lambda seed: keep_bits(seed, shape, rate), seeds,
+                     fn_output_signature=tf.TensorSpec(shape, tf.bool))
     return weights_of(keep, height, width, kernel_size, rate, rescale)
 
 

@@ -42,9 +42,12 @@ def fit(*, directory, model, optimizer, train_step, make_batches, steps, descrip
     directory = pathlib.Path(directory)
     optimizer.build(model.trainable_variables)
     step = tf.Variable(0, dtype=tf.int64, trainable=False)
-    checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer, step=step)
+    # Variable by variable: tracked as an object, a Keras model leaves out the state of its seed generators.
+    checkpoint = tf.train.Checkpoint(model=[v.value for v in model.variables], step=step,
+                                     optimizer=[v.value for v in optimizer.variables])
     manager = tf.train.CheckpointManager(checkpoint, str(directory / "checkpoints"), max_to_keep=2)
-    checkpoint.restore(manager.latest_checkpoint)
+    if manager.latest_checkpoint:
+        checkpoint.restore(manager.latest_checkpoint).assert_existing_objects_matched()
     done = int(step.numpy())
     rows = _read_log(directory / "log.csv", done)
     writer = tf.summary.create_file_writer(str(directory / "tensorboard"))

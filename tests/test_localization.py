@@ -48,8 +48,8 @@ def test_one_map_by_hand():
     # position 1 by window 1 through 5 and by window 0 through d = 5 (6). Each S is an average over 2 windows.
     for i in range(3):
         raw = np.array([2 * (5 + 4 * bits[0, i, 3]) / 2, 3 * (5 + 6 * bits[1, i, 5]) / 2])
-        got = localization.localize(head, x, tf.constant([0]), seed, selections=1 + i, samples=3)["samples"][i, 0, :, 0]
-        np.testing.assert_allclose(got, raw / raw.max(), rtol=1e-6)
+        maps = localization.localize(head, x, tf.constant([0]), seed, selections=1 + i, samples=3)["samples"]
+        np.testing.assert_allclose(maps[i, 0, :, 0], raw / raw.max(), rtol=1e-6)
 
 
 def test_running_statistics_equal_those_of_single_maps():

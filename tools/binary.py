@@ -33,35 +33,35 @@ def define_run():
     flags.DEFINE_integer("seed", 0, "Of weights, order, augmentation and selections.")
 
 
-def define_stage(stage, skip=()):
+def define_stage(stage, prefix=""):
     """Defines a flag for each field of a stage's preset.
 
     Args:
       stage: one of the dataclasses of `presets`.
-      skip: fields that have no flag.
+      prefix: of the flags' names, where one binary runs several stages ("classifier.").
     """
     for field in dataclasses.fields(stage):
-        if field.name in skip:
-            continue
+        name = prefix + field.name
         text = f"Overrides the preset's {stage.__name__.lower()}.{field.name} (paper: {field.default})."
         if field.type is bool:
-            flags.DEFINE_boolean(field.name, None, text)
+            flags.DEFINE_boolean(name, None, text)
         elif field.type is int:
-            flags.DEFINE_integer(field.name, None, text)
+            flags.DEFINE_integer(name, None, text)
         elif field.type is float:
-            flags.DEFINE_float(field.name, None, text)
+            flags.DEFINE_float(name, None, text)
         elif field.type is tuple:
-            flags.DEFINE_list(field.name, None, text)
+            flags.DEFINE_list(name, None, text)
         else:
-            flags.DEFINE_string(field.name, None, text)
+            flags.DEFINE_string(name, None, text)
 
 
-def stage(name):
+def stage(stage_name):
     """Returns the preset of a stage ("classifier", "seeds", "segmenter") with the flags given applied."""
-    base = getattr(presets.PRESETS[FLAGS.preset], name)
+    base = getattr(presets.PRESETS[FLAGS.preset], stage_name)
     changes = {}
     for field in dataclasses.fields(base):
-        value = getattr(FLAGS, field.name, None)
+        given = [name for name in (field.name, f"{stage_name}.{field.name}") if name in FLAGS]
+        value = FLAGS[given[0]].value if given else None
         if value is not None:
             changes[field.name] = tuple(int(v) for v in value) if field.type is tuple else value
     return dataclasses.replace(base, **changes)
@@ -71,10 +71,16 @@ DEFAULT_SPLITS = {"shapes": ("train", "val"), "voc": ("train_aug", "val"), "fold
 
 
 def split(name=None, held_out=False):
-    """Opens the split that the flags name, or `name`; `held_out` chooses the data set's evaluation split."""
-    name = name or FLAGS.split or DEFAULT_SPLITS[FLAGS.dataset][held_out]
+    """Opens the split `name`; without it --split, or with `held_out` the data set's evaluation split."""
+    name = name or (None if held_out else FLAGS.split) or DEFAULT_SPLITS[FLAGS.dataset][held_out]
     return datasets.load_split(FLAGS.dataset, name, data_dir=FLAGS.data_dir, cache_dir=FLAGS.cache_dir,
                                on_error=FLAGS.on_error, max_images=FLAGS.max_images)
+
+
+def given():
+    """Returns the flags that were given, name -> value."""
+    ours = FLAGS.flags_by_module_dict()[sys.argv[0]] + FLAGS.flags_by_module_dict()[__name__]
+    return {flag.name: flag.value for flag in ours if flag.present}
 
 
 def run_dir():

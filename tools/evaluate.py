@@ -23,7 +23,7 @@ def main():
     """Predicts what is missing, then scores."""
     run_dir, sizes = binary.run_dir(), binary.FLAGS.test_sizes
     scored = evaluation.evaluate(
-        run_dir, binary.split(held_out=True), stage=binary.FLAGS.stage, name=binary.FLAGS.name,
+        run_dir, binary.split(binary.FLAGS.split, held_out=True), stage=binary.FLAGS.stage, name=binary.FLAGS.name,
         spec=prediction.CRFS[binary.FLAGS.crf], sizes=tuple(map(int, sizes)) if sizes else None,
         flip=binary.FLAGS.test_flip)
     for name, scores in scored.items():

@@ -9,11 +9,12 @@ precision, recall and mIoU. Several machines: --num_shards and --shard_index, th
 
 from absl import flags
 
-from ficklenet_tf import artifacts, extraction, presets, stochastic
+from ficklenet_tf import extraction, presets, stochastic
 from tools import binary
 
 flags.DEFINE_enum("selection", "stochastic", stochastic.SELECTIONS, "Hidden units; deterministic: plain Grad-CAM.")
 flags.DEFINE_string("name", "seeds", "Directory below OUTPUT_DIR.")
+flags.DEFINE_string("stage", "classifier", "The classifier's directory below OUTPUT_DIR.")
 flags.DEFINE_string("saliency_dir", None, "Saliency maps <image id>.png for --background_cue=saliency.")
 flags.DEFINE_boolean("maps", False, "Also write the maps.")
 flags.DEFINE_integer("num_shards", 1, "Number of shards.", lower_bound=1)
@@ -26,11 +27,10 @@ flags.DEFINE_alias("cam_method", "method")
 def main():
     """Extracts what is missing."""
     run_dir, name = binary.run_dir(), binary.FLAGS.name
-    classifier_run = artifacts.read_run(run_dir / "classifier") or {}
     run = extraction.extract(
         run_dir, binary.split(), binary.stage("seeds"), name=name, selection=binary.FLAGS.selection,
         seed=binary.FLAGS.seed, saliency_dir=binary.FLAGS.saliency_dir, maps=binary.FLAGS.maps,
-        shard=(binary.FLAGS.shard_index, binary.FLAGS.num_shards), features_dir=classifier_run.get("features_dir"))
+        stage=binary.FLAGS.stage, shard=(binary.FLAGS.shard_index, binary.FLAGS.num_shards))
     scores = run.get("metrics")
     text = "" if not scores else (f": mIoU {100 * scores['miou']:.1f}, recall {100 * scores['recall']:.1f}, "
                                   f"precision {100 * scores['precision']:.1f}")

@@ -1,5 +1,7 @@
 """The fully connected CRF of Kraehenbuehl & Koltun (NIPS 2011), by mean field, in three backends."""
 
+import functools
+
 import tensorflow as tf
 
 from ficklenet_tf.crf import exact, permutohedral, pydensecrf
@@ -8,7 +10,7 @@ from ficklenet_tf.crf.spec import DEEPLAB_LARGEFOV, DEEPLAB_V2, DSRG_TEST, SEC_T
 BACKENDS = {"exact": exact.mean_field, "permutohedral": permutohedral.mean_field,
             "pydensecrf": pydensecrf.mean_field}
 
-__all__ = ["BACKENDS", "DEEPLAB_LARGEFOV", "DEEPLAB_V2", "DSRG_TEST", "SEC_TRAIN", "CRFSpec", "mean_field"]
+__all__ = ["BACKENDS", "DEEPLAB_LARGEFOV", "DEEPLAB_V2", "DSRG_TEST", "SEC_TRAIN", "CRFSpec", "mean_field", "refiner"]
 
 
 def mean_field(images, logits, spec, backend, iterations=None):
@@ -49,3 +51,16 @@ def mean_field(images, logits, spec, backend, iterations=None):
     if not isinstance(iterations, int):
         iterations = tf.broadcast_to(tf.cast(iterations, tf.int32), tf.shape(logits)[:1])
     return tf.ensure_shape(BACKENDS[backend](images, logits, spec, iterations), logits.shape)
+
+
+@functools.lru_cache
+def refiner(spec, backend="permutohedral"):
+    """Returns `mean_field` for one spec as a function `(images, logits)`, traced once for all sizes.
+
+    Called eagerly, the lattice is several times slower op by op than in a graph.
+    """
+    if backend == "pydensecrf":
+        return functools.partial(mean_field, spec=spec, backend=backend)
+    signature = [tf.TensorSpec([None, None, None, 3], tf.uint8), tf.TensorSpec([None] * 4, tf.float32)]
+    return tf.function(lambda images, logits: mean_field(images, logits, spec, backend), input_signature=signature,
+                       autograph=False)

@@ -1,0 +1,86 @@
+"""From photographs and tags to a served answer, and what a kill in each stage changes: nothing."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from ficklenet_tf import labels
+
+ROOT = pathlib.Path(__file__).parents[1]
+SETTINGS = ["--dataset=shapes", "--preset=tiny", "--max_images=24", "--save_every=2", "--classifier.epochs=4",
+            "--classifier.batch_size=8", "--classifier.input_size=65", "--seeds.sizes=65", "--seeds.selections=20",
+            "--segmenter.steps=8", "--segmenter.batch_size=8", "--segmenter.channels=16", "--segmenter.test_sizes=65",
+            "--segmenter.retrain_steps=4", "--nobaseline"]
+
+
+def _start(cache_dir, run_dir):
+    command = [sys.executable, "-m", "tools.run_pipeline", *SETTINGS, f"--cache_dir={cache_dir}",
+               f"--output_dir={run_dir}"]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
+
+
+def _finish(process):
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output[-3000:]
+    return output
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """(cache directory, run directory, output) of an uninterrupted run."""
+    root = tmp_path_factory.mktemp("pipeline")
+    return root / "data", root / "run", _finish(_start(root / "data", root / "run"))
+
+
+def test_one_run_from_photographs_to_a_served_answer(whole):
+    _, run, output = whole
+    result = json.loads((run / "result.json").read_text())
+    assert result["served_agreement"] == 1.0
+    assert 0 < result["map"] <= 1 and 0 <= result["predictions_crf"]["miou"] <= 1
+    assert len(list((run / "seeds").glob("*.png"))) == 24 and len(list((run / "predictions").glob("*.png"))) == 24
+    assert (run / "report.html").stat().st_size > 10_000
+    assert "report.html" in output and "--dataset=folder" in output
+    rows = (run / "classifier" / "log.csv").read_text().splitlines()
+    assert rows[0].startswith("step,learning_rate,loss") and rows[-1].startswith("12,")
+
+
+def test_killed_in_every_stage_the_end_is_the_same(whole, tmp_path):
+    cache_dir, run, _ = whole
+    again = tmp_path / "run"
+    for sign in ("classifier/checkpoints/ckpt-4.index", "seeds/*.png", "segmenter/checkpoints/ckpt-4.index",
+                 "segmenter_labels/*.png", "segmenter_retrained/checkpoints/ckpt-2.index", "predictions/*.png",
+                 "saved_model"):
+        process = _start(cache_dir, again)
+        while not list(again.glob(sign)):
+            assert process.poll() is None, process.communicate()[0][-3000:]
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    _finish(_start(cache_dir, again))
+    for name in ("seeds", "segmenter_labels", "predictions", "predictions_crf"):
+        files = sorted(p.name for p in (run / name).glob("*.png"))
+        assert files == sorted(p.name for p in (again / name).glob("*.png")) and len(files) == 24
+        differ = np.mean([np.mean(labels.read_label(run / name / f) != labels.read_label(again / name / f))
+                          for f in files])
+        assert differ < 1e-3, name
+    for stage in ("classifier", "segmenter", "segmenter_retrained"):
+        _same_weights(run / stage / "model.weights.h5", again / stage / "model.weights.h5")
+    assert not list(again.rglob("*.tmp"))
+
+
+def _same_weights(first, second):
+    import h5py
+    with h5py.File(first) as one, h5py.File(second) as other:
+        found = []
+        one.visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None)
+        assert len(found) > 4
+        for name in found:
+            np.testing.assert_allclose(other[name][()], one[name][()], rtol=1e-3, atol=1e-4, err_msg=name)

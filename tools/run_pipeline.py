@@ -1,0 +1,129 @@
+"""The whole job: photographs and tags in, a served segmenter out.
+
+    python -m tools.run_pipeline --dataset=shapes --preset=tiny --output_dir=runs/demo
+
+Trains the classifier, extracts seeds, trains the segmenter, evaluates it on the held-out split where that has
+masks, exports a SavedModel, asks it again in a fresh process, and writes OUTPUT_DIR/report.html and result.json.
+Started again after an interruption it goes on where it stopped. Each stage is a binary of its own too:
+tools.train_classifier, extract_seeds, train_segmenter, evaluate, make_report and export.export_saved_model.
+"""
+
+import dataclasses
+import time
+
+from absl import flags
+
+from export import saved_model, verify
+from ficklenet_tf import (
+    artifacts,
+    classifier_training,
+    evaluation,
+    extraction,
+    images,
+    prediction,
+    presets,
+    report,
+    retraining,
+)
+from tools import binary
+
+flags.DEFINE_string("weights", "", "Backbone: imagenet, a path to .npz, .h5 or .weights.h5, or empty for none.")
+flags.DEFINE_string("held_out", None, "Split for evaluation (default: the data set's).")
+flags.DEFINE_integer("save_every", 200, "Steps between checkpoints.", lower_bound=1)
+flags.DEFINE_boolean("cache_flips", False, "With a frozen backbone: cache the mirrored photographs' features too.")
+flags.DEFINE_boolean("baseline", True, "Also train a deterministic classifier and extract plain Grad-CAM seeds.")
+flags.DEFINE_enum("crf", "dsrg", list(prediction.CRFS), "Dense CRF's parameters for evaluation.")
+binary.define_data(None)
+for _stage in (presets.Classifier, presets.Seeds, presets.Segmenter):
+    binary.define_stage(_stage, prefix=f"{_stage.__name__.lower()}.")
+
+
+_NEXT = """Your own photographs: put them in DIR/images/ and their tags in DIR/tags.csv (columns image, tags;
+several tags separated by ;), then
+  python -m tools.run_pipeline --dataset=folder --data_dir=DIR --preset=cpu --weights=imagenet \\
+    --output_dir=runs/mine"""
+
+
+def _timed(seconds, name, function, *args, **kwargs):
+    started = time.monotonic()
+    result = function(*args, **kwargs)
+    seconds[name] = round(time.monotonic() - started, 1)
+    return result
+
+
+def _train_and_extract(run_dir, split, held_out, seconds, result):
+    preset, weights = binary.stage("classifier"), binary.FLAGS.weights
+    options = {"weights": weights, "seed": binary.FLAGS.seed, "cache_flips": binary.FLAGS.cache_flips,
+               "save_every": binary.FLAGS.save_every}
+    run = _timed(seconds, "classifier", classifier_training.train, run_dir / "classifier", split, held_out, preset,
+                 **options)
+    result["map"] = run["metrics"]["map"]
+    binary.done(f"classifier: mAP {100 * result['map']:.1f}", run_dir / "classifier")
+    kinds = [("seeds", "classifier", "stochastic")]
+    if binary.FLAGS.baseline:
+        plain = dataclasses.replace(preset, training_selection="deterministic", inference_selection="deterministic")
+        run = _timed(seconds, "classifier_deterministic", classifier_training.train,
+                     run_dir / "classifier_deterministic", split, held_out, plain, **options)
+        binary.done(f"deterministic classifier: mAP {100 * run['metrics']['map']:.1f}",
+                    run_dir / "classifier_deterministic")
+        kinds.append(("seeds_deterministic", "classifier_deterministic", "deterministic"))
+    for name, stage, selection in kinds:
+        run = _timed(seconds, name, extraction.extract, run_dir, split, binary.stage("seeds"), stage=stage, name=name,
+                     selection=selection, seed=binary.FLAGS.seed, maps=True)
+        text = ""
+        if run["metrics"]:
+            result[name] = {k: run["metrics"][k] for k in ("miou", "recall", "precision")}
+            text = ": " + ", ".join(f"{k} {100 * v:.1f}" for k, v in result[name].items())
+        binary.done(f"{name}{text}", run_dir / name)
+
+
+def _segment(run_dir, split, held_out, seconds, result):
+    stage = _timed(seconds, "segmenter", retraining.train_rounds, run_dir, split, binary.stage("segmenter"),
+                   seed=binary.FLAGS.seed, save_every=binary.FLAGS.save_every)
+    binary.done("segmenter", run_dir / stage)
+    if held_out.has_labels:
+        scored = _timed(seconds, "evaluation", evaluation.evaluate, run_dir, held_out, stage=stage,
+                        spec=prediction.CRFS[binary.FLAGS.crf])
+        for name, scores in scored.items():
+            result[name] = {k: scores[k] for k in ("miou", "recall", "precision")}
+            binary.done(f"{name}: mIoU {100 * scores['miou']:.1f}", run_dir / "evaluation" / f"{name}.json")
+    return stage
+
+
+def _serve(run_dir, stage, held_out, seconds, result):
+    path = _timed(seconds, "export", saved_model.export, run_dir, 1, stage=stage)
+    few = [images.decode(held_out[i]["image"]).numpy() for i in range(min(4, len(held_out)))]
+    live = prediction.Predictor(run_dir / stage)
+    expected = [live(image).argmax(-1) for image in few]
+    result["served_agreement"] = _timed(seconds, "verify", verify.verify, path, few, expected)
+    binary.done(f"saved model: {100 * result['served_agreement']:.3f} % of the labels as live", path)
+
+
+def main():
+    """Runs every stage that is not done yet."""
+    run_dir, seconds, result = binary.run_dir(), {}, {}
+    split, held_out = binary.split(), binary.split(binary.FLAGS.held_out, held_out=True)
+    _train_and_extract(run_dir, split, held_out, seconds, result)
+    stage = _segment(run_dir, split, held_out, seconds, result)
+    _serve(run_dir, stage, held_out, seconds, result)
+    before = (artifacts.read_json(run_dir / "result.json") if (run_dir / "result.json").exists() else {})
+    earlier = before.get("seconds", {})  # a stage that was done already takes no time: keep what it took first
+    seconds = {name: max(value, earlier.get(name, 0)) for name, value in seconds.items()}
+    result = {"preset": binary.FLAGS.preset, "dataset": split.dataset, "train": split.name, "held_out": held_out.name,
+              "flags": binary.given(), **result, "seconds": seconds}
+    artifacts.write_json(run_dir / "result.json", result)
+    page = report.write_report(run_dir, train_split=split, val_split=held_out,
+                               title=f"FickleNet on {split.dataset}")
+    print(_closing(run_dir, page, result))
+
+
+def _closing(run_dir, page, result):
+    rows = [f"\nDone. The report: {page}", f"Results: {run_dir / 'result.json'}"]
+    rows += [f"  {name}: " + ", ".join(f"{k} {100 * v:.1f}" for k, v in result[name].items())
+             for name in ("seeds", "seeds_deterministic", "predictions", "predictions_crf") if name in result]
+    return "\n".join([*rows, f"Served model: {run_dir / 'saved_model' / '1'} (how to serve it: export/README.md)",
+                      "", _NEXT])
+
+
+if __name__ == "__main__":
+    binary.start(main)
