@@ -52,12 +52,13 @@ def test_a_photograph_is_padded_to_the_smallest_bucket(run):
     counted = dataclasses.replace(model, network=lambda x, training: seen.append(x.shape[1:3]) or model.network(x))
     serve = _serve(counted)
     photograph = export_runs.photograph(20, 33, 4)
-    found = serve(photograph[None])["probabilities"][0]
+    found, alone = serve(photograph[None])["probabilities"], serve(photograph[None, :, :32])["probabilities"]
     assert [tuple(shape) for shape in seen] == [(32, 32), (64, 64)], "the only sizes that the graph knows"
-    x = np.pad(images.normalize(photograph, model.normalization), ((0, 44), (0, 31), (0, 0)))
-    expected = tf.image.resize(tf.nn.softmax(model.network(x[None])), (64, 64))[0, :20, :33]
-    np.testing.assert_allclose(found, expected, atol=1e-5)
-    alone = serve(photograph[None, :, :32])["probabilities"]
+    for side, width, probs in ((64, 33, found), (32, 32, alone)):
+        x = images.normalize(photograph[:, :width], model.normalization)
+        x = np.pad(x, ((0, side - 20), (0, side - width), (0, 0)))
+        expected = tf.image.resize(tf.nn.softmax(model.network(x[None])), (side, side))[0, :20, :width]
+        np.testing.assert_allclose(probs[0], expected, atol=1e-5)
     answer = _serve_files(model)(tf.stack([tf.io.encode_png(p) for p in (photograph[:, :32], photograph)]))
     np.testing.assert_array_equal(labels.decode_label(answer["label_png_bytes"][0]), alone[0].numpy().argmax(-1))
     assert serve(export_runs.photograph(90, 100, 1)[None])["labels"].shape == (1, 90, 100)  # shrunk, enlarged
