@@ -23,16 +23,6 @@ from PIL import ExifTags, Image, ImageOps  # noqa: E402
 
 from export import transport  # noqa: E402
 
-flags.DEFINE_string("server", None, "host:port (gRPC, usually 8500) or http://host:port (REST, usually 8501).",
-                    required=True)
-flags.DEFINE_string("output_dir", "out", "Where label images and overlays are written.")
-flags.DEFINE_string("model", "ficklenet", "The model's name in the server.")
-flags.DEFINE_string("model_version", None, "Number or label of the version (default: the server's choice).")
-flags.DEFINE_float("deadline", 60.0, "Seconds for one photograph, retries included.", lower_bound=0.1)
-flags.DEFINE_integer("attempts", 4, "How often an unreachable or overloaded server is asked.", lower_bound=1)
-flags.DEFINE_integer("concurrency", 4, "Requests under way at once.", lower_bound=1)
-flags.DEFINE_float("opacity", 0.6, "Of the labels in the overlay.", lower_bound=0.0, upper_bound=1.0)
-
 
 def segment(client, path, output_dir, opacity=0.6):
     """Segments one file and writes labels and overlay.
@@ -153,6 +143,18 @@ def segment_all(server, paths, output_dir, *, model="ficklenet", version=None, d
     return failed
 
 
+def _define_flags():
+    flags.DEFINE_string("server", None, "host:port (gRPC, usually 8500) or http://host:port (REST, usually 8501).",
+                        required=True)
+    flags.DEFINE_string("output_dir", "out", "Where label images and overlays are written.")
+    flags.DEFINE_string("model", "ficklenet", "The model's name in the server.")
+    flags.DEFINE_string("model_version", None, "Number or label of the version (default: the server's choice).")
+    flags.DEFINE_float("deadline", 60.0, "Seconds for one photograph, retries included.", lower_bound=0.1)
+    flags.DEFINE_integer("attempts", 4, "How often an unreachable or overloaded server is asked.", lower_bound=1)
+    flags.DEFINE_integer("concurrency", 4, "Requests under way at once.", lower_bound=1)
+    flags.DEFINE_float("opacity", 0.6, "Of the labels in the overlay.", lower_bound=0.0, upper_bound=1.0)
+
+
 def main(argv):
     """Segments every file; exit code 1 where one failed."""
     given, names = flags.FLAGS, [pathlib.Path(name).stem for name in argv[1:]]
@@ -170,4 +172,5 @@ def main(argv):
 
 
 if __name__ == "__main__":
+    _define_flags()  # here, so that whoever imports this module keeps flags of the same names
     app.run(main)

@@ -27,7 +27,7 @@ flags.DEFINE_boolean("flip", None, "Average mirror images in (default: the prese
 flags.DEFINE_integer("max_side", 0, "Compute on at most so long a side; greater answers are enlarged. 0: no bound.",
                      lower_bound=0)
 flags.DEFINE_list("size_buckets", [], "Sides to pad photographs to, instead of warping them to --sizes.")
-flags.DEFINE_integer("max_pixels", applied.MAX_PIXELS, "Of one request; more is refused.", lower_bound=1)
+flags.DEFINE_integer("max_pixels", applied.MAX_PIXELS, "Of one request; more is refused.", lower_bound=64)
 flags.DEFINE_integer("max_batch", applied.MAX_BATCH, "Photographs in a request; more is refused.", lower_bound=1)
 flags.DEFINE_enum("label", None, server_files.LABELS, "Version label in models.config (default: stable for the first "
                   "version, canary for later ones).")

@@ -41,6 +41,8 @@ def load_segmenter(directory, *, precision=None, sizes=None, flip=None, max_pixe
     if min((*sizes, *buckets)) < 1 or max_side < 0:
         raise ValueError("sizes, size_buckets, max_side: expected positive sides, "
                          f"found {sizes}, {buckets}, {max_side}")
+    if max_pixels < 64 or max_batch < 1:
+        raise ValueError(f"max_pixels, max_batch: expected at least 64 and 1, found {max_pixels} and {max_batch}")
     if precision != preset.precision:
         preset = dataclasses.replace(preset, precision=precision)
         other, *_ = segmenter_training.build(preset, classes, run["backbone"])

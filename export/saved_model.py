@@ -4,6 +4,7 @@ One `keras.export.ExportArchive`, written under a temporary name and renamed: a 
 that watches `<run>/saved_model` never sees half a version.
 """
 
+import math
 import os
 import pathlib
 import shutil
@@ -67,11 +68,17 @@ def export(run_dir, version, *, stage=None, crf="dsrg", localization_maps=True, 
             found = graph_scan.signatures(graph_scan.read(temporary))
             card = model_card.make(run_dir, run, source, settings, found)
             model_card.write(temporary, {**card, "agreement_with_float32": agreement})
-            warmup.write(temporary, warmup.examples(found, model.buckets or model.sizes[:1]))
+            warmup.write(temporary, warmup.examples(found, _warm_sides(model)))
 
         write_whole(target, build)
     server_files.write(target.parent, int(version), label=label, batch=min(8, max_batch))
     return target
+
+
+def _warm_sides(model):
+    """A photograph for each size that the graph knows; none that a signature would refuse: no server would start."""
+    most = math.isqrt(model.max_pixels // signatures.CRF_SHARE)
+    return sorted({min(side, most) for side in model.buckets or model.sizes[:1]})
 
 
 def _archive(model, localizer, spec):

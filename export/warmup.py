@@ -67,9 +67,15 @@ def write(model_dir, rows):
 
 
 def read(model_dir):
-    """Returns the warm-up file's requests as a list of (signature, {input: array})."""
-    rows = []
-    for record in tf.data.TFRecordDataset(str(pathlib.Path(model_dir) / PATH)):
+    """Returns the warm-up file's requests as a list of (signature, {input: array}).
+
+    Raises:
+      FileNotFoundError: there is no such file.
+    """
+    path, rows = pathlib.Path(model_dir) / PATH, []
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: expected warm-up requests, found no such file")
+    for record in tf.data.TFRecordDataset(str(path)):
         log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
         asked = log.predict_log.request
         rows.append((asked.model_spec.signature_name, {k: tf.make_ndarray(v) for k, v in asked.inputs.items()}))

@@ -16,23 +16,30 @@ pytest_plugins = ("export_fixtures",)
 
 
 @pytest.fixture(scope="module")
-def replayed(exported):
-    """The warm-up file's requests and the answers of a fresh process."""
-    requests = warmup.read(exported[1])
-    return requests, verify.ask(exported[1], requests)
+def fresh(exported, live):
+    """(Agreement by `verify` with the live labels, the answers of its fresh process)."""
+    answers, ask = [], verify.ask
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verify, "ask", lambda *args: answers.extend(ask(*args)) or answers)
+        share = verify.verify(exported[1], live[0], [probs.argmax(-1) for probs in live[1]])
+    return share, answers
+
+
+@pytest.fixture(scope="module")
+def replayed(exported, live, fresh):
+    """The warm-up file's requests and the fresh process' answers to them."""
+    return warmup.read(exported[1]), fresh[1][2 * len(live[0]):]
 
 
 def _tensors(found, signature):
     return [(request, answer) for (name, request), answer in zip(*found, strict=True) if name == signature]
 
 
-def test_a_fresh_process_answers_as_the_live_predictor(exported, live, monkeypatch):
-    photographs, probs = live
-    expected, answers, ask = [p.argmax(-1) for p in probs], [], verify.ask
-    monkeypatch.setattr(verify, "ask", lambda *args: answers.append(ask(*args)) or answers[-1])
-    assert verify.verify(exported[1], photographs, expected) == 1
-    assert len(np.unique(expected[0])) > 2 and answers[0][0]["probabilities"].shape == (1, 70, 93, 4)
-    monkeypatch.setattr(verify, "ask", lambda *_: answers[0])
+def test_a_fresh_process_answers_as_the_live_predictor(exported, live, fresh, monkeypatch):
+    photographs, expected = live[0], [probs.argmax(-1) for probs in live[1]]
+    assert fresh[0] == 1
+    assert len(np.unique(expected[0])) > 2 and fresh[1][0]["probabilities"].shape == (1, 70, 93, 4)
+    monkeypatch.setattr(verify, "ask", lambda *_: fresh[1])
     wrong = [expected[0], (expected[1] + 1) % 4]
     assert verify.verify(exported[1], photographs, wrong) == pytest.approx(70 * 93 / (70 * 93 + 33 * 21))
     with pytest.raises(ValueError, match="expected the shape"):
@@ -139,7 +146,7 @@ def test_a_finished_version_is_kept_and_another_is_refused(exported):
         saved_model.export(exported[0], 0)
     with pytest.raises(FileNotFoundError, match=r"segmenter.run\.json"):
         saved_model.export(exported[0] / "nothing", 1)
-    for wrong in ({"crf": "x"}, {"precision": "int8"}, {"sizes": (0,)}, {"max_side": -1}):
+    for wrong in ({"crf": "x"}, {"precision": "int8"}, {"sizes": (0,)}, {"max_side": -1}, {"max_pixels": 9}):
         with pytest.raises(ValueError, match=f"{next(iter(wrong))}.*expected"):
             saved_model.export(exported[0], 9, **wrong)
 

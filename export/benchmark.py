@@ -1,0 +1,153 @@
+"""Times what is served against the bare network, in one run.
+
+    python -m export.benchmark --run_dir=runs/demo --version=1 photo.jpg
+
+Prints for each signature latency (p50, p99), photographs a second, and the share that it costs over the bare Keras
+call on photographs already warped; the size of the export and the time to load it. Loads the version as a server
+does. The calls take turns, so that what else the machine does falls on all of them alike.
+"""
+
+import os
+import pathlib
+import sys
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
+
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
+from absl import app, flags  # noqa: E402
+
+from export import loading, verify  # noqa: E402
+from ficklenet_tf import artifacts, images, prediction  # noqa: E402
+
+
+class Loaded:
+    """A version, loaded as a server loads it; `seconds` says how long that took."""
+
+    def __init__(self, model_dir):
+        start = time.perf_counter()
+        self._session = tf.compat.v1.Session(graph=tf.Graph())
+        with self._session.graph.as_default():
+            self._meta = tf.compat.v1.saved_model.loader.load(self._session, ["serve"], str(model_dir))
+        self.seconds = time.perf_counter() - start
+
+    def call(self, name, inputs, outputs=None):
+        """Runs a signature on {input: array}; fetches `outputs`, or all."""
+        signature = self._meta.signature_def[name]
+        return self._session.run({key: signature.outputs[key].name for key in outputs or signature.outputs},
+                                 {signature.inputs[key].name: value for key, value in inputs.items()})
+
+    def inputs(self, name):
+        """Names of a signature's inputs; none where the version does not have it."""
+        return set(self._meta.signature_def[name].inputs) if name in self._meta.signature_def else set()
+
+
+def calls(loaded, network, settings, tags, photograph, iterations, selections):
+    """Returns {what: a function that does it once} for a `[h, w, 3]` uint8 photograph.
+
+    Args:
+      loaded: a `Loaded`.
+      network: the bare network, a function of a batch.
+      settings: those of the export, for the sizes.
+      tags: number of foreground classes.
+      photograph: as above.
+      iterations: of serve_crf.
+      selections: of localization_maps.
+    """
+    views = [tf.zeros([1 + settings["flip"], side, side, 3]) for side in settings["size_buckets"] or settings["sizes"]]
+    given = {"images": photograph[None], "image": np.array([verify.encode(photograph)], object),
+             "iterations": np.array([iterations], np.int32), "tags": np.eye(1, tags, dtype=np.float32),
+             "seed": np.array([[1, 2]], np.int32), "selections": np.array([selections], np.int32)}
+    found = {"bare network": lambda: [network(view).numpy() for view in views]}
+    for name in ("serving_default", "serve_jpeg", "serve_crf", "localization_maps"):
+        if loaded.inputs(name):
+            inputs = {key: given[key] for key in loaded.inputs(name)}
+            found[name] = lambda name=name, inputs=inputs: loaded.call(name, inputs)
+    return found
+
+
+def measure(runs, count):
+    """Times functions in turns.
+
+    Args:
+      runs: list of {what: function}, one a photograph; each is called once beforehand, untimed.
+      count: of timed calls of each.
+
+    Returns:
+      {what: `[count * len(runs)]` seconds}.
+    """
+    seconds = {what: [] for what in runs[0]}
+    for functions in runs:
+        for function in functions.values():
+            function()
+        for _ in range(count):
+            for what, function in functions.items():
+                start = time.perf_counter()
+                function()
+                seconds[what].append(time.perf_counter() - start)
+    return {what: np.array(values) for what, values in seconds.items()}
+
+
+def table(seconds):
+    """Formats what `measure` returned, a line each, the bare network first."""
+    bare = np.median(seconds["bare network"])
+    lines = [f"{'':<18}{'p50 ms':>10}{'p99 ms':>10}{'photos/s':>10}{'over bare':>11}"]
+    for what, values in seconds.items():
+        p50, p99 = (1000 * np.percentile(values, q) for q in (50, 99))
+        lines.append(f"{what:<18}{p50:>10.1f}{p99:>10.1f}{1 / values.mean():>10.2f}{p50 / 10 / bare - 100:>10.1f}%")
+    return "\n".join(lines)
+
+
+def run(run_dir, version, paths, count, iterations, selections):
+    """Times a version on photographs; returns what is to be printed.
+
+    Args:
+      run_dir: the run's directory.
+      version: the version's number.
+      paths: photographs.
+      count: timed calls of each signature on each photograph.
+      iterations: of serve_crf.
+      selections: of localization_maps.
+
+    Raises:
+      FileNotFoundError: there is no such version, or no such photograph.
+    """
+    directory = pathlib.Path(run_dir) / "saved_model" / str(version)
+    exported = artifacts.read_run(directory / "assets.extra")
+    if exported is None:
+        raise FileNotFoundError(f"{directory}: expected an exported version, found none")
+    settings = exported["settings"]
+    model, own, _ = loading.load_segmenter(prediction.last_stage(run_dir, settings["stage"]),
+                                           precision=settings["precision"])
+    photographs = [images.read_image(path) for path in paths]
+    loaded, network = Loaded(directory), tf.function(lambda x: model.network(x, training=False))
+    size = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+    runs = [calls(loaded, network, settings, len(own["class_names"]) - 1, photograph, iterations, selections)
+            for photograph in photographs]
+    return f"{directory}: {size / 2**20:.1f} MiB, loaded in {loaded.seconds:.1f} s\n{table(measure(runs, count))}"
+
+
+def _define_flags():
+    flags.DEFINE_string("run_dir", None, "The run's directory.", required=True)
+    flags.DEFINE_integer("version", 1, "The version to time.", lower_bound=1)
+    flags.DEFINE_integer("calls", 20, "How often each signature is called on each photograph.", lower_bound=1)
+    flags.DEFINE_integer("iterations", 10, "Of serve_crf.", lower_bound=0)
+    flags.DEFINE_integer("selections", 200, "Of localization_maps.", lower_bound=1)
+
+
+def main(argv):
+    """Times the version that the flags name on the photographs given."""
+    given = flags.FLAGS
+    if len(argv) < 2:
+        raise app.UsageError("expected at least one photograph")
+    try:
+        print(run(given.run_dir, given.version, argv[1:], given.calls, given.iterations, given.selections))
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    _define_flags()
+    app.run(main)
