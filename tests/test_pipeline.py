@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ficklenet_tf import labels
 
@@ -84,3 +85,24 @@ def _same_weights(first, second):
         assert len(found) > 4
         for name in found:
             np.testing.assert_allclose(other[name][()], one[name][()], rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+def test_predict_takes_any_photograph_and_names_a_broken_one(whole, tmp_path):
+    _, run, _ = whole
+    rng = np.random.default_rng(0)
+    good = tmp_path / "grey.png"
+    Image.fromarray(rng.integers(0, 255, (20, 31), dtype=np.uint8)).save(good)
+    thin = tmp_path / "thin.jpg"
+    Image.fromarray(rng.integers(0, 255, (1, 300, 3), dtype=np.uint8)).save(thin)
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(thin.read_bytes()[:200])
+    processes = [subprocess.Popen([sys.executable, "-m", "tools.predict", f"--output_dir={run}",
+                                   f"--to={tmp_path / to}", *map(str, paths)], cwd=ROOT, stdout=subprocess.PIPE,
+                                  stderr=subprocess.PIPE, text=True) for to, paths in
+                 (("a", [good, thin]), ("b", [broken]))]
+    errors = [p.communicate(timeout=120)[1] for p in processes]
+    assert [p.returncode for p in processes] == [0, 1], errors
+    assert labels.read_label(tmp_path / "a" / "grey.png", 7).shape == (20, 31)
+    assert labels.read_label(tmp_path / "a" / "thin.png", 7).shape == (1, 300)
+    assert (tmp_path / "a" / "thin_overlay.jpg").exists()
+    assert "broken.jpg" in errors[1] and not (tmp_path / "b").exists()

@@ -1,0 +1,58 @@
+"""The binaries as a user meets them: help, flag files, one clear line and a non-zero exit for a mistake."""
+
+import ast
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+BINARIES = sorted(p for folder in ("tools", "export") for p in (ROOT / folder).glob("*.py")
+                  if "__main__" in p.read_text() and "absl" in p.read_text())
+
+
+def _start(*arguments):
+    return subprocess.Popen([sys.executable, "-m", *map(str, arguments)], cwd=ROOT, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
+
+
+@pytest.mark.parametrize("path", BINARIES, ids=lambda p: p.stem)
+def test_help_has_a_command_to_copy(path):
+    text = ast.get_docstring(ast.parse(path.read_text()))
+    assert f"python -m {path.parent.name}.{path.stem}" in text
+
+
+def test_mistakes_end_in_one_line_and_a_non_zero_exit(tmp_path):
+    (tmp_path / "flags").write_text(f"--output_dir={tmp_path / 'none'}\n--dataset=shapes\n--cache_dir={tmp_path}\n"
+                                    "--max_images=4\n")
+    (tmp_path / "mine" / "images").mkdir(parents=True)
+    (tmp_path / "mine" / "images" / "a.jpg").write_bytes(b"\xff\xd8 truncated")
+    (tmp_path / "mine" / "tags.csv").write_text("image,tags\na.jpg,dog\n")
+    (tmp_path / "file").write_text("")
+    cases = {
+        "absent.npz": _start("tools.train_classifier", f"--flagfile={tmp_path / 'flags'}", "--weights=absent.npz"),
+        "expected a finished classifier": _start("tools.extract_seeds", f"--flagfile={tmp_path / 'flags'}"),
+        "expected a finished segmenter": _start("tools.predict", f"--output_dir={tmp_path / 'none'}", "x.jpg"),
+        "a.jpg": _start("tools.train_classifier", "--dataset=folder", f"--data_dir={tmp_path / 'mine'}",
+                        "--split=all", f"--cache_dir={tmp_path}", f"--output_dir={tmp_path / 'r'}"),
+        "rate: expected 0..1": _start("tools.train_classifier", "--dataset=shapes", f"--cache_dir={tmp_path}",
+                                      "--max_images=4", "--rate=1.5", f"--output_dir={tmp_path / 's'}"),
+        str(tmp_path / "file"): _start("tools.train_classifier", "--dataset=shapes", f"--cache_dir={tmp_path}",
+                                       "--max_images=4", f"--output_dir={tmp_path / 'file' / 'below'}"),
+    }
+    for expected, process in cases.items():
+        _, errors = process.communicate(timeout=500)
+        lines = [line for line in errors.splitlines() if line.startswith("error: ")]
+        assert process.returncode == 1 and len(lines) == 1 and expected in lines[0], (expected, errors[-2000:])
+        assert "Traceback" not in errors
+        assert not list(tmp_path.glob("*/classifier/run.json"))
+
+
+def test_help_and_an_unknown_flag():
+    help_, unknown = _start("tools.train_classifier", "--help"), _start("tools.evaluate", "--nonsense=1")
+    output, _ = help_.communicate(timeout=500)
+    assert "python -m tools.train_classifier" in output[:400] and "--rate" in output
+    _, errors = unknown.communicate(timeout=500)
+    assert unknown.returncode == 1 and "nonsense" in errors
