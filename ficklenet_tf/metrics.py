@@ -73,7 +73,8 @@ def average_precision(tags, predicted):
 
 
 def mean_average_precision(tags, predicted):
-    """Returns (mAP over the classes that occur, list of each class' AP) for `[n, C]` tags and scores."""
+    """Returns (mAP over the classes that occur, list of each class' AP or None) for `[n, C]` tags and scores."""
     each = [average_precision(tags[:, c], predicted[:, c]) for c in range(tags.shape[1])]
-    known = [ap for ap in each if not np.isnan(ap)]
+    each = [None if np.isnan(ap) else ap for ap in each]
+    known = [ap for ap in each if ap is not None]
     return float(np.mean(known)) if known else float("nan"), each

@@ -59,6 +59,8 @@ class Segmenter:
     decay_every: int = 2000
     weight_decay: float = 5e-4
     flips: bool = True
+    photometric: float = 0.0
+    random_crop: bool = False  # scale 0.5 to 1.5 and crop, in place of warping (DeepLab; DSRG's second round)
     boundary_weight: float = 1.0
     precision: str = "float32"
     retrain_steps: int = 0  # DSRG's second round, on the first network's own predictions

@@ -12,6 +12,7 @@ from ficklenet_tf import (
     classifier,
     images,
     input_pipeline,
+    labels,
     losses,
     presets,
     segmenter,
@@ -92,13 +93,22 @@ def train(run_dir, split, preset, *, seeds="seeds", name="segmenter", initial="c
         make_batches=lambda start: input_pipeline.training_batches(
             split, batch_size=min(preset.batch_size, len(split)), seed=seed + 1, start_step=start,
             size=first.input_size, normalization=normalization, features_dir=features_dir,
-            flips=preset.flips, flipped_features=run["cache_flips"], seeds_dir=run_dir / seeds, label_size=side),
-        steps=preset.steps, description=name, save_every=save_every, jit_compile=jit_compile)
+            flips=preset.flips, flipped_features=run["cache_flips"], photometric=preset.photometric,
+            crop=(0.5, 1.5) if preset.random_crop else None, seeds_dir=run_dir / seeds, label_size=side),
+        steps=preset.steps, description=name, pictures=lambda batch: _pictures(target, batch), save_every=save_every,
+        jit_compile=jit_compile)
     network.save_weights(directory / "model.weights.h5")
     artifacts.write_run(directory, **settings, class_names=list(split.class_names), backbone=first.backbone,
                         input_size=first.input_size, normalization=dataclasses.asdict(normalization),
                         metrics={k: v for k, v in rows[-1].items() if k not in ("step", "learning_rate")})
     return artifacts.read_run(directory)
+
+
+def _pictures(model, batch):
+    predicted = tf.argmax(model(tf.cast(batch.get("features", batch.get("image")), tf.float32)), -1)
+    colours = tf.constant(labels.palette())
+    return {"photograph": tf.cast(batch["small_image"], tf.uint8), "prediction": tf.gather(colours, predicted),
+            "label": tf.gather(colours, tf.cast(batch["label"], tf.int32))}
 
 
 def _optimizer(preset):

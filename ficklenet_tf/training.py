@@ -17,8 +17,8 @@ def staircase(rate, factor, every):
     return keras.optimizers.schedules.ExponentialDecay(rate, every, factor, staircase=True)
 
 
-def fit(*, directory, model, optimizer, train_step, make_batches, steps, description, save_every=200, log_every=10,
-        jit_compile=False):
+def fit(*, directory, model, optimizer, train_step, make_batches, steps, description, pictures=None, save_every=200,
+        log_every=10, jit_compile=False):
     """Trains until `steps` are done, going on from the last checkpoint in `directory`.
 
     What a step does must be a function of the variables, its batch and the step's number; then a
@@ -32,6 +32,7 @@ def fit(*, directory, model, optimizer, train_step, make_batches, steps, descrip
       make_batches: `start_step -> tf.data.Dataset`, endless.
       steps: total number of steps.
       description: shown by the progress bar.
+      pictures: `batch -> dict of [b, h, w, 3] uint8`, shown by TensorBoard at each checkpoint, or None.
       save_every: steps between checkpoints.
       log_every: steps between rows of the log.
       jit_compile: compile the step by XLA.
@@ -55,7 +56,8 @@ def fit(*, directory, model, optimizer, train_step, make_batches, steps, descrip
     batches = iter(make_batches(done)) if done < steps else None
     with tqdm(total=steps, initial=done, desc=description, unit="step") as bar, writer.as_default():
         while done < steps:
-            metrics = compiled(next(batches))
+            batch = next(batches)
+            metrics = compiled(batch)
             done += 1
             if done % log_every == 0 or done == steps or done == 1:
                 values = {name: float(value) for name, value in metrics.items()}
@@ -71,6 +73,8 @@ def fit(*, directory, model, optimizer, train_step, make_batches, steps, descrip
                 step.assign(done)
                 _write_log(directory / "log.csv", rows)
                 manager.save(checkpoint_number=done)
+                for name, images in (pictures(batch) if pictures else {}).items():
+                    tf.summary.image(name, images, step=done)
     return rows
 
 
