@@ -8,6 +8,7 @@ import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
 
+import absl.logging  # noqa: E402
 from absl import app, flags  # noqa: E402
 
 from ficklenet_tf import datasets, presets  # noqa: E402
@@ -104,6 +105,7 @@ def start(main, arguments=False):
         if len(argv) > 1 and not arguments:
             raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
         logging.basicConfig(format="%(levelname)s: %(message)s")
+        absl.logging.set_verbosity(absl.logging.WARNING)  # TensorFlow's and TFDS' chatter is not a user's business
         try:
             main(argv[1:]) if arguments else main()
         except (ValueError, OSError, FloatingPointError, KeyError) as error:

@@ -44,10 +44,10 @@ several tags separated by ;), then
     --output_dir=runs/mine"""
 
 
-def _timed(seconds, name, function, *args, **kwargs):
+def _timed(seconds, stage_name, function, /, *args, **kwargs):
     started = time.monotonic()
     result = function(*args, **kwargs)
-    seconds[name] = round(time.monotonic() - started, 1)
+    seconds[stage_name] = round(time.monotonic() - started, 1)
     return result
 
 
