@@ -55,6 +55,8 @@ def label_split(run_dir, split, stage, name, spec=crf.SEC_TRAIN):
     network, normalization, run, _ = segmenter_training.load(run_dir / stage)
     artifacts.claim(run_dir / name, {"stage": "labels", "segmenter": run["finished"],
                                      "fingerprint": split.fingerprint})
+    if artifacts.read_run(run_dir / name):
+        return
     cached = classifier.load(run_dir / "classifier")[2]["features_dir"]
     head, size = network.layers[-1], run["input_size"]
     side = -(-size // backbones.STRIDE)

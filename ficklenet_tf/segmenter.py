@@ -7,12 +7,13 @@ from keras import layers
 from ficklenet_tf import backbones, images
 
 HEADS = ("largefov", "largefov4", "aspp")
-_NEW = keras.initializers.RandomNormal(stddev=0.01)
 
 
 def _convolution(x, channels, size, dilation, name, activation=None):
+    # Made here: an initializer draws its seed when it is made, and at import nothing has set the run's seed yet.
+    new = keras.initializers.RandomNormal(stddev=0.01) if activation is None else "he_normal"
     return backbones.DilatedConv2D(channels, size, padding="same", dilation_rate=dilation, activation=activation,
-                                   kernel_initializer=_NEW if activation is None else "he_normal", name=name)(x)
+                                   kernel_initializer=new, name=name)(x)
 
 
 def build_head(kind, feature_shape, classes, channels=1024, dropout=0.5, precision="float32", dilation=12):
