@@ -101,7 +101,7 @@ def start(main, arguments=False):
       main: the function to run.
       arguments: whether it takes the list of what follows the flags; otherwise such words are an error.
     """
-    for flag in FLAGS.flags_by_module_dict()[__name__]:
+    for flag in FLAGS.flags_by_module_dict().get(__name__, []):
         FLAGS.register_key_flag_for_module(sys.argv[0], flag)  # so that --help shows them
 
     def wrapped(argv):
