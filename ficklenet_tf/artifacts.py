@@ -83,6 +83,24 @@ def read_run(directory):
     return read_json(path) if path.exists() else None
 
 
+def finished_run(directory, what, tool):
+    """Returns `directory`/run.json of a stage that another one needs.
+
+    Args:
+      directory: the stage's.
+      what: the stage in words ("classifier"), for the message.
+      tool: the binary that makes it.
+
+    Raises:
+      FileNotFoundError: the stage has not finished there.
+    """
+    run = read_run(directory)
+    if run is None:
+        raise FileNotFoundError(f"{pathlib.Path(directory) / 'run.json'}: expected a finished {what}, found none; "
+                                f"run {tool} first")
+    return run
+
+
 def as_json(value):
     """Returns `value` as it would be read back from a JSON file (tuples become lists)."""
     return json.loads(json.dumps(value))

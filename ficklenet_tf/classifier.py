@@ -74,10 +74,7 @@ def load(directory):
     Raises:
       FileNotFoundError: the stage has not finished there.
     """
-    run = artifacts.read_run(directory)
-    if run is None:
-        raise FileNotFoundError(f"{pathlib.Path(directory) / 'run.json'}: expected a finished classifier, found none; "
-                                "run tools.train_classifier first")
+    run = artifacts.finished_run(directory, "classifier", "tools.train_classifier")
     preset = presets.Classifier(**run["preset"])
     model, _ = build(preset, len(run["class_names"]) - 1)
     model.load_weights(pathlib.Path(directory) / "model.weights.h5")

@@ -169,10 +169,7 @@ def load(directory):
     Raises:
       FileNotFoundError: the stage has not finished there.
     """
-    run = artifacts.read_run(directory)
-    if run is None:
-        raise FileNotFoundError(f"{pathlib.Path(directory) / 'run.json'}: expected a finished segmenter, found none; "
-                                "run tools.train_segmenter first")
+    run = artifacts.finished_run(directory, "segmenter", "tools.train_segmenter")
     preset = presets.Segmenter(**run["preset"])
     network, *_ = build(preset, len(run["class_names"]), run["backbone"])
     network.load_weights(pathlib.Path(directory) / "model.weights.h5")
