@@ -11,7 +11,7 @@ import hashlib
 
 import tensorflow as tf
 
-from ficklenet_tf import stochastic
+from ficklenet_tf import selections, stochastic
 
 BLOCK = 10  # selections drawn at once; part of what a seed means
 
@@ -81,12 +81,12 @@ def _draw(seed, block, shape, head, selection):
     height, width, channels = shape
     units = channels if selection == "general" else head.kernel_size**2
     own = tf.random.fold_in(seed, block)
-    return stochastic.keep_bits(own, (height * width, BLOCK, units), head.rate)
+    return selections.keep_bits(own, (height * width, BLOCK, units), head.rate)
 
 
 def _weights(bits, shape, head):
     """Completes drawn bits to t[u, d], the BLOCK axis first: `[BLOCK, h * w, s * s]`."""
-    return stochastic.weights_of(tf.transpose(bits, [1, 0, 2]), shape[0], shape[1], head.kernel_size, head.rate,
+    return selections.weights_of(tf.transpose(bits, [1, 0, 2]), shape[0], shape[1], head.kernel_size, head.rate,
                                  head.rescale)
 
 
@@ -101,11 +101,11 @@ def _closed_form(head, x, classes, selection):
     flat = tf.reshape(x, [area, channels])
     kernel = tf.reshape(tf.gather(tf.convert_to_tensor(head.kernel), classes, axis=3), [s * s, channels, -1])
     if selection == "stochastic":
-        scale = stochastic.weights_of(tf.ones([area, s * s], tf.bool), height, width, s, head.rate, head.rescale)
+        scale = selections.weights_of(tf.ones([area, s * s], tf.bool), height, width, s, head.rate, head.rescale)
         y = tf.einsum("uk,dkc->udc", flat, kernel) * scale[..., None] / area
         centre = tf.one_hot(s * s // 2, s * s, True, False)
         return lambda bits: tf.matmul(tf.cast(bits | centre, tf.float32), y)
-    seen = tf.constant(stochastic.inside(height, width, s), tf.float32)
+    seen = tf.constant(selections.inside(height, width, s), tf.float32)
     contribution = flat[..., None] * tf.einsum("ud,dkc->ukc", seen, kernel) / area
     if selection == "general":
         return lambda bits: tf.matmul(_general_scale(bits, head.rate), contribution)

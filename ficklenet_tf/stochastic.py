@@ -1,93 +1,15 @@
-"""Stochastic hidden unit selection: FickleNet, Section 3.1 and 3.2, Figure 3, Algorithm 1 lines 2 to 4.
+"""Expansion, center-preserving dropout, classifier head (FickleNet, Section 3.2, Figure 3, Algorithm 1, lines 2 to 4).
 
-A selection says, for every position u of the feature map and every offset d of
-the s x s kernel, whether the window centred at u - (d - s // 2) sees u through
-its weight d. The paper writes it as a mask over the expanded feature map, one
-s x s block a window; `windows_of` turns one form into the other. One selection
-serves all channels, and the centre of every window is always kept.
+What a selection of hidden units is, and how it is drawn: `selections.py`.
 """
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-_LEVELS = 65536  # a rate is rounded to 1/65536: off by at most 7.7e-6
+from ficklenet_tf import selections
+
 SELECTIONS = ("stochastic", "general", "deterministic")  # the paper's S, G, D (Table 7)
-
-
-def keep_bits(seed, shape, rate):
-    """Draws independent booleans that are True with probability 1 - rate.
-
-    Sixteen random bits an entry, four entries a draw, so `rate` is kept to 7.7e-6.
-
-    Args:
-      seed: `[2]` integer tensor.
-      shape: static shape of the answer.
-      rate: probability of False, 0..1.
-
-    Returns:
-      Bool tensor of `shape`, a function of `seed`, `shape` and `rate` alone.
-    """
-    count = int(np.prod(shape))
-    threshold = round(rate * _LEVELS)
-    if threshold >= _LEVELS:
-        return tf.zeros(shape, tf.bool)
-    bits = tf.random.stateless_uniform([-(-count // 4)], seed, None, None, tf.uint64)
-    bits = tf.reshape(tf.bitcast(bits, tf.uint16), [-1])[:count]
-    return tf.reshape(bits >= tf.constant(threshold, tf.uint16), shape)
-
-
-def inside(height, width, kernel_size):
-    """Returns `[height * width, s * s]` bool: whether u - (d - s // 2) lies on the map."""
-    reach = np.arange(kernel_size) - kernel_size // 2
-    rows = np.arange(height)[:, None] - reach
-    columns = np.arange(width)[:, None] - reach
-    rows, columns = (rows >= 0) & (rows < height), (columns >= 0) & (columns < width)
-    both = rows[:, None, :, None] & columns[None, :, None, :]
-    return both.reshape(height * width, kernel_size**2)
-
-
-def weights_of(keep, height, width, kernel_size, rate, rescale):
-    """Completes drawn bits to a selection: the centre kept, zero beyond the border, scaled if asked.
-
-    Args:
-      keep: bool `[..., height * width, s * s]` as `keep_bits` drew them.
-      height: of the feature map.
-      width: of the feature map.
-      kernel_size: s, odd.
-      rate: the dropout rate p.
-      rescale: whether survivors other than the centre are scaled by 1 / (1 - p).
-
-    Returns:
-      float32 `[..., height * width, s * s]`: t[u, d] of the contracted form.
-    """
-    centre = np.zeros(kernel_size**2, bool)
-    centre[kernel_size**2 // 2] = True
-    scale = np.where(centre | (not rescale) | (rate >= 1), 1.0, 1 / max(1 - rate, 1e-9)).astype(np.float32)
-    scale = scale * inside(height, width, kernel_size)
-    return tf.where(keep | centre, scale, 0.0)
-
-
-def windows_of(selection, height, width, kernel_size):
-    """Turns t[u, d] into the paper's m[v, d], the mask of the window centred at v.
-
-    Args:
-      selection: `[batch, height * width, s * s]`, t.
-      height: of the feature map.
-      width: of the feature map.
-      kernel_size: s.
-
-    Returns:
-      `[batch, height * width, s * s]`: m[v, d] = t[v + d - s // 2, d], zero beyond the border.
-    """
-    s = kernel_size
-    rows, columns, dy, dx = np.meshgrid(*map(np.arange, (height, width, s, s)), indexing="ij")
-    rows, columns = rows + dy - s // 2, columns + dx - s // 2
-    valid = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-    index = (np.clip(rows, 0, height - 1) * width + np.clip(columns, 0, width - 1)) * s * s + dy * s + dx
-    flat = tf.reshape(selection, [-1, height * width * s * s])
-    moved = tf.gather(flat, index.reshape(-1), axis=1) * valid.reshape(-1).astype(np.float32)
-    return tf.reshape(moved, [-1, height * width, s * s])
 
 
 def _check(kernel_size, rate):
@@ -168,8 +90,8 @@ class CenterPreservingDropout(keras.layers.Layer):
         height, width = x.shape[1] // s, x.shape[2] // s
         if selection is None:
             seeds = next_seeds(self.seed_generator, tf.shape(x)[0])
-            selection = draw(seeds, height, width, s, self.rate, self.rescale)
-        mask = windows_of(selection, height, width, s)
+            selection = selections.draw(seeds, height, width, s, self.rate, self.rescale)
+        mask = selections.windows_of(selection, height, width, s)
         mask = tf.transpose(tf.reshape(mask, [-1, height, width, s, s]), [0, 1, 3, 2, 4])
         return x * tf.cast(tf.reshape(mask, [-1, height * s, width * s, 1]), x.dtype)
 
@@ -187,14 +109,6 @@ def next_seeds(generator, count):
     """Draws `[count, 2]` int32 seeds from a `keras.random.SeedGenerator`, which moves on."""
     seed = tf.cast(generator.next(), tf.int32)
     return tf.random.stateless_uniform([count, 2], seed, None, None, tf.int32)
-
-
-def draw(seeds, height, width, kernel_size, rate, rescale):
-    """Draws one selection an image: `[b, 2]` int32 seeds -> float32 `[b, height * width, s * s]`, t[u, d]."""
-    shape = (height * width, kernel_size**2)
-    keep = tf.map_fn(lambda seed: keep_bits(seed, shape, rate), seeds,
-                     fn_output_signature=tf.TensorSpec(shape, tf.bool))
-    return weights_of(keep, height, width, kernel_size, rate, rescale)
 
 
 @keras.saving.register_keras_serializable("ficklenet")
@@ -252,8 +166,9 @@ class StochasticHead(keras.layers.Layer):
             return self.logits(x)
         seeds = next_seeds(self.seed_generator, tf.shape(x)[0]) if seeds is None else seeds
         if mode == "general":
-            return self.logits(x * tf.cast(general_mask(seeds, x.shape[1:], self.rate), x.dtype))
-        return self.logits(x, draw(seeds, x.shape[1], x.shape[2], self.kernel_size, self.rate, self.rescale))
+            return self.logits(x * tf.cast(selections.general_mask(seeds, x.shape[1:], self.rate), x.dtype))
+        drawn = selections.draw(seeds, *x.shape[1:3], self.kernel_size, self.rate, self.rescale)
+        return self.logits(x, drawn)
 
     def logits(self, x, selection=None):
         """Returns class logits `[b, classes]` float32 on a given selection.
@@ -270,7 +185,8 @@ class StochasticHead(keras.layers.Layer):
         if self.inference_selection != "stochastic":
             return self.logits(x)
         (height, width), s = x.shape[1:3], self.kernel_size
-        kept = weights_of(tf.ones([1, height * width, s * s], tf.bool), height, width, s, self.rate, self.rescale)
+        every = tf.ones([1, height * width, s * s], tf.bool)
+        kept = selections.weights_of(every, height, width, s, self.rate, self.rescale)
         mean = np.full(s * s, 1 - self.rate, np.float32)
         mean[s * s // 2] = 1
         return self.logits(x, tf.repeat(kept * mean, tf.shape(x)[0], axis=0))
@@ -285,7 +201,7 @@ class StochasticHead(keras.layers.Layer):
         (height, width, channels), s = x.shape[1:], self.kernel_size
         x = tf.reshape(x, [-1, height * width, channels])
         if selection is None:
-            z = tf.einsum("ud,buk->bdk", tf.constant(inside(height, width, s), x.dtype), x)
+            z = tf.einsum("ud,buk->bdk", tf.constant(selections.inside(height, width, s), x.dtype), x)
         else:
             z = tf.matmul(tf.cast(selection, x.dtype), x, transpose_a=True)
         weights = tf.reshape(tf.convert_to_tensor(self.kernel), [s * s * channels, self.classes])
@@ -300,10 +216,3 @@ class StochasticHead(keras.layers.Layer):
         return {**super().get_config(), "classes": self.classes, "kernel_size": self.kernel_size, "rate": self.rate,
                 "rescale": self.rescale, "training_selection": self.training_selection,
                 "inference_selection": self.inference_selection, "form": self.form, "seed": self.seed}
-
-
-def general_mask(seeds, shape, rate):
-    """Ordinary dropout's mask (the paper's «general»): one `shape` float32 mask an image, survivors 1 / (1 - p)."""
-    keep = tf.map_fn(lambda seed: keep_bits(seed, shape, rate), seeds,
-                     fn_output_signature=tf.TensorSpec(shape, tf.bool))
-    return tf.where(keep, np.float32(1 / max(1 - rate, 1e-9)), 0.0)

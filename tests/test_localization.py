@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ficklenet_tf import localization, stochastic
+from ficklenet_tf import localization, selections, stochastic
 
 
 def _head(form="contracted", s=5, rate=0.7, rescale=False, classes=4, channels=6):
@@ -43,7 +43,7 @@ def test_one_map_by_hand():
     head.set_weights([kernel, np.zeros(1, "float32")] + head.get_weights()[2:])
     x = tf.constant([[[2.0], [3.0]]])
     seed = tf.constant([1, 2])
-    bits = stochastic.keep_bits(tf.random.fold_in(seed, 0), (2, localization.BLOCK, 9), 0.5).numpy()
+    bits = selections.keep_bits(tf.random.fold_in(seed, 0), (2, localization.BLOCK, 9), 0.5).numpy()
     # Position 0 is seen by window 0 through the centre (5) and by window 1 (to its right) through offset d = 3 (4);
     # position 1 by window 1 through 5 and by window 0 through d = 5 (6). Each S is an average over 2 windows.
     for i in range(3):

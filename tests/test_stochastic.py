@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ficklenet_tf import stochastic
+from ficklenet_tf import selections, stochastic
 
 
 def _features(height, width, channels=4, batch=2):
@@ -61,7 +61,7 @@ def test_dropout_works_in_inference_until_turned_off():
 def test_sixteen_bits_give_the_asked_rate():
     for rate in (0.3, 0.5, 0.9):
         assert abs(round(rate * 65536) / 65536 - rate) < 1e-5
-    kept = stochastic.keep_bits(tf.constant([1, 2]), (1000, 1001), 0.9).numpy()
+    kept = selections.keep_bits(tf.constant([1, 2]), (1000, 1001), 0.9).numpy()
     assert abs(kept.mean() - 0.1) < 4 * np.sqrt(0.09 / kept.size)
 
 
@@ -69,7 +69,7 @@ def test_windows_by_hand():
     """Window v sees position v + d - 1 through d: its mask entry is t at that position, 0 beyond the border."""
     height, width, s = 3, 4, 3
     t = np.random.default_rng(0).random((1, height * width, s * s)).astype("float32")
-    got = stochastic.windows_of(tf.constant(t), height, width, s).numpy()[0].reshape(height, width, s, s)
+    got = selections.windows_of(tf.constant(t), height, width, s).numpy()[0].reshape(height, width, s, s)
     for y in range(height):
         for x in range(width):
             for dy in range(s):
@@ -112,8 +112,8 @@ def test_expanded_head_against_slow_numpy():
     head = stochastic.StochasticHead(2, s, 0.5, rescale=True, form="expanded")
     x, seeds = _features(height, width, batch=1), tf.constant([[7, 8]])
     got = head(x, seeds=seeds).numpy()[0]
-    t = stochastic.draw(seeds, height, width, s, 0.5, True)
-    mask = stochastic.windows_of(t, height, width, s).numpy().reshape(height, width, s, s).astype("float64")
+    t = selections.draw(seeds, height, width, s, 0.5, True)
+    mask = selections.windows_of(t, height, width, s).numpy().reshape(height, width, s, s).astype("float64")
     padded = np.pad(x.numpy()[0].astype("float64"), ((1, 1), (1, 1), (0, 0)))
     kernel, scores = head.kernel.numpy().astype("float64"), np.zeros(2)
     for y in range(height):
