@@ -59,49 +59,89 @@ def train(run_dir, split, preset, *, seeds="seeds", name="segmenter", initial="c
       The content of run.json.
     """
     run_dir = pathlib.Path(run_dir)
-    directory, source = run_dir / name, artifacts.read_run(run_dir / seeds)
-    if source is None:
-        raise FileNotFoundError(f"{run_dir / seeds / 'run.json'}: expected finished seeds, found none; "
-                                "run tools.extract_seeds first")
-    frozen = preset.trainable_layers == "head"
-    settings = {"stage": "segmenter", "preset": dataclasses.asdict(preset), "seeds": seeds, "initial": initial,
-                "loss": loss, "weights": str(weights), "seed": seed, "dataset": split.dataset, "split": split.name,
-                "fingerprint": split.fingerprint, "seeds_finished": source["finished"]}
+    directory = run_dir / name
+    settings = _settings(run_dir, split, preset, seeds=seeds, initial=initial, loss=loss, weights=weights, seed=seed)
     directory.mkdir(parents=True, exist_ok=True)
     artifacts.claim(directory, settings)
     finished = artifacts.read_run(directory)
     if finished:
         return finished
     keras.utils.set_random_seed(seed)
+    parts = _parts(run_dir, len(split.class_names), preset, initial, weights)
+    optimizer = _optimizer(preset)
+    rows = training.fit(
+        directory=directory, model=parts.target, optimizer=optimizer,
+        train_step=_step(parts.target, parts.head, optimizer, preset, loss),
+        make_batches=lambda start: _batches(split, preset, parts, run_dir / seeds, seed + 1, start),
+        steps=preset.steps, description=name, pictures=lambda batch: _pictures(parts.target, batch),
+        save_every=save_every, jit_compile=jit_compile)
+    parts.network.save_weights(directory / "model.weights.h5")
+    artifacts.write_run(directory, **settings, class_names=list(split.class_names), backbone=parts.classifier.backbone,
+                        input_size=parts.classifier.input_size,
+                        normalization=dataclasses.asdict(parts.normalization),
+                        metrics={k: v for k, v in rows[-1].items() if k not in ("step", "learning_rate")})
+    return artifacts.read_run(directory)
+
+
+def _settings(run_dir, split, preset, *, seeds, initial, loss, weights, seed):
+    """What a training is a function of; two runs with the same are the same run."""
+    source = artifacts.read_run(run_dir / seeds)
+    if source is None:
+        raise FileNotFoundError(f"{run_dir / seeds / 'run.json'}: expected finished seeds, found none; "
+                                "run tools.extract_seeds first")
+    return {"stage": "segmenter", "preset": dataclasses.asdict(preset), "seeds": seeds, "initial": initial,
+            "loss": loss, "weights": str(weights), "seed": seed, "dataset": split.dataset, "split": split.name,
+            "fingerprint": split.fingerprint, "seeds_finished": source["finished"]}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Parts:
+    """What is trained, and on what.
+
+    Attributes:
+      network: photographs -> logits.
+      head: what of it stands above the backbone.
+      normalization: of the photographs.
+      classifier: `presets.Classifier` of the classifier that came before: size, backbone.
+      features_dir: cached features to train the head on, or None: the whole network on photographs.
+      flipped_features: whether the mirror images' features are there too.
+    """
+
+    network: keras.Model
+    head: keras.Model
+    normalization: images.Normalization
+    classifier: presets.Classifier
+    features_dir: str | None
+    flipped_features: bool
+
+    @property
+    def target(self):
+        """The model that the optimizer sees."""
+        return self.network if self.features_dir is None else self.head
+
+
+def _parts(run_dir, classes, preset, initial, weights):
+    """Builds the network and gives it its initial weights; see `train`."""
     source, normalization, run, first = classifier.load(run_dir / "classifier")
-    network, backbone, head, own = build(preset, len(split.class_names), first.backbone,
-                                         weights if initial == "weights" else "")
+    network, backbone, head, own = build(preset, classes, first.backbone, weights if initial == "weights" else "")
     if initial == "classifier":
         backbone.set_weights(source.backbone.get_weights())
     elif initial == "weights":
         normalization = own
     else:
         network.load_weights(run_dir / initial / "model.weights.h5")
-    del source
-    features_dir = run["features_dir"] if frozen and initial != "weights" else None
-    target = network if features_dir is None else head
-    optimizer = _optimizer(preset)
-    side = -(-first.input_size // backbones.STRIDE)
-    rows = training.fit(
-        directory=directory, model=target, optimizer=optimizer,
-        train_step=_step(target, head, optimizer, preset, loss),
-        make_batches=lambda start: input_pipeline.training_batches(
-            split, batch_size=min(preset.batch_size, len(split)), seed=seed + 1, start_step=start,
-            size=first.input_size, normalization=normalization, features_dir=features_dir,
-            flips=preset.flips, flipped_features=run["cache_flips"], photometric=preset.photometric,
-            crop=(0.5, 1.5) if preset.random_crop else None, seeds_dir=run_dir / seeds, label_size=side),
-        steps=preset.steps, description=name, pictures=lambda batch: _pictures(target, batch), save_every=save_every,
-        jit_compile=jit_compile)
-    network.save_weights(directory / "model.weights.h5")
-    artifacts.write_run(directory, **settings, class_names=list(split.class_names), backbone=first.backbone,
-                        input_size=first.input_size, normalization=dataclasses.asdict(normalization),
-                        metrics={k: v for k, v in rows[-1].items() if k not in ("step", "learning_rate")})
-    return artifacts.read_run(directory)
+    cached = run["features_dir"] if preset.trainable_layers == "head" and initial != "weights" else None
+    return _Parts(network, head, normalization, first, cached, run["cache_flips"])
+
+
+def _batches(split, preset, parts, seeds_dir, seed, start):
+    """Endless batches from step `start` on; see `input_pipeline.training_batches`."""
+    size = parts.classifier.input_size
+    return input_pipeline.training_batches(
+        split, batch_size=min(preset.batch_size, len(split)), seed=seed, start_step=start, size=size,
+        normalization=parts.normalization, features_dir=parts.features_dir, flips=preset.flips,
+        flipped_features=parts.flipped_features, photometric=preset.photometric,
+        crop=(0.5, 1.5) if preset.random_crop else None, seeds_dir=seeds_dir, label_size=-(-size // backbones.STRIDE))
 
 
 def _pictures(model, batch):
