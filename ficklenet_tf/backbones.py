@@ -17,6 +17,7 @@ from ficklenet_tf import images
 
 STRIDE = 8
 NAMES = ("vgg16", "resnet50", "resnet101", "small")
+PRECISIONS = ("float32", "bfloat16", "float16")
 _VGG_BLOCKS = ((64, 2, 1), (128, 2, 1), (256, 3, 1), (512, 3, 1), (512, 3, 2))  # channels, convolutions, dilation
 _RESNET_DEPTHS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
 
@@ -45,9 +46,10 @@ def _small(x):
 
     A unit sees 43 pixels: less than the demo's objects and more than their parts.
     """
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync  # several look at the whole batch's mean and variance
     for block, (channels, stride) in enumerate(((24, 2), (32, 1), (48, 2), (64, 1), (96, 2), (128, 1)), 1):
         x = DilatedConv2D(channels, 3, strides=stride, padding="same", use_bias=False, name=f"block{block}_conv")(x)
-        x = layers.BatchNormalization(name=f"block{block}_bn")(x)
+        x = layers.BatchNormalization(synchronized=replicas > 1, name=f"block{block}_bn")(x)
         x = layers.ReLU(name=f"block{block}_relu")(x)
     return x
 
@@ -80,7 +82,16 @@ def _resnet(x, depths):
 
 @contextlib.contextmanager
 def precision_policy(precision):
-    """Layers made inside compute in `precision` ("float32", "bfloat16", "float16") and keep float32 variables."""
+    """Layers made inside compute in `precision` and keep float32 variables.
+
+    Args:
+      precision: one of `PRECISIONS`.
+
+    Raises:
+      ValueError: unknown precision.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}, found {precision!r}")
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32" if precision == "float32" else f"mixed_{precision}")
     try:

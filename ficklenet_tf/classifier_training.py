@@ -43,19 +43,20 @@ def train(directory, split, held_out, preset, *, weights="", seed=0, features_ro
     if preset.trainable_layers == "head":
         cached = feature_cache(directory, split, model.backbone, normalization, preset, weights, features_root,
                                cache_flips and preset.flips)
+        features.cache(held_out, model.backbone, normalization, size=preset.input_size, directory=cached)
     steps_per_epoch = max(1, len(split) // preset.batch_size)
     optimizer = keras.optimizers.Adam(training.staircase(preset.learning_rate, 0.5,
                                                          preset.halve_every * steps_per_epoch))
     target = model if cached is None else model.head
     rows = training.fit(
-        directory=directory, model=target, optimizer=optimizer, train_step=_step(target, optimizer),
-        make_batches=lambda start: input_pipeline.training_batches(
+        directory=directory, model=target, optimizer=optimizer, losses=_losses(target),
+        make_batches=lambda start, context: input_pipeline.training_batches(
             split, batch_size=min(preset.batch_size, len(split)), seed=seed, start_step=start, size=preset.input_size,
             normalization=normalization, features_dir=cached, flips=preset.flips, flipped_features=cache_flips,
-            photometric=preset.photometric),
+            photometric=preset.photometric, context=context),
         steps=preset.epochs * steps_per_epoch, description="classifier", save_every=save_every,
-        jit_compile=jit_compile)
-    predicted = predict(model, held_out, normalization, preset.input_size)
+        jit_compile=jit_compile, precision=preset.precision if cached is None else "float32")
+    predicted = predict(model, held_out, normalization, preset.input_size, features_dir=cached)
     tags = np.stack([held_out[i]["tags"] for i in range(len(held_out))])
     mean, each = metrics.mean_average_precision(tags, predicted)
     model.save_weights(directory / "model.weights.h5")
@@ -75,23 +76,41 @@ def feature_cache(directory, split, backbone, normalization, preset, weights, fe
     return cached
 
 
-def _step(model, optimizer):
-    def step(batch):
+def _losses(model):
+    def losses(batch):
         x = tf.cast(batch.get("features", batch.get("image")), tf.float32)
-        with tf.GradientTape() as tape:
-            logits = model(x, training=True, seeds=batch["seeds"])
-            loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(batch["tags"], logits))
-        optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
-        return {"loss": loss}
+        logits = model(x, training=True, seeds=batch["seeds"])
+        return {"loss": tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(batch["tags"], logits))}
 
-    return step
+    return losses
 
 
-def predict(model, split, normalization, size, batch_size=8):
-    """Returns `[n, classes]` float32: each image's mean logits over all selections."""
-    forward = tf.function(lambda x: model.head.expected_logits(tf.cast(model.backbone(x), tf.float32)),
-                          input_signature=[tf.TensorSpec([None, size, size, 3])])
-    data = input_pipeline.examples(split, size=size).map(
-        lambda example: images.normalize(example["input"], normalization)).batch(batch_size)
+def predict(model, split, normalization, size, batch_size=8, features_dir=None):
+    """Returns `[n, classes]` float32: each image's mean logits over all selections.
+
+    Args:
+      model: a `classifier.Classifier`.
+      split: `datasets.Split`.
+      normalization: the backbone's `images.Normalization`.
+      size: side to which photographs are warped, in pixels.
+      batch_size: images a pass.
+      features_dir: a `features.cache` directory that holds the split: the backbone is not run.
+    """
+    if features_dir is None:
+        signature = tf.TensorSpec([None, size, size, 3])
+        data = input_pipeline.examples(split, size=size).map(
+            lambda example: images.normalize(example["input"], normalization))
+    else:
+        shape = features.shape_in(features_dir)
+        signature = tf.TensorSpec([None, *shape])
+        paths = [str(features.path_of(features_dir, image_id)) for image_id in split.image_ids]
+        data = tf.data.Dataset.from_tensor_slices(paths).map(
+            lambda path: tf.cast(features.read(path, shape), tf.float32), num_parallel_calls=tf.data.AUTOTUNE)
+
+    @tf.function(input_signature=[signature])
+    def forward(x):
+        return model.head.expected_logits(tf.cast(model.backbone(x) if features_dir is None else x, tf.float32))
+
     return np.concatenate([forward(batch).numpy() for batch in
-                           tqdm(data, total=-(-len(split) // batch_size), desc="tags", unit="batch")])
+                           tqdm(data.batch(batch_size), total=-(-len(split) // batch_size), desc="tags",
+                                unit="batch")])

@@ -9,7 +9,7 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
-from ficklenet_tf import features, images, labels
+from ficklenet_tf import distribution, features, images, labels
 
 
 def positions(count, seed, start):
@@ -29,7 +29,8 @@ def positions(count, seed, start):
 
 
 def training_batches(split, *, batch_size, seed, start_step, size, normalization, features_dir=None, flips=True,
-                     flipped_features=False, photometric=0.0, crop=None, seeds_dir=None, label_size=None):
+                     flipped_features=False, photometric=0.0, crop=None, seeds_dir=None, label_size=None,
+                     context=None):
     """Endless batches for one of the trainings.
 
     Args:
@@ -47,6 +48,7 @@ def training_batches(split, *, batch_size, seed, start_step, size, normalization
       crop: (least, greatest) scale for random scale and crop in place of warping (without features_dir).
       seeds_dir: directory of label images `<image id>.png` to train on, or None: the split's own labels.
       label_size: side of the label images given; None leaves labels and small images out.
+      context: `tf.distribute.InputContext`: only this process' share of each batch, one replica's part at a time.
 
     Returns:
       A tf.data.Dataset of dicts: "seeds" `[b, 2]` int32 (one random seed an example), "tags" `[b, C]` float32;
@@ -65,10 +67,14 @@ def training_batches(split, *, batch_size, seed, start_step, size, normalization
             raise ValueError(f"{seeds_dir}: expected a label image for each of {len(split)} images, "
                              f"{len(missing)} are missing, the first {missing[0]}.png")
     need_image = features_dir is None or label_size is not None
+    context = context or tf.distribute.InputContext()
+    replica_batch = distribution.replica_batch(batch_size, context)
 
     def examples():
         start = start_step * batch_size
         for position, index in enumerate(positions(len(split), seed, start), start):
+            if not distribution.is_own(position, batch_size, context):
+                continue
             record, image_id = split[index], split.image_ids[index]
             yield {
                 "position": position,
@@ -108,7 +114,7 @@ def training_batches(split, *, batch_size, seed, start_step, size, normalization
         return result
 
     batches = tf.data.Dataset.from_generator(examples, output_signature=signature)
-    batches = batches.map(prepare, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size, drop_remainder=True)
+    batches = batches.map(prepare, num_parallel_calls=tf.data.AUTOTUNE).batch(replica_batch, drop_remainder=True)
     return batches.prefetch(2)
 
 

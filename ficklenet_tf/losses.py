@@ -6,7 +6,7 @@ semi-supervision. All take float32 logits and return a scalar.
 
 import tensorflow as tf
 
-from ficklenet_tf import crf, labels
+from ficklenet_tf import crf, distribution, labels
 
 FLOOR = 1e-4  # of probabilities before a logarithm, and of a pixel count (DSRG's code)
 
@@ -72,9 +72,11 @@ def full_loss(logits, target):
       target: `[b, h, w]` uint8 labels.
 
     Returns:
-      The loss; 0 where no pixel carries a label.
+      The loss; 0 where no pixel carries a label. Under a `tf.distribute` strategy each replica divides by
+      the replicas' mean count, so that the mean of their losses is the whole batch's.
     """
     known = tf.cast(target != labels.IGNORE, logits.dtype)
     each = tf.nn.sparse_softmax_cross_entropy_with_logits(
         tf.where(target == labels.IGNORE, 0, tf.cast(target, tf.int32)), logits)
-    return tf.reduce_sum(each * known) / tf.maximum(tf.reduce_sum(known), 1.0)
+    count = distribution.mean_over_replicas(tf.reduce_sum(known))
+    return tf.math.divide_no_nan(tf.reduce_sum(each * known), count)

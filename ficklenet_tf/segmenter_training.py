@@ -71,10 +71,10 @@ def train(run_dir, split, preset, *, seeds="seeds", name="segmenter", initial="c
     optimizer = _optimizer(preset)
     rows = training.fit(
         directory=directory, model=parts.target, optimizer=optimizer,
-        train_step=_step(parts.target, parts.head, optimizer, preset, loss),
-        make_batches=lambda start: _batches(split, preset, parts, run_dir / seeds, seed + 1, start),
+        losses=_losses(parts.target, preset, loss), adjust=_adjust(parts.target, parts.head, preset),
+        make_batches=lambda start, context: _batches(split, preset, parts, run_dir / seeds, seed + 1, start, context),
         steps=preset.steps, description=name, pictures=lambda batch: _pictures(parts.target, batch),
-        save_every=save_every, jit_compile=jit_compile)
+        save_every=save_every, jit_compile=jit_compile, precision=preset.precision)
     parts.network.save_weights(directory / "model.weights.h5")
     artifacts.write_run(directory, **settings, class_names=list(split.class_names), backbone=parts.classifier.backbone,
                         input_size=parts.classifier.input_size,
@@ -134,14 +134,15 @@ def _parts(run_dir, classes, preset, initial, weights):
     return _Parts(network, head, normalization, first, cached, run["cache_flips"])
 
 
-def _batches(split, preset, parts, seeds_dir, seed, start):
+def _batches(split, preset, parts, seeds_dir, seed, start, context):
     """Endless batches from step `start` on; see `input_pipeline.training_batches`."""
     size = parts.classifier.input_size
     return input_pipeline.training_batches(
         split, batch_size=min(preset.batch_size, len(split)), seed=seed, start_step=start, size=size,
         normalization=parts.normalization, features_dir=parts.features_dir, flips=preset.flips,
         flipped_features=parts.flipped_features, photometric=preset.photometric,
-        crop=(0.5, 1.5) if preset.random_crop else None, seeds_dir=seeds_dir, label_size=-(-size // backbones.STRIDE))
+        crop=(0.5, 1.5) if preset.random_crop else None, seeds_dir=seeds_dir, label_size=-(-size // backbones.STRIDE),
+        context=context)
 
 
 def _pictures(model, batch):
@@ -174,30 +175,28 @@ def multipliers(variables, new):
     return [(10.0 if id(v) in fresh else 1.0) * (2.0 if v.path.endswith("bias") else 1.0) for v in variables]
 
 
-def _step(model, head, optimizer, preset, kind):
+def _losses(model, preset, kind):
+    def losses_of(batch):
+        logits = model(tf.cast(batch.get("features", batch.get("image")), tf.float32), training=True)
+        if kind == "full":
+            parts = {"full_loss": losses.full_loss(logits, batch["label"])}
+        else:
+            parts = {"seed_loss": losses.seed_loss(logits, batch["label"])}
+            if preset.boundary_weight:
+                parts["boundary_loss"] = preset.boundary_weight * losses.boundary_loss(logits, batch["small_image"])
+        return {"loss": tf.add_n(list(parts.values())), **parts}
+
+    return losses_of
+
+
+def _adjust(model, head, preset):
+    """For SGD: decay and multipliers as Caffe applies them; biases do not decay."""
+    if preset.optimizer != "sgd":
+        return None
     variables = model.trainable_variables
     factors = multipliers(variables, head.trainable_variables)
-
-    def step(batch):
-        x = tf.cast(batch.get("features", batch.get("image")), tf.float32)
-        with tf.GradientTape() as tape:
-            logits = model(x, training=True)
-            if kind == "full":
-                parts = {"full_loss": losses.full_loss(logits, batch["label"])}
-            else:
-                parts = {"seed_loss": losses.seed_loss(logits, batch["label"])}
-                if preset.boundary_weight:
-                    boundary = losses.boundary_loss(logits, batch["small_image"])
-                    parts["boundary_loss"] = preset.boundary_weight * boundary
-            loss = tf.add_n(list(parts.values()))
-        gradients = tape.gradient(loss, variables)
-        if preset.optimizer == "sgd":  # decay and multipliers as Caffe applies them; biases do not decay
-            gradients = [m * (g + (0.0 if v.path.endswith("bias") else preset.weight_decay) * v)
-                         for g, v, m in zip(gradients, variables, factors, strict=True)]
-        optimizer.apply(gradients, variables)
-        return {"loss": loss, **parts}
-
-    return step
+    return lambda gradients: [m * (g + (0.0 if v.path.endswith("bias") else preset.weight_decay) * v)
+                              for g, v, m in zip(gradients, variables, factors, strict=True)]
 
 
 def load(directory):

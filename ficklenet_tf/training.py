@@ -1,4 +1,7 @@
-"""The loop of both trainings: steps, checkpoints, resume, the CSV log and TensorBoard summaries."""
+"""The loop of both trainings: steps, checkpoints, resume, the CSV log and TensorBoard summaries.
+
+It works under the `tf.distribute` strategy in force, see distribution.py; without one, on one device.
+"""
 
 import csv
 import io
@@ -9,7 +12,7 @@ import keras
 import tensorflow as tf
 from tqdm import tqdm
 
-from ficklenet_tf import artifacts
+from ficklenet_tf import artifacts, distribution, loss_scale
 
 
 def staircase(rate, factor, every):
@@ -17,44 +20,57 @@ def staircase(rate, factor, every):
     return keras.optimizers.schedules.ExponentialDecay(rate, every, factor, staircase=True)
 
 
-def fit(*, directory, model, optimizer, train_step, make_batches, steps, description, pictures=None, save_every=200,
-        log_every=10, jit_compile=False):
+def fit(*, directory, model, optimizer, losses, make_batches, steps, description, adjust=None, pictures=None,
+        save_every=200, log_every=10, jit_compile=False, precision="float32"):
     """Trains until `steps` are done, going on from the last checkpoint in `directory`.
 
     What a step does must be a function of the variables, its batch and the step's number; then a
     run killed anywhere and started again ends with the weights of an uninterrupted one.
 
     Args:
-      directory: gets checkpoints/, log.csv and tensorboard/.
-      model: keras.Model, built.
-      optimizer: a keras optimizer; built here.
-      train_step: `batch -> dict of scalars`, one of them "loss"; it applies the optimizer.
-      make_batches: `start_step -> tf.data.Dataset`, endless.
+      directory: gets checkpoints/, log.csv and tensorboard/; with several workers, the same for all of them.
+      model: keras.Model, built under the strategy in force.
+      optimizer: a keras optimizer, made under it; built here.
+      losses: `batch -> dict of scalars`, means over the examples of a batch; "loss" is made small.
+      make_batches: `(start_step, tf.distribute.InputContext) -> tf.data.Dataset`, endless, see
+        `input_pipeline.training_batches`.
       steps: total number of steps.
       description: shown by the progress bar.
+      adjust: `gradients -> gradients`, both lists as `model.trainable_variables`, before the optimizer; or None.
       pictures: `batch -> dict of [b, h, w, 3] uint8`, shown by TensorBoard at each checkpoint, or None.
       save_every: steps between checkpoints.
       log_every: steps between rows of the log.
-      jit_compile: compile the step by XLA.
+      jit_compile: compile the step by XLA; under a strategy each replica's gradients.
+      precision: of the computation; "float16" scales the loss, see loss_scale.py.
+
+    Returns:
+      The rows of the log.
 
     Raises:
-      FloatingPointError: the loss is not finite; names the step.
+      FloatingPointError: the loss is not finite, or float16 overflows; names the step.
     """
-    directory = pathlib.Path(directory)
+    directory, strategy = pathlib.Path(directory), tf.distribute.get_strategy()
+    chief = distribution.is_chief(strategy)
     optimizer.build(model.trainable_variables)
+    scale = loss_scale.LossScale() if precision == "float16" else None
     step = tf.Variable(0, dtype=tf.int64, trainable=False)
     # Variable by variable: tracked as an object, a Keras model leaves out the state of its seed generators.
     checkpoint = tf.train.Checkpoint(model=[v.value for v in model.variables], step=step,
-                                     optimizer=[v.value for v in optimizer.variables])
+                                     optimizer=[v.value for v in optimizer.variables],
+                                     **({"loss_scale": scale.variables} if scale else {}))
     manager = tf.train.CheckpointManager(checkpoint, str(directory / "checkpoints"), max_to_keep=2)
     if manager.latest_checkpoint:
         checkpoint.restore(manager.latest_checkpoint).assert_existing_objects_matched()
     done = int(step.numpy())
+    distribution.agree(strategy, done)
     rows = _read_log(directory / "log.csv", done)
-    writer = tf.summary.create_file_writer(str(directory / "tensorboard"))
-    compiled = tf.function(train_step, jit_compile=jit_compile, reduce_retracing=True)
-    batches = iter(make_batches(done)) if done < steps else None
-    with tqdm(total=steps, initial=done, desc=description, unit="step") as bar, writer.as_default():
+    writer = (tf.summary.create_file_writer(str(directory / "tensorboard")) if chief else
+              tf.summary.create_noop_writer())
+    compiled = _compile(model, optimizer, losses, adjust, scale, jit_compile)
+    batches = iter(strategy.distribute_datasets_from_function(
+        lambda context: make_batches(done, context))) if done < steps else None
+    with tqdm(total=steps, initial=done, desc=description, unit="step", disable=not chief) as bar, \
+            writer.as_default():
         while done < steps:
             batch = next(batches)
             metrics = compiled(batch)
@@ -64,18 +80,60 @@ def fit(*, directory, model, optimizer, train_step, make_batches, steps, descrip
                 if not math.isfinite(values["loss"]):
                     raise FloatingPointError(f"{description}: the loss is {values['loss']} at step {done}; lower the "
                                              f"learning rate, or look at the data. Checkpoints: {directory}")
+                if values.get("loss_scale", 1) < 2**-10:
+                    raise FloatingPointError(f"{description}: gradients overflow {precision} at step {done} whatever "
+                                             "their scale; try bfloat16")
                 rows.append({"step": done, "learning_rate": float(optimizer.learning_rate), **values})
                 for name, value in rows[-1].items():
                     tf.summary.scalar(name, value, step=done)
                 bar.set_postfix(loss=f"{values['loss']:.4f}")
             bar.update()
-            if done % save_every == 0 or done == steps:
+            if (done % save_every == 0 or done == steps) and chief:
                 step.assign(done)
                 _write_log(directory / "log.csv", rows)
                 manager.save(checkpoint_number=done)
-                for name, images in (pictures(batch) if pictures else {}).items():
+                shown = pictures(distribution.first(strategy, batch)) if pictures else {}
+                for name, images in shown.items():
                     tf.summary.image(name, images, step=done)
     return rows
+
+
+def _compile(model, optimizer, losses, adjust, scale, jit_compile):
+    """Returns `batch -> dict of scalars`, the means over the global batch; it applies the optimizer."""
+    strategy, variables = tf.distribute.get_strategy(), model.trainable_variables
+    replicas = strategy.num_replicas_in_sync
+
+    def gradients_of(batch):
+        with tf.GradientTape() as tape:
+            values = losses(batch)
+            loss = values["loss"] / replicas
+            loss = scale.scaled(loss) if scale else loss
+        gradients = tape.gradient(loss, variables)
+        unused = [v.path for v, g in zip(variables, gradients, strict=True) if g is None]
+        if unused:
+            raise ValueError(f"the loss does not depend on {', '.join(unused)}")
+        return values, gradients
+
+    def finish(gradients):
+        gradients = scale.unscaled(gradients) if scale else gradients
+        finite = loss_scale.all_finite(gradients) if scale else True
+        return adjust(gradients) if adjust else gradients, finite
+
+    own = tf.function(gradients_of, jit_compile=True) if jit_compile and replicas > 1 else gradients_of
+
+    def step(batch):
+        values, gradients = strategy.run(own, (batch,))
+        gradients = strategy.extended.batch_reduce_to(
+            tf.distribute.ReduceOp.SUM, [(g, v.value) for g, v in zip(gradients, variables, strict=True)])
+        gradients, finite = strategy.run(finish, (gradients,))
+        values = {k: strategy.reduce(tf.distribute.ReduceOp.MEAN, v, axis=None) for k, v in values.items()}
+        if not scale:
+            optimizer.apply(gradients, variables)
+            return values
+        finite = distribution.first(strategy, finite)
+        return {**values, "loss_scale": scale.apply(finite, lambda: optimizer.apply(gradients, variables))}
+
+    return tf.function(step, jit_compile=jit_compile and replicas == 1, reduce_retracing=True)
 
 
 def _read_log(path, done):

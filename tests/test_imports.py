@@ -7,7 +7,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 FLOORS = [
-    {"artifacts", "labels", "presets", "selections"},
+    {"artifacts", "distribution", "labels", "loss_scale", "presets", "selections"},
     {"images"},
     {"datasets", "backbones", "stochastic", "crf", "metrics", "features"},
     {"losses", "input_pipeline", "classifier", "segmenter", "localization", "seeds", "training", "refinement"},

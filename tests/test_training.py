@@ -97,16 +97,13 @@ def _fit(directory, steps, rate=0.1):
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dropout(0.5), keras.layers.Dense(1)])
     optimizer = keras.optimizers.Adam(training.staircase(rate, 0.5, 4))
 
-    def step(batch):
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_mean((model(batch, training=True) - 1) ** 2)
-        optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
-        return {"loss": loss}
+    def losses(batch):
+        return {"loss": tf.reduce_mean((model(batch, training=True) - 1) ** 2)}
 
-    def batches(start):
+    def batches(start, _):
         return tf.data.Dataset.range(start, 1000).map(lambda k: tf.random.stateless_normal([4, 3], [k, k]))
 
-    rows = training.fit(directory=directory, model=model, optimizer=optimizer, train_step=step, make_batches=batches,
+    rows = training.fit(directory=directory, model=model, optimizer=optimizer, losses=losses, make_batches=batches,
                         steps=steps, description="test", save_every=3, log_every=2)
     return model.get_weights(), rows
 

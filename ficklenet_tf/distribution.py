@@ -1,0 +1,94 @@
+"""Many devices and machines by `tf.distribute`: one step, the same global batch, the same answer.
+
+The batch of a step is cut into one equal share a replica. Each replica takes the gradient of its own
+share's mean loss over the number of replicas, the sum over replicas is the gradient of the whole batch,
+and every replica applies it: what one device would do, up to the order of additions.
+"""
+
+import tensorflow as tf
+
+STRATEGIES = ("none", "mirrored", "multi_worker")
+
+
+def strategy(name):
+    """Returns a `tf.distribute.Strategy`.
+
+    Args:
+      name: "none": one device; "mirrored": all GPUs of this machine, or without one all its logical
+        CPUs; "multi_worker": all machines that the environment's TF_CONFIG names, each of which runs
+        the same command. Make this one before anything else is computed.
+
+    Raises:
+      ValueError: unknown name, or "multi_worker" without a cluster.
+    """
+    if name == "none":
+        return tf.distribute.get_strategy()
+    if name == "mirrored":
+        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+        return tf.distribute.MirroredStrategy([device.name for device in devices])
+    if name == "multi_worker":
+        resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+        if not resolver.cluster_spec().as_dict().get("worker"):
+            raise ValueError('distribute: multi_worker expects TF_CONFIG, {"cluster": {"worker": ["host:port", ...]}, '
+                             '"task": {"type": "worker", "index": i}}, found no workers in it')
+        return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+    raise ValueError(f"distribute: expected one of {', '.join(STRATEGIES)}, found {name!r}")
+
+
+def is_chief(strategy):
+    """Whether this process writes the files: the first worker, or the only one."""
+    resolver = strategy.cluster_resolver
+    if resolver is None or not resolver.cluster_spec().as_dict().get("worker"):
+        return True
+    return resolver.task_type == "worker" and resolver.task_id == 0
+
+
+def replica_batch(batch_size, context):
+    """Returns each replica's part of a global batch.
+
+    Args:
+      batch_size: of the global batch.
+      context: `tf.distribute.InputContext`.
+
+    Raises:
+      ValueError: the batch does not divide by the number of replicas.
+    """
+    replicas = context.num_replicas_in_sync
+    if batch_size % replicas:
+        raise ValueError(f"batch_size: expected a multiple of the {replicas} replicas, found {batch_size}")
+    return batch_size // replicas
+
+
+def is_own(position, batch_size, context):
+    """Whether the example at `position` of the endless sequence lies in this process' share of its batch."""
+    own = batch_size // context.num_input_pipelines
+    return position % batch_size // own == context.input_pipeline_id
+
+
+def mean_over_replicas(value):
+    """Returns the mean of a scalar over all replicas; on one device the scalar. Call it inside a step."""
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, value)
+
+
+def first(strategy, values):
+    """Returns this process' first replica's part of a structure of per-replica values."""
+    return tf.nest.map_structure(lambda value: strategy.experimental_local_results(value)[0], values)
+
+
+def agree(strategy, number):
+    """Waits for every worker, and checks that all came with the same number.
+
+    Args:
+      strategy: of all of them.
+      number: Python int.
+
+    Raises:
+      RuntimeError: they did not: the workers do not see the same files.
+    """
+    if strategy.num_replicas_in_sync == 1:
+        return
+    mean = strategy.reduce(tf.distribute.ReduceOp.MEAN, strategy.run(tf.function(lambda: tf.constant(float(number)))),
+                           axis=None)
+    if abs(float(mean) - number) > 1e-3:
+        raise RuntimeError(f"the workers begin at different steps (here {number}, on average {float(mean)}): "
+                           "expected one output directory that all of them share")
