@@ -12,6 +12,7 @@ FLOORS = [
     {"datasets", "backbones", "stochastic", "crf", "metrics", "features"},
     {"losses", "input_pipeline", "classifier", "segmenter", "localization", "seeds", "training", "refinement"},
     {"classifier_training", "segmenter_training", "extraction", "prediction", "evaluation", "retraining", "report"},
+    {"experiments"},
 ]
 FILES = sorted((ROOT / "ficklenet_tf").rglob("*.py"))
 

@@ -1,0 +1,128 @@
+"""Tables 5, 6 and 7 on maps and seeds: dropout rate, number of selections, training against inference."""
+
+import numpy as np
+
+from ficklenet_tf.experiments import maps, paper
+from ficklenet_tf.experiments.tables import Claim, Measured, Table
+
+COUNTS = (1, 3, 10, 30, 100, 200, 300, 1000)  # Table 6 and Figure 5
+RATES = (("D", 0.0), ("S", 0.3), ("S", 0.5), ("S", 0.7), ("S", 0.9), ("G", 0.5), ("G", 0.9))
+_NAMES = {"S": "stochastic", "G": "general dropout", "D": "deterministic"}
+_TABLE5 = ((("S", 0.9), ("D", 0.0)), (("S", 0.9), ("S", 0.7)), (("S", 0.7), ("S", 0.5)), (("S", 0.5), ("S", 0.3)),
+           (("S", 0.3), ("D", 0.0)), (("D", 0.0), ("G", 0.9)), (("G", 0.9), ("G", 0.5)))
+_TABLE7 = (("SS", "SD"), ("SS", "DD"), ("SD", "DD"), ("SS", "GG"), ("DD", "GG"), ("GS", "GG"), ("GD", "GS"))
+
+
+def best(runs, count=-1):
+    """Returns the threshold with the highest mean mIoU over runs, and the scores there.
+
+    Args:
+      runs: list of what `maps.score` returned, one a seed.
+      count: position of the number of selections.
+
+    Returns:
+      (threshold, dict of key -> `Measured`).
+    """
+    each = {key: np.array([run["maps"][count][key] for run in runs]) for key in maps.KEYS}
+    position = int(each["miou"].mean(0).argmax())
+    return maps.THRESHOLDS[position], {key: Measured(tuple(values[:, position])) for key, values in each.items()}
+
+
+def scores(runs):
+    """Returns the cells of a row: maps at their best threshold, and the seeds by the preset's rule."""
+    threshold, found = best(runs)
+    cells = {f"maps: {key.replace('miou', 'mIoU')}": value for key, value in found.items()}
+    cells["threshold"] = threshold
+    for key in maps.KEYS:
+        cells[f"seeds: {key.replace('miou', 'mIoU')}"] = Measured(tuple(run["seeds"][key] for run in runs))
+    return cells
+
+
+def table5(plan, segmenter=None, rescale=None):
+    """Dropout rates.
+
+    Args:
+      plan: a `plan.Plan`.
+      segmenter: (training, rate) -> more cells (val mIoU), or None.
+      rescale: None for the preset's.
+    """
+    found = {}
+    for training, rate in RATES:
+        runs = [plan.maps(training, seed=seed, rate=rate, rescale=None if training != "S" else rescale)
+                for seed in range(plan.seeds)]
+        found[training, rate] = {"selection": _NAMES[training], "p": rate, **scores(runs),
+                                 **(segmenter(training, rate) if segmenter else {}),
+                                 "paper: val mIoU of the segmenter": paper.TABLE5[training, rate]}
+    name = {key: f"{_NAMES[key[0]]} {key[1]:g}" if key[1] else "deterministic" for key in found}
+    pairs = {f"{name[a]} above {name[b]}": (found[a], found[b]) for a, b in _TABLE5}
+    return Table("table5", "Table 5: dropout rate", tuple(found.values()), _claims(pairs), _notes(plan))
+
+
+def rescaling(plan):
+    """Table 5's stochastic rows with survivors as they are and scaled by 1 / (1 - p)."""
+    rows, pairs = [], {}
+    for training, rate in [key for key in RATES if key[0] == "S"]:
+        each = {}
+        for rescale in (False, True):
+            runs = [plan.maps(training, seed=seed, rate=rate, rescale=rescale) for seed in range(plan.seeds)]
+            each[rescale] = {"p": rate, "survivors": "scaled by 1/(1-p)" if rescale else "as they are", **scores(runs)}
+        rows += each.values()
+        pairs[f"p = {rate:g}: as they are above scaled"] = (each[False], each[True])
+    return Table("rescale", "Study: are the survivors scaled by 1/(1-p)?", tuple(rows), _claims(pairs),
+                 ("The paper does not say which; these claims are ours.", *_notes(plan)))
+
+
+def table6(plan, repeats=10):
+    """Deviation of the maps' scores over repeats, by the number of selections."""
+    runs = repeated(plan, repeats)
+    rows, deviation = [], {}
+    for position, count in enumerate(COUNTS):
+        threshold, found = best(runs, position)
+        spread = {key: Measured((float(np.std(value.values, ddof=1)),), 1000, 2) for key, value in found.items()}
+        deviation[count] = spread["miou"]
+        rows.append({"N": count, **{f"{key.replace('miou', 'mIoU')}, deviation x 1000": value
+                                    for key, value in spread.items()},
+                     "mIoU": Measured((found["miou"].mean / 100,), 100, 2), "threshold": threshold,
+                     "paper: mIoU, deviation x 1000": paper.TABLE6.get(count)})
+    steady = [count for count in COUNTS if count >= 10]
+    claims = [Claim(f"the deviation is greater for N = {few} than for N = {many}", deviation[few], deviation[many])
+              for few, many in zip(steady, steady[1:], strict=False)]
+    return Table("table6", f"Table 6: deviation over {repeats} repeats", tuple(rows), tuple(claims), (
+        f"One classifier (S, p = {plan.preset.classifier.rate:g}, seed 0), {repeats} seeds of the selections; mean "
+        f"maps of {len(plan.scored)} training images at the best of {len(maps.THRESHOLDS)} thresholds, one a row. A "
+        f"deviation from {repeats} repeats is itself off by about {100 / np.sqrt(2 * (repeats - 1)):.0f} %.",))
+
+
+def repeated(plan, repeats):
+    """Returns what `maps.score` gives for each repeat, at every one of `COUNTS`."""
+    return [plan.maps("S", counts=COUNTS, repeat=repeat, rule=False) for repeat in range(repeats)]
+
+
+def table7(plan):
+    """Training against inference: general dropout, stochastic selection, deterministic."""
+    found = {}
+    for training in "GSD":
+        for inference in "GSD":
+            runs = [plan.maps(training, inference, seed=seed) for seed in range(plan.seeds)]
+            found[training + inference] = {
+                "training": training, "inference": inference,
+                "in the paper": "yes" if (training, inference) in paper.TABLE7 else "no", **scores(runs),
+                "paper: val mIoU of the segmenter": paper.TABLE7.get((training, inference))}
+    pairs = {f"{a[0]}/{a[1]} above {b[0]}/{b[1]}": (found[a], found[b]) for a, b in _TABLE7}
+    return Table("table7", "Table 7: training and inference with general dropout (G), stochastic selection (S), "
+                 "deterministic (D)", tuple(found.values()), _claims(pairs), _notes(plan))
+
+
+def _claims(pairs):
+    return tuple(Claim(f"{text}, {column.replace(':', ',')}", high[column], low[column])
+                 for column in ("maps: mIoU", "seeds: mIoU") for text, (high, low) in pairs.items())
+
+
+def _notes(plan):
+    seeds = plan.preset.seeds
+    rule = "the dense CRF" if seeds.refine == "crf" else seeds.refine if seeds.refine != "none" else "theta and cue"
+    return (f"{plan.split.dataset}, preset {plan.preset.name}, backbone {plan.preset.classifier.backbone}, "
+            f"{plan.seeds} seeds (mean ± deviation), per cent. Maps: {len(plan.scored)} training images, mean of "
+            f"N = {seeds.selections} maps, the best of {len(maps.THRESHOLDS)} thresholds a row. Seeds: by the "
+            f"preset's rule ({rule}), chosen on stochastic maps.",
+            "The paper's column is another quantity, the segmenter's mIoU on VOC val: compare directions, not sizes.")

@@ -1,0 +1,150 @@
+"""Scores localization maps against masks: fifteen thresholds on the mean map in one pass, and seeds by the rule.
+
+A threshold says where the foreground begins; which class it is, the strongest of the
+image's maps says. The masks of training images are used for nothing but this.
+"""
+
+import concurrent.futures
+import dataclasses
+import pathlib
+
+import keras
+import numpy as np
+from tqdm import tqdm
+
+from ficklenet_tf import artifacts, classifier, extraction, labels, metrics, seeds
+
+THRESHOLDS = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+KEYS = ("miou", "recall", "precision")
+
+
+def threshold_confusions(mean, classes, target, num_classes, thresholds=THRESHOLDS):
+    """Confusion matrices of one image's maps at every threshold, by one resize and one histogram.
+
+    Args:
+      mean: `[h, w, c]` float32 maps, 0..1.
+      classes: `[c]` class of each map, 0 the first foreground class.
+      target: `[height, width]` uint8 mask; 255 is left out.
+      num_classes: with the background.
+      thresholds: rising; a pixel is foreground where its strongest map is above.
+
+    Returns:
+      `[thresholds, num_classes, num_classes + 1]` int64, see `metrics.confusion`.
+    """
+    labels.check_label(target, num_classes, "mask")
+    known = target != labels.IGNORE
+    bins = len(thresholds) + 1
+    if len(classes):
+        resized = seeds.resize_maps(mean, target.shape)
+        strongest = resized.argmax(-1)[known]
+        winner = np.asarray(classes, np.int64)[strongest] + 1
+        passed = np.searchsorted(np.float32(thresholds), resized.max(-1)[known], side="left")
+    else:
+        winner = passed = np.zeros(int(known.sum()), np.int64)
+    index = (target[known].astype(np.int64) * num_classes + winner) * bins + passed
+    counts = np.bincount(index, minlength=num_classes**2 * bins).reshape(num_classes, num_classes, bins)
+    result = np.zeros((len(thresholds), num_classes, num_classes + 1), np.int64)
+    for number in range(len(thresholds)):
+        result[number, :, :-1] = counts[..., number + 1:].sum(-1)
+        result[number, :, labels.BACKGROUND] += counts[..., :number + 1].sum((1, 2))
+    return result
+
+
+def aggregate(parts):
+    """Joins the answers of `extraction.Localizer` for several draws of selections to the one for all of them.
+
+    Args:
+      parts: list of (number of selections, answer).
+
+    Returns:
+      The first answer with "mean", "max" and "std" over all selections.
+    """
+    total = sum(n for n, _ in parts)
+    mean = sum(n * found["mean"] for n, found in parts) / total
+    squares = sum(n * (found["std"]**2 + found["mean"]**2) for n, found in parts) / total
+    highest = np.max([found["max"] for _, found in parts], 0)
+    return {**parts[0][1], "mean": mean, "max": highest, "std": np.sqrt(np.maximum(squares - mean**2, 0))}
+
+
+def score(directory, split, stage_dir, preset, *, selection, seed, counts=None, rule=True, saliency_dir=None):
+    """Scores the maps of one classifier on a split; what is finished is not done again.
+
+    Args:
+      directory: where run.json goes.
+      split: `datasets.Split`; every image needs a mask.
+      stage_dir: the classifier's directory.
+      preset: `presets.Seeds`.
+      selection: of the inference, see `localization.localize`.
+      seed: of the selections.
+      counts: rising numbers of selections to score at; default (preset.selections,). The maps of a greater
+        number hold those of the smaller ones, so all cost no more than the greatest.
+      rule: also score the seeds by the preset's rule, from the last count's maps.
+      saliency_dir: for the background cue "saliency".
+
+    Returns:
+      The content of run.json: "counts", "thresholds", "maps" (one dict a count: key of `KEYS` -> list over the
+      thresholds) and "seeds" (key -> number, or None).
+    """
+    directory, counts = pathlib.Path(directory), tuple(counts or (preset.selections,))
+    keras.backend.clear_session()
+    model, normalization, run, trained = classifier.load(stage_dir)
+    settings = {"stage": "map scores", "preset": dataclasses.asdict(preset), "selection": selection, "seed": seed,
+                "counts": counts, "thresholds": THRESHOLDS, "rule": rule, "classifier": run["finished"],
+                "fingerprint": split.fingerprint}
+    artifacts.claim(directory, settings)
+    finished = artifacts.read_run(directory)
+    if finished:
+        return finished
+    cached = run["features_dir"] if preset.sizes[0] == trained.input_size else None
+    steps = np.diff((0, *counts)).tolist()
+    localizers = [extraction.Localizer(model, normalization, dataclasses.replace(preset, selections=step), selection,
+                                       cached) for step in steps]
+    classes = len(split.class_names)
+
+    def measure(example, parts):
+        target = labels.decode_label(example["label"]).numpy()
+        each = np.zeros((len(counts), len(THRESHOLDS), classes, classes + 1), np.int64)
+        for k in range(len(parts)):
+            whole = aggregate(parts[:k + 1])
+            each[k] = threshold_confusions(whole["mean"], whole["classes"], target, classes)
+        made = extraction.make_seed(whole, preset, example["image_id"], saliency_dir) if rule else target
+        return each, metrics.confusion(target, made, classes)
+
+    def localized():
+        for index in tqdm(range(len(split)), desc=directory.name, unit="img"):
+            example = split[index]
+            if not example["has_label"]:
+                raise ValueError(f"{example['image_id']}: expected a mask to score maps against, found none")
+            yield example, [(step, localizer(example, _part_seed(seed, k)))
+                            for k, (step, localizer) in enumerate(zip(steps, localizers, strict=True))]
+
+    total, by_rule = _summed(measure, localized())
+    artifacts.write_run(directory, **settings, images=len(split), maps=[_by_threshold(each) for each in total],
+                        seeds={k: metrics.scores(by_rule)[k] for k in KEYS} if rule else None)
+    return artifacts.read_run(directory)
+
+
+def _part_seed(seed, part):
+    """The first draw is the one that extraction makes; each further one has a seed of its own."""
+    return seed if part == 0 else f"{seed} part {part}"
+
+
+def _summed(measure, arguments):
+    """Sums `measure(*each)`, pairs of arrays, over `arguments`; measures one while the next is being made."""
+    sums, waiting = None, None
+    with concurrent.futures.ThreadPoolExecutor(1) as worker:
+        for each in arguments:
+            future = worker.submit(measure, *each)
+            if waiting is not None:
+                sums = _added(sums, waiting.result())
+            waiting = future
+        return _added(sums, waiting.result())
+
+
+def _added(sums, more):
+    return more if sums is None else tuple(one + other for one, other in zip(sums, more, strict=True))
+
+
+def _by_threshold(matrices):
+    each = [metrics.scores(matrix) for matrix in matrices]
+    return {key: [scores[key] for scores in each] for key in KEYS}

@@ -1,0 +1,160 @@
+"""Tables as files: Markdown, CSV and JSON, with mean and deviation over seeds and what they say of the claims."""
+
+import csv
+import dataclasses
+import io
+import math
+import pathlib
+
+import numpy as np
+
+from ficklenet_tf import artifacts
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """A number measured once a seed.
+
+    Attributes:
+      values: one a seed.
+      unit: what to multiply by to write it: 100 for per cent.
+      digits: after the point.
+    """
+
+    values: tuple
+    unit: float = 100.0
+    digits: int = 1
+
+    @property
+    def mean(self):
+        """Mean over the seeds, as it is written."""
+        return float(np.mean(self.values)) * self.unit
+
+    @property
+    def deviation(self):
+        """Sample standard deviation over the seeds, as it is written; NaN for a single one."""
+        return float(np.std(self.values, ddof=1)) * self.unit if len(self.values) > 1 else math.nan
+
+    def __str__(self):
+        """Mean ± deviation."""
+        text = f"{self.mean:.{self.digits}f}"
+        return text if math.isnan(self.deviation) else f"{text} ± {self.deviation:.{self.digits}f}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """Whether one number is greater than another, as the paper says.
+
+    Attributes:
+      text: the claim in words.
+      greater: `Measured`, said to be the greater one.
+      less: `Measured`.
+    """
+
+    text: str
+    greater: Measured
+    less: Measured
+
+    @property
+    def difference(self):
+        """How much greater it is, as it is written."""
+        return self.greater.mean - self.less.mean
+
+    @property
+    def deviation(self):
+        """Of the difference over the seeds, pair by pair; NaN for a single one."""
+        pairs = np.subtract(self.greater.values, self.less.values)
+        return float(np.std(pairs, ddof=1)) * self.greater.unit if len(pairs) > 1 else math.nan
+
+    @property
+    def verdict(self):
+        """Returns "agrees", "disagrees", or "undecided": closer to nothing than its deviation over the seeds."""
+        if not math.isnan(self.deviation) and abs(self.difference) < self.deviation:
+            return "undecided"
+        return "agrees" if self.difference > 0 else "disagrees"
+
+    def __str__(self):
+        """The verdict, the claim and the difference."""
+        spread = "" if math.isnan(self.deviation) else f" ± {self.deviation:.{self.greater.digits}f}"
+        return f"**{self.verdict}**: {self.text} (difference {self.difference:+.{self.greater.digits}f}{spread})"
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table to be written.
+
+    Attributes:
+      name: of the files, "table5".
+      title: one line.
+      rows: dicts of heading -> str, number, `Measured` or None (nothing there).
+      claims: of `Claim`.
+      notes: lines below the table: what was measured on what.
+    """
+
+    name: str
+    title: str
+    rows: tuple
+    claims: tuple = ()
+    notes: tuple = ()
+
+    @property
+    def headings(self):
+        """Every heading once, in order."""
+        return list(dict.fromkeys(key for row in self.rows for key in row))
+
+
+def write(table, directory):
+    """Writes `<name>.md`, `.csv` and `.json` to `directory`; returns the Markdown."""
+    directory, text = pathlib.Path(directory), markdown(table)
+    artifacts.write_bytes(directory / f"{table.name}.md", text.encode())
+    artifacts.write_bytes(directory / f"{table.name}.csv", _csv(table).encode())
+    claims = [{"claim": claim.text, "verdict": claim.verdict, "difference": claim.difference,
+               "deviation": _known(claim.deviation)} for claim in table.claims]
+    artifacts.write_json(directory / f"{table.name}.json", {
+        "title": table.title,
+        "rows": [{key: _plain(cell) for key, cell in row.items()} for row in table.rows],
+        "claims": claims, "notes": list(table.notes), "versions": artifacts.versions()})
+    return text
+
+
+def markdown(table):
+    """Returns the table, its notes and claims as Markdown."""
+    lines = [f"# {table.title}", "", "| " + " | ".join(table.headings) + " |", "|" + "---|" * len(table.headings)]
+    lines += ["| " + " | ".join(_text(row.get(key)) for key in table.headings) + " |" for row in table.rows]
+    lines += [line for note in table.notes for line in ("", note)]
+    lines += ["", "The paper's claims, from the numbers above:", "", *(f"- {claim}" for claim in table.claims)] \
+        if table.claims else []
+    return "\n".join(lines) + "\n"
+
+
+def _text(cell):
+    if cell is None:
+        return "–"
+    return f"{cell:g}" if isinstance(cell, float) else str(cell)
+
+
+def _known(number):
+    return None if math.isnan(number) else number
+
+
+def _plain(cell):
+    if isinstance(cell, Measured):
+        return {"mean": cell.mean, "deviation": _known(cell.deviation), "values": [v * cell.unit for v in cell.values]}
+    return cell
+
+
+def _csv(table):
+    measured = {key for row in table.rows for key, cell in row.items() if isinstance(cell, Measured)}
+    columns = [part for key in table.headings for part in ([key, f"{key} deviation"] if key in measured else [key])]
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, restval="")
+    writer.writeheader()
+    for row in table.rows:
+        flat = {}
+        for key, cell in row.items():
+            if isinstance(cell, Measured):
+                flat |= {key: cell.mean, f"{key} deviation": _known(cell.deviation)}
+            else:
+                flat[key] = cell
+        writer.writerow({key: "" if cell is None else cell for key, cell in flat.items()})
+    return buffer.getvalue()
