@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from ficklenet_tf import artifacts, classifier, features, images, input_pipeline, metrics, training
+from ficklenet_tf import artifacts, classifier, distribution, features, images, input_pipeline, metrics, training
 
 
 def train(directory, split, held_out, preset, *, weights="", seed=0, features_root=None, cache_flips=False,
@@ -43,7 +43,8 @@ def train(directory, split, held_out, preset, *, weights="", seed=0, features_ro
     if preset.trainable_layers == "head":
         cached = feature_cache(directory, split, model.backbone, normalization, preset, weights, features_root,
                                cache_flips and preset.flips)
-        features.cache(held_out, model.backbone, normalization, size=preset.input_size, directory=cached)
+        distribution.by_chief(features.cache, held_out, model.backbone, normalization, size=preset.input_size,
+                              directory=cached)
     steps_per_epoch = max(1, len(split) // preset.batch_size)
     optimizer = keras.optimizers.Adam(training.staircase(preset.learning_rate, 0.5,
                                                          preset.halve_every * steps_per_epoch))
@@ -56,14 +57,19 @@ def train(directory, split, held_out, preset, *, weights="", seed=0, features_ro
             photometric=preset.photometric, context=context),
         steps=preset.epochs * steps_per_epoch, description="classifier", save_every=save_every,
         jit_compile=jit_compile, precision=preset.precision if cached is None else "float32")
-    predicted = predict(model, held_out, normalization, preset.input_size, features_dir=cached)
-    tags = np.stack([held_out[i]["tags"] for i in range(len(held_out))])
-    mean, each = metrics.mean_average_precision(tags, predicted)
-    model.save_weights(directory / "model.weights.h5")
-    artifacts.write_run(directory, **settings, class_names=list(split.class_names),
-                        normalization=dataclasses.asdict(normalization),
-                        features_dir=None if cached is None else str(cached), cache_flips=cache_flips,
-                        held_out=held_out.name, metrics={"map": mean, "ap_per_class": each, "loss": rows[-1]["loss"]})
+
+    def finish():
+        predicted = predict(model, held_out, normalization, preset.input_size, features_dir=cached)
+        tags = np.stack([held_out[i]["tags"] for i in range(len(held_out))])
+        mean, each = metrics.mean_average_precision(tags, predicted)
+        model.save_weights(directory / "model.weights.h5")
+        artifacts.write_run(
+            directory, **settings, class_names=list(split.class_names),
+            normalization=dataclasses.asdict(normalization),
+            features_dir=None if cached is None else str(cached), cache_flips=cache_flips, held_out=held_out.name,
+            metrics={"map": mean, "ap_per_class": each, "loss": rows[-1]["loss"]})
+
+    distribution.by_chief(finish)
     return artifacts.read_run(directory)
 
 
@@ -72,7 +78,8 @@ def feature_cache(directory, split, backbone, normalization, preset, weights, fe
     root = pathlib.Path(features_root) if features_root else pathlib.Path(directory).parent / "features"
     cached = features.cache_directory(root, dataset=split.dataset, backbone=preset.backbone, weights=weights,
                                       size=preset.input_size, precision=preset.precision)
-    features.cache(split, backbone, normalization, size=preset.input_size, directory=cached, flips=flips)
+    distribution.by_chief(features.cache, split, backbone, normalization, size=preset.input_size, directory=cached,
+                          flips=flips)
     return cached
 
 

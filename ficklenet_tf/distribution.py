@@ -35,9 +35,9 @@ def strategy(name):
     raise ValueError(f"distribute: expected one of {', '.join(STRATEGIES)}, found {name!r}")
 
 
-def is_chief(strategy):
-    """Whether this process writes the files: the first worker, or the only one."""
-    resolver = strategy.cluster_resolver
+def is_chief():
+    """Whether this process writes the files: the first worker of the strategy in force, or the only process."""
+    resolver = tf.distribute.get_strategy().cluster_resolver
     if resolver is None or not resolver.cluster_spec().as_dict().get("worker"):
         return True
     return resolver.task_type == "worker" and resolver.task_id == 0
@@ -70,25 +70,30 @@ def mean_over_replicas(value):
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, value)
 
 
-def first(strategy, values):
+def first(values):
     """Returns this process' first replica's part of a structure of per-replica values."""
+    strategy = tf.distribute.get_strategy()
     return tf.nest.map_structure(lambda value: strategy.experimental_local_results(value)[0], values)
 
 
-def agree(strategy, number):
+def agree(number):
     """Waits for every worker, and checks that all came with the same number.
-
-    Args:
-      strategy: of all of them.
-      number: Python int.
 
     Raises:
       RuntimeError: they did not: the workers do not see the same files.
     """
+    strategy = tf.distribute.get_strategy()
     if strategy.num_replicas_in_sync == 1:
         return
-    mean = strategy.reduce(tf.distribute.ReduceOp.MEAN, strategy.run(tf.function(lambda: tf.constant(float(number)))),
-                           axis=None)
-    if abs(float(mean) - number) > 1e-3:
-        raise RuntimeError(f"the workers begin at different steps (here {number}, on average {float(mean)}): "
+    mean = tf.function(lambda: strategy.reduce(tf.distribute.ReduceOp.MEAN, strategy.run(
+        lambda: tf.constant(number, tf.float64)), axis=None))()
+    if float(mean) != number:
+        raise RuntimeError(f"the workers stand at different steps (here {number}, on average {float(mean)}): "
                            "expected one output directory that all of them share")
+
+
+def by_chief(function, *args, **kwargs):
+    """Calls `function` on the chief, which writes files; the other workers wait until they are there."""
+    if is_chief():
+        function(*args, **kwargs)
+    agree(0)

@@ -55,6 +55,6 @@ class LossScale:
         return before
 
 
-def all_finite(gradients):
-    """Returns a scalar bool: whether every entry of a list of tensors is finite."""
-    return tf.reduce_all(tf.stack([tf.reduce_all(tf.math.is_finite(g)) for g in gradients]))
+def count_not_finite(tensors):
+    """Returns a float32 scalar: how many of a list of tensors have an entry that is not finite."""
+    return tf.add_n([tf.cast(~tf.reduce_all(tf.math.is_finite(t)), tf.float32) for t in tensors])

@@ -36,7 +36,8 @@ def fit(*, directory, model, optimizer, losses, make_batches, steps, description
         `input_pipeline.training_batches`.
       steps: total number of steps.
       description: shown by the progress bar.
-      adjust: `gradients -> gradients`, both lists as `model.trainable_variables`, before the optimizer; or None.
+      adjust: `gradients -> gradients`, both lists as `model.trainable_variables`, before the optimizer; affine,
+        for a batch's gradient is the mean of its parts'; or None.
       pictures: `batch -> dict of [b, h, w, 3] uint8`, shown by TensorBoard at each checkpoint, or None.
       save_every: steps between checkpoints.
       log_every: steps between rows of the log.
@@ -50,7 +51,7 @@ def fit(*, directory, model, optimizer, losses, make_batches, steps, description
       FloatingPointError: the loss is not finite, or float16 overflows; names the step.
     """
     directory, strategy = pathlib.Path(directory), tf.distribute.get_strategy()
-    chief = distribution.is_chief(strategy)
+    chief = distribution.is_chief()
     optimizer.build(model.trainable_variables)
     scale = loss_scale.LossScale() if precision == "float16" else None
     step = tf.Variable(0, dtype=tf.int64, trainable=False)
@@ -58,11 +59,12 @@ def fit(*, directory, model, optimizer, losses, make_batches, steps, description
     checkpoint = tf.train.Checkpoint(model=[v.value for v in model.variables], step=step,
                                      optimizer=[v.value for v in optimizer.variables],
                                      **({"loss_scale": scale.variables} if scale else {}))
+    checkpoint.save_counter.numpy()  # made at its first use: by every worker now, or the chief would wait for them later
     manager = tf.train.CheckpointManager(checkpoint, str(directory / "checkpoints"), max_to_keep=2)
     if manager.latest_checkpoint:
         checkpoint.restore(manager.latest_checkpoint).assert_existing_objects_matched()
     done = int(step.numpy())
-    distribution.agree(strategy, done)
+    distribution.agree(done)
     rows = _read_log(directory / "log.csv", done)
     writer = (tf.summary.create_file_writer(str(directory / "tensorboard")) if chief else
               tf.summary.create_noop_writer())
@@ -92,7 +94,7 @@ def fit(*, directory, model, optimizer, losses, make_batches, steps, description
                 step.assign(done)
                 _write_log(directory / "log.csv", rows)
                 manager.save(checkpoint_number=done)
-                shown = pictures(distribution.first(strategy, batch)) if pictures else {}
+                shown = pictures(distribution.first(batch)) if pictures else {}
                 for name, images in shown.items():
                     tf.summary.image(name, images, step=done)
     return rows
@@ -106,32 +108,30 @@ def _compile(model, optimizer, losses, adjust, scale, jit_compile):
     def gradients_of(batch):
         with tf.GradientTape() as tape:
             values = losses(batch)
-            loss = values["loss"] / replicas
-            loss = scale.scaled(loss) if scale else loss
+            loss = scale.scaled(values["loss"]) if scale else values["loss"]
         gradients = tape.gradient(loss, variables)
         unused = [v.path for v, g in zip(variables, gradients, strict=True) if g is None]
         if unused:
             raise ValueError(f"the loss does not depend on {', '.join(unused)}")
-        return values, gradients
-
-    def finish(gradients):
         gradients = scale.unscaled(gradients) if scale else gradients
-        finite = loss_scale.all_finite(gradients) if scale else True
-        return adjust(gradients) if adjust else gradients, finite
+        wrong = loss_scale.count_not_finite(gradients) if scale else 0.0
+        gradients = adjust(gradients) if adjust else gradients
+        return values, [g / replicas for g in gradients], wrong  # the optimizer adds the replicas' gradients
 
     own = tf.function(gradients_of, jit_compile=True) if jit_compile and replicas > 1 else gradients_of
 
     def step(batch):
-        values, gradients = strategy.run(own, (batch,))
-        gradients = strategy.extended.batch_reduce_to(
-            tf.distribute.ReduceOp.SUM, [(g, v.value) for g, v in zip(gradients, variables, strict=True)])
-        gradients, finite = strategy.run(finish, (gradients,))
+        values, gradients, wrong = strategy.run(own, (batch,))
         values = {k: strategy.reduce(tf.distribute.ReduceOp.MEAN, v, axis=None) for k, v in values.items()}
-        if not scale:
-            optimizer.apply(gradients, variables)
-            return values
-        finite = distribution.first(strategy, finite)
-        return {**values, "loss_scale": scale.apply(finite, lambda: optimizer.apply(gradients, variables))}
+
+        def update():
+            strategy.run(optimizer.apply, (gradients, variables))
+
+        if scale:
+            wrong = strategy.reduce(tf.distribute.ReduceOp.SUM, wrong, axis=None)
+            return {**values, "loss_scale": scale.apply(wrong == 0, update)}
+        update()
+        return values
 
     return tf.function(step, jit_compile=jit_compile and replicas == 1, reduce_retracing=True)
 

@@ -11,7 +11,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is impor
 import absl.logging  # noqa: E402
 from absl import app, flags  # noqa: E402
 
-from ficklenet_tf import datasets, presets  # noqa: E402
+from ficklenet_tf import datasets, distribution, presets  # noqa: E402
 
 FLAGS = flags.FLAGS
 
@@ -32,6 +32,14 @@ def define_run():
     flags.DEFINE_string("output_dir", None, "The run's directory; every stage has its own below it.", required=True)
     flags.DEFINE_enum("preset", "tiny", list(presets.PRESETS), "Numbers of every stage; flags override them.")
     flags.DEFINE_integer("seed", 0, "Of weights, order, augmentation and selections.")
+
+
+def define_training():
+    """Defines --distribute, --jit_compile and --save_every."""
+    flags.DEFINE_enum("distribute", "none", distribution.STRATEGIES,
+                      "mirrored: all GPUs of this machine; multi_worker: the machines in TF_CONFIG.")
+    flags.DEFINE_boolean("jit_compile", False, "Compile the training step by XLA.")
+    flags.DEFINE_integer("save_every", 200, "Steps between checkpoints.", lower_bound=1)
 
 
 def define_stage(stage, prefix=""):

@@ -9,24 +9,26 @@ tensorboard/, run.json with the mAP of the tags on the held-out split).
 
 from absl import flags
 
-from ficklenet_tf import classifier_training, presets
+from ficklenet_tf import classifier_training, distribution, presets
 from tools import binary
 
 flags.DEFINE_string("weights", "", "Backbone: imagenet, a path to .npz, .h5 or .weights.h5, or empty for none.")
 flags.DEFINE_string("held_out", None, "Split for the mAP (default: the data set's evaluation split).")
 flags.DEFINE_string("name", "classifier", "Directory below OUTPUT_DIR.")
 flags.DEFINE_boolean("cache_flips", False, "With a frozen backbone: cache the mirrored photographs' features too.")
-flags.DEFINE_boolean("jit_compile", False, "Compile the training step by XLA.")
 binary.define_data(None)
+binary.define_training()
 binary.define_stage(presets.Classifier)
 
 
 def main():
     """Trains, or says that it is done."""
-    run = classifier_training.train(
-        binary.run_dir() / binary.FLAGS.name, binary.split(), binary.split(binary.FLAGS.held_out, held_out=True),
-        binary.stage("classifier"), weights=binary.FLAGS.weights, seed=binary.FLAGS.seed,
-        cache_flips=binary.FLAGS.cache_flips, jit_compile=binary.FLAGS.jit_compile)
+    with distribution.strategy(binary.FLAGS.distribute).scope():
+        run = classifier_training.train(
+            binary.run_dir() / binary.FLAGS.name, binary.split(), binary.split(binary.FLAGS.held_out, held_out=True),
+            binary.stage("classifier"), weights=binary.FLAGS.weights, seed=binary.FLAGS.seed,
+            cache_flips=binary.FLAGS.cache_flips, jit_compile=binary.FLAGS.jit_compile,
+            save_every=binary.FLAGS.save_every)
     binary.done(f"classifier: mAP {100 * run['metrics']['map']:.1f} on {run['held_out']}",
                 binary.run_dir() / binary.FLAGS.name)
 
