@@ -55,7 +55,7 @@ def train(directory, split, held_out, preset, *, weights="", seed=0, features_ro
             split, batch_size=min(preset.batch_size, len(split)), seed=seed, start_step=start, size=preset.input_size,
             normalization=normalization, features_dir=cached, flips=preset.flips, flipped_features=cache_flips,
             photometric=preset.photometric, context=context),
-        steps=preset.epochs * steps_per_epoch, description="classifier", save_every=save_every,
+        steps=preset.epochs * steps_per_epoch, description=directory.name, save_every=save_every,
         jit_compile=jit_compile, precision=preset.precision if cached is None else "float32")
 
     def finish():
