@@ -107,7 +107,7 @@ class CenterPreservingDropout(keras.layers.Layer):
 
 def next_seeds(generator, count):
     """Draws `[count, 2]` int32 seeds from a `keras.random.SeedGenerator`, which moves on."""
-    seed = tf.cast(generator.next(), tf.int32)
+    seed = tf.cast(generator.next(), tf.int32) & selections.SEED_BITS
     return tf.random.stateless_uniform([count, 2], seed, None, None, tf.int32)
 
 

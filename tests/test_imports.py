@@ -8,9 +8,10 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 FLOORS = [
     {"artifacts", "distribution", "labels", "loss_scale", "presets", "selections"},
-    {"images"},
-    {"datasets", "backbones", "stochastic", "crf", "metrics", "features"},
-    {"losses", "input_pipeline", "classifier", "segmenter", "localization", "seeds", "training", "refinement"},
+    {"augmentation", "images"},
+    {"datasets", "backbones", "stochastic", "crf", "metrics", "features", "cams"},
+    {"losses", "input_pipeline", "classifier", "segmenter", "localization", "seeds", "training", "refinement",
+     "region_growing", "supervision", "reference"},
     {"classifier_training", "segmenter_training", "extraction", "prediction", "evaluation", "retraining", "report"},
     {"experiments"},
 ]

@@ -58,28 +58,6 @@ def test_dropout_works_in_inference_until_turned_off():
     np.testing.assert_array_equal(layer(x, active=False), x)
 
 
-def test_sixteen_bits_give_the_asked_rate():
-    for rate in (0.3, 0.5, 0.9):
-        assert abs(round(rate * 65536) / 65536 - rate) < 1e-5
-    kept = selections.keep_bits(tf.constant([1, 2]), (1000, 1001), 0.9).numpy()
-    assert abs(kept.mean() - 0.1) < 4 * np.sqrt(0.09 / kept.size)
-
-
-def test_windows_by_hand():
-    """Window v sees position v + d - 1 through d: its mask entry is t at that position, 0 beyond the border."""
-    height, width, s = 3, 4, 3
-    t = np.random.default_rng(0).random((1, height * width, s * s)).astype("float32")
-    got = selections.windows_of(tf.constant(t), height, width, s).numpy()[0].reshape(height, width, s, s)
-    for y in range(height):
-        for x in range(width):
-            for dy in range(s):
-                for dx in range(s):
-                    uy, ux = y + dy - 1, x + dx - 1
-                    inside = 0 <= uy < height and 0 <= ux < width
-                    expected = t[0, uy * width + ux, dy * s + dx] if inside else 0
-                    assert got[y, x, dy, dx] == expected
-
-
 def _pair(s, rate, rescale, height, width):
     heads = [stochastic.StochasticHead(3, s, rate, rescale, form=form) for form in ("expanded", "contracted")]
     for head in heads:
