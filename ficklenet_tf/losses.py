@@ -1,7 +1,7 @@
-"""The segmenter's losses: balanced seed loss (DSRG), boundary loss (SEC), full loss (FickleNet, Section 4).
+"""The segmenter's losses: balanced seed (DSRG), expansion and boundary (SEC), full (FickleNet, Section 4).
 
 L = L_seed + L_boundary for weak supervision, + alpha * L_full for the strongly labelled images of
-semi-supervision. All take float32 logits and return a scalar.
+semi-supervision; SEC's own is L_seed + L_expand + L_boundary. All take float32 logits and return a scalar.
 """
 
 import tensorflow as tf
@@ -9,6 +9,7 @@ import tensorflow as tf
 from ficklenet_tf import crf, distribution, labels
 
 FLOOR = 1e-4  # of probabilities before a logarithm, and of a pixel count (DSRG's code)
+UNARIES = ("log_probs", "probs")
 
 
 def log_probs(logits):
@@ -46,22 +47,69 @@ def seed_loss(logits, seeds):
                            + mean(picked[..., foreground], target[..., foreground]))
 
 
-def boundary_loss(logits, images, spec=crf.SEC_TRAIN, backend="exact"):
-    """Constrain-to-boundary loss (SEC, Eq. 5): mean over pixels of KL(Q || f), Q the CRF's answer to f.
+def expand_loss(logits, tags, decay=0.996, background_decay=0.999):
+    """Expansion loss (SEC, Eq. 3 and 4): an image's classes must cover some of it, all others none.
+
+    A class' score in an image is its probabilities' weighted mean, the greatest first, each next one's weight
+    `decay` times the one's before (global weighted rank pooling); of an absent class it is the greatest.
+
+    Args:
+      logits: `[b, h, w, classes]`.
+      tags: `[b, classes - 1]` float32, 0 or 1.
+      decay: of the image's own classes, 0..1: 0 takes the greatest probability, 1 the mean.
+      background_decay: of the background, which each image is taken to show.
+
+    Returns:
+      Mean over the batch of -mean log score over the image's classes - mean log(1 - score) over the absent
+      ones - log score of the background; a mean over no class is 0.
+    """
+    probs = tf.exp(log_probs(logits))
+    probs = tf.reshape(probs, [tf.shape(probs)[0], -1, probs.shape[-1]])
+    background, foreground = probs[..., labels.BACKGROUND], probs[..., 1:]
+    absent = tf.math.log(1 - tf.reduce_max(foreground, 1))
+    return -tf.reduce_mean(
+        tf.math.divide_no_nan(tf.reduce_sum(tags * tf.math.log(_rank_pool(foreground, decay)), -1),
+                              tf.reduce_sum(tags, -1))
+        + tf.math.divide_no_nan(tf.reduce_sum((1 - tags) * absent, -1), tf.reduce_sum(1 - tags, -1))
+        + tf.math.log(_rank_pool(background[..., None], background_decay))[:, 0])
+
+
+def _rank_pool(probs, decay):
+    """Global weighted rank pooling of `[b, pixels, classes]` over the pixels."""
+    weights = tf.pow(tf.cast(decay, probs.dtype), tf.range(tf.shape(probs)[1], dtype=probs.dtype))
+    falling = tf.sort(tf.transpose(probs, [0, 2, 1]), -1, "DESCENDING")
+    return tf.reduce_sum(falling * weights, -1) / tf.reduce_sum(weights)
+
+
+def refine(logits, images, spec=crf.SEC_TRAIN, backend="exact", unaries="log_probs"):
+    """Returns the dense CRF's answer to a network's: `[b, h, w, classes]` floored log Q, without a gradient.
 
     Args:
       logits: `[b, h, w, classes]`.
       images: `[b, h, w, 3]` RGB 0..255, the photographs at the map's size.
       spec: the CRF's parameters.
       backend: see `crf.mean_field`.
+      unaries: what the CRF takes for minus the unary energies: "log_probs" (SEC), or "probs", which is what
+        DSRG's code gives it in training.
+    """
+    if unaries not in UNARIES:
+        raise ValueError(f"crf_unaries: expected one of {', '.join(UNARIES)}, found {unaries!r}")
+    own = tf.stop_gradient(log_probs(logits))
+    refined = crf.mean_field(images, own if unaries == "log_probs" else tf.exp(own), spec, backend)
+    return tf.stop_gradient(_floored(refined))
+
+
+def boundary_loss(logits, refined):
+    """Constrain-to-boundary loss (SEC, Eq. 5): mean over pixels of KL(Q || f), Q the CRF's answer to f.
+
+    Args:
+      logits: `[b, h, w, classes]`.
+      refined: `[b, h, w, classes]` log Q, see `refine`.
 
     Returns:
       The loss. No gradient flows through Q.
     """
-    own = log_probs(logits)
-    refined = _floored(crf.mean_field(images, tf.stop_gradient(own), spec, backend))
-    refined = tf.stop_gradient(refined)
-    return tf.reduce_mean(tf.reduce_sum(tf.exp(refined) * (refined - own), -1))
+    return tf.reduce_mean(tf.reduce_sum(tf.exp(refined) * (refined - log_probs(logits)), -1))
 
 
 def full_loss(logits, target):

@@ -36,10 +36,11 @@ class Seeds:
     flip_views: bool = False
     background_cue: str = "activation"  # the paper: a saliency map, which VOC does not bring
     background_threshold: float = 0.1
-    refine: str = "none"  # "crf": the dense CRF on the mean maps decides in place of theta and cue
+    refine: str = "none"  # "crf": the dense CRF on the mean maps decides in place of theta and cue; "srg": see below
     refine_low: float = 0.03  # its background scores, see refinement.py
     refine_high: float = 0.03
     refine_scale: float = 0.5  # it works on photographs reduced by this
+    srg_distance: float = 30.0  # "srg": theta's and the cue's seeds grow this far, see region_growing.py
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,13 +56,22 @@ class Segmenter:
     batch_size: int = 15  # SEC
     steps: int = 8000  # SEC
     learning_rate: float = 0.001  # SEC; new layers 10 x, their biases 20 x
+    schedule: str = "staircase"  # SEC, DSRG; "poly": DeepLab-v2
     decay: float = 0.1  # SEC: every decay_every steps
     decay_every: int = 2000
+    poly_power: float = 0.9  # DeepLab-v2: rate * (1 - step / steps) ** power
     weight_decay: float = 5e-4
     flips: bool = True
     photometric: float = 0.0
     random_crop: bool = False  # scale 0.5 to 1.5 and crop, in place of warping (DeepLab; DSRG's second round)
     boundary_weight: float = 1.0
+    crf_unaries: str = "log_probs"  # of the CRF in the boundary loss: SEC; DSRG's code: "probs"
+    growing_foreground: float = 0.85  # DSRG, thresholds of --growing=dsrg
+    growing_background: float = 0.99
+    expand_decay: float = 0.996  # SEC, of --losses=seed,expand,boundary
+    expand_background_decay: float = 0.999
+    alpha: float = 2.0  # weight of L_full, --supervision=semi
+    strong_share: float = 0.5  # strong images' part of a batch (open in the paper); 0: their part of all images
     precision: str = "float32"
     retrain_steps: int = 0  # DSRG's second round, on the first network's own predictions
     retrain_learning_rate: float = 0.001

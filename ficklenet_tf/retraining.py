@@ -11,6 +11,7 @@ from ficklenet_tf import (
     backbones,
     classifier,
     crf,
+    distribution,
     features,
     images,
     labels,
@@ -23,7 +24,8 @@ def train_rounds(run_dir, split, preset, *, name="segmenter", **options):
     """Trains on seeds; with `preset.retrain_steps`, goes on from the network's own labels (DSRG's retraining).
 
     The labels are the network's answers for the training images, restricted to their tags and
-    refined by the dense CRF at map size; the second round learns them by cross-entropy.
+    refined by the dense CRF at map size; the second round learns them by cross-entropy, and the masks
+    of semi-supervision as before. Where masks are all there is to learn, there is one round.
 
     Args:
       run_dir: the run's directory.
@@ -36,13 +38,14 @@ def train_rounds(run_dir, split, preset, *, name="segmenter", **options):
       The directory's name of the last round.
     """
     segmenter_training.train(run_dir, split, preset, name=name, **options)
-    if not preset.retrain_steps:
+    if not preset.retrain_steps or options.get("supervision") == "full":
         return name
-    label_split(run_dir, split, name, f"{name}_labels")
+    distribution.by_chief(label_split, run_dir, split, name, f"{name}_labels")
     second = dataclasses.replace(preset, steps=preset.retrain_steps, learning_rate=preset.retrain_learning_rate,
                                  retrain_steps=0)
     segmenter_training.train(run_dir, split, second, name=f"{name}_retrained",
-                             **{**options, "seeds": f"{name}_labels", "initial": name, "loss": "full"})
+                             **{**options, "seeds": f"{name}_labels", "initial": name, "losses_used": ("full",),
+                                "growing": "none"})
     return f"{name}_retrained"
 
 

@@ -1,4 +1,4 @@
-"""Trains the segmenter: L_seed + L_boundary on seeds, and a second round on its own predictions (DSRG)."""
+"""Trains the segmenter on seeds, masks or both; see supervision.py for what it learns."""
 
 import dataclasses
 import pathlib
@@ -10,12 +10,14 @@ from ficklenet_tf import (
     artifacts,
     backbones,
     classifier,
+    distribution,
+    features,
     images,
     input_pipeline,
     labels,
-    losses,
     presets,
     segmenter,
+    supervision,
     training,
 )
 
@@ -37,19 +39,23 @@ def build(preset, classes, backbone_name, weights=""):
     return segmenter.build(backbone, head), backbone, head, backbones.normalization_of(weights)
 
 
-def train(run_dir, split, preset, *, seeds="seeds", name="segmenter", initial="classifier", loss="weak", weights="",
-          seed=0, jit_compile=False, save_every=200):
+def train(run_dir, split, preset, *, seeds="seeds", name="segmenter", initial="classifier", supervision="weak",
+          strong=None, losses_used=("seed", "boundary"), growing="none", weights="", seed=0, jit_compile=False,
+          save_every=200):
     """Trains a segmenter on label images; goes on where an earlier call with the same arguments stopped.
 
     Args:
       run_dir: the run's directory; the backbone comes from its classifier/ (size, normalization too).
-      split: `datasets.Split`.
+      split: `datasets.Split`; for "full" its masks are learned.
       preset: `presets.Segmenter`.
-      seeds: directory below run_dir with `<image id>.png` to train on.
+      seeds: directory below run_dir with `<image id>.png` to train on (not for "full").
       name: directory below run_dir for this stage.
       initial: "classifier": the backbone starts from the trained classifier's; "weights": from
         `weights` anew; or the name of an earlier segmenter stage to go on from (retraining).
-      loss: "weak": seed and boundary loss; "full": cross-entropy.
+      supervision: "weak": seeds; "semi": seeds and, of the images of `strong`, masks; "full": masks.
+      strong: for "semi": `datasets.Split` of images with masks; those of them in `split` have no seeds then.
+      losses_used: of "seed", "expand", "boundary" and "full", for the images with seeds.
+      growing: "dsrg": the seeds grow at each step.
       weights: see `backbones.load_weights`.
       seed: of weights, order, augmentation and dropout.
       jit_compile: compile the step by XLA.
@@ -60,38 +66,62 @@ def train(run_dir, split, preset, *, seeds="seeds", name="segmenter", initial="c
     """
     run_dir = pathlib.Path(run_dir)
     directory = run_dir / name
-    settings = _settings(run_dir, split, preset, seeds=seeds, initial=initial, loss=loss, weights=weights, seed=seed)
+    task = _plan(supervision, split, strong, losses_used, growing, jit_compile)
+    settings = {"stage": "segmenter", "preset": dataclasses.asdict(preset), **task.settings(),
+                **_label_settings(run_dir, None if task.weak is None else seeds), "initial": initial,
+                "weights": str(weights), "seed": seed, "dataset": split.dataset, "split": split.name,
+                "fingerprint": split.fingerprint}
     directory.mkdir(parents=True, exist_ok=True)
     artifacts.claim(directory, settings)
     finished = artifacts.read_run(directory)
     if finished:
         return finished
+    if growing != "none":
+        _check_room(run_dir / seeds, task.weak)
     keras.utils.set_random_seed(seed)
-    parts = _parts(run_dir, len(split.class_names), preset, initial, weights)
+    parts = _parts(run_dir, len(split.class_names), preset, initial, weights, task)
     optimizer = _optimizer(preset)
     rows = training.fit(
         directory=directory, model=parts.target, optimizer=optimizer,
-        losses=_losses(parts.target, preset, loss), adjust=_adjust(parts.target, parts.head, preset),
-        make_batches=lambda start, context: _batches(split, preset, parts, run_dir / seeds, seed + 1, start, context),
+        losses=task.total_loss(parts.target, preset), adjust=_adjust(parts.target, parts.head, preset),
+        make_batches=lambda start, context: _batches(task, preset, parts, run_dir / seeds, seed + 1, start, context),
         steps=preset.steps, description=name, pictures=lambda batch: _pictures(parts.target, batch),
         save_every=save_every, jit_compile=jit_compile, precision=preset.precision)
-    parts.network.save_weights(directory / "model.weights.h5")
-    artifacts.write_run(directory, **settings, class_names=list(split.class_names), backbone=parts.classifier.backbone,
-                        input_size=parts.classifier.input_size,
-                        normalization=dataclasses.asdict(parts.normalization),
-                        metrics={k: v for k, v in rows[-1].items() if k not in ("step", "learning_rate")})
+
+    def finish():
+        parts.network.save_weights(directory / "model.weights.h5")
+        artifacts.write_run(
+            directory, **settings, class_names=list(split.class_names), backbone=parts.classifier.backbone,
+            input_size=parts.classifier.input_size, normalization=dataclasses.asdict(parts.normalization),
+            metrics={k: v for k, v in rows[-1].items() if k not in ("step", "learning_rate")})
+
+    distribution.by_chief(finish)
     return artifacts.read_run(directory)
 
 
-def _settings(run_dir, split, preset, *, seeds, initial, loss, weights, seed):
-    """What a training is a function of; two runs with the same are the same run."""
-    source = artifacts.read_run(run_dir / seeds)
-    if source is None:
-        raise FileNotFoundError(f"{run_dir / seeds / 'run.json'}: expected finished seeds, found none; "
-                                "run tools.extract_seeds first")
-    return {"stage": "segmenter", "preset": dataclasses.asdict(preset), "seeds": seeds, "initial": initial,
-            "loss": loss, "weights": str(weights), "seed": seed, "dataset": split.dataset, "split": split.name,
-            "fingerprint": split.fingerprint, "seeds_finished": source["finished"]}
+def _plan(kind, split, strong, losses_used, growing, jit_compile):
+    """Returns the `supervision.Task`, if it can be compiled where it is to be."""
+    task = supervision.plan(kind, split, strong, losses_used, growing)
+    if growing != "none" and jit_compile:
+        raise ValueError(f"growing {growing}: connected components are found outside the graph, which XLA cannot "
+                         "compile; leave --jit_compile out")
+    return task
+
+
+def _check_room(seeds_dir, split, count=20):
+    """Raises ValueError where the seeds of the first images leave no pixel to grow into."""
+    for image_id in split.image_ids[:count]:
+        path = seeds_dir / f"{image_id}.png"
+        if not path.exists() or (labels.read_label(path) == labels.IGNORE).any():
+            return
+    raise ValueError(f"{seeds_dir}: expected seeds with unlabelled pixels (255) to grow into, found none in the first "
+                     f"{min(count, len(split))}; extract them with --refine=none, or refine_low below refine_high")
+
+
+def _label_settings(run_dir, seeds):
+    """Which seeds a training learns; none: the data set's masks."""
+    source = None if seeds is None else artifacts.finished_run(run_dir / seeds, "set of seeds", "tools.extract_seeds")
+    return {"seeds": seeds, "seeds_finished": source and source["finished"]}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +150,7 @@ class _Parts:
         return self.network if self.features_dir is None else self.head
 
 
-def _parts(run_dir, classes, preset, initial, weights):
+def _parts(run_dir, classes, preset, initial, weights, task):
     """Builds the network and gives it its initial weights; see `train`."""
     source, normalization, run, first = classifier.load(run_dir / "classifier")
     network, backbone, head, own = build(preset, classes, first.backbone, weights if initial == "weights" else "")
@@ -131,18 +161,32 @@ def _parts(run_dir, classes, preset, initial, weights):
     else:
         network.load_weights(run_dir / initial / "model.weights.h5")
     cached = run["features_dir"] if preset.trainable_layers == "head" and initial != "weights" else None
+    if cached is not None:  # the classifier's split is there already, another one's images may not be
+        for split in filter(None, (task.weak, task.strong)):
+            distribution.by_chief(features.cache, split, source.backbone, normalization, size=first.input_size,
+                                  directory=cached, flips=run["cache_flips"])
     return _Parts(network, head, normalization, first, cached, run["cache_flips"])
 
 
-def _batches(split, preset, parts, seeds_dir, seed, start, context):
-    """Endless batches from step `start` on; see `input_pipeline.training_batches`."""
+def _batches(task, preset, parts, seeds_dir, seed, start, context):
+    """Endless batches from step `start` on; with weak and strong images, the strong ones' under "strong"."""
     size = parts.classifier.input_size
-    return input_pipeline.training_batches(
-        split, batch_size=min(preset.batch_size, len(split)), seed=seed, start_step=start, size=size,
-        normalization=parts.normalization, features_dir=parts.features_dir, flips=preset.flips,
-        flipped_features=parts.flipped_features, photometric=preset.photometric,
-        crop=(0.5, 1.5) if preset.random_crop else None, seeds_dir=seeds_dir, label_size=-(-size // backbones.STRIDE),
-        context=context)
+
+    def batches(split, count, seeds_dir, seed):
+        return input_pipeline.training_batches(
+            split, batch_size=count, seed=seed, start_step=start, size=size, normalization=parts.normalization,
+            features_dir=parts.features_dir, flips=preset.flips, flipped_features=parts.flipped_features,
+            photometric=preset.photometric, crop=(0.5, 1.5) if preset.random_crop else None, seeds_dir=seeds_dir,
+            label_size=-(-size // backbones.STRIDE), context=context)
+
+    weak, strong = supervision.batch_sizes(preset.batch_size, task.weak, task.strong, preset.strong_share)
+    if task.weak is None:
+        return batches(task.strong, strong, None, seed)
+    own = batches(task.weak, weak, seeds_dir, seed)
+    if task.strong is None:
+        return own
+    both = tf.data.Dataset.zip(own, batches(task.strong, strong, None, seed + 1))
+    return both.map(lambda own, other: {**own, "strong": other})
 
 
 def _pictures(model, batch):
@@ -153,7 +197,11 @@ def _pictures(model, batch):
 
 
 def _optimizer(preset):
-    schedule = training.staircase(preset.learning_rate, preset.decay, preset.decay_every)
+    if preset.schedule not in ("staircase", "poly"):
+        raise ValueError(f"schedule: expected staircase or poly, found {preset.schedule!r}")
+    schedule = (training.staircase(preset.learning_rate, preset.decay, preset.decay_every)
+                if preset.schedule == "staircase" else
+                keras.optimizers.schedules.PolynomialDecay(preset.learning_rate, preset.steps, 0.0, preset.poly_power))
     if preset.optimizer == "adam":
         return keras.optimizers.Adam(schedule, weight_decay=preset.weight_decay or None)
     if preset.optimizer == "sgd":
@@ -173,20 +221,6 @@ def multipliers(variables, new):
     """
     fresh = {id(v) for v in new}
     return [(10.0 if id(v) in fresh else 1.0) * (2.0 if v.path.endswith("bias") else 1.0) for v in variables]
-
-
-def _losses(model, preset, kind):
-    def losses_of(batch):
-        logits = model(tf.cast(batch.get("features", batch.get("image")), tf.float32), training=True)
-        if kind == "full":
-            parts = {"full_loss": losses.full_loss(logits, batch["label"])}
-        else:
-            parts = {"seed_loss": losses.seed_loss(logits, batch["label"])}
-            if preset.boundary_weight:
-                parts["boundary_loss"] = preset.boundary_weight * losses.boundary_loss(logits, batch["small_image"])
-        return {"loss": tf.add_n(list(parts.values())), **parts}
-
-    return losses_of
 
 
 def _adjust(model, head, preset):

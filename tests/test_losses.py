@@ -92,12 +92,16 @@ def _boundary_numpy(logits, images, spec):
     return total / b
 
 
+def _boundary_loss(logits, images, spec=crf.SEC_TRAIN):
+    return losses.boundary_loss(logits, losses.refine(logits, images, spec))
+
+
 def test_boundary_loss_against_slow_numpy():
     rng = np.random.default_rng(1)
     logits = rng.normal(size=(2, 6, 7, 3)).astype("float32")
     images = rng.uniform(0, 255, (2, 6, 7, 3)).astype("float32")
     spec = crf.CRFSpec(4.0, 3.0, 40.0, 2.0, 1.0, 5)
-    got = losses.boundary_loss(tf.constant(logits), tf.constant(images), spec).numpy()
+    got = _boundary_loss(tf.constant(logits), tf.constant(images), spec).numpy()
     assert got == pytest.approx(_boundary_numpy(logits, images, spec), rel=1e-4)
     assert got > 0.01  # the divergence is the right way round: KL is not negative
 
@@ -109,7 +113,7 @@ def test_no_gradient_flows_through_the_crf():
     refined = crf.mean_field(images, losses.log_probs(logits), crf.SEC_TRAIN, "exact")
     refined = tf.exp(losses._floored(refined))
     with tf.GradientTape() as tape:
-        loss = losses.boundary_loss(logits, images)
+        loss = _boundary_loss(logits, images)
     with tf.GradientTape() as by_hand:
         known = -tf.reduce_mean(tf.reduce_sum(tf.stop_gradient(refined) * losses.log_probs(logits), -1))
     np.testing.assert_allclose(tape.gradient(loss, logits), by_hand.gradient(known, logits), rtol=1e-4, atol=1e-7)
@@ -118,8 +122,8 @@ def test_no_gradient_flows_through_the_crf():
 def test_boundary_loss_compiles_and_agrees():
     logits = tf.random.stateless_normal([2, 9, 9, 4], [2, 3])
     images = tf.random.stateless_uniform([2, 9, 9, 3], [4, 5], 0, 255)
-    compiled = tf.function(losses.boundary_loss, jit_compile=True, autograph=False)
-    np.testing.assert_allclose(compiled(logits, images), losses.boundary_loss(logits, images), rtol=1e-5)
+    compiled = tf.function(_boundary_loss, jit_compile=True, autograph=False)
+    np.testing.assert_allclose(compiled(logits, images), _boundary_loss(logits, images), rtol=1e-5)
 
 
 def test_a_certain_and_wrong_answer_has_a_finite_loss_and_a_gradient():
@@ -128,3 +132,39 @@ def test_a_certain_and_wrong_answer_has_a_finite_loss_and_a_gradient():
         loss = losses.seed_loss(logits, tf.constant([[[1]]], tf.uint8))
     assert np.isfinite(loss.numpy()) and loss.numpy() < 9.3
     assert np.isfinite(tape.gradient(loss, logits).numpy()).all()
+
+
+def test_the_crf_may_be_given_probabilities():
+    """DSRG's unaries are weaker: with no message, of two classes at p the CRF answers 1 / (1 + exp(1 - 2 p))."""
+    logits, images = tf.constant([[[[LN3, 0.0]]]]), tf.zeros([1, 1, 1, 3])
+    alone = crf.CRFSpec(0.0, 3.0, 40.0, 0.0, 1.0, 5)
+    probs = {kind: np.exp(losses.refine(logits, images, alone, unaries=kind))[0, 0, 0, 0] for kind in losses.UNARIES}
+    assert probs["log_probs"] == _near(3 / 4) and probs["probs"] == _near(1 / (1 + np.exp(-0.5)))
+    with pytest.raises(ValueError, match="crf_unaries: expected one of log_probs, probs, found 'logits'"):
+        losses.refine(logits, images, unaries="logits")
+
+
+def test_expand_loss_by_hand():
+    """Two pixels, three classes, class 1 in the image, class 2 not; decay 1/2, of the background 1.
+
+    Class 1 has 0.6 and 0.3: (0.6 + 0.3 / 2) / (3 / 2) = 0.5. The background has 0.3 and 0.5: their mean, 0.4.
+    Class 2's greatest is 0.2: 1 - 0.2 = 0.8.
+    """
+    logits = tf.math.log(tf.constant([[[[0.3, 0.6, 0.1], [0.5, 0.3, 0.2]]]]))
+    loss = losses.expand_loss(logits, tf.constant([[1.0, 0.0]]), 0.5, 1.0).numpy()
+    assert loss == _near(-np.log(0.5) - np.log(0.8) - np.log(0.4))
+
+
+def test_expand_loss_pools_by_rank_between_the_greatest_and_the_mean():
+    probs = np.random.default_rng(0).dirichlet([1, 1], (1, 4, 5)).astype("float32")
+    logits, tags, values = tf.math.log(probs), tf.ones([1, 1]), probs[..., 1].ravel()
+    for decay, pooled in ((0.0, values.max()), (1.0, values.mean())):
+        loss = losses.expand_loss(logits, tags, decay, 1.0).numpy()
+        assert loss == _near(-np.log(pooled) - np.log(probs[..., 0].mean()))
+
+
+def test_expand_loss_of_an_image_with_all_classes_or_none_is_finite():
+    logits = tf.Variable([[[[50.0, -50.0, 0.0]]], [[[-50.0, 50.0, 0.0]]]])
+    with tf.GradientTape() as tape:
+        loss = losses.expand_loss(logits, tf.constant([[1.0, 1.0], [0.0, 0.0]]))
+    assert np.isfinite(loss.numpy()) and np.isfinite(tape.gradient(loss, logits).numpy()).all()

@@ -1,4 +1,4 @@
-"""Trains the segmenter on seeds, with the seed loss and the dense-CRF boundary loss.
+"""Trains the segmenter: on seeds (L_seed + L_boundary), on masks (L_full), or on both.
 
     python -m tools.train_segmenter --dataset=voc --data_dir=VOCdevkit --preset=cpu --output_dir=runs/voc
 
@@ -6,29 +6,58 @@ Reads OUTPUT_DIR/classifier/ and OUTPUT_DIR/seeds/; writes OUTPUT_DIR/segmenter/
 above 0 a second round follows (DSRG's retraining): the first network labels the training images
 (OUTPUT_DIR/segmenter_labels/, restricted to the tags, refined by the dense CRF) and goes on to learn
 from them in OUTPUT_DIR/segmenter_retrained/.
+
+--growing=dsrg lets the seeds grow at each step (DSRG). --losses=seed,expand,boundary is SEC.
+--supervision=full learns the split's own masks and needs no seeds. --supervision=semi adds images with masks
+to every batch (--strong_share of it) with --alpha times their cross-entropy: those of --strong_split (VOC: train), or
+the first --strong_images of the split; they are left out of the images with seeds.
 """
 
 from absl import flags
 
-from ficklenet_tf import presets, retraining
+from ficklenet_tf import distribution, presets, retraining, supervision
 from tools import binary
 
 flags.DEFINE_string("weights", "", "Backbone for --initial=weights, see tools.train_classifier.")
 flags.DEFINE_enum("initial", "classifier", ("classifier", "weights"), "Where the backbone's weights come from.")
 flags.DEFINE_string("seeds", "seeds", "Directory below OUTPUT_DIR with the label images to train on.")
 flags.DEFINE_string("name", "segmenter", "Directory below OUTPUT_DIR for this stage.")
-flags.DEFINE_boolean("jit_compile", False, "Compile the training step by XLA.")
+flags.DEFINE_enum("supervision", "weak", supervision.KINDS, "Seeds, seeds and masks, or masks.")
+flags.DEFINE_string("strong_split", None, "semi: split of the images with masks (default: of voc train).")
+flags.DEFINE_integer("strong_images", None, "semi: the first so many images of the split are those with masks.")
+flags.DEFINE_list("losses", "seed,boundary", f"Of the images with seeds, some of {', '.join(supervision.LOSSES)}.")
+flags.DEFINE_enum("growing", "none", supervision.GROWINGS, "How seeds grow while the segmenter learns.")
 binary.define_data(None)
+binary.define_training()
 binary.define_stage(presets.Segmenter)
+
+
+def _strong(split):
+    """Returns the split of the images whose masks are learned beside the seeds of `split`, or None."""
+    name, count = binary.FLAGS.strong_split, binary.FLAGS.strong_images
+    if binary.FLAGS.supervision != "semi":
+        if name is not None or count is not None:
+            raise ValueError("strong_split and strong_images: expected only with --supervision=semi")
+        return None
+    if count is not None:
+        if name is not None or not 0 < count < len(split):
+            raise ValueError(f"strong_images: expected 1 to {len(split) - 1} of {len(split)} images and no "
+                             f"strong_split, found {count} and {name}")
+        return split.select(range(count))
+    if name is None and binary.FLAGS.dataset != "voc":
+        raise ValueError("supervision semi: expected --strong_split or --strong_images, found neither")
+    return binary.split(name or "train")
 
 
 def main():
     """Trains one or two rounds, or says that they are done."""
-    name, run_dir = binary.FLAGS.name, binary.run_dir()
-    stage = retraining.train_rounds(
-        run_dir, binary.split(), binary.stage("segmenter"), seeds=binary.FLAGS.seeds, name=name,
-        initial=binary.FLAGS.initial, weights=binary.FLAGS.weights, seed=binary.FLAGS.seed,
-        jit_compile=binary.FLAGS.jit_compile)
+    name, run_dir, split = binary.FLAGS.name, binary.run_dir(), binary.split()
+    with distribution.strategy(binary.FLAGS.distribute).scope():
+        stage = retraining.train_rounds(
+            run_dir, split, binary.stage("segmenter"), seeds=binary.FLAGS.seeds, name=name,
+            initial=binary.FLAGS.initial, supervision=binary.FLAGS.supervision, strong=_strong(split),
+            losses_used=tuple(binary.FLAGS.losses), growing=binary.FLAGS.growing, weights=binary.FLAGS.weights,
+            seed=binary.FLAGS.seed, jit_compile=binary.FLAGS.jit_compile, save_every=binary.FLAGS.save_every)
     binary.done("segmenter", run_dir / stage)
 
 
