@@ -11,8 +11,8 @@ import dataclasses
 
 from absl import flags
 
-from ficklenet_tf import presets
-from ficklenet_tf.experiments import map_tables, plan, tables
+from ficklenet_tf import prediction, presets
+from ficklenet_tf.experiments import drawing, figures, map_tables, mask_tables, plan, tables
 from tools import binary
 
 TABLES = ("1", "2", "3", "4", "5", "6", "7")
@@ -26,7 +26,16 @@ flags.DEFINE_boolean("all", False, "Every table, figure and study.")
 flags.DEFINE_integer("seeds", 3, "Seeds, from 0: mean and deviation are over them.", lower_bound=1)
 flags.DEFINE_integer("map_images", 200, "Training images that maps are scored on, evenly spaced.", lower_bound=1)
 flags.DEFINE_integer("repeats", 10, "Repeats of Table 6 and Figure 5.", lower_bound=2)
+flags.DEFINE_boolean("with_segmenter", False, "Table 5: also train a segmenter on each row's seeds.")
+flags.DEFINE_list("systems", list(mask_tables.SYSTEMS), "Rows of Tables 1 and 2.")
+flags.DEFINE_boolean("retrain", False, "Segmenters: also the preset's second round, on their own labels.")
+flags.DEFINE_string("strong_split", None, "Images with masks for Table 3 (voc: train; else see --strong_images).")
+flags.DEFINE_integer("strong_images", 60, "Without --strong_split: so many training images, evenly spaced.",
+                     lower_bound=1)
+flags.DEFINE_enum("crf", "dsrg", list(prediction.CRFS), "Dense CRF's parameters for evaluation.")
 flags.DEFINE_string("weights", "", "Backbone: imagenet, a path to .npz, .h5 or .weights.h5, or empty for none.")
+flags.DEFINE_string("table2_backbone", None, "Of Table 2 (default: resnet50; small where the preset's is small).")
+flags.DEFINE_string("table2_weights", "", "Of Table 2's backbone, as --weights.")
 flags.DEFINE_string("held_out", None, "Split for evaluation (default: the data set's).")
 flags.DEFINE_integer("save_every", 200, "Steps between checkpoints.", lower_bound=1)
 binary.define_data(None)
@@ -35,7 +44,7 @@ for _stage in (presets.Classifier, presets.Seeds, presets.Segmenter):
 
 
 def _wanted():
-    """Returns what to make, as names of functions' keys ("table5"), in the order of the paper."""
+    """Returns what to make, (kind, name), tables first."""
     asked = {"table": TABLES, "figure": FIGURES, "study": STUDIES}
     result = []
     for kind, legal in asked.items():
@@ -46,30 +55,69 @@ def _wanted():
         result += [(kind, name) for name in legal if name in given]
     if not result:
         raise ValueError("expected --table, --figure, --study or --all, found none of them")
+    for name in binary.FLAGS.systems:
+        if name not in mask_tables.SYSTEMS:
+            raise ValueError(f"systems: expected {', '.join(mask_tables.SYSTEMS)}, found {name!r}")
     return result
 
 
+def _strong(split):
+    """Returns the images whose masks semi-supervision may use."""
+    name = binary.FLAGS.strong_split or ("train" if split.dataset == "voc" else None)
+    if name:
+        return binary.split(name)
+    masked = [i for i, there in enumerate(split.labelled) if there]
+    count = min(binary.FLAGS.strong_images, len(masked))
+    return split.select(masked[i * len(masked) // count] for i in range(count))
+
+
 def _plan():
-    preset = dataclasses.replace(presets.PRESETS[binary.FLAGS.preset], **{
-        name: binary.stage(name) for name in ("classifier", "seeds", "segmenter")})
-    return plan.Plan(binary.run_dir(), binary.split(), binary.split(binary.FLAGS.held_out, held_out=True), preset,
-                     weights=binary.FLAGS.weights, seeds=binary.FLAGS.seeds, map_images=binary.FLAGS.map_images,
-                     options={"save_every": binary.FLAGS.save_every})
+    own = {name: binary.stage(name) for name in ("classifier", "seeds", "segmenter")}
+    if not binary.FLAGS.retrain:
+        own["segmenter"] = dataclasses.replace(own["segmenter"], retrain_steps=0)
+    split = binary.split()
+    return plan.Plan(binary.run_dir(), split, binary.split(binary.FLAGS.held_out, held_out=True),
+                     dataclasses.replace(presets.PRESETS[binary.FLAGS.preset], **own), weights=binary.FLAGS.weights,
+                     seeds=binary.FLAGS.seeds, map_images=binary.FLAGS.map_images, strong=_strong(split),
+                     spec=prediction.CRFS[binary.FLAGS.crf], options={"save_every": binary.FLAGS.save_every})
 
 
-def _table(name, work):
-    makers = {"5": map_tables.table5, "6": lambda p: map_tables.table6(p, binary.FLAGS.repeats),
-              "7": map_tables.table7, "rescale": map_tables.rescaling}
-    made = makers[name](work)
-    print(tables.write(made, binary.run_dir() / "tables"))
-    binary.done(made.title, binary.run_dir() / "tables" / f"{made.name}.md")
+def _residual(work):
+    """The plan of Table 2: DeepLab-v2's head, and another backbone, which gets a directory of its own."""
+    own = work.preset.classifier
+    backbone = binary.FLAGS.table2_backbone or ("small" if own.backbone == "small" else "resnet50")
+    preset = dataclasses.replace(work.preset, classifier=dataclasses.replace(own, backbone=backbone),
+                                 segmenter=dataclasses.replace(work.preset.segmenter, head="aspp"))
+    work = dataclasses.replace(work, preset=preset)
+    return work if backbone == own.backbone else dataclasses.replace(
+        work, run_dir=work.run_dir / f"table2_{backbone}", weights=binary.FLAGS.table2_weights)
+
+
+_TABLES = {
+    "1": lambda work: mask_tables.weak(work, binary.FLAGS.systems),
+    "2": lambda work: mask_tables.weak(_residual(work), binary.FLAGS.systems, "table2"),
+    "3": mask_tables.supervised,
+    "5": lambda work: map_tables.table5(work, mask_tables.rate if binary.FLAGS.with_segmenter else None),
+    "6": lambda work: map_tables.table6(work, binary.FLAGS.repeats),
+    "7": map_tables.table7,
+    "rescale": map_tables.rescaling,
+}
+_FIGURES = {"1": figures.figure1, "3": figures.figure3, "4": figures.figure4,
+            "5": lambda work: figures.figure5(work, binary.FLAGS.repeats), "6": figures.figure6}
 
 
 def main():
     """Makes what was asked for."""
     wanted, work = _wanted(), _plan()
-    for _, name in wanted:
-        _table(name, work)
+    for kind, name in wanted:
+        if kind == "figure":
+            path = work.run_dir / "figures" / f"figure{name}.png"
+            drawing.write_png(path, _FIGURES[name](work))
+            binary.done(f"Figure {name}", path)
+        else:
+            made = _TABLES[name](work)
+            print(tables.write(made, work.run_dir / "tables"))
+            binary.done(made.title, work.run_dir / "tables" / f"{made.name}.md")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
 """The stages that tables and figures need, each made once: same settings, same artefact."""
 
 import dataclasses
-import logging
 import pathlib
 
-from ficklenet_tf import artifacts, classifier_training, datasets, extraction, presets
+from ficklenet_tf import artifacts, classifier_training, crf, datasets, evaluation, extraction, presets, retraining
 from ficklenet_tf.experiments import maps, paper
 
 
@@ -20,6 +19,8 @@ class Plan:
       weights: of the backbone, see `backbones.load_weights`.
       seeds: how many seeds, from 0.
       map_images: how many training images, evenly spaced, the maps are scored on.
+      strong: of the training images, those whose masks semi-supervision may use (Table 3), or None.
+      spec: `crf.CRFSpec` of the evaluation, or None.
       options: of `classifier_training.train` and `segmenter_training.train` (save_every, jit_compile).
     """
 
@@ -30,6 +31,8 @@ class Plan:
     weights: str = ""
     seeds: int = 3
     map_images: int = 200
+    strong: datasets.Split | None = None
+    spec: crf.CRFSpec | None = crf.DSRG_TEST
     options: dict = dataclasses.field(default_factory=dict)
 
     @property
@@ -67,7 +70,8 @@ class Plan:
             return there
         name = f"classifier_{training}" + ("" if training == "D" else f"_p{rate:g}") + (
             "_rescaled" if rescale else "") + f"_seed{seed}"
-        logging.getLogger(__name__).info("training %s", name)
+        if seed == 0 and preset == own:
+            name = "classifier"  # the one that the other binaries make and segmenters take their backbone from
         classifier_training.train(self.run_dir / name, self.split, self.held_out, preset, weights=self.weights,
                                   seed=seed, **self.options)
         return name
@@ -105,10 +109,67 @@ class Plan:
         """
         stage = self.classifier(training, seed, rate)
         preset = dataclasses.replace(self.preset.seeds, **changes)
-        name = "_".join(["seeds", *stage.split("_")[1:], *_words(changes)])
+        settings = {"stage": "seeds", "selection": paper.SELECTIONS[training], "seed": seed,
+                    "fingerprint": self.split.fingerprint,
+                    "classifier": artifacts.read_run(self.run_dir / stage)["finished"]}
+        there = _finished(self.run_dir, settings, preset)
+        if there:
+            return there
+        name = "_".join(["seeds", training, *([] if rate is None else [f"p{rate:g}"]), *_words(changes),
+                         f"seed{seed}"])
         extraction.extract(self.run_dir, self.split, preset, stage=stage, name=name,
                            selection=paper.SELECTIONS[training], seed=seed)
         return name
+
+    def masks(self, name, seeds=None, seed=0, split=None, preset=None, **options):
+        """Trains a segmenter, predicts the held-out split and scores it.
+
+        Every segmenter starts from the backbone of the preset's own classifier with seed 0, so that they differ
+        in what they learn and not in where they begin.
+
+        Args:
+          name: what the segmenter is, for its directory.
+          seeds: directory of the seeds, or None where masks are all that is learned.
+          seed: of weights, order, augmentation and dropout.
+          split: to train on; None for the plan's.
+          preset: `presets.Segmenter`, None for the plan's.
+          **options: of `retraining.train_rounds`.
+
+        Returns:
+          dict: "stage" (of the segmenter) and "predictions" (directory), "mIoU" and, with a `spec`, "mIoU with CRF".
+        """
+        self.base()
+        split, preset = split or self.split, preset or self.preset.segmenter
+        stage = retraining.train_rounds(self.run_dir, split, preset, seed=seed,
+                                        name=f"segmenter_{preset.head}_{name}_seed{seed}",
+                                        **({} if seeds is None else {"seeds": seeds}), **options, **self.options)
+        predictions = stage.replace("segmenter", "predictions", 1)
+        found = self._evaluation(stage, predictions, preset) or evaluation.evaluate(
+            self.run_dir, self.held_out, stage=stage, name=predictions, spec=self.spec, sizes=preset.test_sizes,
+            flip=preset.test_flip)
+        scored = {"stage": stage, "predictions": predictions, "mIoU": found[predictions]["miou"]}
+        return scored if self.spec is None else {**scored, "mIoU with CRF": found[f"{predictions}_crf"]["miou"]}
+
+    def base(self):
+        """Trains the preset's own classifier with seed 0, whose backbone all segmenters start from."""
+        own = self.preset.classifier
+        name = {selection: letter for letter, selection in paper.SELECTIONS.items()}[own.training_selection]
+        stage = self.classifier(name)
+        if stage != "classifier":
+            raise ValueError(f"{self.run_dir / stage}: expected the preset's own classifier in "
+                             f"{self.run_dir / 'classifier'}, found it here; rename the directory")
+
+    def _evaluation(self, stage, predictions, preset):
+        """Returns the scores of predictions made by this segmenter and scored before, or None."""
+        found, made = {}, artifacts.read_run(self.run_dir / stage)
+        for name in (predictions, f"{predictions}_crf")[:1 if self.spec is None else 2]:
+            before, scored = artifacts.read_run(self.run_dir / name), self.run_dir / "evaluation" / f"{name}.json"
+            if before is None or not scored.exists() or (
+                    before["segmenter"], before["fingerprint"], before["sizes"], before["flip"]) != (
+                    made["finished"], self.held_out.fingerprint, list(preset.test_sizes), preset.test_flip):
+                return None
+            found[name] = artifacts.read_json(scored)
+        return found
 
 
 def _words(changes):
@@ -122,6 +183,7 @@ def _finished(run_dir, settings, preset):
         if before.get("stage") != settings["stage"] or artifacts.read_run(path.parent) is None:
             continue
         same = all(before[key] == value for key, value in settings.items())
-        if same and type(preset)(**before["preset"]) == preset:  # a field added since then has its default
+        earlier = type(preset)(**before["preset"])  # a field added since then has its default
+        if same and artifacts.as_json(dataclasses.asdict(earlier)) == artifacts.as_json(dataclasses.asdict(preset)):
             return path.parent.name
     return None

@@ -32,7 +32,7 @@ def write_picture(run_dir, train_split, path, rows=4, *, val_split=None, side=16
     if val_split is not None:
         blocks.append([pictures.mask_pictures(run_dir, val_split[i], classes, side)
                        for i in pictures.predicted(run_dir, val_split, rows)])
-    parts = [_sheet(block, side) for block in blocks if block]
+    parts = [lay_out(block, side) for block in blocks if block]
     sheet = np.full((sum(p.shape[0] for p in parts), max(p.shape[1] for p in parts), 3), 255, np.uint8)
     top = 0
     for part in parts:
@@ -44,7 +44,7 @@ def write_picture(run_dir, train_split, path, rows=4, *, val_split=None, side=16
     return pathlib.Path(path)
 
 
-def _sheet(rows, side, gap=6, header=22):
+def lay_out(rows, side, gap=6, header=22):
     """Lays rows of pictures on white under their headings; returns `[h, w, 3]` uint8."""
     columns = pictures.headings(rows)
     heights = [max(cell.shape[0] for cell in row.values()) for row in rows]

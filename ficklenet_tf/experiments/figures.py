@@ -1,0 +1,130 @@
+"""Figures 1, 3, 4, 5 and 6: maps, selections, masks and the curve over N."""
+
+import dataclasses
+
+import keras
+import numpy as np
+
+from ficklenet_tf import classifier, extraction, images, labels, prediction
+from ficklenet_tf.experiments import drawing, map_tables, mask_tables, paper
+from ficklenet_tf.report import pictures
+from ficklenet_tf.report.sheet import lay_out
+
+SIDE = 160  # longer side of a picture in pixels
+
+
+def localize(plan, stage, inference, chosen, selections=None, seed=0):
+    """Localizes a few training images by one classifier.
+
+    Args:
+      plan: a `plan.Plan`.
+      stage: the classifier's directory below run_dir.
+      inference: "S", "G" or "D".
+      chosen: indices into the plan's training split.
+      selections: N; None for the preset's.
+      seed: of the selections.
+
+    Returns:
+      A list of what `extraction.Localizer` answers.
+    """
+    keras.backend.clear_session()
+    model, normalization, run, trained = classifier.load(plan.run_dir / stage)
+    own = plan.preset.seeds
+    preset = dataclasses.replace(own, selections=selections or own.selections)
+    cached = run["features_dir"] if own.sizes[0] == trained.input_size else None
+    localizer = extraction.Localizer(model, normalization, preset, paper.SELECTIONS[inference], cached)
+    return [localizer(plan.split[index], seed) for index in chosen]
+
+
+def figure1(plan, rows=3, single=4):
+    """Several maps of one image, each on its own selection, and what N of them make together."""
+    stage, chosen = plan.classifier("S"), pictures.choose(plan.run_dir, plan.split, rows)
+    indices = [index for index, _ in chosen]
+    each = [localize(plan, stage, "S", indices, 1, f"figure 1, map {number}") for number in range(single)]
+    whole = localize(plan, stage, "S", indices)
+    sheet = []
+    for row, (index, class_id) in enumerate(chosen):
+        photo, cells = _photo(plan.split[index])
+        for number, found in enumerate(each, 1):
+            cells[f"selection {number}"] = pictures.heat(photo, _map(found[row], class_id, "mean"))
+        for heading, key in ((f"mean of {plan.preset.seeds.selections}", "mean"), ("maximum", "max")):
+            cells[heading] = pictures.heat(photo, _map(whole[row], class_id, key))
+        cells["seeds"] = pictures.mask(photo, extraction.make_seed(whole[row], plan.preset.seeds))
+        sheet.append(cells | _truth(photo, plan.split[index]))
+    return lay_out(sheet, SIDE)
+
+
+def figure3(plan):
+    """Selected hidden units of a 7 x 7 and of a 9 x 9 kernel, at the preset's dropout rate."""
+    rate = plan.preset.classifier.rate
+    parts = [drawing.kernels(size, rate, 5) for size in (7, 9)]
+    sheet = np.full((sum(p.shape[0] for p in parts), max(p.shape[1] for p in parts), 3), 255, np.uint8)
+    top = 0
+    for part in parts:
+        sheet[top:top + part.shape[0], :part.shape[1]] = part
+        top += part.shape[0]
+    return sheet
+
+
+def figure4(plan, rows=6):
+    """Held-out photographs with the masks of weak, semi- and full supervision, and the truth (seed 0)."""
+    names = {"weak": mask_tables.train(plan, "ficklenet"), "semi": mask_tables.semi(plan),
+             "full": plan.masks("full", None, supervision="full")}
+    ending = "" if plan.spec is None else "_crf"
+    sheet = []
+    for index in pictures.evenly(range(len(plan.held_out)), rows):
+        example = plan.held_out[index]
+        photo, cells = _photo(example)
+        for heading, run in names.items():
+            path = plan.run_dir / f"{run['predictions']}{ending}" / f"{example['image_id']}.png"
+            cells[heading] = pictures.mask(photo, labels.read_label(path, len(plan.held_out.class_names)))
+        sheet.append(cells | _truth(photo, example))
+    return lay_out(sheet, SIDE)
+
+
+def figure5(plan, repeats=10):
+    """MIoU of the maps against N, with its deviation over repeats; the line is the greatest N's."""
+    runs = map_tables.repeated(plan, repeats)
+    found = [map_tables.best(runs, position)[1]["miou"] for position in range(len(map_tables.COUNTS))]
+    return drawing.curve(map_tables.COUNTS, [f.mean for f in found], [f.deviation for f in found],
+                         across="number of selections N", up="mIoU of the mean map, per cent",
+                         reference=(found[-1].mean, f"N = {map_tables.COUNTS[-1]}"))
+
+
+def figure6(plan, rows=4):
+    """Maps of one image for each dropout rate, for general dropout, and the mask of the DSRG baseline (seed 0)."""
+    chosen = pictures.choose(plan.run_dir, plan.split, rows)
+    indices = [index for index, _ in chosen]
+    found = {(training, rate): localize(plan, plan.classifier(training, 0, rate), training, indices)
+             for training, rate in map_tables.RATES}
+    dsrg = prediction.Predictor(plan.run_dir / mask_tables.train(plan, "dsrg")["stage"])
+    sheet = []
+    for row, (index, class_id) in enumerate(chosen):
+        example = plan.split[index]
+        photo, cells = _photo(example)
+        for (training, rate), answers in found.items():
+            heading = f"p = {rate:g}" if training != "G" else f"general {rate:g}"
+            cells[heading] = pictures.heat(photo, _map(answers[row], class_id, "mean"))
+        probs = prediction.restrict(dsrg(images.decode(example["image"]).numpy()), example["tags"])
+        cells["DSRG"] = pictures.mask(photo, probs.argmax(-1).astype(np.uint8))
+        sheet.append(cells | _truth(photo, example))
+    return lay_out(sheet, SIDE)
+
+
+def _photo(example):
+    photo = pictures.thumbnail(images.decode(example["image"]).numpy(), SIDE)
+    return photo, {"photograph": photo}
+
+
+def _truth(photo, example):
+    return {"ground truth": pictures.mask(photo, labels.decode_label(example["label"]).numpy())} \
+        if example["has_label"] else {}
+
+
+def _map(found, class_id, key):
+    """One class's map, scaled by its own greatest value so that it can be seen."""
+    position = np.flatnonzero(found["classes"] == class_id - 1)
+    if not position.size:
+        return np.zeros(found["mean"].shape[:2], np.float32)
+    values = found[key][..., position[0]]
+    return values / max(values.max(), 1e-9)

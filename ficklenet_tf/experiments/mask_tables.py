@@ -1,0 +1,132 @@
+"""Tables 1, 2 and 3 on the segmenter's masks: what it learns from, and how it learns it."""
+
+import dataclasses
+
+from ficklenet_tf.experiments import paper
+from ficklenet_tf.experiments.tables import Claim, Measured, Table
+
+
+@dataclasses.dataclass(frozen=True)
+class System:
+    """One weakly supervised system: seeds and how they are learned.
+
+    Attributes:
+      title: of its row.
+      training: of the classifier, "S" or "D".
+      seeds: changes of the preset's `presets.Seeds`.
+      options: of `segmenter_training.train`.
+    """
+
+    title: str
+    training: str
+    seeds: dict = dataclasses.field(default_factory=dict)
+    options: dict = dataclasses.field(default_factory=dict)
+
+
+_CUES = {"refine": "none"}  # theta and cue alone: sparse seeds, as SEC, DSRG and the paper have them
+SYSTEMS = {
+    "deterministic": System("deterministic Grad-CAM seeds", "D"),
+    "srg": System("deterministic seeds, grown on the colours (SRG)", "D", {"refine": "srg"}),
+    "sec": System("SEC: sparse deterministic seeds; seed, expansion and boundary loss", "D", _CUES,
+                  {"losses_used": ("seed", "expand", "boundary")}),
+    "dsrg": System("DSRG: sparse deterministic seeds that grow in training", "D", _CUES, {"growing": "dsrg"}),
+    "ficklenet": System("FickleNet: stochastic seeds", "S"),
+    "ficklenet_theta": System("FickleNet, sparse seeds by theta (the paper's rule)", "S", _CUES),
+    "ficklenet_dsrg": System("FickleNet, sparse seeds that grow in training", "S", _CUES, {"growing": "dsrg"}),
+}
+_CLAIMS = (("ficklenet", "deterministic"), ("ficklenet", "dsrg"), ("ficklenet", "sec"), ("dsrg", "sec"),
+           ("ficklenet_dsrg", "dsrg"))
+
+
+def train(plan, name, seed=0):
+    """Trains and scores the system `name` of `SYSTEMS`; see `Plan.masks`."""
+    system = SYSTEMS[name]
+    seeds = plan.seed_images(system.training, seed, **system.seeds)
+    return plan.masks(name, seeds, seed, **system.options)
+
+
+def rate(plan, training, rate):
+    """Returns the cells of Table 5 that need a segmenter on the seeds of a dropout rate."""
+    runs = []
+    for seed in range(plan.seeds):
+        seeds = plan.seed_images(training, seed, rate)
+        runs.append(plan.masks(f"{training}_p{rate:g}", seeds, seed))
+    return measured(runs)
+
+
+def measured(runs):
+    """Returns the cells of a row: "val mIoU", and with a CRF that too, over the runs of all seeds."""
+    return {f"val {key}": Measured(tuple(run[key] for run in runs)) for key in ("mIoU", "mIoU with CRF")
+            if key in runs[0]}
+
+
+def weak(plan, systems, name="table1"):
+    """Tables 1 and 2: weakly supervised systems, the paper's rows beside ours.
+
+    Args:
+      plan: a `plan.Plan`.
+      systems: names of `SYSTEMS`.
+      name: "table1" or "table2".
+
+    Returns:
+      A `tables.Table`.
+    """
+    published = {"table1": paper.TABLE1, "table2": paper.TABLE2}[name]
+    wanted = {"table1": "vgg16", "table2": "resnet101"}[name]
+    found = {}
+    for key in systems:
+        found[key] = {"system": SYSTEMS[key].title, **measured([train(plan, key, s) for s in range(plan.seeds)]),
+                      "paper: val mIoU with CRF": published.get(key)}
+    backbone = plan.preset.classifier.backbone
+    stands_in = "" if backbone == wanted else f" ({backbone} stands in for the paper's {wanted})"
+    title = f"Table {name[-1]}: weakly supervised, {backbone} with {plan.preset.segmenter.head}{stands_in}"
+    pairs = {f"{SYSTEMS[a].title}, above {SYSTEMS[b].title}": (found[a], found[b]) for a, b in _CLAIMS
+             if a in found and b in found}
+    return Table(name, title, tuple(found.values()), claims(pairs), _notes(plan))
+
+
+def semi(plan, seed=0):
+    """Trains on FickleNet's seeds and on the masks of the plan's strong images; see `Plan.masks`."""
+    return plan.masks("semi", plan.seed_images("S", seed), seed, supervision="semi", strong=plan.strong)
+
+
+def supervised(plan):
+    """Table 3: what masks of a few images add to seeds of all."""
+    runs = {key: [] for key in ("strong only", "weak", "semi", "full")}
+    for seed in range(plan.seeds):
+        runs["strong only"].append(plan.masks("strong", None, seed, split=plan.strong, supervision="full"))
+        runs["weak"].append(train(plan, "ficklenet", seed))
+        runs["semi"].append(semi(plan, seed))
+        runs["full"].append(plan.masks("full", None, seed, supervision="full"))
+    few, every = len(plan.strong), len(plan.split)
+    alpha = f"semi: masks and seeds, alpha = {plan.preset.segmenter.alpha:g}"
+    inside = len(set(plan.strong.image_ids) & set(plan.split.image_ids))
+    images = {"strong only": (few, 0, "masks of a few images only"), "weak": (0, every, "weak: FickleNet's seeds"),
+              "semi": (few, every - inside, alpha), "full": (every, 0, "full: masks of all images")}
+    found = {key: {"supervision": images[key][2], "images with masks": images[key][0],
+                   "images with tags": images[key][1], **measured(runs[key]),
+                   "paper: val mIoU with CRF": paper.TABLE3[key]} for key in runs}
+    pairs = {f"{a} above {b}": (found[a], found[b]) for a, b in (("semi", "weak"), ("semi", "strong only"),
+                                                                 ("full", "semi"), ("strong only", "weak"))}
+    return Table("table3", "Table 3: semi-supervised", tuple(found.values()), claims(pairs), _notes(plan))
+
+
+def claims(pairs):
+    """Compares the last measured column, with CRF where there is one; pairs: text -> (greater row, lesser row)."""
+    result = []
+    for text, (high, low) in pairs.items():
+        column = [key for key in high if key.startswith("val ")][-1]
+        result.append(Claim(f"{text}, {column}", high[column], low[column]))
+    return tuple(result)
+
+
+def _notes(plan):
+    segmenter = plan.preset.segmenter
+    rounds = f"{segmenter.steps} steps" + (f", then {segmenter.retrain_steps} on its own labels"
+                                           if segmenter.retrain_steps else ", one round")
+    return (f"{plan.held_out.dataset}, {len(plan.held_out)} images of {plan.held_out.name}, preset "
+            f"{plan.preset.name}, {plan.seeds} seeds (mean ± deviation), per cent; {rounds}, sizes "
+            f"{', '.join(map(str, segmenter.test_sizes))}. Trained on {len(plan.split)} images. All segmenters start "
+            "from one backbone, that of the stochastic classifier with seed 0.",
+            "The paper's column: VOC 2012 val, the network trained whole on 10,582 images, saliency maps for the "
+            "background.")
