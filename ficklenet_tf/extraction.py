@@ -6,24 +6,14 @@ import io
 import pathlib
 
 import numpy as np
-import tensorflow as tf
 from tqdm import tqdm
 
-from ficklenet_tf import (
-    artifacts,
-    classifier,
-    evaluation,
-    features,
-    images,
-    labels,
-    localization,
-    refinement,
-    seeds,
-)
+from ficklenet_tf import artifacts, classifier, evaluation, labels, refinement, seeds
+from ficklenet_tf.localizer import AUTO, Localizer
 
 
 def extract(run_dir, split, preset, *, stage="classifier", name="seeds", selection="stochastic", seed=0,
-            saliency_dir=None, maps=False, shard=(0, 1)):
+            saliency_dir=None, maps=False, uncertainty=False, shard=(0, 1)):
     """Writes one seed image a photograph, at the photograph's size.
 
     The answer for an image is a function of (classifier, preset, seed, image id), not of batch,
@@ -39,10 +29,13 @@ def extract(run_dir, split, preset, *, stage="classifier", name="seeds", selecti
       seed: of the selections.
       saliency_dir: for the background cue "saliency".
       maps: also write mean, maximum, spread and the first three maps (.npz, float16).
+      uncertainty: also write each seed's spread over the N maps, `<name>_uncertainty/<image id>.png`, see
+        `seeds.write_uncertainty`.
       shard: (index, count): only every count-th image.
 
     Returns:
-      The content of run.json (of a shard: without metrics, which need every image).
+      The content of run.json (of a shard: without metrics, which need every image). With selections "auto" it has
+      the median and the greatest number of selections that an image took, `<name>_selections/<image id>.json` each.
     """
     run_dir = pathlib.Path(run_dir)
     directory = run_dir / name
@@ -52,117 +45,76 @@ def extract(run_dir, split, preset, *, stage="classifier", name="seeds", selecti
                 "classifier": run["finished"]}
     directory.mkdir(parents=True, exist_ok=True)
     artifacts.claim(directory, settings)
+    beside = [kind for kind, wanted in (("maps", maps), ("uncertainty", uncertainty),
+                                        ("selections", preset.selections == AUTO)) if wanted]
+    own = range(shard[0], len(split), shard[1])
+    pending = [i for i in own if not all(path.exists() for path in _paths(directory, split.image_ids[i], beside))]
     finished = artifacts.read_run(directory)
-    if finished:
+    if finished and not pending:
         return finished
     cached = run["features_dir"] if preset.sizes[0] == trained.input_size else None
     localizer = Localizer(model, normalization, preset, selection, cached)
-    own = range(shard[0], len(split), shard[1])
-    pending = [i for i in own if not (directory / f"{split.image_ids[i]}.png").exists()]
-    with (concurrent.futures.ThreadPoolExecutor(1) as reader, concurrent.futures.ThreadPoolExecutor(1) as writer,
+    with (concurrent.futures.ThreadPoolExecutor(1) as writer,
           tqdm(total=len(own), initial=len(own) - len(pending), desc=name, unit="img") as bar):
-        ahead = [reader.submit(split.__getitem__, i) for i in pending[:1]]
         written = None
-        for position in range(len(pending)):
-            example = ahead.pop().result()
-            ahead = [reader.submit(split.__getitem__, i) for i in pending[position + 1:position + 2]]
-            found = localizer(example, seed)
+        for prepared in _prepared(localizer, split, pending):
+            found = localizer.localize(prepared, seed)
             if written is not None:
                 written.result()
-            written = writer.submit(_write, example["image_id"], found, preset, directory, saliency_dir, maps)
+            written = writer.submit(_write, prepared["image_id"], found, preset, directory, saliency_dir, beside)
             bar.update()
         if written is not None:
             written.result()
     if shard[1] > 1:
         return settings
     result = evaluation.score_directory(directory, split) if split.has_labels else None
-    artifacts.write_run(directory, **settings, images=len(split), metrics=result)
+    artifacts.write_run(directory, **settings, images=len(split), metrics=result,
+                        **_selections_taken(directory, split, beside))
     return artifacts.read_run(directory)
 
 
-class Localizer:
-    """Maps of one photograph by a trained classifier, over the preset's views (sizes, mirror).
-
-    Args:
-      model: a `classifier.Classifier`.
-      normalization: its backbone's.
-      preset: `presets.Seeds`.
-      selection: see `localization.localize`.
-      features_dir: cached features for the first size, or None.
-    """
-
-    def __init__(self, model, normalization, preset, selection, features_dir=None):
-        self.model, self.normalization, self.preset = model, normalization, preset
-        self.selection, self.features_dir = selection, features_dir
-        self._views = [(size, mirrored) for size in preset.sizes
-                       for mirrored in ((False, True) if preset.flip_views else (False,))]
-        self._shape = None if features_dir is None else features.shape_in(features_dir)
-        self._features = {size: tf.function(lambda x: tf.cast(model.backbone(x, training=False), tf.float32))
-                          for size in preset.sizes}
-        self._localize = tf.function(self._run, reduce_retracing=True)
-        self._gradient = tf.function(self._saliency)
-
-    def _run(self, x, tags, seed):
-        return localization.localize(self.model.head, x, tags, seed, selections=self.preset.selections,
-                                     selection=self.selection, method=self.preset.method,
-                                     samples=1 if self.selection == "deterministic" else 3)
-
-    def _saliency(self, x):
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            score = tf.reduce_sum(self.model.head.expected_logits(tf.cast(self.model.backbone(x), tf.float32)))
-        return tf.reduce_max(tf.abs(tape.gradient(score, x)), -1)[0]
-
-    def __call__(self, example, seed):
-        """Localizes the classes of an example (of a `datasets.Split`).
-
-        Returns:
-          dict: "classes" `[c]`, "mean", "max", "std" `[h, w, c]` and "samples" `[3, h, w, c]` at the first view's
-          map size, "image" and "shape" (height, width) of the photograph, and for
-          the cue "gradient" that, `[h', w']`.
-        """
-        image = images.decode(example["image"])
-        tags = np.flatnonzero(example["tags"]).astype(np.int32)
-        views = []
-        for number, (size, mirrored) in enumerate(self._views):
-            x = self._view_features(example, image, size, mirrored, number)
-            own = tf.random.fold_in(localization.image_seed(seed, example["image_id"]), number)
-            found = {k: v.numpy() for k, v in self._localize(x, tf.constant(tags), own).items()}
-            views.append({k: v[..., ::-1, :] for k, v in found.items()} if mirrored else found)
-        result = {**_merge(views), "classes": tags, "image": image.numpy(), "shape": tuple(image.shape[:2])}
-        if self.preset.background_cue == "gradient":
-            x = images.normalize(images.warp(image, self.preset.sizes[0]), self.normalization)
-            result["gradient"] = self._gradient(x[None]).numpy()
-        return result
-
-    def _view_features(self, example, image, size, mirrored, number):
-        if self.features_dir is not None and number == 0:
-            path = features.path_of(self.features_dir, example["image_id"])
-            if path.exists():
-                return tf.cast(features.read(str(path), self._shape), tf.float32)
-        x = images.normalize(images.warp(image, size), self.normalization)
-        return self._features[size]((tf.reverse(x, [1]) if mirrored else x)[None])[0]
+def _prepared(localizer, split, pending):
+    """Yields the pending images as `Localizer.prepare` makes them, each while the network works on the one before."""
+    with concurrent.futures.ThreadPoolExecutor(1) as reader:
+        ahead = None
+        for i in [*pending, None]:
+            now, ahead = ahead, None if i is None else reader.submit(lambda i: localizer.prepare(split[i]), i)
+            if now is not None:
+                yield now.result()
 
 
-def _merge(views):
-    """All views' selections as one set: the mean of means, the greatest of maxima."""
-    first = views[0]
-    shape = first["mean"].shape[:2]
-    for view in views[1:]:
-        for key in ("mean", "max", "std"):
-            view[key] = seeds.resize_maps(view[key], shape)
-    return {"mean": np.mean([v["mean"] for v in views], 0), "max": np.max([v["max"] for v in views], 0),
-            "std": np.mean([v["std"] for v in views], 0), "samples": first["samples"]}
+def _paths(directory, image_id, beside):
+    """The files of an image: its seeds, then those that stand beside them."""
+    suffixes = {"maps": "npz", "uncertainty": "png", "selections": "json"}
+    return [directory / f"{image_id}.png",
+            *(directory.with_name(f"{directory.name}_{kind}") / f"{image_id}.{suffixes[kind]}" for kind in beside)]
+
+
+def _selections_taken(directory, split, beside):
+    """How many selections the images of an «auto» run took, for run.json."""
+    if "selections" not in beside:
+        return {}
+    taken = [artifacts.read_json(_paths(directory, image_id, ["selections"])[1])["selections"]
+             for image_id in split.image_ids]
+    return {"selections": {"median": float(np.median(taken)), "max": max(taken)}}
 
 
 def make_seed(found, preset, image_id="", saliency_dir=None):
     """Turns a `Localizer`'s answer into a seed image `[height, width]` uint8 at the photograph's size."""
+    label = _by_rule(found, preset, image_id, saliency_dir)
+    if preset.max_uncertainty < 1:
+        spread = seeds.uncertainty(found["std"], found["classes"], label)
+        label = seeds.leave_out(label, spread, preset.max_uncertainty)
+    return label
+
+
+def _by_rule(found, preset, image_id, saliency_dir):
     shape = found["shape"]
     if preset.refine == "crf":
         return refinement.crf_refine(found["image"], found["mean"], found["classes"], preset.refine_low,
                                      preset.refine_high, scale=preset.refine_scale)
-    if preset.refine != "none":
-        raise ValueError(f"refine: expected none or crf, found {preset.refine!r}")
+    if preset.refine not in ("none", "srg"):
+        raise ValueError(f"refine: expected none, crf or srg, found {preset.refine!r}")
     mean, highest = (seeds.resize_maps(found[k], shape) if len(found["classes"]) else
                      np.zeros((*shape, 0), np.float32) for k in ("mean", "max"))
     label = seeds.allot(highest, mean, found["classes"], preset.theta)
@@ -175,14 +127,23 @@ def make_seed(found, preset, image_id="", saliency_dir=None):
         background = seeds.saliency_cue(saliency_dir, image_id, shape, preset.background_threshold)
     else:
         raise ValueError(f"background_cue: expected one of {', '.join(seeds.CUES)}, found {preset.background_cue!r}")
-    return seeds.add_background(label, background)
+    label = seeds.add_background(label, background)
+    if preset.refine == "srg":
+        return refinement.srg_refine(found["image"], label, preset.srg_distance, preset.refine_scale)
+    return label
 
 
-def _write(image_id, found, preset, directory, saliency_dir, maps):
+def _write(image_id, found, preset, directory, saliency_dir, beside):
     label = make_seed(found, preset, image_id, saliency_dir)
-    if maps:
-        buffer = io.BytesIO()
-        np.savez(buffer, classes=found["classes"], **{k: found[k].astype(np.float16)
-                                                      for k in ("mean", "max", "std", "samples")})
-        artifacts.write_bytes(directory.with_name(directory.name + "_maps") / f"{image_id}.npz", buffer.getvalue())
-    labels.write_label(directory / f"{image_id}.png", label)
+    target, *others = _paths(directory, image_id, beside)
+    for kind, path in zip(beside, others, strict=True):
+        if kind == "maps":
+            buffer = io.BytesIO()
+            np.savez(buffer, classes=found["classes"], **{k: found[k].astype(np.float16)
+                                                          for k in ("mean", "max", "std", "samples")})
+            artifacts.write_bytes(path, buffer.getvalue())
+        elif kind == "uncertainty":
+            seeds.write_uncertainty(path, seeds.uncertainty(found["std"], found["classes"], label))
+        else:
+            artifacts.write_json(path, {"selections": found["selections"]})
+    labels.write_label(target, label)

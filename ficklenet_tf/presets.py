@@ -29,13 +29,17 @@ class Classifier:
 class Seeds:
     """Localization maps and seeds (FickleNet, Section 3.3 and 4.1)."""
 
-    selections: int = 200  # N
+    selections: int | str = 200  # N; "auto": until doubling it changes little, see localization.py
+    auto_tolerance: float = 0.05  # of "auto": the greatest change of the mean and of the maximum map, a share
+    auto_most: int = 2000  # of "auto"
     theta: float = 0.35
     method: str = "closed_form"
+    cam: str = "gradcam"  # "cam": class activation maps, with --selection=deterministic
     sizes: tuple = (321,)  # sides to which photographs are warped; more than one: multi-scale
     flip_views: bool = False
     background_cue: str = "activation"  # the paper: a saliency map, which VOC does not bring
     background_threshold: float = 0.1
+    max_uncertainty: float = 1.0  # seeds whose spread over the N maps is above it become 255; no spread is above 0.5
     refine: str = "none"  # "crf": the dense CRF on the mean maps decides in place of theta and cue; "srg": see below
     refine_low: float = 0.03  # its background scores, see refinement.py
     refine_high: float = 0.03

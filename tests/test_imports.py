@@ -11,7 +11,7 @@ FLOORS = [
     {"augmentation", "images"},
     {"datasets", "backbones", "stochastic", "crf", "metrics", "features", "cams"},
     {"losses", "input_pipeline", "classifier", "segmenter", "localization", "seeds", "training", "refinement",
-     "region_growing", "supervision", "reference"},
+     "region_growing", "supervision", "reference", "localizer"},
     {"classifier_training", "segmenter_training", "extraction", "prediction", "evaluation", "retraining", "report"},
     {"experiments"},
 ]

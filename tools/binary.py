@@ -60,8 +60,18 @@ def define_stage(stage, prefix=""):
             flags.DEFINE_float(name, None, text)
         elif field.type is tuple:
             flags.DEFINE_list(name, None, text)
+        elif field.type == int | str:
+            flags.DEFINE(_NumberOrWord(), name, None, text)
         else:
             flags.DEFINE_string(name, None, text)
+
+
+class _NumberOrWord(flags.ArgumentParser):
+    """A flag's value that is a whole number or a word, as --selections=200 and --selections=auto."""
+
+    def parse(self, argument):
+        """Returns an int, or the word as it is."""
+        return int(argument) if str(argument).isdigit() else argument
 
 
 def stage(stage_name):

@@ -3,8 +3,10 @@
     python -m tools.extract_seeds --dataset=voc --data_dir=VOCdevkit --preset=cpu --output_dir=runs/voc
 
 Reads OUTPUT_DIR/classifier/; writes OUTPUT_DIR/seeds/<image id>.png (palette PNG, 255 where nothing is
-allotted) and, with --maps, OUTPUT_DIR/seeds_maps/<image id>.npz. Where masks exist, run.json holds
-precision, recall and mIoU. Several machines: --num_shards and --shard_index, then once without.
+allotted), with --maps OUTPUT_DIR/seeds_maps/<image id>.npz, and with --uncertainty OUTPUT_DIR/seeds_uncertainty/
+<image id>.png, each seed's spread over the N maps, grey, white for 0.5. --selections=auto draws until the maps change
+little (--auto_tolerance). Where masks exist, run.json holds precision, recall and mIoU. Several machines: --num_shards
+and --shard_index, then once without.
 """
 
 from absl import flags
@@ -17,6 +19,7 @@ flags.DEFINE_string("name", "seeds", "Directory below OUTPUT_DIR.")
 flags.DEFINE_string("stage", "classifier", "The classifier's directory below OUTPUT_DIR.")
 flags.DEFINE_string("saliency_dir", None, "Saliency maps <image id>.png for --background_cue=saliency.")
 flags.DEFINE_boolean("maps", False, "Also write the maps.")
+flags.DEFINE_boolean("uncertainty", False, "Also write each seed's spread over the N maps.")
 flags.DEFINE_integer("num_shards", 1, "Number of shards.", lower_bound=1)
 flags.DEFINE_integer("shard_index", 0, "This shard, from 0.", lower_bound=0)
 binary.define_data(None)
@@ -30,10 +33,13 @@ def main():
     run = extraction.extract(
         run_dir, binary.split(), binary.stage("seeds"), name=name, selection=binary.FLAGS.selection,
         seed=binary.FLAGS.seed, saliency_dir=binary.FLAGS.saliency_dir, maps=binary.FLAGS.maps,
-        stage=binary.FLAGS.stage, shard=(binary.FLAGS.shard_index, binary.FLAGS.num_shards))
+        uncertainty=binary.FLAGS.uncertainty, stage=binary.FLAGS.stage,
+        shard=(binary.FLAGS.shard_index, binary.FLAGS.num_shards))
     scores = run.get("metrics")
     text = "" if not scores else (f": mIoU {100 * scores['miou']:.1f}, recall {100 * scores['recall']:.1f}, "
                                   f"precision {100 * scores['precision']:.1f}")
+    if "selections" in run:
+        text += f"; selections: median {run['selections']['median']:g}, at most {run['selections']['max']}"
     binary.done(f"seeds ({binary.FLAGS.selection}){text}", run_dir / name)
 
 
