@@ -29,8 +29,7 @@ def extract(run_dir, split, preset, *, stage="classifier", name="seeds", selecti
       seed: of the selections.
       saliency_dir: for the background cue "saliency".
       maps: also write mean, maximum, spread and the first three maps (.npz, float16).
-      uncertainty: also write each seed's spread over the N maps, `<name>_uncertainty/<image id>.png`, see
-        `seeds.write_uncertainty`.
+      uncertainty: also write `<name>_uncertainty/<image id>.png`, grey, see `seeds.uncertainty`.
       shard: (index, count): only every count-th image.
 
     Returns:
@@ -103,9 +102,12 @@ def make_seed(found, preset, image_id="", saliency_dir=None):
     """Turns a `Localizer`'s answer into a seed image `[height, width]` uint8 at the photograph's size."""
     label = _by_rule(found, preset, image_id, saliency_dir)
     if preset.max_uncertainty < 1:
-        spread = seeds.uncertainty(found["std"], found["classes"], label)
-        label = seeds.leave_out(label, spread, preset.max_uncertainty)
+        label = seeds.leave_out(label, _uncertainty(found, label), preset.max_uncertainty)
     return label
+
+
+def _uncertainty(found, label):
+    return seeds.uncertainty(found["std"], found["mean"], found["classes"], label)
 
 
 def _by_rule(found, preset, image_id, saliency_dir):
@@ -143,7 +145,7 @@ def _write(image_id, found, preset, directory, saliency_dir, beside):
                                                           for k in ("mean", "max", "std", "samples")})
             artifacts.write_bytes(path, buffer.getvalue())
         elif kind == "uncertainty":
-            seeds.write_uncertainty(path, seeds.uncertainty(found["std"], found["classes"], label))
+            seeds.write_uncertainty(path, _uncertainty(found, label))
         else:
             artifacts.write_json(path, {"selections": found["selections"]})
     labels.write_label(target, label)

@@ -8,7 +8,6 @@ import numpy as np
 from ficklenet_tf import artifacts, labels
 
 CUES = ("activation", "gradient", "saliency")
-_GREY = 510  # of an uncertainty of 1; a spread of numbers in 0..1 is at most 0.5, which is white
 
 
 def resize_maps(maps, shape):
@@ -93,31 +92,37 @@ def saliency_cue(directory, image_id, shape, threshold):
     return cv2.resize(saliency, shape[::-1], interpolation=cv2.INTER_LINEAR) / 255.0 < threshold
 
 
-def uncertainty(std, classes, label):
-    """A seed image's spread over the N maps, pixel by pixel.
+def uncertainty(std, mean, classes, label):
+    """How little a seed image's pixels agree over the N maps.
+
+    An object's spread grows with its mean, so it is the relative one that tells right from wrong seeds (RESULTS.md);
+    where no object is claimed there is no mean to relate it to.
 
     Args:
-      std: `[h, w, c]` spread of each class, any size.
+      std: `[h, w, c]` spread of each class over the N maps, any size.
+      mean: `[h, w, c]` mean over the N maps.
       classes: `[c]` class of each map, 0 the first foreground class.
       label: `[height, width]` uint8 seeds.
 
     Returns:
-      `[height, width]` float32, 0..0.5: of the class that has the pixel; of background and 255 the greatest spread of
-      all classes; 0 for an image without tags.
+      `[height, width]` float32, 0..1: std / (std + mean) of the class that has the pixel; for background and 255 the
+      greatest std of all classes; 0 for an image without tags.
     """
     if not len(classes):
         return np.zeros(label.shape, np.float32)
-    spread = resize_maps(std, label.shape)
+    std, mean = resize_maps(std, label.shape), resize_maps(mean, label.shape)
     own = label[..., None] == np.asarray(classes, np.int64) + 1
-    return np.where(own.any(-1), (spread * own).sum(-1), spread.max(-1)).astype(np.float32)
+    own_std, own_mean = (std * own).sum(-1), (mean * own).sum(-1)
+    relative = own_std / np.maximum(own_std + own_mean, np.finfo(np.float32).tiny)
+    return np.where(own.any(-1), relative, std.max(-1)).astype(np.float32)
 
 
-def leave_out(label, spread, limit):
-    """Returns the `[h, w]` uint8 seeds without those whose `spread` is above `limit`: they become 255."""
-    return np.where(spread > limit, labels.IGNORE, label).astype(np.uint8)
+def leave_out(label, uncertain, limit):
+    """Returns the `[h, w]` uint8 seeds without those whose `uncertain` is above `limit`: they become 255."""
+    return np.where(uncertain > limit, labels.IGNORE, label).astype(np.uint8)
 
 
-def write_uncertainty(path, spread):
-    """Writes a `[h, w]` spread as an 8-bit grey PNG, 255 for 0.5 (the greatest that there is)."""
-    grey = np.clip(np.round(spread * _GREY), 0, 255).astype(np.uint8)
+def write_uncertainty(path, uncertain):
+    """Writes `[h, w]` numbers in 0..1 as an 8-bit grey PNG, 255 for 1."""
+    grey = np.round(uncertain * 255).astype(np.uint8)
     artifacts.write_bytes(path, cv2.imencode(".png", grey)[1].tobytes())

@@ -1,5 +1,6 @@
 """Seeds by hand: who gets a pixel, who does not (FickleNet, Section 3.3)."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -41,7 +42,6 @@ def test_gradient_cue_takes_the_lowest_tenth():
 def test_saliency_cue_reads_a_map(tmp_path):
     saliency = np.zeros((4, 4), np.uint8)
     saliency[:, 2:] = 255
-    import cv2
     cv2.imwrite(str(tmp_path / "a.png"), saliency)
     assert seeds.saliency_cue(tmp_path, "a", (4, 4), 0.06).tolist() == [[True, True, False, False]] * 4
     with pytest.raises(FileNotFoundError, match="b.png"):
@@ -52,3 +52,19 @@ def test_seed_images_survive_the_disk(tmp_path):
     label = np.arange(256, dtype=np.uint8).reshape(16, 16)
     labels.write_label(tmp_path / "x.png", label)
     np.testing.assert_array_equal(labels.read_label(tmp_path / "x.png"), label)
+
+
+def test_uncertainty_by_hand(tmp_path):
+    """Relative to the own class's mean on objects, the greatest spread elsewhere."""
+    std = np.array([[[0.1, 0.3], [0.1, 0.2], [0.0, 0.05], [0.0, 0.0]]], "float32")
+    mean = np.array([[[0.3, 0.1], [0.3, 0.6], [0.5, 0.5], [0.0, 0.0]]], "float32")
+    label = np.array([[5, 8, 0, 5]], np.uint8)
+    uncertain = seeds.uncertainty(std, mean, np.array([4, 7]), label)
+    np.testing.assert_allclose(uncertain, [[0.1 / 0.4, 0.2 / 0.8, 0.05, 0.0]], atol=1e-6)
+    label[0, 1] = 255
+    uncertain = seeds.uncertainty(std, mean, np.array([4, 7]), label)
+    np.testing.assert_allclose(uncertain[0, 1], 0.2, atol=1e-6)
+    assert seeds.leave_out(label, uncertain, 0.15).tolist() == [[255, 255, 0, 5]]
+    assert seeds.uncertainty(std[..., :0], mean[..., :0], np.array([], int), label).tolist() == [[0, 0, 0, 0]]
+    seeds.write_uncertainty(tmp_path / "u.png", np.array([[0, 0.5, 1]], "float32"))
+    assert cv2.imread(str(tmp_path / "u.png"), cv2.IMREAD_UNCHANGED).tolist() == [[0, 128, 255]]

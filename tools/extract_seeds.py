@@ -4,9 +4,9 @@
 
 Reads OUTPUT_DIR/classifier/; writes OUTPUT_DIR/seeds/<image id>.png (palette PNG, 255 where nothing is
 allotted), with --maps OUTPUT_DIR/seeds_maps/<image id>.npz, and with --uncertainty OUTPUT_DIR/seeds_uncertainty/
-<image id>.png, each seed's spread over the N maps, grey, white for 0.5. --selections=auto draws until the maps change
-little (--auto_tolerance). Where masks exist, run.json holds precision, recall and mIoU. Several machines: --num_shards
-and --shard_index, then once without.
+<image id>.png, grey: how little the N maps agree on each seed. --selections=auto draws until the maps change little
+(--auto_tolerance). Where masks exist, run.json holds precision, recall and mIoU. Several machines: --num_shards and
+--shard_index, then once without.
 """
 
 from absl import flags
@@ -19,7 +19,7 @@ flags.DEFINE_string("name", "seeds", "Directory below OUTPUT_DIR.")
 flags.DEFINE_string("stage", "classifier", "The classifier's directory below OUTPUT_DIR.")
 flags.DEFINE_string("saliency_dir", None, "Saliency maps <image id>.png for --background_cue=saliency.")
 flags.DEFINE_boolean("maps", False, "Also write the maps.")
-flags.DEFINE_boolean("uncertainty", False, "Also write each seed's spread over the N maps.")
+flags.DEFINE_boolean("uncertainty", False, "Also write how little the maps agree on each seed.")
 flags.DEFINE_integer("num_shards", 1, "Number of shards.", lower_bound=1)
 flags.DEFINE_integer("shard_index", 0, "This shard, from 0.", lower_bound=0)
 binary.define_data(None)
