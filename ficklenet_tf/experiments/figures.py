@@ -91,12 +91,12 @@ def figure5(plan, repeats=10):
                          reference=(found[-1].mean, f"N = {map_tables.COUNTS[-1]}"))
 
 
-def figure6(plan, rows=4):
+def figure6(plan, rows=4, rates=map_tables.RATES):
     """Maps of one image for each dropout rate, for general dropout, and the mask of the DSRG baseline (seed 0)."""
     chosen = pictures.choose(plan.run_dir, plan.split, rows)
     indices = [index for index, _ in chosen]
     found = {(training, rate): localize(plan, plan.classifier(training, 0, rate), training, indices)
-             for training, rate in map_tables.RATES}
+             for training, rate in rates}
     dsrg = prediction.Predictor(plan.run_dir / mask_tables.train(plan, "dsrg")["stage"])
     sheet = []
     for row, (index, class_id) in enumerate(chosen):

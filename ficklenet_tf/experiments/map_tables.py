@@ -38,30 +38,32 @@ def scores(runs):
     return cells
 
 
-def table5(plan, segmenter=None, rescale=None):
+def table5(plan, segmenter=None, rates=RATES):
     """Dropout rates.
 
     Args:
       plan: a `plan.Plan`.
-      segmenter: (training, rate) -> more cells (val mIoU), or None.
-      rescale: None for the preset's.
+      segmenter: (plan, training, rate) -> more cells, or None.
+      rates: rows, (training, rate).
+
+    Returns:
+      A `tables.Table`.
     """
     found = {}
-    for training, rate in RATES:
-        runs = [plan.maps(training, seed=seed, rate=rate, rescale=None if training != "S" else rescale)
-                for seed in range(plan.seeds)]
+    for training, rate in rates:
+        runs = [plan.maps(training, seed=seed, rate=rate) for seed in range(plan.seeds)]
         found[training, rate] = {"selection": _NAMES[training], "p": rate, **scores(runs),
-                                 **(segmenter(training, rate) if segmenter else {}),
+                                 **(segmenter(plan, training, rate) if segmenter else {}),
                                  "paper: val mIoU of the segmenter": paper.TABLE5[training, rate]}
     name = {key: f"{_NAMES[key[0]]} {key[1]:g}" if key[1] else "deterministic" for key in found}
-    pairs = {f"{name[a]} above {name[b]}": (found[a], found[b]) for a, b in _TABLE5}
+    pairs = {f"{name[a]} above {name[b]}": (found[a], found[b]) for a, b in _TABLE5 if a in found and b in found}
     return Table("table5", "Table 5: dropout rate", tuple(found.values()), _claims(pairs), _notes(plan))
 
 
-def rescaling(plan):
+def rescaling(plan, rates=RATES):
     """Table 5's stochastic rows with survivors as they are and scaled by 1 / (1 - p)."""
     rows, pairs = [], {}
-    for training, rate in [key for key in RATES if key[0] == "S"]:
+    for training, rate in [key for key in rates if key[0] == "S"]:
         each = {}
         for rescale in (False, True):
             runs = [plan.maps(training, seed=seed, rate=rate, rescale=rescale) for seed in range(plan.seeds)]
@@ -114,8 +116,9 @@ def table7(plan):
 
 
 def _claims(pairs):
+    columns = [key for key in next(iter(pairs.values()), ({},))[0] if key.endswith(("mIoU", "mIoU with CRF"))]
     return tuple(Claim(f"{text}, {column.replace(':', ',')}", high[column], low[column])
-                 for column in ("maps: mIoU", "seeds: mIoU") for text, (high, low) in pairs.items())
+                 for column in columns for text, (high, low) in pairs.items())
 
 
 def _notes(plan):
