@@ -7,6 +7,7 @@ from ficklenet_tf.crf import lattice
 
 GRAPH_BACKENDS = ("exact", "permutohedral")
 SPECS = {"SEC_TRAIN": crf.SEC_TRAIN, "DSRG_TEST": crf.DSRG_TEST, "DEEPLAB_V2": crf.DEEPLAB_V2}
+GENTLE = crf.CRFSpec(1.5, 3.0, 40.0, 0.7, 1.0, 3)  # leaves gradients that differences can tell
 
 
 def example(batch, height, width, classes, seed=0, dtype=np.float32):
@@ -57,11 +58,40 @@ def test_exact_is_the_double_loop(name):
         assert np.abs(row - expected).max() < 1e-4
 
 
-def test_exact_compiles_under_xla():
+def test_exact_compiles_under_xla_with_its_gradient():
     images, logits = example(2, 9, 7, 4)
-    compiled = tf.function(lambda i, u: crf.mean_field(i, u, crf.SEC_TRAIN, "exact"), jit_compile=True)
-    expected = crf.mean_field(images, logits, crf.SEC_TRAIN, "exact")
-    np.testing.assert_allclose(compiled(images, logits), expected, atol=1e-5)
+
+    def pull(logits):
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            probs = crf.mean_field(images, logits, GENTLE, "exact")
+            first = tf.reduce_sum(probs[..., 0] * probs[..., 1])
+        return probs, tape.gradient(first, logits)
+
+    expected = pull(tf.constant(logits))
+    assert np.abs(expected[1]).max() > 0.01
+    for found, known in zip(tf.function(pull, jit_compile=True)(tf.constant(logits)), expected, strict=True):
+        np.testing.assert_allclose(found, known, atol=1e-5)
+
+
+def test_exact_on_a_gpu_takes_the_whole_batch(monkeypatch):
+    images, logits = example(3, 6, 5, 4)
+    counts = tf.constant([0, 2, 5])
+    expected = crf.mean_field(images, logits, crf.DSRG_TEST, "exact", counts)
+    monkeypatch.setattr(tf, "map_fn", None)  # what a CPU would do
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [kind])
+    np.testing.assert_allclose(crf.mean_field(images, logits, crf.DSRG_TEST, "exact", counts), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", crf.BACKENDS)
+def test_refiner_in_and_out_of_a_graph(backend):
+    images, logits = example(2, 9, 7, 4)
+    refine = crf.refiner(crf.SEC_TRAIN, backend)
+    assert refine is crf.refiner(crf.SEC_TRAIN, backend)
+    expected = crf.mean_field(images, logits, crf.SEC_TRAIN, backend)
+    if backend != "pydensecrf":
+        np.testing.assert_allclose(tf.function(refine)(images, logits), expected, atol=1e-5)
+    np.testing.assert_allclose(refine(images, logits), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("backend", GRAPH_BACKENDS)
@@ -130,10 +160,9 @@ class TestProperties:
     def test_gradient_is_the_finite_difference(self, backend, traced):
         images, logits = example(2, 4, 3, 3, dtype=np.float64)
         weights = np.random.default_rng(5).normal(size=logits.shape)
-        gentle = crf.CRFSpec(1.5, 3.0, 40.0, 0.7, 1.0, 3)
 
         def loss(logits):
-            return tf.reduce_sum(weights * crf.mean_field(images, logits, gentle, backend))
+            return tf.reduce_sum(weights * crf.mean_field(images, logits, GENTLE, backend))
 
         def gradient(logits):
             with tf.GradientTape() as tape:
