@@ -53,17 +53,9 @@ def extract(run_dir, split, preset, *, stage="classifier", name="seeds", selecti
         return finished
     cached = run["features_dir"] if preset.sizes[0] == trained.input_size else None
     localizer = Localizer(model, normalization, preset, selection, cached)
-    with (concurrent.futures.ThreadPoolExecutor(1) as writer,
-          tqdm(total=len(own), initial=len(own) - len(pending), desc=name, unit="img") as bar):
-        written = None
-        for prepared in _prepared(localizer, split, pending):
-            found = localizer.localize(prepared, seed)
-            if written is not None:
-                written.result()
-            written = writer.submit(_write, prepared["image_id"], found, preset, directory, saliency_dir, beside)
-            bar.update()
-        if written is not None:
-            written.result()
+    made = stream(localizer, split, pending, seed, directory, saliency_dir=saliency_dir, beside=beside)
+    for _ in tqdm(made, total=len(own), initial=len(own) - len(pending), desc=name, unit="img"):
+        pass
     if shard[1] > 1:
         return settings
     result = evaluation.score_directory(directory, split) if split.has_labels else None
@@ -72,14 +64,35 @@ def extract(run_dir, split, preset, *, stage="classifier", name="seeds", selecti
     return artifacts.read_run(directory)
 
 
-def _prepared(localizer, split, pending):
-    """Yields the pending images as `Localizer.prepare` makes them, each while the network works on the one before."""
-    with concurrent.futures.ThreadPoolExecutor(1) as reader:
-        ahead = None
-        for i in [*pending, None]:
-            now, ahead = ahead, None if i is None else reader.submit(lambda i: localizer.prepare(split[i]), i)
-            if now is not None:
-                yield now.result()
+def stream(localizer, examples, indices, seed, directory, *, saliency_dir=None, beside=()):
+    """Localizes images one after another and writes what comes out, reading ahead and writing behind meanwhile.
+
+    Args:
+      localizer: a `Localizer`.
+      examples: `datasets.Split`, or a list of its examples.
+      indices: which of them.
+      seed: of the selections.
+      directory: for the seeds.
+      saliency_dir: for the background cue "saliency".
+      beside: what else to write, of "maps", "uncertainty", "selections".
+
+    Yields:
+      The id of an image when its maps are there; its files are there when the next one comes or all is over.
+    """
+    with concurrent.futures.ThreadPoolExecutor(1) as reader, concurrent.futures.ThreadPoolExecutor(1) as writer:
+        ahead = written = None
+        for index in [*indices, None]:
+            now = ahead
+            ahead = None if index is None else reader.submit(lambda i: localizer.prepare(examples[i]), index)
+            if now is None:
+                continue
+            image_id, found = now.result()["image_id"], localizer.localize(now.result(), seed)
+            if written is not None:
+                written.result()
+            written = writer.submit(_write, image_id, found, localizer.preset, directory, saliency_dir, beside)
+            yield image_id
+        if written is not None:
+            written.result()
 
 
 def _paths(directory, image_id, beside):
