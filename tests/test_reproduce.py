@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ficklenet_tf import artifacts, datasets, metrics, presets, seeds
-from ficklenet_tf.experiments import drawing, figures, map_tables, maps, mask_tables, plan, tables
+from ficklenet_tf.experiments import drawing, figures, map_tables, maps, mask_tables, plan, studies, tables
 
 ROOT = pathlib.Path(__file__).parents[1]
 RATES = (("D", 0.0), ("S", 0.9))
@@ -67,7 +67,7 @@ def test_a_table_is_written_three_times(tmp_path):
     text = tables.write(made, tmp_path)
     assert "| a, b | 55.0 ± 7.1 | 61.2 |\n| c | 25.0 | – |" in text and (tmp_path / "t.md").read_text() == text
     rows = list(csv.DictReader((tmp_path / "t.csv").open()))
-    assert (rows[0]["system"], float(rows[0]["mIoU"]), rows[1]["mIoU deviation"]) == ("a, b", 55.0, "")
+    assert (rows[0]["system"], rows[0]["mIoU"][:4], rows[1]["mIoU deviation"]) == ("a, b", "55.0", "")
     stored = json.loads((tmp_path / "t.json").read_text())
     assert stored["rows"][0]["mIoU"]["values"] == [50.0, 60.0] and stored["rows"][1]["mIoU"]["deviation"] is None
 
@@ -166,6 +166,16 @@ def test_figures_1_3_and_6(work):
 def test_the_study_of_rescaling(work):
     made = _check(map_tables.rescaling(work, rates=RATES), work, 2)
     assert made.rows[0]["survivors"] == "as they are" and made.rows[0]["maps: mIoU"] != made.rows[1]["maps: mIoU"]
+
+
+def test_the_studies_of_convergence_and_uncertainty(work, monkeypatch):
+    monkeypatch.setattr(studies, "COUNTS", (10, 40))
+    made = _check(studies.convergence(work, count=2, large=400), work, 5)
+    few, many, auto, limit, normal = made.rows
+    assert few["mean map, difference"].mean > many["mean map, difference"].mean > 0
+    assert auto["selections"].mean > 10 and limit["selections"] is None and normal["maximum map, difference"] is None
+    made = _check(studies.uncertainty(work, (1.0, 0.4)), work, 2)
+    assert made.rows[0]["pixels with a seed"].mean > made.rows[1]["pixels with a seed"].mean
 
 
 def test_tags_from_cached_features_are_those_from_photographs(work, tmp_path):

@@ -8,11 +8,12 @@ Lists are allowed (--table=5,6,7 --figure=5), and --all makes everything. What i
 """
 
 import dataclasses
+import logging
 
 from absl import flags
 
 from ficklenet_tf import prediction, presets
-from ficklenet_tf.experiments import drawing, figures, map_tables, mask_tables, plan, tables
+from ficklenet_tf.experiments import drawing, figures, map_tables, mask_tables, plan, studies, tables
 from tools import binary
 
 TABLES = ("1", "2", "3", "4", "5", "6", "7")
@@ -28,6 +29,9 @@ flags.DEFINE_integer("map_images", 200, "Training images that maps are scored on
 flags.DEFINE_integer("repeats", 10, "Repeats of Table 6 and Figure 5.", lower_bound=2)
 flags.DEFINE_boolean("with_segmenter", False, "Table 5: also train a segmenter on each row's seeds.")
 flags.DEFINE_list("systems", list(mask_tables.SYSTEMS), "Rows of Tables 1 and 2.")
+flags.DEFINE_list("limits", [str(limit) for limit in studies.LIMITS[1:]], "Study uncertainty: its rows.")
+flags.DEFINE_integer("reference", studies.LARGE, "Study convergence: selections of the reference.", lower_bound=1)
+flags.DEFINE_integer("reference_images", 20, "Study convergence: training images.", lower_bound=1)
 flags.DEFINE_boolean("retrain", False, "Segmenters: also the preset's second round, on their own labels.")
 flags.DEFINE_string("strong_split", None, "Images with masks for Table 3 (voc: train; else see --strong_images).")
 flags.DEFINE_integer("strong_images", 60, "Without --strong_split: so many training images, evenly spaced.",
@@ -101,6 +105,8 @@ _TABLES = {
     "6": lambda work: map_tables.table6(work, binary.FLAGS.repeats),
     "7": map_tables.table7,
     "rescale": map_tables.rescaling,
+    "uncertainty": lambda work: studies.uncertainty(work, (1.0, *map(float, binary.FLAGS.limits))),
+    "convergence": lambda work: studies.convergence(work, binary.FLAGS.reference_images, binary.FLAGS.reference),
 }
 _FIGURES = {"1": figures.figure1, "3": figures.figure3, "4": figures.figure4,
             "5": lambda work: figures.figure5(work, binary.FLAGS.repeats), "6": figures.figure6}
@@ -108,6 +114,7 @@ _FIGURES = {"1": figures.figure1, "3": figures.figure3, "4": figures.figure4,
 
 def main():
     """Makes what was asked for."""
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # a new network a stage: tracing again is no mistake here
     wanted, work = _wanted(), _plan()
     for kind, name in wanted:
         if kind == "figure":

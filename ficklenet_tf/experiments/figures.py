@@ -1,12 +1,9 @@
 """Figures 1, 3, 4, 5 and 6: maps, selections, masks and the curve over N."""
 
-import dataclasses
-
-import keras
 import numpy as np
 
-from ficklenet_tf import classifier, extraction, images, labels, prediction
-from ficklenet_tf.experiments import drawing, map_tables, mask_tables, paper
+from ficklenet_tf import extraction, images, labels, prediction
+from ficklenet_tf.experiments import drawing, map_tables, maps, mask_tables, paper
 from ficklenet_tf.report import pictures
 from ficklenet_tf.report.sheet import lay_out
 
@@ -25,15 +22,11 @@ def localize(plan, stage, inference, chosen, selections=None, seed=0):
       seed: of the selections.
 
     Returns:
-      A list of what `extraction.Localizer` answers.
+      A list of what `localizer.Localizer` answers.
     """
-    keras.backend.clear_session()
-    model, normalization, run, trained = classifier.load(plan.run_dir / stage)
-    own = plan.preset.seeds
-    preset = dataclasses.replace(own, selections=selections or own.selections)
-    cached = run["features_dir"] if own.sizes[0] == trained.input_size else None
-    localizer = extraction.Localizer(model, normalization, preset, paper.SELECTIONS[inference], cached)
-    return [localizer(plan.split[index], seed) for index in chosen]
+    counts = (selections or plan.preset.seeds.selections,)
+    draws = maps.Draws(plan.run_dir / stage, plan.preset.seeds, paper.SELECTIONS[inference], counts)
+    return [draws(draws.prepare(plan.split[index]), seed)[0][1] for index in chosen]
 
 
 def figure1(plan, rows=3, single=4):

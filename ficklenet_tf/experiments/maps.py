@@ -10,9 +10,10 @@ import pathlib
 
 import keras
 import numpy as np
+import tensorflow as tf
 from tqdm import tqdm
 
-from ficklenet_tf import artifacts, classifier, extraction, labels, metrics, seeds
+from ficklenet_tf import artifacts, classifier, extraction, labels, localizer, metrics, seeds
 
 THRESHOLDS = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 KEYS = ("miou", "recall", "precision")
@@ -51,19 +52,52 @@ def threshold_confusions(mean, classes, target, num_classes, thresholds=THRESHOL
 
 
 def aggregate(parts):
-    """Joins the answers of `extraction.Localizer` for several draws of selections to the one for all of them.
+    """Joins the answers of `localizer.Localizer` for several draws of selections to the one for all of them.
 
     Args:
       parts: list of (number of selections, answer).
 
     Returns:
-      The first answer with "mean", "max" and "std" over all selections.
+      The first answer with "mean", "max", "std" and "selections" of all.
     """
     total = sum(n for n, _ in parts)
     mean = sum(n * found["mean"] for n, found in parts) / total
     squares = sum(n * (found["std"]**2 + found["mean"]**2) for n, found in parts) / total
     highest = np.max([found["max"] for _, found in parts], 0)
-    return {**parts[0][1], "mean": mean, "max": highest, "std": np.sqrt(np.maximum(squares - mean**2, 0))}
+    return {**parts[0][1], "mean": mean, "max": highest, "std": np.sqrt(np.maximum(squares - mean**2, 0)),
+            "selections": total}
+
+
+class Draws:
+    """Maps of one photograph at several numbers of selections; the greater ones hold the smaller ones' maps.
+
+    Args:
+      stage_dir: a finished classifier's directory.
+      preset: `presets.Seeds`.
+      selection: of the inference, see `localization.localize`.
+      counts: rising numbers of selections, or ("auto",).
+    """
+
+    def __init__(self, stage_dir, preset, selection, counts):
+        keras.backend.clear_session()
+        self.model, normalization, self.run, trained = classifier.load(stage_dir)
+        cached = self.run["features_dir"] if preset.sizes[0] == trained.input_size else None
+        self.steps = [*counts[:1], *(b - a for a, b in zip(counts, counts[1:], strict=False))]
+        self._localizers = {step: localizer.Localizer(
+            self.model, normalization, dataclasses.replace(preset, selections=step), selection, cached)
+            for step in self.steps}
+        self._backbone = tf.function(lambda x: tf.cast(self.model.backbone(x, training=False), tf.float32)[0])
+
+    def prepare(self, example):
+        """Decodes an example and gives it its features: what `__call__` takes."""
+        prepared = self._localizers[self.steps[0]].prepare(example)
+        views = [self._backbone(view) if len(view.shape) == 4 else view for view in prepared["views"]]
+        return {**prepared, "views": views}
+
+    def __call__(self, prepared, seed):
+        """Returns a list of (number of selections, answer of `Localizer.localize`), parts to `aggregate`."""
+        return [(step, self._localizers[step].localize(prepared, seed if k == 0 else f"{seed} part {k}"))
+                for k, step in enumerate(self.steps)]
 
 
 def score(directory, split, stage_dir, preset, *, selection, seed, counts=None, rule=True, saliency_dir=None):
@@ -86,8 +120,7 @@ def score(directory, split, stage_dir, preset, *, selection, seed, counts=None, 
       thresholds) and "seeds" (key -> number, or None).
     """
     directory, counts = pathlib.Path(directory), tuple(counts or (preset.selections,))
-    keras.backend.clear_session()
-    model, normalization, run, trained = classifier.load(stage_dir)
+    run = artifacts.finished_run(stage_dir, "classifier", "tools.train_classifier")
     settings = {"stage": "map scores", "preset": dataclasses.asdict(preset), "selection": selection, "seed": seed,
                 "counts": counts, "thresholds": THRESHOLDS, "rule": rule, "classifier": run["finished"],
                 "fingerprint": split.fingerprint}
@@ -95,10 +128,7 @@ def score(directory, split, stage_dir, preset, *, selection, seed, counts=None, 
     finished = artifacts.read_run(directory)
     if finished:
         return finished
-    cached = run["features_dir"] if preset.sizes[0] == trained.input_size else None
-    steps = np.diff((0, *counts)).tolist()
-    localizers = [extraction.Localizer(model, normalization, dataclasses.replace(preset, selections=step), selection,
-                                       cached) for step in steps]
+    draws = Draws(stage_dir, preset, selection, counts)
     classes = len(split.class_names)
 
     def measure(example, parts):
@@ -115,18 +145,12 @@ def score(directory, split, stage_dir, preset, *, selection, seed, counts=None, 
             example = split[index]
             if not example["has_label"]:
                 raise ValueError(f"{example['image_id']}: expected a mask to score maps against, found none")
-            yield example, [(step, localizer(example, _part_seed(seed, k)))
-                            for k, (step, localizer) in enumerate(zip(steps, localizers, strict=True))]
+            yield example, draws(draws.prepare(example), seed)
 
     total, by_rule = _summed(measure, localized())
     artifacts.write_run(directory, **settings, images=len(split), maps=[_by_threshold(each) for each in total],
                         seeds={k: metrics.scores(by_rule)[k] for k in KEYS} if rule else None)
     return artifacts.read_run(directory)
-
-
-def _part_seed(seed, part):
-    """The first draw is the one that extraction makes; each further one has a seed of its own."""
-    return seed if part == 0 else f"{seed} part {part}"
 
 
 def _summed(measure, arguments):

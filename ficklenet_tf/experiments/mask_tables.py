@@ -82,7 +82,7 @@ def weak(plan, systems, name="table1"):
     title = f"Table {name[-1]}: weakly supervised, {backbone} with {plan.preset.segmenter.head}{stands_in}"
     pairs = {f"{SYSTEMS[a].title}, above {SYSTEMS[b].title}": (found[a], found[b]) for a, b in _CLAIMS
              if a in found and b in found}
-    return Table(name, title, tuple(found.values()), claims(pairs), _notes(plan))
+    return Table(name, title, tuple(found.values()), claims(pairs), notes(plan))
 
 
 def semi(plan, seed=0):
@@ -108,7 +108,7 @@ def supervised(plan):
                    "paper: val mIoU with CRF": paper.TABLE3[key]} for key in runs}
     pairs = {f"{a} above {b}": (found[a], found[b]) for a, b in (("semi", "weak"), ("semi", "strong only"),
                                                                  ("full", "semi"), ("strong only", "weak"))}
-    return Table("table3", "Table 3: semi-supervised", tuple(found.values()), claims(pairs), _notes(plan))
+    return Table("table3", "Table 3: semi-supervised", tuple(found.values()), claims(pairs), notes(plan))
 
 
 def claims(pairs):
@@ -120,7 +120,8 @@ def claims(pairs):
     return tuple(result)
 
 
-def _notes(plan):
+def notes(plan):
+    """Returns lines for below a table: what was trained and measured."""
     segmenter = plan.preset.segmenter
     rounds = f"{segmenter.steps} steps" + (f", then {segmenter.retrain_steps} on its own labels"
                                            if segmenter.retrain_steps else ", one round")

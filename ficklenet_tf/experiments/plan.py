@@ -109,6 +109,7 @@ class Plan:
         """
         stage = self.classifier(training, seed, rate)
         preset = dataclasses.replace(self.preset.seeds, **changes)
+        changes = {key: value for key, value in changes.items() if getattr(self.preset.seeds, key) != value}
         settings = {"stage": "seeds", "selection": paper.SELECTIONS[training], "seed": seed,
                     "fingerprint": self.split.fingerprint,
                     "classifier": artifacts.read_run(self.run_dir / stage)["finished"]}
