@@ -1,0 +1,167 @@
+"""N maps of an image: the closed form against the tape, a whole extraction against one deterministic pass."""
+
+import dataclasses
+import pathlib
+import tempfile
+
+import numpy as np
+import tensorflow as tf
+
+from ficklenet_tf import cams, classifier, extraction, localization, presets, selections, stochastic
+from tools.benchmarks import inputs, measure
+from tools.benchmarks.tables import Goal, Plot, Table
+
+TAPED = 2  # selections for which the tape is timed; its time grows by the selection
+IMAGES = 3  # of a timed extraction, with 1, 2 and 3 tags
+COUNTS = (10, 200, 1000)
+
+
+def run(options):
+    """Returns the section's tables."""
+    return [given_features(options), whole_extraction(options)]
+
+
+def head_of(size, form="contracted"):
+    """Returns a built `stochastic.StochasticHead` of a `measure.Size`, random weights."""
+    head = stochastic.StochasticHead(size.classes, size.kernel_size, size.rate, form=form, seed=0)
+    head.build((None, size.grid, size.grid, size.channels))
+    return head
+
+
+def maps_work(method, count, scale="full", **changes):
+    """Makes the work «count maps of an image from given features», a function without arguments.
+
+    Args:
+      method: "closed_form" or "tape" (of the expanded form, as the paper has it).
+      count: number of selections; with "tape" each is a forward and a backward pass.
+      scale: a key of `measure.SIZES`.
+      **changes: fields of that `measure.Size`.
+    """
+    size = dataclasses.replace(measure.SIZES[scale], **changes)
+    given = inputs.features(size)[0], tf.range(size.tags), tf.constant([1, 2])
+    head = head_of(size, "contracted" if method == "closed_form" else "expanded")
+
+    @tf.function
+    def maps(x, tags, seed):
+        if method == "closed_form":
+            return localization.localize(head, x, tags, seed, selections=count)["mean"]
+        bits = selections.keep_bits(seed, (size.grid**2, count, size.kernel_size**2), size.rate)
+        return cams.tape(head, x, tags, "stochastic")(bits)
+
+    return lambda: maps(*given).numpy()
+
+
+def given_features(options):
+    """N maps from given features; the paper's form is timed for a few selections and multiplied."""
+    n, name = options.size.selections, {"scale": options.scale}
+    variants = {"closed form": ("closed_form", n), "expansion + GradientTape": ("tape", TAPED)}
+    times = measure.compare({key: maps_work(*how, **name) for key, how in variants.items()}, min(options.rounds, 3))
+    memory = {key: measure.peak_memory(f"{__name__}:maps_work", {"method": method, "count": count, **name})["peak_mib"]
+              for key, (method, count) in variants.items()}
+    ours, theirs = (times[key] for key in variants)
+    factor = theirs.over(ours) * n / TAPED
+    seconds = {"closed form": ours.median, "expansion + GradientTape": theirs.median * n / TAPED}
+    rows = [[key, n, 1000 * seconds[key], 1000 * seconds[key] / n, memory[key]] for key in variants]
+    share = memory["closed form"] / memory["expansion + GradientTape"]
+    return Table(
+        "Maps of one image from given features", ("form", "N", "ms", "ms a map", "peak MiB"), rows,
+        f"{inputs.described(options)} Made-up features, {options.size.tags} tags. The tape was timed for {TAPED} "
+        f"selections, one forward and one backward pass each, and its time multiplied by {n / TAPED:g}; its memory "
+        "does not grow with N either. Peak memory is above the loaded process.",
+        (Goal("maps, closed form: times faster", "expansion + GradientTape", 500, factor, at_least=True),
+         Goal("maps, closed form: memory", "expansion + GradientTape", 1 / 20, share)))
+
+
+def examples(options, count, tags):
+    """Returns `count` examples, as a `datasets.Split` gives them, with 1 to 3 of `tags` tags in turn."""
+    made = []
+    for index, image in enumerate(inputs.jpegs(options.photo_dir, count)):
+        present = np.zeros(tags, np.float32)
+        present[[(index + 5 * k) % tags for k in range(1 + index % 3)]] = 1
+        made.append({"image_id": f"{index:05d}", "image": image, "tags": present})
+    return made
+
+
+def random_numbers(size, count):
+    """Returns the work «the random numbers of one image's `count` selections»."""
+    shape = (size.grid**2, localization.BLOCK, size.kernel_size**2)
+
+    @tf.function
+    def drawn(seed):
+        kept = tf.constant(0, tf.int32)
+        for block in tf.range(-(-count // localization.BLOCK)):
+            bits = selections.keep_bits(tf.random.fold_in(seed, block), shape, size.rate)
+            kept += tf.cast(bits[0, 0, 0], tf.int32)
+        return kept
+
+    return lambda: drawn(tf.constant([1, 2])).numpy()
+
+
+def whole_extraction(options):
+    """From encoded photographs to seed PNGs: one deterministic pass against N maps, by two rules."""
+    size = options.size
+    trained = presets.Classifier(input_size=size.side, backbone=size.backbone, kernel_size=size.kernel_size,
+                                 rate=size.rate)
+    model, normalization = classifier.build(trained, size.classes, options.weights)
+    photographs = examples(options, IMAGES, size.classes)
+    with tempfile.TemporaryDirectory() as directory:
+        def work(count, refine):
+            preset = presets.Seeds(selections=max(count, 1), sizes=(size.side,), refine=refine)
+            localizer = extraction.Localizer(model, normalization, preset, "stochastic" if count else "deterministic")
+            return lambda: list(extraction.stream(localizer, photographs, range(IMAGES), 0, pathlib.Path(directory)))
+
+        named = {f"N = {count}": work(count, "none") for count in COUNTS}
+        functions = {"one Grad-CAM": work(0, "none"), **named, "one Grad-CAM, refined by the CRF": work(0, "crf"),
+                     "N = 200, refined by the CRF": work(200, "crf"),
+                     "the network's pass alone": _network_alone(model, normalization, photographs, size.side),
+                     "random numbers of N = 200": lambda: [one() for one in [random_numbers_200] * IMAGES]}
+        random_numbers_200 = random_numbers(size, 200)
+        times = measure.compare(functions, min(options.rounds, 3))
+    one, refined = times["one Grad-CAM"], times["one Grad-CAM, refined by the CRF"]
+    rows = [[key, 1000 * t.median / IMAGES, t.over(refined if "refined" in key else one)] for key, t in times.items()]
+    many = times["N = 200"]
+    return Table(
+        "From the encoded photograph to the seed PNG", ("what", "ms an image", "times one Grad-CAM"), rows,
+        f"{inputs.described(options)} {IMAGES} photographs a call with 1, 2 and 3 tags, one after another; decoding "
+        "the next and writing the last overlap the network. By the paper's rule (theta and a background cue), and "
+        "refined by the dense CRF, each against one Grad-CAM with the same rule.",
+        (Goal("extraction, N = 200", "one deterministic pass, decode to PNG", 1.10, many.over(one)),
+         Goal("extraction, N = 200, CRF", "one deterministic pass, CRF, decode to PNG", 1.10,
+              times["N = 200, refined by the CRF"].over(refined)),
+         Goal("extraction, N = 1,000", "N = 10", 1.5, times["N = 1000"].over(times["N = 10"])),
+         Goal("extraction, wall time", "the network's own compute time", 1.10,
+              many.over(times["the network's pass alone"])),
+         Goal("random numbers, N = 200", "extraction", 0.05, times["random numbers of N = 200"].over(many))))
+
+
+def _network_alone(model, normalization, photographs, side):
+    """Returns the work «the backbone's pass over each photograph», decoded beforehand."""
+    localizer = extraction.Localizer(model, normalization, presets.Seeds(sizes=(side,)), "deterministic")
+    views = [localizer.prepare(example)["views"][0] for example in photographs]
+    forward = tf.function(lambda x: tf.cast(model.backbone(x, training=False), tf.float32))
+    return lambda: [forward(view).numpy() for view in views]
+
+
+def growth(options):
+    """Time and memory of the closed form against N, the image's side, s and the classes localized, one table each.
+
+    Each point is a fresh process: its second call is timed, its peak is above the loaded process.
+    """
+    size = options.size
+    sides = (161, 321, 481, 641, 961) if options.scale == "full" else (33, 65)
+    axes = {"N": [("count", n) for n in (1, 10, 100, 200, 500, 1000, 2000)],
+            "side of the image": [("grid", -(-side // 8)) for side in sides],
+            "kernel size s": [("kernel_size", s) for s in (3, 5, 9, 15)],
+            "classes localized": [("tags", c) for c in (1, 3, 20, 200)]}
+    found = []
+    for axis, points in axes.items():
+        rows = []
+        for position, (field, value) in enumerate(points):
+            changes = {"count": size.selections, field: value, "classes": max(size.classes, value * (field == "tags"))}
+            case = measure.peak_memory(f"{__name__}:maps_work",
+                                       {"method": "closed_form", "scale": options.scale, **changes})
+            shown = sides[position] if field == "grid" else value
+            rows.append([shown, 1000 * case["seconds"][-1], case["peak_mib"]])
+        found.append(Table(f"Maps from given features against {axis}", (axis, "ms", "peak MiB"), rows,
+                           inputs.described(options), plot=Plot(axis, ("ms", "peak MiB"))))
+    return found
