@@ -77,7 +77,7 @@ def figure4(plan, rows=6):
 
 def figure5(plan, repeats=10):
     """MIoU of the maps against N, with its deviation over repeats; the line is the greatest N's."""
-    runs = map_tables.repeated(plan, repeats)
+    runs = plan.repeated_maps(map_tables.COUNTS, repeats)
     found = [map_tables.best(runs, position)[1]["miou"] for position in range(len(map_tables.COUNTS))]
     return drawing.curve(map_tables.COUNTS, [f.mean for f in found], [f.deviation for f in found],
                          across="number of selections N", up="mIoU of the mean map, per cent",

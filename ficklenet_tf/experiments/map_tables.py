@@ -76,7 +76,7 @@ def rescaling(plan, rates=RATES):
 
 def table6(plan, repeats=10):
     """Deviation of the maps' scores over repeats, by the number of selections."""
-    runs = repeated(plan, repeats)
+    runs = plan.repeated_maps(COUNTS, repeats)
     rows, deviation = [], {}
     for position, count in enumerate(COUNTS):
         threshold, found = best(runs, position)
@@ -93,11 +93,6 @@ def table6(plan, repeats=10):
         f"One classifier (S, p = {plan.preset.classifier.rate:g}, seed 0), {repeats} seeds of the selections; mean "
         f"maps of {len(plan.scored)} training images at the best of {len(maps.THRESHOLDS)} thresholds, one a row. A "
         f"deviation from {repeats} repeats is itself off by about {100 / np.sqrt(2 * (repeats - 1)):.0f} %.",))
-
-
-def repeated(plan, repeats):
-    """Returns what `maps.score` gives for each repeat, at every one of `COUNTS`."""
-    return [plan.maps("S", counts=COUNTS, repeat=repeat, rule=False) for repeat in range(repeats)]
 
 
 def table7(plan):

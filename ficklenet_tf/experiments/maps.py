@@ -100,7 +100,7 @@ class Draws:
                 for k, step in enumerate(self.steps)]
 
 
-def score(directory, split, stage_dir, preset, *, selection, seed, counts=None, rule=True, saliency_dir=None):
+def score(directory, split, stage_dir, preset, *, selection, seed, counts=None, rule=True, draws=None):
     """Scores the maps of one classifier on a split; what is finished is not done again.
 
     Args:
@@ -113,7 +113,7 @@ def score(directory, split, stage_dir, preset, *, selection, seed, counts=None, 
       counts: rising numbers of selections to score at; default (preset.selections,). The maps of a greater
         number hold those of the smaller ones, so all cost no more than the greatest.
       rule: also score the seeds by the preset's rule, from the last count's maps.
-      saliency_dir: for the background cue "saliency".
+      draws: a `Draws` of these settings, where there is one already.
 
     Returns:
       The content of run.json: "counts", "thresholds", "maps" (one dict a count: key of `KEYS` -> list over the
@@ -128,7 +128,7 @@ def score(directory, split, stage_dir, preset, *, selection, seed, counts=None, 
     finished = artifacts.read_run(directory)
     if finished:
         return finished
-    draws = Draws(stage_dir, preset, selection, counts)
+    draws = draws or Draws(stage_dir, preset, selection, counts)
     classes = len(split.class_names)
 
     def measure(example, parts):
@@ -137,7 +137,7 @@ def score(directory, split, stage_dir, preset, *, selection, seed, counts=None, 
         for k in range(len(parts)):
             whole = aggregate(parts[:k + 1])
             each[k] = threshold_confusions(whole["mean"], whole["classes"], target, classes)
-        made = extraction.make_seed(whole, preset, example["image_id"], saliency_dir) if rule else target
+        made = extraction.make_seed(whole, preset, example["image_id"]) if rule else target
         return each, metrics.confusion(target, made, classes)
 
     def localized():

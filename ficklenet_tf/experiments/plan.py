@@ -76,27 +76,41 @@ class Plan:
                                   seed=seed, **self.options)
         return name
 
-    def maps(self, training, inference=None, seed=0, rate=None, rescale=None, counts=None, repeat=None, rule=True):
-        """Scores the maps of a classifier, training it first if needed; see `maps.score`.
+    def maps(self, training, inference=None, seed=0, rate=None, rescale=None):
+        """Scores maps and seeds of a classifier, training it first if needed; see `maps.score`.
 
         Args:
           training: see `classifier`.
           inference: "S", "G" or "D"; None for the same as in training.
-          seed: of the classifier, and of the selections unless `repeat` is given.
+          seed: of the classifier and of the selections.
           rate: see `classifier`.
           rescale: see `classifier`.
-          counts: numbers of selections; None for the preset's.
-          repeat: seed of the selections.
-          rule: whether seeds are made and scored too.
         """
         inference = inference or training
         stage = self.classifier(training, seed, rate, rescale)
-        counts = (1,) if inference == "D" else tuple(counts or (self.preset.seeds.selections,))
-        name = f"{stage}_by_{inference}" + ("" if inference == "D" else f"_N{'_'.join(map(str, counts))}")
-        name += "" if repeat is None else f"_repeat{repeat}"
+        counts = (1,) if inference == "D" else (self.preset.seeds.selections,)
+        name = f"{stage}_by_{inference}" + ("" if inference == "D" else f"_N{counts[0]}")
         return maps.score(self.run_dir / "maps" / name, self.scored, self.run_dir / stage, self.preset.seeds,
-                          selection=paper.SELECTIONS[inference], seed=seed if repeat is None else repeat,
-                          counts=counts, rule=rule)
+                          selection=paper.SELECTIONS[inference], seed=seed, counts=counts)
+
+    def repeated_maps(self, counts, repeats):
+        """Scores the maps of the stochastic classifier with seed 0 again and again, on other selections each time.
+
+        Args:
+          counts: rising numbers of selections.
+          repeats: how often.
+
+        Returns:
+          A list of what `maps.score` returns, without seeds.
+        """
+        stage, selection, result, draws = self.classifier("S"), paper.SELECTIONS["S"], [], None
+        for repeat in range(repeats):
+            directory = self.run_dir / "maps" / f"{stage}_by_S_N{counts[-1]}_repeat{repeat}"
+            if draws is None and artifacts.read_run(directory) is None:
+                draws = maps.Draws(self.run_dir / stage, self.preset.seeds, selection, counts)
+            result.append(maps.score(directory, self.scored, self.run_dir / stage, self.preset.seeds,
+                                     selection=selection, seed=repeat, counts=counts, rule=False, draws=draws))
+        return result
 
     def seed_images(self, training, seed=0, rate=None, **changes):
         """Extracts the seeds of every training image; returns their directory's name.
