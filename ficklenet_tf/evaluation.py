@@ -57,12 +57,12 @@ def _own_iou(matrix):
     return float(np.asarray(metrics.scores(matrix)["iou_per_class"])[present].mean())
 
 
-def evaluate(run_dir, split, *, stage=None, name="predictions", spec=None, sizes=None, flip=None):
-    """Predicts a split with and without CRF and scores both; see `prediction.predict_split`.
+def evaluate(run_dir, split, *, stage=None, name="predictions", spec=None, further=(), sizes=None, flip=None):
+    """Predicts a split, without CRF and with each, and scores all; see `prediction.predict_split`.
 
     Returns:
-      dict of name ("predictions", "predictions_crf") -> what `score_directory` returns; the same is
-      written to `<run_dir>/evaluation/<name>.json`, and as a table to `.txt` and `.csv`.
+      dict of name (`prediction.outputs`) -> what `score_directory` returns; the same is written to
+      `<run_dir>/evaluation/<name>.json`, and as a table to `.txt` and `.csv`.
 
     Raises:
       ValueError: the split has no masks.
@@ -70,9 +70,10 @@ def evaluate(run_dir, split, *, stage=None, name="predictions", spec=None, sizes
     if not split.has_labels:
         raise ValueError(f"{split.dataset} {split.name}: expected masks to score against, found none")
     run_dir = pathlib.Path(run_dir)
-    prediction.predict_split(run_dir, split, stage=stage, name=name, spec=spec, sizes=sizes, flip=flip)
+    prediction.predict_split(run_dir, split, stage=stage, name=name, spec=spec, further=further, sizes=sizes,
+                             flip=flip)
     result = {}
-    for one in (name, f"{name}_crf") if spec is not None else (name,):
+    for one in prediction.outputs(name, spec, further):
         result[one] = score_directory(run_dir / one, split)
         artifacts.write_json(run_dir / "evaluation" / f"{one}.json", result[one])
         rows = table(result[one], split.class_names)

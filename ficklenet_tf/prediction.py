@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import time
 
 import numpy as np
 import tensorflow as tf
@@ -57,40 +58,67 @@ def restrict(probs, tags):
     return probs * np.concatenate([[1.0], tags]).astype(probs.dtype)
 
 
-def predict_split(run_dir, split, *, stage=None, name="predictions", spec=None, sizes=None, flip=None,
+def outputs(name, spec=None, further=()):
+    """Returns the directories for label images, in order: dict of name -> `crf.CRFSpec`, None for the plain ones.
+
+    Args:
+      name: of the plain ones; `<name>_crf` are those refined with `spec`.
+      spec: a `crf.CRFSpec`, or None.
+      further: keys of `CRFS`: more parameters to refine with, in `<name>_crf_<key>`.
+    """
+    refined = {} if spec is None else {f"{name}_crf": spec}
+    return {name: None, **refined, **{f"{name}_crf_{key}": CRFS[key] for key in further}}
+
+
+def predict_split(run_dir, split, *, stage=None, name="predictions", spec=None, further=(), sizes=None, flip=None,
                   use_tags=False, backend="permutohedral"):
-    """Writes `<run_dir>/<name>/<image id>.png`, and with a CRF `<name>_crf/`; what is there is not made again.
+    """Writes `<run_dir>/<output>/<image id>.png` for each of `outputs`; what is there is not made again.
+
+    The network sees each image once, whatever the number of CRFs. Each `run.json` has the median "seconds_per_image"
+    of the images made in the last call that made some: of the network, and of each CRF alone.
 
     Args:
       run_dir: the run's directory.
       split: `datasets.Split`.
       stage: directory of the segmenter below run_dir, None for the last finished round's.
-      name: directory for the label images below run_dir.
-      spec: a `crf.CRFSpec` for refined labels too, or None.
+      name: see `outputs`.
+      spec: see `outputs`.
+      further: see `outputs`.
       sizes: see `Predictor`.
       flip: see `Predictor`.
       use_tags: restrict the classes to the image's tags (for training images only).
-      backend: of the CRF.
+      backend: of the CRFs.
     """
     run_dir = pathlib.Path(run_dir)
     predictor = Predictor(last_stage(run_dir, stage), sizes, flip)
     settings = {"stage": "predictions", "segmenter": predictor.run["finished"], "fingerprint": split.fingerprint,
                 "sizes": list(predictor.sizes), "flip": predictor.flip, "use_tags": use_tags}
-    outputs = {name: settings}
-    if spec is not None:
-        outputs[f"{name}_crf"] = {**settings, "crf": dataclasses.asdict(spec), "backend": backend}
-    for output, own in outputs.items():
-        artifacts.claim(run_dir / output, own)
-    pending = [i for i, image_id in enumerate(split.image_ids)
-               if not all((run_dir / output / f"{image_id}.png").exists() for output in outputs)]
+    specs = outputs(name, spec, further)
+    own = {output: settings if one is None else {**settings, "crf": dataclasses.asdict(one), "backend": backend}
+           for output, one in specs.items()}
+    for output in specs:
+        artifacts.claim(run_dir / output, own[output])
+
+    def missing(image_id):
+        return [output for output in specs if not (run_dir / output / f"{image_id}.png").exists()]
+
+    spent = {output: [] for output in specs}
+    pending = [i for i, image_id in enumerate(split.image_ids) if missing(image_id)]
     for index in tqdm(pending, total=len(split), initial=len(split) - len(pending), desc=name, unit="img"):
         example = split[index]
         image = images.decode(example["image"]).numpy()
+        started = time.perf_counter()
         probs = predictor(image)
         probs = restrict(probs, example["tags"]) if use_tags else probs
-        labels.write_label(run_dir / name / f"{example['image_id']}.png", probs.argmax(-1))
-        if spec is not None:
-            refined = refine(image, probs, spec, backend)
-            labels.write_label(run_dir / f"{name}_crf" / f"{example['image_id']}.png", refined.argmax(-1))
-    for output, own in outputs.items():
-        artifacts.write_run(run_dir / output, **own, images=len(split))
+        spent[name].append(time.perf_counter() - started)
+        for output in missing(example["image_id"]):
+            answer = probs
+            if specs[output] is not None:
+                started = time.perf_counter()
+                answer = refine(image, probs, specs[output], backend)
+                spent[output].append(time.perf_counter() - started)
+            labels.write_label(run_dir / output / f"{example['image_id']}.png", answer.argmax(-1))
+    for output, seconds in spent.items():
+        if seconds or artifacts.read_run(run_dir / output) is None:
+            artifacts.write_run(run_dir / output, **own[output], images=len(split),
+                                seconds_per_image=float(np.median(seconds)) if seconds else None)

@@ -3,17 +3,22 @@
     python -m tools.evaluate --dataset=voc --data_dir=VOCdevkit --preset=cpu --output_dir=runs/voc
 
 Reads OUTPUT_DIR/segmenter/ (or --stage); writes label images to OUTPUT_DIR/predictions/ and, refined by the
-dense CRF, predictions_crf/, and the scores as table, CSV and JSON to OUTPUT_DIR/evaluation/.
+dense CRF, predictions_crf/, and the scores as table, CSV and JSON to OUTPUT_DIR/evaluation/. With several CRFs,
+as in --crf=dsrg,deeplab,deeplab_v2, the network sees each image once, and the second and those that follow go to
+predictions_crf_deeplab/ and so on.
 """
 
 from absl import flags
 
-from ficklenet_tf import evaluation, prediction
+from ficklenet_tf import artifacts, evaluation, prediction
 from tools import binary
 
 flags.DEFINE_string("stage", None, "Segmenter's directory below OUTPUT_DIR (default: the last round's).")
 flags.DEFINE_string("name", "predictions", "Directory below OUTPUT_DIR for the label images.")
-flags.DEFINE_enum("crf", "dsrg", list(prediction.CRFS), "Dense CRF's parameters; none: without.")
+flags.DEFINE_list("crf", ["dsrg"], f"Dense CRF's parameters, one or several of {', '.join(prediction.CRFS)}; what the "
+                  "network alone says is always scored too.")
+flags.register_validator("crf", lambda keys: set(keys) <= set(prediction.CRFS) and len(keys) == len(set(keys)),
+                         f"expected some of {', '.join(prediction.CRFS)}, each once")
 flags.DEFINE_list("test_sizes", None, "Sides for multi-scale prediction (default: the preset's).")
 flags.DEFINE_boolean("test_flip", None, "Also predict the mirror image (default: the preset's).")
 binary.define_data(None)
@@ -22,12 +27,16 @@ binary.define_data(None)
 def main():
     """Predicts what is missing, then scores."""
     run_dir, sizes = binary.run_dir(), binary.FLAGS.test_sizes
+    first, *further = [key for key in binary.FLAGS.crf if key != "none"] or ["none"]
     scored = evaluation.evaluate(
         run_dir, binary.split(binary.FLAGS.split, held_out=True), stage=binary.FLAGS.stage, name=binary.FLAGS.name,
-        spec=prediction.CRFS[binary.FLAGS.crf], sizes=tuple(map(int, sizes)) if sizes else None,
+        spec=prediction.CRFS[first], further=further, sizes=tuple(map(int, sizes)) if sizes else None,
         flip=binary.FLAGS.test_flip)
     for name, scores in scored.items():
-        binary.done(f"{name}: mIoU {100 * scores['miou']:.1f} on {scores['images']} images",
+        seconds = artifacts.read_run(run_dir / name).get("seconds_per_image")
+        of_what = "the network" if name == binary.FLAGS.name else "this CRF"
+        spent = "" if seconds is None else f"; {of_what} took {seconds:.2f} s an image"
+        binary.done(f"{name}: mIoU {100 * scores['miou']:.1f} on {scores['images']} images{spent}",
                     run_dir / "evaluation" / f"{name}.json")
     print((run_dir / "evaluation" / f"{name}.txt").read_text())
 
