@@ -1,4 +1,4 @@
-"""Photographs: read, decode, normalise, warp, crop and flip, an image together with its labels.
+"""Photographs: read, decode, normalise and warp; labels are warped to match.
 
 At every boundary an image is RGB, 0..255; a network's own normalisation is
 applied by `normalize`, which training, extraction and serving share.
@@ -9,6 +9,7 @@ import dataclasses
 import io
 import pathlib
 
+import cv2
 import numpy as np
 import tensorflow as tf
 from PIL import ExifTags, Image, ImageOps
@@ -44,7 +45,7 @@ def normalize(images, normalization):
     """
     images = tf.cast(images, tf.float32)
     if normalization.order == "bgr":
-        images = images[..., ::-1]
+        images = tf.reverse(images, [-1])  # several times faster than a slice by -1
     return (images * normalization.scale - tf.constant(normalization.mean)) / tf.constant(normalization.std)
 
 
@@ -74,64 +75,31 @@ def warp_label(label, size):
     return tf.ensure_shape(label, (size, size))
 
 
-def flip(image, label, seed):
-    """Mirrors an image and its labels together, left to right, in half of the cases.
+def pixels_of(encoded):
+    """Decodes what `decode` does outside a graph: JPEG or PNG bytes -> `[height, width, 3]` uint8 RGB.
 
-    Args:
-      image: `[height, width, channels]`.
-      label: `[height', width']` or None.
-      seed: `[2]` int32; the same seed gives the same answer.
+    By OpenCV, which is faster than TensorFlow's kernels and rounds a JPEG's pixels as Pillow does: the
+    two differ by up to 3.
 
-    Returns:
-      (image, label).
+    Raises:
+      ValueError: it is no image.
     """
-    mirrored = tf.random.stateless_uniform([], seed) < 0.5
-    image = tf.cond(mirrored, lambda: tf.reverse(image, [1]), lambda: image)
-    if label is not None:
-        label = tf.cond(mirrored, lambda: tf.reverse(label, [1]), lambda: label)
-    return image, label
+    image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+    if image is None:
+        raise ValueError(f"expected an encoded image, found {len(encoded)} bytes that start with {encoded[:8]!r}")
+    return image
 
 
-def photometric(image, seed, strength=0.2):
-    """Changes brightness, contrast and saturation by up to `strength`; float32 RGB 0..255 in and out."""
-    seeds = tf.random.split(seed, 3)
-    image = tf.image.stateless_random_brightness(image, 255 * strength / 2, seeds[0])
-    image = tf.image.stateless_random_contrast(image, 1 - strength, 1 + strength, seeds[1])
-    image = tf.image.stateless_random_saturation(tf.clip_by_value(image, 0, 255) / 255, 1 - strength, 1 + strength,
-                                                 seeds[2]) * 255
-    return tf.clip_by_value(image, 0, 255)
+def warp_pixels(image, size):
+    """As `warp` outside a graph, rounded: `[height, width, 3]` uint8 -> `[size, size, 3]` uint8."""
+    return cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
 
 
-def scale_and_crop(image, label, size, seed, scales=(0.5, 1.5)):
-    """Random scale, then a random `size` x `size` crop; what lies outside is padded and ignored.
-
-    Args:
-      image: `[height, width, 3]` RGB 0..255.
-      label: `[height, width]` uint8.
-      size: side of the crop in pixels.
-      seed: `[2]` int32.
-      scales: least and greatest factor.
-
-    Returns:
-      image `[size, size, 3]` float32 (padding: the image's mean colour) and label
-      `[size, size]` uint8 (padding: 255).
-    """
-    seeds = tf.random.split(seed, 2)
-    factor = tf.random.stateless_uniform([], seeds[0], *scales)
-    shape = tf.cast(tf.round(tf.cast(tf.shape(image)[:2], tf.float32) * factor), tf.int32)
-    shape = tf.maximum(shape, 1)
-    image = tf.image.resize(image, shape)
-    label = tf.image.resize(label[..., None], shape, method="nearest")[..., 0]
-    pad = tf.maximum(size - shape, 0)
-    paddings = [[0, pad[0]], [0, pad[1]]]
-    mean = tf.reduce_mean(image, axis=(0, 1))
-    image = tf.pad(image - mean, [*paddings, [0, 0]]) + mean
-    label = tf.pad(label, paddings, constant_values=tf.constant(labels.IGNORE, tf.uint8))
-    room = tf.cast(tf.shape(label) - size + 1, tf.float32)
-    corner = tf.cast(tf.random.stateless_uniform([2], seeds[1]) * room, tf.int32)
-    image = tf.slice(image, [corner[0], corner[1], 0], [size, size, 3])
-    label = tf.slice(label, corner, [size, size])
-    return tf.ensure_shape(image, (size, size, 3)), tf.ensure_shape(label, (size, size))
+def nearest(label, shape):
+    """As `warp_label` outside a graph: `[height, width]` -> `shape`, each output pixel the nearest input."""
+    rows, columns = (((np.arange(new) + 0.5) * (old / new)).astype(int)
+                     for new, old in zip(shape, label.shape, strict=True))
+    return label[rows[:, None], columns]
 
 
 def read_image(path):

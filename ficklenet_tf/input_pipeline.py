@@ -1,15 +1,22 @@
-"""tf.data pipelines of both trainings. What a step sees is a function of (seed, step) alone.
+"""Input pipelines of both trainings. What a step sees is a function of (seed, step) alone.
 
 So a run that was killed and goes on at step k sees what an uninterrupted one
-would have seen there: no iterator is ever saved.
+would have seen there: no iterator is ever saved. Photographs are read, decoded, warped and
+mirrored by threads, in NumPy and OpenCV, which leave Python's lock to each other; a batch
+travels as uint8, and `network_input` turns it into what the network expects inside the step.
 """
 
+import collections
+import concurrent.futures
+import dataclasses
+import itertools
+import os
 import pathlib
 
 import numpy as np
 import tensorflow as tf
 
-from ficklenet_tf import distribution, features, images, labels
+from ficklenet_tf import augmentation, datasets, distribution, features, images, labels
 
 
 def positions(count, seed, start):
@@ -28,7 +35,7 @@ def positions(count, seed, start):
         epoch, offset = epoch + 1, 0
 
 
-def training_batches(split, *, batch_size, seed, start_step, size, normalization, features_dir=None, flips=True,
+def training_batches(split, *, batch_size, seed, start_step, size, normalization=None, features_dir=None, flips=True,
                      flipped_features=False, photometric=0.0, crop=None, seeds_dir=None, label_size=None,
                      context=None):
     """Endless batches for one of the trainings.
@@ -39,12 +46,12 @@ def training_batches(split, *, batch_size, seed, start_step, size, normalization
       seed: int, of order and augmentation.
       start_step: first step to produce.
       size: side of the network's input in pixels.
-      normalization: the backbone's `images.Normalization`.
+      normalization: the backbone's `images.Normalization`: give normalised float32 images.
       features_dir: a `features.cache` directory: give cached features in place of images.
       flips: mirror half of the images.
       flipped_features: whether the cache holds the mirror images' features too; without them
         cached features are mirrored themselves, which is close but not the same.
-      photometric: strength of colour changes, 0 for none (without features_dir).
+      photometric: with normalization, strength of colour changes, 0 for none (without features_dir).
       crop: (least, greatest) scale for random scale and crop in place of warping (without features_dir).
       seeds_dir: directory of label images `<image id>.png` to train on, or None: the split's own labels.
       label_size: side of the label images given; None leaves labels and small images out.
@@ -52,80 +59,145 @@ def training_batches(split, *, batch_size, seed, start_step, size, normalization
 
     Returns:
       A tf.data.Dataset of dicts: "seeds" `[b, 2]` int32 (one random seed an example), "tags" `[b, C]` float32;
-      "image" `[b, size, size, 3]` normalised float32 or "features" `[b, h, w, k]` float16; with label_size
-      "label" `[b, label_size, label_size]` uint8 and "small_image" `[b, label_size, label_size, 3]` float32 0..255.
+      "image" `[b, size, size, 3]` uint8 RGB or "features" `[b, h, w, k]` float16; with label_size
+      "label" `[b, label_size, label_size]` uint8 and "small_image" `[b, label_size, label_size, 3]` uint8.
 
     Raises:
       ValueError: the split is empty, or an image has no label image in seeds_dir.
     """
-    if not len(split):
-        raise ValueError(f"{split.dataset} {split.name}: expected images to train on, found none")
-    if seeds_dir is not None:
-        seeds_dir = pathlib.Path(seeds_dir)
-        missing = [i for i in split.image_ids if not (seeds_dir / f"{i}.png").exists()]
-        if missing:
-            raise ValueError(f"{seeds_dir}: expected a label image for each of {len(split)} images, "
-                             f"{len(missing)} are missing, the first {missing[0]}.png")
-    need_image = features_dir is None or label_size is not None
+    _check(split, seeds_dir)
+    stream = tf.cast(tf.random.fold_in(tf.constant([seed, 0x5EED], tf.int64), 0), tf.int32)[0].numpy()
+    reader = _Reader(split, seed, stream, size, features_dir, flips, flipped_features, crop, seeds_dir, label_size)
     context = context or tf.distribute.InputContext()
     replica_batch = distribution.replica_batch(batch_size, context)
 
-    def examples():
+    def batches():
         start = start_step * batch_size
-        for position, index in enumerate(positions(len(split), seed, start), start):
-            if not distribution.is_own(position, batch_size, context):
-                continue
-            record, image_id = split[index], split.image_ids[index]
-            yield {
-                "position": position,
-                "tags": record["tags"],
-                "image": record["image"] if need_image else b"",
-                "label": b"" if label_size is None else (
-                    record["label"] if seeds_dir is None else (seeds_dir / f"{image_id}.png").read_bytes()),
-                "features": "" if features_dir is None else str(features.path_of(features_dir, image_id)),
-                "flipped": "" if features_dir is None else str(features.path_of(features_dir, image_id, True)),
-            }
+        numbered = ((position, index) for position, index in enumerate(positions(len(split), seed, start), start)
+                    if distribution.is_own(position, batch_size, context))
+        examples = _in_order(reader.example, numbered, ahead=2 * replica_batch)
+        for some in iter(lambda: list(itertools.islice(examples, replica_batch)), []):
+            yield {name: np.stack([example[name] for example in some]) for name in some[0]}
 
-    signature = {name: tf.TensorSpec([], tf.string) for name in ("image", "label", "features", "flipped")}
-    signature |= {"position": tf.TensorSpec([], tf.int64), "tags": tf.TensorSpec([len(split.class_names) - 1])}
-    shape = None if features_dir is None else features.shape_in(features_dir)
-
-    def prepare(example):
-        own = tf.random.fold_in(tf.constant([seed, 0x5EED], tf.int64), example["position"])
-        result = {"tags": example["tags"], "seeds": tf.cast(own, tf.int32)}
-        label = labels.decode_label(example["label"]) if label_size is not None else None
-        flip = flips & (tf.random.stateless_uniform([], tf.random.fold_in(own, 1)) < 0.5)
-        if features_dir is not None:
-            result["features"] = _read_features(example, shape, flip, flipped_features)
-        if need_image:
-            image = images.decode(example["image"])
-            if crop is not None and features_dir is None:
-                label = tf.zeros(tf.shape(image)[:2], tf.uint8) if label is None else label
-                image, label = images.scale_and_crop(image, label, size, tf.random.fold_in(own, 2), crop)
-            else:
-                image = images.warp(image, size)
-            image = _mirror(image, flip)
-            if features_dir is None:
-                coloured = images.photometric(image, tf.random.fold_in(own, 3), photometric) if photometric else image
-                result["image"] = images.normalize(coloured, normalization)
-            if label_size is not None:
-                result["label"] = images.warp_label(_mirror(label, flip), label_size)
-                result["small_image"] = images.warp(image, label_size)
-        return result
-
-    batches = tf.data.Dataset.from_generator(examples, output_signature=signature)
-    batches = batches.map(prepare, num_parallel_calls=tf.data.AUTOTUNE).batch(replica_batch, drop_remainder=True)
-    return batches.prefetch(2)
+    signature = {name: tf.TensorSpec([replica_batch, *spec.shape], spec.dtype)
+                 for name, spec in reader.signature().items()}
+    data = tf.data.Dataset.from_generator(batches, output_signature=signature)
+    if normalization is not None and features_dir is None:
+        data = data.map(lambda batch: {**batch, "image": network_input(batch, normalization, photometric)})
+    return data.prefetch(2)
 
 
-def _mirror(image, mirrored):
-    return tf.cond(mirrored, lambda: tf.reverse(image, [1]), lambda: image)
+def network_input(batch, normalization, photometric=0.0):
+    """Turns a batch of `training_batches` into what the network, or its head, is given. For the step.
+
+    Args:
+      batch: a dict with "features" or "image" and "seeds".
+      normalization: the backbone's `images.Normalization`.
+      photometric: strength of colour changes, 0 for none; of images only.
+
+    Returns:
+      float32: features, or normalised images `[b, size, size, 3]`.
+    """
+    if "features" in batch:
+        return tf.cast(batch["features"], tf.float32)
+    image = batch["image"]
+    if photometric:
+        image = augmentation.photometric(image, batch["seeds"], photometric)
+    return images.normalize(image, normalization)
 
 
-def _read_features(example, shape, flip, flipped_features):
-    if flipped_features:
-        return features.read(tf.where(flip, example["flipped"], example["features"]), shape)
-    return _mirror(features.read(example["features"], shape), flip)
+def _check(split, seeds_dir):
+    if not len(split):
+        raise ValueError(f"{split.dataset} {split.name}: expected images to train on, found none")
+    if seeds_dir is not None:
+        missing = [i for i in split.image_ids if not (pathlib.Path(seeds_dir) / f"{i}.png").exists()]
+        if missing:
+            raise ValueError(f"{seeds_dir}: expected a label image for each of {len(split)} images, "
+                             f"{len(missing)} are missing, the first {missing[0]}.png")
+
+
+def _in_order(prepare, numbered, ahead):
+    """Yields prepare(*numbers) for each of `numbered`, in its order; `ahead` of them are in work on all cores."""
+    pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
+    try:
+        pending = collections.deque(pool.submit(prepare, *each) for each in itertools.islice(numbered, ahead))
+        while pending:
+            done = pending.popleft().result()
+            pending.extend(pool.submit(prepare, *each) for each in itertools.islice(numbered, 1))
+            yield done
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Reader:
+    """Reads and augments single examples; the arguments are those of `training_batches`."""
+
+    split: datasets.Split
+    seed: int
+    stream: int  # what the seeds of all examples have in common
+    size: int
+    features_dir: str | None
+    flips: bool
+    flipped_features: bool
+    crop: tuple | None
+    seeds_dir: str | None
+    label_size: int | None
+
+    def signature(self):
+        """Returns {name: tf.TensorSpec} of what `example` returns."""
+        found = {"seeds": tf.TensorSpec([2], tf.int32),
+                 "tags": tf.TensorSpec([len(self.split.class_names) - 1], tf.float32)}
+        if self.features_dir is None:
+            found["image"] = tf.TensorSpec([self.size, self.size, 3], tf.uint8)
+        else:
+            found["features"] = tf.TensorSpec(features.shape_in(self.features_dir), tf.float16)
+        if self.label_size is not None:
+            found["label"] = tf.TensorSpec([self.label_size] * 2, tf.uint8)
+            found["small_image"] = tf.TensorSpec([self.label_size, self.label_size, 3], tf.uint8)
+        return found
+
+    def example(self, position, index):
+        """Returns what a batch holds of one example.
+
+        Args:
+          position: in the endless sequence: with the seed it fixes everything random.
+          index: of the example in the split.
+        """
+        record, random = self.split[index], np.random.default_rng([self.seed, position])
+        mirrored = self.flips and random.random() < 0.5
+        found = {"seeds": np.array([self.stream, position], np.int32), "tags": record["tags"]}
+        if self.features_dir is not None:
+            found["features"] = self._features(record["image_id"], mirrored)
+        if self.features_dir is None or self.label_size is not None:
+            image, label = self._pixels(record, mirrored, random)
+            if self.features_dir is None:
+                found["image"] = image
+            if self.label_size is not None:
+                found["label"] = images.nearest(label, (self.label_size, self.label_size))
+                found["small_image"] = images.warp_pixels(image, self.label_size)
+        return found
+
+    def _features(self, image_id, mirrored):
+        stored = mirrored and self.flipped_features
+        values = np.load(features.path_of(self.features_dir, image_id, stored))
+        return augmentation.mirror(values, mirrored and not stored)
+
+    def _pixels(self, record, mirrored, random):
+        """Returns the augmented image `[size, size, 3]` and its label image, or None."""
+        image = images.pixels_of(record["image"])
+        label = self._label(record) if self.label_size is not None else None
+        if self.crop is None or self.features_dir is not None:
+            image = images.warp_pixels(image, self.size)
+        else:
+            label = np.zeros(image.shape[:2], np.uint8) if label is None else label
+            image, label = augmentation.scale_and_crop(image, label, self.size, random, self.crop)
+        return augmentation.mirror(image, mirrored), None if label is None else augmentation.mirror(label, mirrored)
+
+    def _label(self, record):
+        if self.seeds_dir is None:
+            return labels.ids_of(record["label"])
+        return labels.ids_of((pathlib.Path(self.seeds_dir) / f"{record['image_id']}.png").read_bytes())
 
 
 def examples(split, *, size=None):

@@ -65,6 +65,14 @@ def decode_label(png):
     return labels_from_colours(tf.io.decode_png(png, channels=3))
 
 
+def ids_of(png):
+    """As `decode_label` outside a graph, several times faster: bytes -> `[height, width]` uint8 labels."""
+    with Image.open(io.BytesIO(png)) as image:
+        if image.mode != "P":
+            raise ValueError(f"expected a palette PNG of labels, found an image of mode {image.mode}")
+        return np.asarray(image)
+
+
 def encode_label(label):
     """Encodes `[height, width]` uint8 labels as a palette PNG; returns bytes."""
     image = Image.fromarray(np.asarray(label, np.uint8), mode="P")

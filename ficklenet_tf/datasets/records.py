@@ -10,6 +10,7 @@ PNG are the same, so only the header changes and nothing is decoded.
 """
 
 import contextlib
+import functools
 import hashlib
 import io
 import itertools
@@ -181,7 +182,11 @@ def palette_png(png):
     if header[:4] != b"IHDR" or header[12:14] != b"\x08\x00":
         raise ValueError(f"expected an 8-bit grey PNG of class ids, found a file that starts with {png[:32]!r}")
     header = header[:13] + b"\x03" + header[14:]
+    return b"".join((png[:12], header, struct.pack(">I", zlib.crc32(header)), _palette_chunk(), png[_HEADER_END:]))
+
+
+@functools.cache
+def _palette_chunk():
+    """Returns VOC's palette as a chunk of a PNG: length, name, colours, check sum."""
     colours = b"PLTE" + labels.palette().tobytes()
-    return (png[:12] + header + struct.pack(">I", zlib.crc32(header))
-            + struct.pack(">I", len(colours) - 4) + colours + struct.pack(">I", zlib.crc32(colours))
-            + png[_HEADER_END:])
+    return struct.pack(">I", len(colours) - 4) + colours + struct.pack(">I", zlib.crc32(colours))
