@@ -30,7 +30,8 @@ class Localizer:
         self._shape = None if features_dir is None else features.shape_in(features_dir)
         self._features = {size: tf.function(lambda x: tf.cast(model.backbone(x, training=False), tf.float32))
                           for size in preset.sizes}
-        self._localize = tf.function(self._run, reduce_retracing=True)
+        self._localize = {size: tf.function(self._run, reduce_retracing=True)  # the number of tags may vary, no more
+                          for size in preset.sizes}
         self._gradient = tf.function(self._saliency)
 
     def _run(self, x, tags, seed):
@@ -85,7 +86,7 @@ class Localizer:
         for number, ((size, mirrored), view) in enumerate(zip(self._views, prepared["views"], strict=True)):
             x = self._features[size](view)[0] if len(view.shape) == 4 else view
             own = tf.random.fold_in(localization.image_seed(seed, prepared["image_id"]), number)
-            maps = {k: v.numpy() for k, v in self._localize(x, tf.constant(tags), own).items()}
+            maps = {k: v.numpy() for k, v in self._localize[size](x, tf.constant(tags), own).items()}
             found.append({k: v[..., ::-1, :] if mirrored and k != "selections" else v for k, v in maps.items()})
         result = {**_merge(found), "classes": tags, "image": image, "shape": image.shape[:2]}
         if self.preset.background_cue == "gradient":
