@@ -12,7 +12,8 @@ FLOORS = [
     {"datasets", "backbones", "stochastic", "crf", "metrics", "features", "cams"},
     {"losses", "input_pipeline", "classifier", "segmenter", "localization", "seeds", "training", "refinement",
      "region_growing", "supervision", "reference", "localizer"},
-    {"classifier_training", "segmenter_training", "extraction", "prediction", "evaluation", "retraining", "submission", "report"},
+    {"classifier_training", "segmenter_training", "extraction", "prediction", "evaluation", "retraining", "report",
+     "submission"},
     {"experiments"},
 ]
 FILES = sorted((ROOT / "ficklenet_tf").rglob("*.py"))

@@ -19,11 +19,12 @@ CLASS_NAMES = ("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "
                "tvmonitor")
 URL = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar"
 MD5 = "6cd6e144f989b92b3379bac3b3de84fd"
-_LISTS = {"train": ("train",), "train_aug": ("train_aug", "trainaug"), "val": ("val",)}
+_LISTS = {"train": ("train",), "train_aug": ("train_aug", "trainaug"), "val": ("val",), "test": ("test",)}
 _MANUAL = f"""Fetch {URL} (2 GB, MD5 {MD5}) by hand, unpack it, and name the directory
 VOCdevkit in it as the data directory (--data_dir=.../VOCdevkit). For the split train_aug put the masks of the
 augmented set into VOCdevkit/VOC2012/SegmentationClassAug and the list of its images into
-VOCdevkit/VOC2012/ImageSets/Segmentation/train_aug.txt."""
+VOCdevkit/VOC2012/ImageSets/Segmentation/train_aug.txt. The split test (photographs alone) is in another archive of
+the same server, with ImageSets/Segmentation/test.txt."""
 
 
 @dataclasses.dataclass
@@ -153,8 +154,9 @@ def read_tags(path):
 
 def _read(root, split, image_id):
     """Returns the example of one image; see `records.example`."""
-    tags = read_tags(_annotation(root, image_id))
-    if not tags and split != "val":
+    secret = split == "test" and not _annotation(root, image_id).exists()  # the test server alone knows them
+    tags = [] if secret else read_tags(_annotation(root, image_id))
+    if not tags and split not in ("val", "test"):
         raise ValueError(f"{_annotation(root, image_id)}: expected at least one object for training, found none")
     return records.example(image_id, _image(root, image_id), tags, _mask(root, image_id), len(CLASS_NAMES))
 
