@@ -11,6 +11,7 @@ import pytest
 
 from ficklenet_tf import artifacts, datasets, metrics, presets, seeds
 from ficklenet_tf.experiments import drawing, figures, map_tables, maps, mask_tables, plan, studies, tables
+from tools import table4
 
 ROOT = pathlib.Path(__file__).parents[1]
 RATES = (("D", 0.0), ("S", 0.9))
@@ -124,6 +125,15 @@ def test_table_5_and_how_stages_are_shared(work, monkeypatch):
     (work.run_dir / "another name").rename(work.run_dir / "classifier")
     with pytest.raises(TypeError):
         work.classifier("S", rate=0.4)
+
+
+def test_table_4_at_the_smallest_size(work, monkeypatch):
+    peaks = {"naive": 20.0, "expanded": 30.0, "contracted": 1.0}  # a process each: tests of the benchmark have them
+    monkeypatch.setattr(table4.measure, "peak_memory", lambda _, given: {"peak_mib": peaks[given["form"]]})
+    made = _check(table4.table4("tiny", rounds=2), work, 3)
+    assert [row["paper: s an iteration"] for row in made.rows] == [20.0, 1.3, None] and len(made.claims) == 6
+    assert all(row["s a training image"].mean > 0 for row in made.rows)
+    assert [claim.verdict for claim in made.claims[-2:]] == ["agrees", "agrees"]
 
 
 def test_table_7_uses_each_classifier_in_three_ways(work):

@@ -14,7 +14,8 @@ from absl import flags
 
 from ficklenet_tf import prediction, presets
 from ficklenet_tf.experiments import drawing, figures, map_tables, mask_tables, plan, studies, tables
-from tools import binary
+from tools import binary, table4
+from tools.benchmarks import measure
 
 TABLES = ("1", "2", "3", "4", "5", "6", "7")
 FIGURES = ("1", "3", "4", "5", "6")
@@ -27,6 +28,7 @@ flags.DEFINE_boolean("all", False, "Every table, figure and study.")
 flags.DEFINE_integer("seeds", 3, "Seeds, from 0: mean and deviation are over them.", lower_bound=1)
 flags.DEFINE_integer("map_images", 200, "Training images that maps are scored on, evenly spaced.", lower_bound=1)
 flags.DEFINE_integer("repeats", 10, "Repeats of Table 6 and Figure 5.", lower_bound=2)
+flags.DEFINE_enum("scale", "full", list(measure.SIZES), "Sizes of Table 4: the paper's, or a smoke test's.")
 flags.DEFINE_boolean("with_segmenter", False, "Table 5: also train a segmenter on each row's seeds.")
 flags.DEFINE_list("systems", list(mask_tables.SYSTEMS), "Rows of Tables 1 and 2.")
 flags.DEFINE_list("limits", [str(limit) for limit in studies.LIMITS[1:]], "Study uncertainty: its rows.")
@@ -101,6 +103,7 @@ _TABLES = {
     "1": lambda work: mask_tables.weak(work, binary.FLAGS.systems),
     "2": lambda work: mask_tables.weak(_residual(work), binary.FLAGS.systems, "table2"),
     "3": mask_tables.supervised,
+    "4": lambda work: table4.table4(binary.FLAGS.scale),
     "5": lambda work: map_tables.table5(work, mask_tables.rate if binary.FLAGS.with_segmenter else None),
     "6": lambda work: map_tables.table6(work, binary.FLAGS.repeats),
     "7": map_tables.table7,
