@@ -126,3 +126,11 @@ def write_uncertainty(path, uncertain):
     """Writes `[h, w]` numbers in 0..1 as an 8-bit grey PNG, 255 for 1."""
     grey = np.round(uncertain * 255).astype(np.uint8)
     artifacts.write_bytes(path, cv2.imencode(".png", grey)[1].tobytes())
+
+
+def read_uncertainty(path):
+    """Reads what `write_uncertainty` wrote: `[h, w]` float32, 0..1."""
+    grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    if grey is None:
+        raise ValueError(f"{path}: expected a grey PNG, found none that can be read")
+    return grey.astype(np.float32) / 255

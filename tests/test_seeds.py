@@ -68,3 +68,6 @@ def test_uncertainty_by_hand(tmp_path):
     assert seeds.uncertainty(std[..., :0], mean[..., :0], np.array([], int), label).tolist() == [[0, 0, 0, 0]]
     seeds.write_uncertainty(tmp_path / "u.png", np.array([[0, 0.5, 1]], "float32"))
     assert cv2.imread(str(tmp_path / "u.png"), cv2.IMREAD_UNCHANGED).tolist() == [[0, 128, 255]]
+    np.testing.assert_allclose(seeds.read_uncertainty(tmp_path / "u.png"), [[0, 0.5, 1]], atol=0.002)
+    with pytest.raises(ValueError, match="v.png"):
+        seeds.read_uncertainty(tmp_path / "v.png")

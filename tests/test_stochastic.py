@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from ficklenet_tf import selections, stochastic
+from tools.benchmarks import head as benchmark
 
 
 def _features(height, width, channels=4, batch=2):
@@ -137,3 +138,10 @@ def test_save_and_reload(tmp_path):
 def test_wrong_arguments_are_refused(arguments):
     with pytest.raises(ValueError, match="expected"):
         stochastic.StochasticHead(3, **arguments)
+
+
+def test_the_benchmarks_naive_head_is_the_same_function():
+    """Position by position, as tools/benchmarks/head.py times it for the paper's Table 4."""
+    head = _pair(3, 0.5, True, 4, 5)[1]
+    x, drawn = _features(4, 5), selections.draw(tf.constant([[1, 2], [3, 4]]), 4, 5, 3, 0.5, True)
+    np.testing.assert_allclose(benchmark.Naive(head).logits(x, drawn), head.logits(x, drawn), rtol=2e-5, atol=2e-5)

@@ -54,7 +54,8 @@ def _seeds(run, split, rows):
         "seeds", "From tags to seeds",
         "Each row is a training photograph, chosen for its tags and not for its success: every map is one random "
         "selection of hidden units (yellow: the class is here), the mean and maximum are over all of them, spread is "
-        "their standard deviation (yellow: 0.5), and the seeds are what the segmenter learns from; the ground truth "
+        "their standard deviation (yellow: 0.5), and the seeds are what the segmenter learns from; uncertainty (with "
+        "--uncertainty) is how little the maps agree on a seed; the ground truth "
         "is for you alone, no stage has seen it.",
         "" if has_maps else markup.missing("maps", run.stages["seeds"].command),
         markup.class_legend(split.class_names), markup.picture_table(drawn))
