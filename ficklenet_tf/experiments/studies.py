@@ -12,7 +12,7 @@ from ficklenet_tf.experiments.tables import Claim, Measured, Table
 
 COUNTS = (10, 30, 100, 200, 300, 1000)
 LARGE = reference.LARGE
-LIMITS = (1.0, 0.8, 0.7, 0.6, 0.5)
+LIMITS = (1.0, 0.4, 0.3, 0.26)
 
 
 def uncertainty(plan, limits=LIMITS):
