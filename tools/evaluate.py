@@ -6,11 +6,14 @@ Reads OUTPUT_DIR/segmenter/ (or --stage); writes label images to OUTPUT_DIR/pred
 dense CRF, predictions_crf/, and the scores as table, CSV and JSON to OUTPUT_DIR/evaluation/. With several CRFs,
 as in --crf=dsrg,deeplab,deeplab_v2, the network sees each image once, and the second and those that follow go to
 predictions_crf_deeplab/ and so on.
+
+--submission also writes the archive for the VOC server, OUTPUT_DIR/submission/<predictions>/results.tar.gz, of the
+first CRF's label images; then the split may be one without masks (--split=test), which is not scored.
 """
 
 from absl import flags
 
-from ficklenet_tf import artifacts, evaluation, prediction
+from ficklenet_tf import artifacts, evaluation, prediction, submission
 from tools import binary
 
 flags.DEFINE_string("stage", None, "Segmenter's directory below OUTPUT_DIR (default: the last round's).")
@@ -21,17 +24,30 @@ flags.register_validator("crf", lambda keys: set(keys) <= set(prediction.CRFS) a
                          f"expected some of {', '.join(prediction.CRFS)}, each once")
 flags.DEFINE_list("test_sizes", None, "Sides for multi-scale prediction (default: the preset's).")
 flags.DEFINE_boolean("test_flip", None, "Also predict the mirror image (default: the preset's).")
+flags.DEFINE_boolean("submission", False, "Also write the archive that the VOC server takes.")
 binary.define_data(None)
 
 
 def main():
-    """Predicts what is missing, then scores."""
-    run_dir, sizes = binary.run_dir(), binary.FLAGS.test_sizes
+    """Predicts what is missing, then scores, and packs."""
+    run_dir, split, sizes = binary.run_dir(), binary.split(binary.FLAGS.split, held_out=True), binary.FLAGS.test_sizes
     first, *further = [key for key in binary.FLAGS.crf if key != "none"] or ["none"]
-    scored = evaluation.evaluate(
-        run_dir, binary.split(binary.FLAGS.split, held_out=True), stage=binary.FLAGS.stage, name=binary.FLAGS.name,
-        spec=prediction.CRFS[first], further=further, sizes=tuple(map(int, sizes)) if sizes else None,
-        flip=binary.FLAGS.test_flip)
+    options = {"stage": binary.FLAGS.stage, "name": binary.FLAGS.name, "spec": prediction.CRFS[first],
+               "further": further, "sizes": tuple(map(int, sizes)) if sizes else None, "flip": binary.FLAGS.test_flip}
+    if binary.FLAGS.submission and not split.has_labels:
+        prediction.predict_split(run_dir, split, **options)
+        print(f"{split.dataset} {split.name} has no masks: no scores")
+    else:
+        _score(run_dir, split, options)
+    if binary.FLAGS.submission:
+        name = binary.FLAGS.name if first == "none" else f"{binary.FLAGS.name}_crf"
+        binary.done(f"{len(split)} label images for the server",
+                    submission.write(run_dir / name, split, run_dir / "submission" / name))
+
+
+def _score(run_dir, split, options):
+    """Predicts what is missing and prints scores; options of `prediction.predict_split`."""
+    scored = evaluation.evaluate(run_dir, split, **options)
     for name, scores in scored.items():
         seconds = artifacts.read_run(run_dir / name).get("seconds_per_image")
         of_what = "the network" if name == binary.FLAGS.name else "this CRF"
