@@ -50,11 +50,11 @@ def train(directory, split, held_out, preset, *, weights="", seed=0, features_ro
                                                          preset.halve_every * steps_per_epoch))
     target = model if cached is None else model.head
     rows = training.fit(
-        directory=directory, model=target, optimizer=optimizer, losses=_losses(target),
+        directory=directory, model=target, optimizer=optimizer,
+        losses=_losses(target, normalization, preset.photometric),
         make_batches=lambda start, context: input_pipeline.training_batches(
             split, batch_size=min(preset.batch_size, len(split)), seed=seed, start_step=start, size=preset.input_size,
-            normalization=normalization, features_dir=cached, flips=preset.flips, flipped_features=cache_flips,
-            photometric=preset.photometric, context=context),
+            features_dir=cached, flips=preset.flips, flipped_features=cache_flips, context=context),
         steps=preset.epochs * steps_per_epoch, description=directory.name, save_every=save_every,
         jit_compile=jit_compile, precision=preset.precision if cached is None else "float32")
 
@@ -83,8 +83,9 @@ def feature_cache(directory, split, backbone, normalization, preset, weights, fe
     return cached
 
 
-def _losses(model):
+def _losses(model, normalization, photometric):
     def losses(batch):
+        batch = input_pipeline.prepared(batch, normalization, photometric)
         x = tf.cast(batch.get("features", batch.get("image")), tf.float32)
         logits = model(x, training=True, seeds=batch["seeds"])
         return {"loss": tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(batch["tags"], logits))}

@@ -3,7 +3,7 @@
 So a run that was killed and goes on at step k sees what an uninterrupted one
 would have seen there: no iterator is ever saved. Photographs are read, decoded, warped and
 mirrored by threads, in NumPy and OpenCV, which leave Python's lock to each other; a batch
-travels as uint8, and `network_input` turns it into what the network expects inside the step.
+travels as uint8, and `prepared` turns it into what the network expects inside the step.
 """
 
 import collections
@@ -35,9 +35,8 @@ def positions(count, seed, start):
         epoch, offset = epoch + 1, 0
 
 
-def training_batches(split, *, batch_size, seed, start_step, size, normalization=None, features_dir=None, flips=True,
-                     flipped_features=False, photometric=0.0, crop=None, seeds_dir=None, label_size=None,
-                     context=None):
+def training_batches(split, *, batch_size, seed, start_step, size, features_dir=None, flips=True,
+                     flipped_features=False, crop=None, seeds_dir=None, label_size=None, context=None):
     """Endless batches for one of the trainings.
 
     Args:
@@ -46,12 +45,10 @@ def training_batches(split, *, batch_size, seed, start_step, size, normalization
       seed: int, of order and augmentation.
       start_step: first step to produce.
       size: side of the network's input in pixels.
-      normalization: the backbone's `images.Normalization`: give normalised float32 images.
       features_dir: a `features.cache` directory: give cached features in place of images.
       flips: mirror half of the images.
       flipped_features: whether the cache holds the mirror images' features too; without them
         cached features are mirrored themselves, which is close but not the same.
-      photometric: with normalization, strength of colour changes, 0 for none (without features_dir).
       crop: (least, greatest) scale for random scale and crop in place of warping (without features_dir).
       seeds_dir: directory of label images `<image id>.png` to train on, or None: the split's own labels.
       label_size: side of the label images given; None leaves labels and small images out.
@@ -81,29 +78,28 @@ def training_batches(split, *, batch_size, seed, start_step, size, normalization
 
     signature = {name: tf.TensorSpec([replica_batch, *spec.shape], spec.dtype)
                  for name, spec in reader.signature().items()}
-    data = tf.data.Dataset.from_generator(batches, output_signature=signature)
-    if normalization is not None and features_dir is None:
-        data = data.map(lambda batch: {**batch, "image": network_input(batch, normalization, photometric)})
-    return data.prefetch(2)
+    return tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(2)
 
 
-def network_input(batch, normalization, photometric=0.0):
-    """Turns a batch of `training_batches` into what the network, or its head, is given. For the step.
+def prepared(batch, normalization, photometric=0.0):
+    """Turns a batch of `training_batches` into what the network is given. Called in the step, on its device.
 
     Args:
-      batch: a dict with "features" or "image" and "seeds".
+      batch: a dict; a dict inside it (`supervision`'s strong images) is turned likewise.
       normalization: the backbone's `images.Normalization`.
-      photometric: strength of colour changes, 0 for none; of images only.
+      photometric: strength of colour changes, 0 for none.
 
     Returns:
-      float32: features, or normalised images `[b, size, size, 3]`.
+      The batch with "image", if it holds images, as normalised float32.
     """
-    if "features" in batch:
-        return tf.cast(batch["features"], tf.float32)
-    image = batch["image"]
-    if photometric:
-        image = augmentation.photometric(image, batch["seeds"], photometric)
-    return images.normalize(image, normalization)
+    found = {key: prepared(value, normalization, photometric) if isinstance(value, dict) else value
+             for key, value in batch.items()}
+    if "image" in found:
+        image = found["image"]
+        if photometric:
+            image = augmentation.photometric(image, batch["seeds"], photometric)
+        found["image"] = images.normalize(image, normalization)
+    return found
 
 
 def _check(split, seeds_dir):

@@ -80,12 +80,13 @@ def train(run_dir, split, preset, *, seeds="seeds", name="segmenter", initial="c
         _check_room(run_dir / seeds, task.weak)
     keras.utils.set_random_seed(seed)
     parts = _parts(run_dir, len(split.class_names), preset, initial, weights, task)
-    optimizer = _optimizer(preset)
+    optimizer, losses = _optimizer(preset), task.total_loss(parts.target, preset)
     rows = training.fit(
         directory=directory, model=parts.target, optimizer=optimizer,
-        losses=task.total_loss(parts.target, preset), adjust=_adjust(parts.target, parts.head, preset),
+        losses=lambda batch: losses(input_pipeline.prepared(batch, parts.normalization, preset.photometric)),
+        adjust=_adjust(parts.target, parts.head, preset),
         make_batches=lambda start, context: _batches(task, preset, parts, run_dir / seeds, seed + 1, start, context),
-        steps=preset.steps, description=name, pictures=lambda batch: _pictures(parts.target, batch),
+        steps=preset.steps, description=name, pictures=lambda batch: _pictures(parts, batch),
         save_every=save_every, jit_compile=jit_compile, precision=preset.precision)
 
     def finish():
@@ -174,10 +175,9 @@ def _batches(task, preset, parts, seeds_dir, seed, start, context):
 
     def batches(split, count, seeds_dir, seed):
         return input_pipeline.training_batches(
-            split, batch_size=count, seed=seed, start_step=start, size=size, normalization=parts.normalization,
-            features_dir=parts.features_dir, flips=preset.flips, flipped_features=parts.flipped_features,
-            photometric=preset.photometric, crop=(0.5, 1.5) if preset.random_crop else None, seeds_dir=seeds_dir,
-            label_size=-(-size // backbones.STRIDE), context=context)
+            split, batch_size=count, seed=seed, start_step=start, size=size, features_dir=parts.features_dir,
+            flips=preset.flips, flipped_features=parts.flipped_features, seeds_dir=seeds_dir, context=context,
+            crop=(0.5, 1.5) if preset.random_crop else None, label_size=-(-size // backbones.STRIDE))
 
     weak, strong = supervision.batch_sizes(preset.batch_size, task.weak, task.strong, preset.strong_share)
     if task.weak is None:
@@ -189,10 +189,11 @@ def _batches(task, preset, parts, seeds_dir, seed, start, context):
     return both.map(lambda own, other: {**own, "strong": other})
 
 
-def _pictures(model, batch):
-    predicted = tf.argmax(model(tf.cast(batch.get("features", batch.get("image")), tf.float32)), -1)
+def _pictures(parts, batch):
+    batch = input_pipeline.prepared(batch, parts.normalization)
+    predicted = tf.argmax(parts.target(tf.cast(batch.get("features", batch.get("image")), tf.float32)), -1)
     colours = tf.constant(labels.palette())
-    return {"photograph": tf.cast(batch["small_image"], tf.uint8), "prediction": tf.gather(colours, predicted),
+    return {"photograph": batch["small_image"], "prediction": tf.gather(colours, predicted),
             "label": tf.gather(colours, tf.cast(batch["label"], tf.int32))}
 
 

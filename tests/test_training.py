@@ -36,9 +36,9 @@ def test_every_epoch_is_a_permutation_and_any_position_can_be_entered():
     assert list(itertools.islice(input_pipeline.positions(5, 2, 0), 15)) != first
 
 
-def _batches(split, start, count, **options):
-    data = input_pipeline.training_batches(split, batch_size=3, seed=4, start_step=start, size=33,
-                                           normalization=images.TORCH, **options)
+def _batches(split, start, count, photometric=0.0, **options):
+    data = input_pipeline.training_batches(split, batch_size=3, seed=4, start_step=start, size=33, **options)
+    data = data.map(lambda batch: input_pipeline.prepared(batch, images.TORCH, photometric))
     return [{k: v.numpy() for k, v in batch.items()} for batch in data.take(count)]
 
 
@@ -50,6 +50,8 @@ def test_a_batch_is_a_function_of_seed_and_step(split, options):
         for name in a:
             np.testing.assert_array_equal(a[name], b[name], err_msg=name)
     assert (whole[0]["seeds"] != whole[1]["seeds"]).any()
+    own = tf.random.fold_in(tf.constant([4, 0x5EED], tf.int64), 5)  # of the sixth example, so the third of step 1
+    np.testing.assert_array_equal(whole[1]["seeds"][2], tf.cast(own, tf.int32))
 
 
 def test_image_and_label_are_mirrored_together(split):
