@@ -7,6 +7,7 @@ call on photographs already warped; the size of the export and the time to load 
 does. The calls take turns, so that what else the machine does falls on all of them alike.
 """
 
+import dataclasses
 import os
 import pathlib
 import sys
@@ -99,33 +100,55 @@ def table(seconds):
     return "\n".join(lines)
 
 
-def run(run_dir, version, paths, count, iterations, selections):
-    """Times a version on photographs; returns what is to be printed.
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What `measure_version` found: seconds a call of each signature, and the export's size and loading time."""
+
+    seconds: dict
+    mebibytes: float
+    load_seconds: float
+    sizes: tuple
+
+
+def measure_version(run_dir, directory, photographs, count, iterations, selections):
+    """Times a version on photographs.
 
     Args:
       run_dir: the run's directory.
-      version: the version's number.
-      paths: photographs.
+      directory: the version's.
+      photographs: `[h, w, 3]` uint8 images.
       count: timed calls of each signature on each photograph.
       iterations: of serve_crf.
       selections: of localization_maps.
 
+    Returns:
+      a `Measured`.
+
     Raises:
-      FileNotFoundError: there is no such version, or no such photograph.
+      FileNotFoundError: there is no such version.
     """
-    directory = pathlib.Path(run_dir) / "saved_model" / str(version)
+    directory = pathlib.Path(directory)
     exported = artifacts.read_run(directory / "assets.extra")
     if exported is None:
         raise FileNotFoundError(f"{directory}: expected an exported version, found none")
     settings = exported["settings"]
     model, own, _ = loading.load_segmenter(prediction.last_stage(run_dir, settings["stage"]),
                                            precision=settings["precision"])
-    photographs = [images.read_image(path) for path in paths]
     loaded, network = Loaded(directory), tf.function(lambda x: model.network(x, training=False))
     size = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
     runs = [calls(loaded, network, settings, len(own["class_names"]) - 1, photograph, iterations, selections)
             for photograph in photographs]
-    return f"{directory}: {size / 2**20:.1f} MiB, loaded in {loaded.seconds:.1f} s\n{table(measure(runs, count))}"
+    return Measured(measure(runs, count), size / 2**20, loaded.seconds,
+                    tuple(settings["size_buckets"] or settings["sizes"]))
+
+
+def run(run_dir, version, paths, count, iterations, selections):
+    """Times a version on photographs; returns what is to be printed. See `measure_version`."""
+    directory = pathlib.Path(run_dir) / "saved_model" / str(version)
+    found = measure_version(run_dir, directory, [images.read_image(path) for path in paths], count, iterations,
+                            selections)
+    return (f"{directory}: {found.mebibytes:.1f} MiB, loaded in {found.load_seconds:.1f} s\n"
+            f"{table(found.seconds)}")
 
 
 def _define_flags():

@@ -1,0 +1,92 @@
+"""The classifier's input pipeline against the same JPEGs only decoded, and where its time goes."""
+
+import resource
+import tempfile
+
+import numpy as np
+import tensorflow as tf
+
+from ficklenet_tf import augmentation, images, input_pipeline
+from tools.benchmarks import inputs, measure
+from tools.benchmarks.tables import Goal, Table
+
+
+def run(options):
+    """Returns the section's tables."""
+    size, count = options.size, 400 if options.scale == "full" else 8
+    with tempfile.TemporaryDirectory() as directory:
+        split = inputs.folder_split(options.photo_dir, count, f"{directory}/data", size.classes)
+        return [throughput(options, split, count), parts(options, split)]
+
+
+def decoded(split, count):
+    """Returns the work «decode `count` JPEGs by tf.io.decode_jpeg alone on all cores»."""
+    encoded = [split[index]["image"] for index in range(count)]
+    data = tf.data.Dataset.from_tensor_slices(encoded).map(
+        lambda jpeg: tf.io.decode_jpeg(jpeg, channels=3), num_parallel_calls=tf.data.AUTOTUNE).prefetch(8)
+    return lambda: [None for _ in data]
+
+
+def batches(split, count, size, prepare=None, **options):
+    """Returns the work «make batches of `count` images», from a fresh iterator: nothing is read ahead untimed."""
+    data = input_pipeline.training_batches(split, batch_size=size.batch, seed=0, start_step=0, size=size.side,
+                                           **options)
+    data = (data if prepare is None else data.map(prepare).prefetch(2)).take(count // size.batch)
+    return lambda: [None for _ in data]
+
+
+def throughput(options, split, count):
+    """Images a second."""
+    size = options.size
+    variants = {
+        "tf.io.decode_jpeg alone": decoded(split, count),
+        "training pipeline": batches(split, count, size),
+        "with scale and crop in place of warping": batches(split, count, size, crop=(0.5, 1.5)),
+        "with colours and normalisation on the CPU": batches(
+            split, count, size, lambda batch: input_pipeline.prepared(batch, images.CAFFE, 0.2)),
+    }
+    processor = {name: [] for name in variants}
+
+    def timed(name, function):
+        def call():
+            before = _processor_seconds()
+            function()
+            processor[name].append(_processor_seconds() - before)
+        return call
+
+    times = measure.compare({name: timed(name, function) for name, function in variants.items()}, options.rounds)
+    base, ours = times["tf.io.decode_jpeg alone"], times["training pipeline"]
+    rows = [[name, count / t.median, base.over(t), 1000 * float(np.median(processor[name][1:])) / count]
+            for name, t in times.items()]
+    return Table(
+        "The classifier's input pipeline", ("what", "images/s", "of decode_jpeg", "processor ms an image"), rows,
+        f"{inputs.described(options)} {count} JPEGs. The pipeline reads records at random places, decodes, warps, "
+        "mirrors and batches, uint8; brightness, contrast, saturation and normalisation are part of the step, on its "
+        "device. Processor time says what the work costs where other jobs take the cores.",
+        (Goal("input pipeline, images/s", "the same JPEGs by tf.io.decode_jpeg alone", 0.85, base.over(ours),
+              at_least=True),))
+
+
+def _processor_seconds():
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def parts(options, split):
+    """What each part costs on one core."""
+    size, numbers = options.size, range(min(len(split), 100))
+    encoded = [split[index]["image"] for index in numbers]
+    photos = [images.pixels_of(jpeg) for jpeg in encoded]
+    warped = [images.warp_pixels(photo, size.side) for photo in photos]
+    functions = {
+        "record: read and unpacked": lambda: [split[index] for index in numbers],
+        "decode (OpenCV)": lambda: [images.pixels_of(jpeg) for jpeg in encoded],
+        "decode (tf.io.decode_jpeg)": lambda: [tf.io.decode_jpeg(jpeg, channels=3) for jpeg in encoded],
+        "warp (OpenCV, uint8)": lambda: [images.warp_pixels(photo, size.side) for photo in photos],
+        "warp (tf.image.resize, float32)": lambda: [images.warp(photo, size.side) for photo in photos],
+        "mirror": lambda: [augmentation.mirror(photo, True) for photo in warped],
+        "batch": lambda: np.stack(warped),
+    }
+    times = measure.compare(functions, options.rounds)
+    return Table("Its parts, one after another", ("part", "ms an image"),
+                 [[name, 1000 * t.median / len(encoded)] for name, t in times.items()])

@@ -1,0 +1,85 @@
+"""What is served against the bare network: latency, throughput, size, time to load; labels by precision and format."""
+
+import dataclasses
+import pathlib
+import tempfile
+
+import keras
+import numpy as np
+
+from export import benchmark, formats, loading, model_card, saved_model
+from ficklenet_tf import artifacts, classifier, images, prediction, presets, segmenter_training
+from tools.benchmarks import inputs
+from tools.benchmarks.tables import Goal, Table
+
+
+def run(options):
+    """Returns the section's tables."""
+    full = options.scale == "full"
+    photographs = [images.decode(data).numpy() for data in inputs.jpegs(options.photo_dir, 8 if full else 2)]
+    with tempfile.TemporaryDirectory() as directory:
+        run_dir = pathlib.Path(directory)
+        if options.run_dir is None:
+            random_run(run_dir, options.size, options.weights)
+        else:
+            borrowed_run(run_dir, options.run_dir)
+        return [latency(options, run_dir, photographs[:2]), agreement(run_dir, photographs, full)]
+
+
+def random_run(run_dir, size, weights):
+    """Writes a finished run of a `measure.Size`'s networks, their heads of random weights."""
+    keras.utils.set_random_seed(0)
+    first = presets.Classifier(input_size=size.side, backbone=size.backbone, kernel_size=size.kernel_size)
+    second = presets.Segmenter() if size.side == 321 else presets.Segmenter(channels=32, test_sizes=(size.side,))
+    model, normalization = classifier.build(first, size.classes, weights)
+    network, *_ = segmenter_training.build(second, size.classes + 1, size.backbone, weights)
+    names = ["background", *(f"class{index:02d}" for index in range(size.classes))]
+    for stage, net, preset in (("classifier", model, first), ("segmenter", network, second)):
+        (run_dir / stage).mkdir()
+        net.save_weights(run_dir / stage / "model.weights.h5")
+        artifacts.write_run(run_dir / stage, stage=stage, preset=dataclasses.asdict(preset), class_names=names,
+                            backbone=size.backbone, input_size=size.side, dataset="none", split="none", weights="",
+                            seed=0, fingerprint="none", metrics={}, normalization=dataclasses.asdict(normalization))
+
+
+def borrowed_run(directory, run_dir):
+    """Makes a run whose stages are links into another one, so that nothing is written there."""
+    for stage in pathlib.Path(run_dir).resolve().iterdir():
+        if artifacts.read_run(stage) is not None:
+            (directory / stage.name).symlink_to(stage)
+
+
+def latency(options, run_dir, photographs):
+    """Each signature beside the bare network."""
+    found = benchmark.measure_version(run_dir, saved_model.export(run_dir, 1), photographs,
+                                      count=2 * options.rounds, iterations=10, selections=options.size.selections)
+    bare = found.seconds["bare network"]
+    rows = [[what, *(1000 * float(np.percentile(values, q)) for q in (50, 99)), float(1 / values.mean()),
+             float(np.median(values / bare))] for what, values in found.seconds.items()]
+    what = "The run given" if options.run_dir else inputs.described(options)
+    return Table(
+        "Served signatures beside the bare network", ("what", "p50 ms", "p99 ms", "photographs/s", "times bare"), rows,
+        f"{what}; segmenter sizes {', '.join(map(str, found.sizes))}; {len(photographs)} photographs of "
+        f"{' and '.join(f'{p.shape[1]} x {p.shape[0]}' for p in photographs)} pixels, one a call. Bare network: the "
+        f"Keras call on photographs already warped. The export has {found.mebibytes:.0f} MiB and was loaded in "
+        f"{found.load_seconds:.1f} s.",
+        (Goal("serving_default, without CRF", "the bare network", 1.05, rows[1][-1]),))
+
+
+def agreement(run_dir, photographs, full):
+    """The labels of each precision and format against float32 in TensorFlow; what is not installed is said."""
+    stage = prediction.last_stage(run_dir, None)
+    reference, *_ = loading.load_segmenter(stage, precision="float32")
+    rows = []
+    for precision in loading.PRECISIONS[1:]:
+        other, *_ = loading.load_segmenter(stage, precision=precision)
+        rows.append([precision, 100 * loading.agreement(other, reference, photographs), ""])
+    for target in formats.FILES if full else ("litert",):
+        try:
+            directory = formats.export(run_dir, 1, target, photographs=photographs[:3], precision="float32")
+            card = artifacts.read_json(directory / model_card.DIRECTORY / "model_card.json")
+            rows.append([target, 100 * card["agreement_with_tensorflow"]["same_labels"], ""])
+        except ValueError as error:
+            rows.append([target, None, str(error).replace("|", "/")])
+    return Table("Labels that agree with float32 in TensorFlow", ("precision or format", "%", "reason if none"), rows,
+                 f"{len(photographs)} photographs for precisions, {min(3, len(photographs))} for formats.")
