@@ -4,16 +4,17 @@ import concurrent.futures
 import dataclasses
 import io
 import pathlib
+import time
 
 import numpy as np
 from tqdm import tqdm
 
-from ficklenet_tf import artifacts, classifier, evaluation, labels, refinement, seeds
+from ficklenet_tf import artifacts, classifier, evaluation, labels, refinement, seeds, shards
 from ficklenet_tf.localizer import AUTO, Localizer
 
 
 def extract(run_dir, split, preset, *, stage="classifier", name="seeds", selection="stochastic", seed=0,
-            saliency_dir=None, maps=False, uncertainty=False, shard=(0, 1)):
+            saliency_dir=None, maps=False, uncertainty=False, shard=shards.WHOLE, jit_compile=False):
     """Writes one seed image a photograph, at the photograph's size.
 
     The answer for an image is a function of (classifier, preset, seed, image id), not of batch,
@@ -30,7 +31,8 @@ def extract(run_dir, split, preset, *, stage="classifier", name="seeds", selecti
       saliency_dir: for the background cue "saliency".
       maps: also write mean, maximum, spread and the first three maps (.npz, float16).
       uncertainty: also write `<name>_uncertainty/<image id>.png`, grey, see `seeds.uncertainty`.
-      shard: (index, count): only every count-th image.
+      shard: (index, count): only every count-th image, see shards.py.
+      jit_compile: compile backbone and maps by XLA, anew for each number of tags.
 
     Returns:
       The content of run.json (of a shard: without metrics, which need every image). With selections "auto" it has
@@ -46,17 +48,19 @@ def extract(run_dir, split, preset, *, stage="classifier", name="seeds", selecti
     artifacts.claim(directory, settings)
     beside = [kind for kind, wanted in (("maps", maps), ("uncertainty", uncertainty),
                                         ("selections", preset.selections == AUTO)) if wanted]
-    own = range(shard[0], len(split), shard[1])
+    own, started = shards.own(shard, len(split)), time.monotonic()
     pending = [i for i in own if not all(path.exists() for path in _paths(directory, split.image_ids[i], beside))]
     finished = artifacts.read_run(directory)
     if finished and not pending:
         return finished
+    shards.check_complete(directory, shard, [split.image_ids[i] for i in pending])
     cached = run["features_dir"] if preset.sizes[0] == trained.input_size else None
-    localizer = Localizer(model, normalization, preset, selection, cached)
+    localizer = Localizer(model, normalization, preset, selection, cached, jit_compile)
     made = stream(localizer, split, pending, seed, directory, saliency_dir=saliency_dir, beside=beside)
     for _ in tqdm(made, total=len(own), initial=len(own) - len(pending), desc=name, unit="img"):
         pass
-    if shard[1] > 1:
+    shards.write_manifest(directory, shard, [split.image_ids[i] for i in own], len(pending), started)
+    if shard != shards.WHOLE:
         return settings
     result = evaluation.score_directory(directory, split) if split.has_labels else None
     artifacts.write_run(directory, **settings, images=len(split), metrics=result,

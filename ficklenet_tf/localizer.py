@@ -18,9 +18,10 @@ class Localizer:
       preset: `presets.Seeds`.
       selection: see `localization.localize`.
       features_dir: cached features for the first size, or None.
+      jit_compile: compile by XLA; the maps anew for each number of classes, so that all shapes are static.
     """
 
-    def __init__(self, model, normalization, preset, selection, features_dir=None):
+    def __init__(self, model, normalization, preset, selection, features_dir=None, jit_compile=False):
         if isinstance(preset.selections, str) and preset.selections != AUTO:
             raise ValueError(f"selections: expected a number or {AUTO}, found {preset.selections!r}")
         self.model, self.normalization, self.preset = model, normalization, preset
@@ -28,9 +29,11 @@ class Localizer:
         self._views = [(size, mirrored) for size in preset.sizes
                        for mirrored in ((False, True) if preset.flip_views else (False,))]
         self._shape = None if features_dir is None else features.shape_in(features_dir)
-        self._features = {size: tf.function(lambda x: tf.cast(model.backbone(x, training=False), tf.float32))
+        self._features = {size: tf.function(lambda x: tf.cast(model.backbone(x, training=False), tf.float32),
+                                            jit_compile=jit_compile)
                           for size in preset.sizes}
-        self._localize = {size: tf.function(self._run, reduce_retracing=True)  # the number of tags may vary, no more
+        # Else one graph for all numbers of tags.
+        self._localize = {size: tf.function(self._run, jit_compile=jit_compile, reduce_retracing=not jit_compile)
                           for size in preset.sizes}
         self._gradient = tf.function(self._saliency)
 

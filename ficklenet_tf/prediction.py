@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from ficklenet_tf import artifacts, crf, images, labels, segmenter, segmenter_training
+from ficklenet_tf import artifacts, crf, images, labels, segmenter, segmenter_training, shards
 
 CRFS = {"none": None, "sec": crf.SEC_TRAIN, "dsrg": crf.DSRG_TEST, "deeplab": crf.DEEPLAB_LARGEFOV,
         "deeplab_v2": crf.DEEPLAB_V2}
@@ -71,7 +71,7 @@ def outputs(name, spec=None, further=()):
 
 
 def predict_split(run_dir, split, *, stage=None, name="predictions", spec=None, further=(), sizes=None, flip=None,
-                  use_tags=False, backend="permutohedral"):
+                  use_tags=False, backend="permutohedral", shard=shards.WHOLE):
     """Writes `<run_dir>/<output>/<image id>.png` for each of `outputs`; what is there is not made again.
 
     The network sees each image once, whatever the number of CRFs. Each `run.json` has the median "seconds_per_image"
@@ -88,6 +88,7 @@ def predict_split(run_dir, split, *, stage=None, name="predictions", spec=None, 
       flip: see `Predictor`.
       use_tags: restrict the classes to the image's tags (for training images only).
       backend: of the CRFs.
+      shard: (index, count): only every count-th image, see shards.py; without run.json.
     """
     run_dir = pathlib.Path(run_dir)
     predictor = Predictor(last_stage(run_dir, stage), sizes, flip)
@@ -103,8 +104,10 @@ def predict_split(run_dir, split, *, stage=None, name="predictions", spec=None, 
         return [output for output in specs if not (run_dir / output / f"{image_id}.png").exists()]
 
     spent = {output: [] for output in specs}
-    pending = [i for i, image_id in enumerate(split.image_ids) if missing(image_id)]
-    for index in tqdm(pending, total=len(split), initial=len(split) - len(pending), desc=name, unit="img"):
+    indices, began = shards.own(shard, len(split)), time.monotonic()
+    pending = [i for i in indices if missing(split.image_ids[i])]
+    shards.check_complete(run_dir / name, shard, [split.image_ids[i] for i in pending])
+    for index in tqdm(pending, total=len(indices), initial=len(indices) - len(pending), desc=name, unit="img"):
         example = split[index]
         image = images.decode(example["image"]).numpy()
         started = time.perf_counter()
@@ -118,6 +121,9 @@ def predict_split(run_dir, split, *, stage=None, name="predictions", spec=None, 
                 answer = refine(image, probs, specs[output], backend)
                 spent[output].append(time.perf_counter() - started)
             labels.write_label(run_dir / output / f"{example['image_id']}.png", answer.argmax(-1))
+    shards.write_manifest(run_dir / name, shard, [split.image_ids[i] for i in indices], len(pending), began)
+    if shard != shards.WHOLE:
+        return
     for output, seconds in spent.items():
         if seconds or artifacts.read_run(run_dir / output) is None:
             artifacts.write_run(run_dir / output, **own[output], images=len(split),

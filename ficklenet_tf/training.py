@@ -41,13 +41,14 @@ def fit(*, directory, model, optimizer, losses, make_batches, steps, description
       pictures: `batch -> dict of [b, h, w, 3] uint8`, shown by TensorBoard at each checkpoint, or None.
       save_every: steps between checkpoints.
       log_every: steps between rows of the log.
-      jit_compile: compile the step by XLA; under a strategy each replica's gradients.
+      jit_compile: compile the step by XLA; on one device only.
       precision: of the computation; "float16" scales the loss, see loss_scale.py.
 
     Returns:
       The rows of the log.
 
     Raises:
+      ValueError: jit_compile with several replicas.
       FloatingPointError: the loss is not finite, or float16 overflows; names the step.
     """
     directory, strategy = pathlib.Path(directory), tf.distribute.get_strategy()
@@ -59,7 +60,7 @@ def fit(*, directory, model, optimizer, losses, make_batches, steps, description
     checkpoint = tf.train.Checkpoint(model=[v.value for v in model.variables], step=step,
                                      optimizer=[v.value for v in optimizer.variables],
                                      **({"loss_scale": scale.variables} if scale else {}))
-    checkpoint.save_counter.numpy()  # made at its first use: by every worker now, or the chief would wait for them later
+    checkpoint.save_counter.numpy()  # made at its first use: by all workers now; later the chief would wait for them
     manager = tf.train.CheckpointManager(checkpoint, str(directory / "checkpoints"), max_to_keep=2)
     if manager.latest_checkpoint:
         checkpoint.restore(manager.latest_checkpoint).assert_existing_objects_matched()
@@ -104,6 +105,9 @@ def _compile(model, optimizer, losses, adjust, scale, jit_compile):
     """Returns `batch -> dict of scalars`, the means over the global batch; it applies the optimizer."""
     strategy, variables = tf.distribute.get_strategy(), model.trainable_variables
     replicas = strategy.num_replicas_in_sync
+    if jit_compile and replicas > 1:
+        raise ValueError(f"jit_compile: XLA cannot compile what {replicas} replicas say to each other within a step "
+                         "(batch norm, pixel counts); leave --jit_compile or --distribute out")
 
     def gradients_of(batch):
         with tf.GradientTape() as tape:
@@ -118,10 +122,8 @@ def _compile(model, optimizer, losses, adjust, scale, jit_compile):
         gradients = adjust(gradients) if adjust else gradients
         return values, [g / replicas for g in gradients], wrong  # the optimizer adds the replicas' gradients
 
-    own = tf.function(gradients_of, jit_compile=True) if jit_compile and replicas > 1 else gradients_of
-
     def step(batch):
-        values, gradients, wrong = strategy.run(own, (batch,))
+        values, gradients, wrong = strategy.run(gradients_of, (batch,))
         values = {k: strategy.reduce(tf.distribute.ReduceOp.MEAN, v, axis=None) for k, v in values.items()}
 
         def update():
@@ -133,7 +135,7 @@ def _compile(model, optimizer, losses, adjust, scale, jit_compile):
         update()
         return values
 
-    return tf.function(step, jit_compile=jit_compile and replicas == 1, reduce_retracing=True)
+    return tf.function(step, jit_compile=jit_compile, reduce_retracing=True)
 
 
 def _read_log(path, done):

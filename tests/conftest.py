@@ -2,7 +2,9 @@
 
 import pathlib
 
+import numpy as np
 import pytest
+from PIL import Image
 
 _VOC = pathlib.Path(__file__).parents[2] / "shared" / "VOCdevkit"
 
@@ -18,3 +20,24 @@ def voc_dir():
     if not (_VOC / "VOC2012" / "JPEGImages").is_dir():
         pytest.skip(f"no real photographs: expected {_VOC}")
     return _VOC
+
+
+@pytest.fixture(scope="session")
+def photographs_dir(tmp_path_factory):
+    """A directory for --dataset=folder: twelve pictures with a red square, a blue disc or both; train 9, val 3."""
+    root, rng = tmp_path_factory.mktemp("photographs"), np.random.default_rng(0)
+    (root / "images").mkdir()
+    (root / "splits").mkdir()
+    lines = ["image,tags"]
+    for number in range(12):
+        picture = rng.integers(90, 160, (40, 48, 3)).astype(np.uint8)
+        if number % 3 != 1:
+            picture[4:20, 6:24] = (200, 30, 30)
+        if number % 3 != 0:
+            picture[24:36, 26:44] = (30, 30, 200)
+        Image.fromarray(picture).save(root / "images" / f"p{number}.png")
+        lines.append(f"p{number}.png,{['square', 'disc', 'disc;square'][number % 3]}")
+    (root / "tags.csv").write_text("\n".join(lines) + "\n")
+    for name, numbers in (("train", range(9)), ("val", range(9, 12))):
+        (root / "splits" / f"{name}.txt").write_text("".join(f"p{n}.png\n" for n in numbers))
+    return root

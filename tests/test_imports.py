@@ -7,7 +7,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 FLOORS = [
-    {"artifacts", "distribution", "labels", "loss_scale", "presets", "selections"},
+    {"artifacts", "distribution", "labels", "loss_scale", "shards", "presets", "selections"},
     {"augmentation", "images"},
     {"datasets", "backbones", "stochastic", "crf", "metrics", "features", "cams"},
     {"losses", "input_pipeline", "classifier", "segmenter", "localization", "seeds", "training", "refinement",

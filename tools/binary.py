@@ -42,6 +42,17 @@ def define_training():
     flags.DEFINE_integer("save_every", 200, "Steps between checkpoints.", lower_bound=1)
 
 
+def define_shards():
+    """Defines --num_shards and --shard_index, see `ficklenet_tf.shards`."""
+    flags.DEFINE_integer("num_shards", 1, "Number of shards.", lower_bound=1)
+    flags.DEFINE_integer("shard_index", 0, "This shard, from 0.", lower_bound=0)
+
+
+def shard():
+    """Returns (--shard_index, --num_shards)."""
+    return FLAGS.shard_index, FLAGS.num_shards
+
+
 def define_stage(stage, prefix=""):
     """Defines a flag for each field of a stage's preset.
 
@@ -89,11 +100,16 @@ def stage(stage_name):
 DEFAULT_SPLITS = {"shapes": ("train", "val"), "voc": ("train_aug", "val"), "folder": ("train", "val")}
 
 
+def split_arguments(name=None, held_out=False):
+    """Returns the arguments of `datasets.load_split` for the split `name`, by name; see `split`."""
+    name = name or (None if held_out else FLAGS.split) or DEFAULT_SPLITS[FLAGS.dataset][held_out]
+    return {"dataset": FLAGS.dataset, "split": name, "data_dir": FLAGS.data_dir, "cache_dir": FLAGS.cache_dir,
+            "on_error": FLAGS.on_error, "max_images": FLAGS.max_images}
+
+
 def split(name=None, held_out=False):
     """Opens the split `name`; without it --split, or with `held_out` the data set's evaluation split."""
-    name = name or (None if held_out else FLAGS.split) or DEFAULT_SPLITS[FLAGS.dataset][held_out]
-    return datasets.load_split(FLAGS.dataset, name, data_dir=FLAGS.data_dir, cache_dir=FLAGS.cache_dir,
-                               on_error=FLAGS.on_error, max_images=FLAGS.max_images)
+    return datasets.load_split(**split_arguments(name, held_out))
 
 
 def given():

@@ -26,6 +26,7 @@ flags.DEFINE_list("test_sizes", None, "Sides for multi-scale prediction (default
 flags.DEFINE_boolean("test_flip", None, "Also predict the mirror image (default: the preset's).")
 flags.DEFINE_boolean("submission", False, "Also write the archive that the VOC server takes.")
 binary.define_data(None)
+binary.define_shards()
 
 
 def main():
@@ -34,6 +35,11 @@ def main():
     first, *further = [key for key in binary.FLAGS.crf if key != "none"] or ["none"]
     options = {"stage": binary.FLAGS.stage, "name": binary.FLAGS.name, "spec": prediction.CRFS[first],
                "further": further, "sizes": tuple(map(int, sizes)) if sizes else None, "flip": binary.FLAGS.test_flip}
+    if binary.FLAGS.num_shards > 1:
+        prediction.predict_split(run_dir, split, shard=binary.shard(), **options)
+        binary.done(f"predictions, shard {binary.FLAGS.shard_index} of {binary.FLAGS.num_shards}",
+                    run_dir / binary.FLAGS.name)
+        return
     if binary.FLAGS.submission and not split.has_labels:
         prediction.predict_split(run_dir, split, **options)
         print(f"{split.dataset} {split.name} has no masks: no scores")

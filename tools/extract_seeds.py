@@ -20,8 +20,8 @@ flags.DEFINE_string("stage", "classifier", "The classifier's directory below OUT
 flags.DEFINE_string("saliency_dir", None, "Saliency maps <image id>.png for --background_cue=saliency.")
 flags.DEFINE_boolean("maps", False, "Also write the maps.")
 flags.DEFINE_boolean("uncertainty", False, "Also write how little the maps agree on each seed.")
-flags.DEFINE_integer("num_shards", 1, "Number of shards.", lower_bound=1)
-flags.DEFINE_integer("shard_index", 0, "This shard, from 0.", lower_bound=0)
+flags.DEFINE_boolean("jit_compile", False, "Compile backbone and maps by XLA.")
+binary.define_shards()
 binary.define_data(None)
 binary.define_stage(presets.Seeds)
 flags.DEFINE_alias("cam_method", "method")
@@ -34,7 +34,7 @@ def main():
         run_dir, binary.split(), binary.stage("seeds"), name=name, selection=binary.FLAGS.selection,
         seed=binary.FLAGS.seed, saliency_dir=binary.FLAGS.saliency_dir, maps=binary.FLAGS.maps,
         uncertainty=binary.FLAGS.uncertainty, stage=binary.FLAGS.stage,
-        shard=(binary.FLAGS.shard_index, binary.FLAGS.num_shards))
+        shard=binary.shard(), jit_compile=binary.FLAGS.jit_compile)
     scores = run.get("metrics")
     text = "" if not scores else (f": mIoU {100 * scores['miou']:.1f}, recall {100 * scores['recall']:.1f}, "
                                   f"precision {100 * scores['precision']:.1f}")
