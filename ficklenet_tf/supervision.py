@@ -48,9 +48,9 @@ class Task:
           preset: `presets.Segmenter`: weights and thresholds.
 
         Returns:
-          batch -> dict of scalars: "loss", its parts by name, and with growing "seeds_share", the labelled pixels'
-          share. A batch is a dict as of `input_pipeline.training_batches`; under "strong" it may hold another, of
-          images with masks.
+          batch -> dict of scalars: "loss", the weighted parts whose sum it is ("strong_loss": alpha L_full), and
+          with growing "seeds_share", the labelled pixels' share. A batch is a dict as of
+          `input_pipeline.training_batches`; under "strong" it may hold another, of images with masks.
         """
         def losses_of(batch):
             strong = batch.get("strong")
@@ -133,9 +133,10 @@ def batch_sizes(batch_size, weak, strong, share):
       strong: `datasets.Split` or None.
       share: strong images' part of a batch, above 0 and below 1; 0: their part of all images, one pool as it were.
     """
-    if weak is None or strong is None:
-        return (0 if weak is None else min(batch_size, len(weak))), (0 if strong is None else min(batch_size,
-                                                                                                 len(strong)))
+    if weak is None:
+        return 0, min(batch_size, len(strong))
+    if strong is None:
+        return min(batch_size, len(weak)), 0
     total = min(batch_size, len(weak) + len(strong))
     if not 0 <= share < 1 or total < 2:
         raise ValueError("strong_share and batch_size: expected 0 <= share < 1 and two images a batch or more, found "
