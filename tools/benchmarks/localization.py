@@ -1,6 +1,7 @@
 """N maps of an image: the closed form against the tape, a whole extraction against one deterministic pass."""
 
 import dataclasses
+import os
 import pathlib
 import tempfile
 
@@ -143,7 +144,7 @@ def _network_alone(model, normalization, photographs, side):
 
 
 def growth(options):
-    """Time and memory of the closed form against N, the image's side, s and the classes localized, one table each.
+    """Time and memory of the closed form against N, the image's side, s, the classes localized and the cores.
 
     Each point is a fresh process: its second call is timed, its peak is above the loaded process.
     """
@@ -152,14 +153,16 @@ def growth(options):
     axes = {"N": [("count", n) for n in (1, 10, 100, 200, 500, 1000, 2000)],
             "side of the image": [("grid", -(-side // 8)) for side in sides],
             "kernel size s": [("kernel_size", s) for s in (3, 5, 9, 15)],
-            "classes localized": [("tags", c) for c in (1, 3, 20, 200)]}
+            "classes localized": [("tags", c) for c in (1, 3, 20, 200)],
+            "cores": [("cores", n) for n in range(1, 1 + len(os.sched_getaffinity(0)))]}
     found = []
     for axis, points in axes.items():
         rows = []
         for position, (field, value) in enumerate(points):
-            changes = {"count": size.selections, field: value, "classes": max(size.classes, value * (field == "tags"))}
+            changes = {"count": size.selections, "classes": max(size.classes, value * (field == "tags")), field: value}
+            cores = changes.pop("cores", None)
             case = measure.peak_memory(f"{__name__}:maps_work",
-                                       {"method": "closed_form", "scale": options.scale, **changes})
+                                       {"method": "closed_form", "scale": options.scale, **changes}, cores=cores)
             shown = sides[position] if field == "grid" else value
             rows.append([shown, 1000 * case["seconds"][-1], case["peak_mib"]])
         found.append(Table(f"Maps from given features against {axis}", (axis, "ms", "peak MiB"), rows,
