@@ -2,7 +2,9 @@
 
 They answer as `serving_default` does, one photograph of any size at a time: "images" `[1, h, w, 3]` uint8 ->
 "labels" `[1, h, w]` uint8 and "probabilities" `[1, h, w, classes]` float32. What cannot be had there: checks of the
-input, files as input, the dense CRF (`tf.unique`) and localization maps.
+input, files as input, localization maps and the dense CRF by the lattice: tf2onnx has no rule for its sparse product
+and bit cast, and OpenVINO computes its 64-bit keys in 32 bits, so that its bit cast, an error there too, saves it from
+wrong labels. The exact CRF converts, for small maps.
 """
 
 import importlib

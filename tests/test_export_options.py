@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from export import formats, loading, saved_model, signatures
-from ficklenet_tf import images, labels, prediction
+from ficklenet_tf import crf, images, labels, prediction
 
 LIMITS = {"max_pixels": 10**6, "max_batch": 4}
 
@@ -90,6 +90,37 @@ def test_another_format_gives_the_same_labels(run, target):
     assert found.shape == expected.shape and (found == expected).mean() > 0.999
     with pytest.raises(ValueError, match="expected no such version"):
         formats.export(run[0], 1, target)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["onnx", "openvino"])
+def test_the_exact_crf_converts(target, tmp_path):
+    for package in {"onnx": ("tf2onnx", "onnxruntime"), "openvino": ("openvino",)}[target]:
+        pytest.importorskip(package)
+    photograph = export_runs.photograph(17, 21, 5)
+    logits = np.random.default_rng(5).normal(0, 1, (1, 17, 21, 4)).astype(np.float32)
+    signature = [tf.TensorSpec([1, None, None, 3], tf.uint8, name="images"),
+                 tf.TensorSpec([1, None, None, 4], tf.float32, name="logits")]
+    refine = tf.function(lambda images, logits: {"probs": crf.mean_field(images, logits, crf.DSRG_TEST, "exact")},
+                         input_signature=signature, autograph=False)
+    expected = refine(photograph[None], logits)["probs"].numpy()
+    if target == "onnx":
+        import onnxruntime
+        import tf2onnx
+        tf2onnx.convert.from_function(refine, signature, opset=18, output_path=str(tmp_path / "crf.onnx"))
+        session = onnxruntime.InferenceSession(tmp_path / "crf.onnx", providers=["CPUExecutionProvider"])
+        found = session.run(["probs"], {"images": photograph[None], "logits": logits})[0]
+    else:
+        import openvino
+        module = tf.Module()
+        module.refine = refine
+        tf.saved_model.save(module, tmp_path / "crf", signatures=refine.get_concrete_function())
+        compiled = openvino.Core().compile_model(openvino.convert_model(tmp_path / "crf"), "CPU",
+                                                 {"INFERENCE_PRECISION_HINT": "f32"})
+        found = np.array(compiled({"images": photograph[None], "logits": logits})["probs"])
+    assert (expected.argmax(-1) != logits.argmax(-1)).mean() > 0.1  # the CRF did something
+    np.testing.assert_array_equal(found.argmax(-1), expected.argmax(-1))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_a_format_that_answers_otherwise_is_refused(run, monkeypatch):
