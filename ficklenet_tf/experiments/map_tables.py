@@ -52,7 +52,9 @@ def table5(plan, segmenter=None, rates=RATES):
     found = {}
     for training, rate in rates:
         runs = [plan.maps(training, seed=seed, rate=rate) for seed in range(plan.seeds)]
-        found[training, rate] = {"selection": _NAMES[training], "p": rate, **scores(runs),
+        tags = [plan.average_precision(training, seed, rate) for seed in range(plan.seeds)]
+        found[training, rate] = {"selection": _NAMES[training], "p": rate, "tags: mAP": Measured(tuple(tags)),
+                                 **scores(runs),
                                  **(segmenter(plan, training, rate) if segmenter else {}),
                                  "paper: val mIoU of the segmenter": paper.TABLE5[training, rate]}
     name = {key: f"{_NAMES[key[0]]} {key[1]:g}" if key[1] else "deterministic" for key in found}

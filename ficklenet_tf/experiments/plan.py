@@ -57,7 +57,8 @@ class Plan:
         Returns:
           Its directory's name.
         """
-        own = self.preset.classifier
+        own = dataclasses.replace(self.preset.classifier,
+                                  inference_selection=self.preset.classifier.training_selection)
         rate = own.rate if rate is None or training == "D" else rate
         rescale = own.rescale if rescale is None else rescale
         selection = paper.SELECTIONS[training]
@@ -75,6 +76,10 @@ class Plan:
         classifier_training.train(self.run_dir / name, self.split, self.held_out, preset, weights=self.weights,
                                   seed=seed, **self.options)
         return name
+
+    def average_precision(self, training, seed=0, rate=None):
+        """Returns the mAP of a classifier's tags on the held-out split, 0..1; see `classifier`."""
+        return artifacts.read_run(self.run_dir / self.classifier(training, seed, rate))["metrics"]["map"]
 
     def maps(self, training, inference=None, seed=0, rate=None, rescale=None):
         """Scores maps and seeds of a classifier, training it first if needed; see `maps.score`.
