@@ -81,21 +81,20 @@ def _rank_pool(probs, decay):
     return tf.reduce_sum(falling * weights, -1) / tf.reduce_sum(weights)
 
 
-def refine(logits, images, spec=crf.SEC_TRAIN, backend="exact", unaries="log_probs"):
+def refine(logits, images, spec=crf.SEC_TRAIN, unaries="log_probs"):
     """Returns the dense CRF's answer to a network's: `[b, h, w, classes]` floored log Q, without a gradient.
 
     Args:
       logits: `[b, h, w, classes]`.
       images: `[b, h, w, 3]` RGB 0..255, the photographs at the map's size.
       spec: the CRF's parameters.
-      backend: see `crf.mean_field`.
       unaries: what the CRF takes for minus the unary energies: "log_probs" (SEC), or "probs", which is what
         DSRG's code gives it in training.
     """
     if unaries not in UNARIES:
         raise ValueError(f"crf_unaries: expected one of {', '.join(UNARIES)}, found {unaries!r}")
     own = tf.stop_gradient(log_probs(logits))
-    refined = crf.mean_field(images, own if unaries == "log_probs" else tf.exp(own), spec, backend)
+    refined = crf.refiner(spec, "exact")(images, own if unaries == "log_probs" else tf.exp(own))
     return tf.stop_gradient(_floored(refined))
 
 

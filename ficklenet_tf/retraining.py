@@ -70,7 +70,7 @@ def label_split(run_dir, split, stage, name, spec=crf.SEC_TRAIN):
         allowed = tf.concat([[1.0], tags], 0)
         probs = tf.exp(losses.log_probs(logits)) * allowed
         probs /= tf.reduce_sum(probs, -1, keepdims=True)
-        refined = crf.mean_field(image[None], tf.math.log(probs + losses.FLOOR * 1e-4), spec, "exact")
+        refined = crf.refiner(spec, "exact")(image[None], tf.math.log(probs + losses.FLOOR * 1e-4))
         return tf.argmax(refined * allowed, -1)[0]
 
     pending = [i for i, image_id in enumerate(split.image_ids) if not (run_dir / name / f"{image_id}.png").exists()]
