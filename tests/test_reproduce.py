@@ -111,20 +111,19 @@ def _check(made, work, rows):
 
 
 def test_table_5_and_how_stages_are_shared(work, monkeypatch):
-    work = presets.dataclasses.replace(work, seeds=2)
     made = _check(map_tables.table5(work, rates=RATES), work, 2)
-    assert [len(set(row["maps: mIoU"].values)) for row in made.rows] == [2, 2]
-    assert {claim.verdict for claim in made.claims} <= {"agrees", "disagrees", "undecided"} and len(made.claims) == 2
-    assert sorted(p.name for p in work.run_dir.glob("classifier*")) == [
-        "classifier", "classifier_D_seed0", "classifier_D_seed1", "classifier_S_p0.9_seed1"]
+    assert all(0 < row[key].mean < 100 for row in made.rows for key in ("maps: mIoU", "seeds: mIoU", "tags: mAP"))
+    assert {claim.verdict for claim in made.claims} <= {"agrees", "disagrees"} and len(made.claims) == 2
+    assert sorted(p.name for p in work.run_dir.glob("classifier*")) == ["classifier", "classifier_D_seed0"]
     monkeypatch.setattr(plan.classifier_training, "train", None)  # from here on nothing is trained again
     again = map_tables.table5(work, rates=RATES)
     assert again.rows == made.rows
     (work.run_dir / "classifier").rename(work.run_dir / "another name")
     assert work.classifier("S") == "another name"
     (work.run_dir / "another name").rename(work.run_dir / "classifier")
-    with pytest.raises(TypeError):
-        work.classifier("S", rate=0.4)
+    for other in ({"rate": 0.4}, {"seed": 1}, {"rescale": True}):
+        with pytest.raises(TypeError):
+            work.classifier("S", **other)
 
 
 def test_table_4_at_the_smallest_size(work, monkeypatch):
