@@ -1,17 +1,28 @@
 # `make demo`: from photographs and tags to a served model, on the embedded data set. `make test`: the tests.
-# Both make a virtual environment first and install what requirements.txt pins.
+# `make reproduce`: every table and figure of the paper on that data set, up to two hours. `make benchmark`: what costs what.
+# All make a virtual environment first and install what requirements.txt pins.
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint setup clean
+.PHONY: demo test reproduce benchmark lint setup clean
 
 demo: setup
 	$(BIN)/python -m tools.run_pipeline --dataset=shapes --preset=tiny --output_dir=runs/demo
 
 test: setup lint
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+REPRODUCE := $(BIN)/python -m tools.reproduce --dataset=shapes --preset=tiny --output_dir=runs/reproduce --map_images=100
+
+reproduce: setup
+	$(REPRODUCE) --table=4,5,6,7 --figure=1,3,5 --study=rescale,convergence --seeds=3
+	$(REPRODUCE) --table=1,3 --figure=4,6 --study=uncertainty --seeds=2
+	$(REPRODUCE) --table=2 --systems=deterministic,ficklenet --seeds=2
+
+benchmark: setup
+	$(BIN)/python -m tools.benchmark all
 
 lint: setup
 	$(BIN)/ruff check .

@@ -39,12 +39,12 @@ class Seeds:
     flip_views: bool = False
     background_cue: str = "activation"  # the paper: a saliency map, which VOC does not bring
     background_threshold: float = 0.1
-    max_uncertainty: float = 1.0  # seeds whose spread over the N maps is above it become 255; no spread is above 0.5
+    max_uncertainty: float = 1.0  # seeds with a greater `seeds.uncertainty` become 255; 1 keeps all
     refine: str = "none"  # "crf": the dense CRF on the mean maps decides in place of theta and cue; "srg": see below
     refine_low: float = 0.03  # its background scores, see refinement.py
     refine_high: float = 0.03
     refine_scale: float = 0.5  # it works on photographs reduced by this
-    srg_distance: float = 30.0  # "srg": theta's and the cue's seeds grow this far, see region_growing.py
+    srg_distance: float = 442.0  # "srg": how far in colour seeds grow; 442: no limit (Adams & Bischof 1994)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,7 @@
 Reads OUTPUT_DIR/segmenter/ (or --stage); writes label images to OUTPUT_DIR/predictions/ and, refined by the
 dense CRF, predictions_crf/, and the scores as table, CSV and JSON to OUTPUT_DIR/evaluation/. With several CRFs,
 as in --crf=dsrg,deeplab,deeplab_v2, the network sees each image once, and the second and those that follow go to
-predictions_crf_deeplab/ and so on.
+predictions_crf_deeplab/ and so on. Several machines: --num_shards and --shard_index, then once without.
 
 --submission also writes the archive for the VOC server, OUTPUT_DIR/submission/<predictions>/results.tar.gz, of the
 first CRF's label images; then the split may be one without masks (--split=test), which is not scored.
