@@ -68,14 +68,20 @@ class Options:
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """Seconds of a variant, round by round."""
+    """Seconds of a variant, round by round: by the clock, and of all cores' work, which other jobs lengthen less."""
 
     seconds: tuple
+    processor: tuple
 
     @property
     def median(self):
         """Of the seconds."""
         return statistics.median(self.seconds)
+
+    @property
+    def processor_median(self):
+        """Of the seconds of all cores' work in this process."""
+        return statistics.median(self.processor)
 
     @property
     def spread(self):
@@ -101,13 +107,13 @@ def compare(functions, rounds, warm=1):
     for _ in range(warm):
         for function in functions.values():
             function()
-    seconds = {name: [] for name in functions}
+    found = {name: [] for name in functions}
     for number in range(rounds):
         for name in list(functions)[::-1 if number % 2 else 1]:
-            start = time.perf_counter()
+            start, worked = time.perf_counter(), time.process_time()
             functions[name]()
-            seconds[name].append(time.perf_counter() - start)
-    return {name: Timing(tuple(values)) for name, values in seconds.items()}
+            found[name].append((time.perf_counter() - start, time.process_time() - worked))
+    return {name: Timing(*zip(*pairs, strict=True)) for name, pairs in found.items()}
 
 
 def peak_memory(target, arguments, *, calls=2, cores=None):

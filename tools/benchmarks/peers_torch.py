@@ -13,10 +13,15 @@ import sys
 
 import numpy as np
 import torch
-from pytorch_grad_cam import GradCAM, HiResCAM
-from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 from torch.nn import functional
+
+# pytorch-grad-cam takes transforms from torchvision. Beside a CPU build of torch, PyPI's torchvision cannot load its
+# own operators and then fails to describe these two: a declaration is all that it needs here.
+for _operator in ("nms", "qnms"):
+    torch.library.define(f"torchvision::{_operator}", "(Tensor boxes, Tensor scores, float threshold) -> Tensor")
+from pytorch_grad_cam import GradCAM, HiResCAM  # noqa: E402
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget  # noqa: E402
 
 
 class Network(nn.Module):

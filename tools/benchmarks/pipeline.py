@@ -1,6 +1,5 @@
 """The classifier's input pipeline against the same JPEGs only decoded, and where its time goes."""
 
-import resource
 import tempfile
 
 import numpy as np
@@ -45,31 +44,16 @@ def throughput(options, split, count):
         "with colours and normalisation on the CPU": batches(
             split, count, size, lambda batch: input_pipeline.prepared(batch, images.CAFFE, 0.2)),
     }
-    processor = {name: [] for name in variants}
-
-    def timed(name, function):
-        def call():
-            before = _processor_seconds()
-            function()
-            processor[name].append(_processor_seconds() - before)
-        return call
-
-    times = measure.compare({name: timed(name, function) for name, function in variants.items()}, options.rounds)
+    times = measure.compare(variants, options.rounds)
     base, ours = times["tf.io.decode_jpeg alone"], times["training pipeline"]
-    rows = [[name, count / t.median, base.over(t), 1000 * float(np.median(processor[name][1:])) / count]
-            for name, t in times.items()]
+    rows = [[name, count / t.median, base.over(t), 1000 * t.processor_median / count] for name, t in times.items()]
     return Table(
         "The classifier's input pipeline", ("what", "images/s", "of decode_jpeg", "processor ms an image"), rows,
         f"{inputs.described(options)} {count} JPEGs. The pipeline reads records at random places, decodes, warps, "
         "mirrors and batches, uint8; brightness, contrast, saturation and normalisation are part of the step, on its "
-        "device. Processor time says what the work costs where other jobs take the cores.",
+        "device. The processor's time is all cores' together: what the work costs, whatever else the machine does.",
         (Goal("input pipeline, images/s", "the same JPEGs by tf.io.decode_jpeg alone", 0.85, base.over(ours),
               at_least=True),))
-
-
-def _processor_seconds():
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
 
 
 def parts(options, split):

@@ -55,9 +55,7 @@ def orders(points):
 def cores(options):
     """The same work on one core and on all, each in a fresh process that may use no more."""
     name = {"scale": options.scale}
-    works = {"maps, closed form": (f"{localization.__name__}:maps_work",
-                                   {"method": "closed_form", "count": options.size.selections, **name}),
-             "head, training": (f"{head.__name__}:head_work", {"form": "contracted", **name}),
+    works = {"head, training": (f"{head.__name__}:head_work", {"form": "contracted", **name}),
              "pass of the backbone": (f"{__name__}:pass_work", name)}
     counts = [1, *[n for n in (2, 4, 8, 16, 32, 64) if n < len(os.sched_getaffinity(0))],
               len(os.sched_getaffinity(0))]

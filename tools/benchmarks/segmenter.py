@@ -102,13 +102,14 @@ def steps(options):
             ("losses and their gradient alone", options.rounds, losses_alone(size, options.photo_dir))):
         times = measure.compare(works, rounds)
         plain, ours = times["cross-entropy"], times["seed + boundary"]
-        rows += [[what, task, t.median, *t.spread, t.over(plain)] for task, t in times.items()]
+        rows += [[what, task, t.median, *t.spread, t.over(plain), t.processor_median / plain.processor_median]
+                 for task, t in times.items()]
         if not goals:
             goals = (Goal("segmenter step, seed loss and exact CRF boundary loss", "plain cross-entropy", 1.10,
                           ours.over(plain)),)
     return Table(
         f"Segmenter's training step, batch {size.batch}",
-        ("trained", "loss", "s", "least", "greatest", "times cross-entropy"), rows,
+        ("trained", "loss", "s", "least", "greatest", "times cross-entropy", "by all cores' time"), rows,
         f"{inputs.described(options)} LargeFOV, {size.classes + 1} classes, dropout 0.5. The CRF is `SEC_TRAIN` on "
         f"{size.grid} x {size.grid}, ten iterations, by the exact kernels.", goals)
 
