@@ -120,7 +120,8 @@ def compared(options, peer, network, head, image):
     whole = bare + peers * size.selections / FEW
     rows += [[f"N = {size.selections}, unfold + autograd, from {FEW}", whole, whole / last.median]]
     theirs, one = peer.ask("hirescam"), works["one deterministic map, ours"]()
-    one = cv2.resize((one - one.min()) / (one - one.min()).max(), theirs.shape[::-1])
+    one = cv2.resize(one, theirs.shape[::-1])
+    one = (one - one.min()) / (one.max() - one.min())  # after resizing, as pytorch-grad-cam does
     logits = np.abs(peer.ask("pass") - works["network alone, ours"]()).max()
     return Table(
         "The same network and image in PyTorch", ("what", "s", "times ours"), rows,
