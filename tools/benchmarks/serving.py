@@ -16,7 +16,7 @@ from tools.benchmarks.tables import Goal, Table
 def run(options):
     """Returns the section's tables."""
     full = options.scale == "full"
-    photographs = [images.decode(data).numpy() for data in inputs.jpegs(options.photo_dir, 8 if full else 2)]
+    photographs = [images.decode(data).numpy() for data in inputs.jpegs(options.photo_dir, 3 if full else 2)]
     with tempfile.TemporaryDirectory() as directory:
         run_dir = pathlib.Path(directory)
         if options.run_dir is None:
@@ -52,7 +52,7 @@ def borrowed_run(directory, run_dir):
 def latency(options, run_dir, photographs):
     """Each signature beside the bare network."""
     found = benchmark.measure_version(run_dir, saved_model.export(run_dir, 1), photographs,
-                                      count=2 * options.rounds, iterations=10, selections=options.size.selections)
+                                      count=options.rounds, iterations=10, selections=options.size.selections)
     bare = found.seconds["bare network"]
     rows = [[what, *(1000 * float(np.percentile(values, q)) for q in (50, 99)), float(1 / values.mean()),
              float(np.median(values / bare))] for what, values in found.seconds.items()]
@@ -76,10 +76,10 @@ def agreement(run_dir, photographs, full):
         rows.append([precision, 100 * loading.agreement(other, reference, photographs), ""])
     for target in formats.FILES if full else ("litert",):
         try:
-            directory = formats.export(run_dir, 1, target, photographs=photographs[:3], precision="float32")
+            directory = formats.export(run_dir, 1, target, photographs=photographs[:1], precision="float32")
             card = artifacts.read_json(directory / model_card.DIRECTORY / "model_card.json")
             rows.append([target, 100 * card["agreement_with_tensorflow"]["same_labels"], ""])
         except ValueError as error:
             rows.append([target, None, str(error).replace("|", "/")])
     return Table("Labels that agree with float32 in TensorFlow", ("precision or format", "%", "reason if none"), rows,
-                 f"{len(photographs)} photographs for precisions, {min(3, len(photographs))} for formats.")
+                 f"{len(photographs)} photographs for precisions, one for formats.")
