@@ -109,7 +109,7 @@ TINY = Preset(
     "tiny",
     Classifier(input_size=129, backbone="small", kernel_size=5, batch_size=16, epochs=15, halve_every=10,
                learning_rate=0.002),
-    Seeds(sizes=(129,), refine="crf", refine_low=0.1, refine_high=0.1, refine_scale=1.0),
+    Seeds(sizes=(129,), refine="crf", refine_low=0.01, refine_high=0.01, refine_scale=1.0),
     Segmenter(channels=128, dilation=3, optimizer="adam", batch_size=16, steps=400, learning_rate=1e-3, decay=0.33,
               decay_every=200, weight_decay=0.0, test_sizes=(129,)))
 
