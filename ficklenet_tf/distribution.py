@@ -59,10 +59,9 @@ def replica_batch(batch_size, context):
     return batch_size // replicas
 
 
-def is_own(position, batch_size, context):
-    """Whether the example at `position` of the endless sequence lies in this process' share of its batch."""
-    own = batch_size // context.num_input_pipelines
-    return position % batch_size // own == context.input_pipeline_id
+def first_own(step, batch_size, context):
+    """Returns the position, in the endless sequence of examples, at which this process' share of a batch starts."""
+    return step * batch_size + context.input_pipeline_id * (batch_size // context.num_input_pipelines)
 
 
 def mean_over_replicas(value):

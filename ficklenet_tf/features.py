@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from ficklenet_tf import artifacts, images
+from ficklenet_tf import artifacts, images, random_access
 
 _NPY_HEADER = 128  # bytes that NumPy writes before the data of a small array
 
@@ -72,17 +72,17 @@ def cache(split, backbone, normalization, *, size, directory, flips=False, batch
     if not wanted:
         return 0
 
-    def encoded():
-        for i, flipped in wanted:
-            yield split[i]["image"], flipped
+    def encoded(number):
+        index, flipped = wanted[number]
+        return {"encoded": split[index]["image"], "flipped": np.bool_(flipped)}
 
-    def prepare(image, flipped):
-        image = images.warp(images.decode(image), size)
-        image = tf.cond(flipped, lambda: tf.reverse(image, [1]), lambda: image)
+    def prepare(element):
+        image = images.warp(images.decode(element["encoded"]), size)
+        image = tf.cond(element["flipped"], lambda: tf.reverse(image, [1]), lambda: image)
         return images.normalize(image, normalization)
 
-    batches = tf.data.Dataset.from_generator(encoded, output_signature=(tf.TensorSpec([], tf.string),
-                                                                        tf.TensorSpec([], tf.bool)))
+    batches = random_access.dataset(range(len(wanted)), encoded, {"encoded": tf.TensorSpec([], tf.string),
+                                                                  "flipped": tf.TensorSpec([], tf.bool)})
     batches = batches.map(prepare, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size).prefetch(2)
     forward = tf.function(lambda x: tf.cast(backbone(x, training=False), tf.float16), reduce_retracing=True)
     done = 0

@@ -2,37 +2,35 @@
 
 So a run that was killed and goes on at step k sees what an uninterrupted one
 would have seen there: no iterator is ever saved. Photographs are read, decoded, warped and
-mirrored by threads, in NumPy and OpenCV, which leave Python's lock to each other; a batch
-travels as uint8, and `prepared` turns it into what the network expects inside the step.
+mirrored by threads, a batch each, in NumPy and OpenCV, which leave Python's lock to each other;
+a batch travels as uint8, and `prepared` turns it into what the network expects inside the step.
 """
 
-import collections
-import concurrent.futures
 import dataclasses
-import itertools
-import os
+import functools
 import pathlib
 
 import numpy as np
 import tensorflow as tf
 
-from ficklenet_tf import augmentation, datasets, distribution, features, images, labels
+from ficklenet_tf import augmentation, datasets, distribution, features, images, labels, random_access
 
 
-def positions(count, seed, start):
-    """Yields example indices for ever: one permutation of `count` after the other, from position `start` on.
+def index_at(position, count, seed):
+    """Returns the example at a position of the endless sequence: one permutation of all examples after the other.
 
     Args:
+      position: 0 for the first example of the first epoch.
       count: number of examples.
       seed: int; the permutation of epoch e is a function of (seed, e).
-      start: position in the endless sequence, 0 for the first example of the first epoch.
     """
-    epoch, offset = divmod(start, count)
-    while True:
-        order = np.random.default_rng([seed, epoch]).permutation(count)
-        for index in order[offset:]:
-            yield int(index)
-        epoch, offset = epoch + 1, 0
+    epoch, offset = divmod(position, count)
+    return int(_permutation(count, seed, epoch)[offset])
+
+
+@functools.lru_cache(maxsize=8)  # weak and strong images, this epoch and the next
+def _permutation(count, seed, epoch):
+    return np.random.default_rng([seed, epoch]).permutation(count)
 
 
 def training_batches(split, *, batch_size, seed, start_step, size, features_dir=None, flips=True,
@@ -67,18 +65,18 @@ def training_batches(split, *, batch_size, seed, start_step, size, features_dir=
     reader = _Reader(split, seed, stream, size, features_dir, flips, flipped_features, crop, seeds_dir, label_size)
     context = context or tf.distribute.InputContext()
     replica_batch = distribution.replica_batch(batch_size, context)
+    pieces = batch_size // context.num_input_pipelines // replica_batch  # a step, in this process
 
-    def batches():
-        start = start_step * batch_size
-        numbered = ((position, index) for position, index in enumerate(positions(len(split), seed, start), start)
-                    if distribution.is_own(position, batch_size, context))
-        examples = _in_order(reader.example, numbered, ahead=2 * replica_batch)
-        for some in iter(lambda: list(itertools.islice(examples, replica_batch)), []):
-            yield {name: np.stack([example[name] for example in some]) for name in some[0]}
+    def batch(piece):
+        step, part = divmod(piece, pieces)
+        start = distribution.first_own(step, batch_size, context) + part * replica_batch
+        some = [reader.example(position, index_at(position, len(split), seed))
+                for position in range(start, start + replica_batch)]
+        return {name: np.stack([example[name] for example in some]) for name in some[0]}
 
     signature = {name: tf.TensorSpec([replica_batch, *spec.shape], spec.dtype)
                  for name, spec in reader.signature().items()}
-    return tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(2)
+    return random_access.dataset(range(start_step * pieces, tf.int64.max), batch, signature)
 
 
 def prepared(batch, normalization, photometric=0.0):
@@ -110,19 +108,6 @@ def _check(split, seeds_dir):
         if missing:
             raise ValueError(f"{seeds_dir}: expected a label image for each of {len(split)} images, "
                              f"{len(missing)} are missing, the first {missing[0]}.png")
-
-
-def _in_order(prepare, numbered, ahead):
-    """Yields prepare(*numbers) for each of `numbered`, in its order; `ahead` of them are in work on all cores."""
-    pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
-    try:
-        pending = collections.deque(pool.submit(prepare, *each) for each in itertools.islice(numbered, ahead))
-        while pending:
-            done = pending.popleft().result()
-            pending.extend(pool.submit(prepare, *each) for each in itertools.islice(numbered, 1))
-            yield done
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,17 +192,12 @@ def examples(split, *, size=None):
       A tf.data.Dataset of dicts: "index" int64, "image" `[h, w, 3]` uint8 at its own size, and
       with `size` "input" `[size, size, 3]` float32 0..255.
     """
-    def encoded():
-        for index in range(len(split)):
-            yield index, split[index]["image"]
+    def prepare(element):
+        image = images.decode(element.pop("encoded"))
+        return {**element, "image": image} if size is None else {
+            **element, "image": image, "input": images.warp(image, size)}
 
-    def prepare(index, image):
-        image = images.decode(image)
-        result = {"index": index, "image": image}
-        if size is not None:
-            result["input"] = images.warp(image, size)
-        return result
-
-    data = tf.data.Dataset.from_generator(encoded, output_signature=(tf.TensorSpec([], tf.int64),
-                                                                     tf.TensorSpec([], tf.string)))
+    signature = {"index": tf.TensorSpec([], tf.int64), "encoded": tf.TensorSpec([], tf.string)}
+    data = random_access.dataset(range(len(split)), lambda index: {
+        "index": np.int64(index), "encoded": split[index]["image"]}, signature)
     return data.map(prepare, num_parallel_calls=tf.data.AUTOTUNE).prefetch(4)

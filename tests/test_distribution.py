@@ -99,8 +99,8 @@ def test_a_batch_is_cut_into_each_process_share_and_each_replica_part():
     contexts = [tf.distribute.InputContext(num_input_pipelines=2, input_pipeline_id=i, num_replicas_in_sync=4)
                 for i in range(2)]
     assert distribution.replica_batch(8, contexts[0]) == 2
-    own = [[p for p in range(16) if distribution.is_own(p, 8, context)] for context in contexts]
-    assert own == [[0, 1, 2, 3, 8, 9, 10, 11], [4, 5, 6, 7, 12, 13, 14, 15]]
+    assert [[distribution.first_own(step, 8, context) for step in range(3)] for context in contexts] == [
+        [0, 8, 16], [4, 12, 20]]
     with pytest.raises(ValueError, match="multiple of the 4 replicas, found 10"):
         distribution.replica_batch(10, contexts[0])
 
