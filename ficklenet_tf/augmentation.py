@@ -23,25 +23,26 @@ def scale_and_crop(image, label, size, random, scales=(0.5, 1.5)):
 
     Args:
       image: `[height, width, 3]` uint8 RGB.
-      label: `[height, width]` uint8.
+      label: `[height, width]` uint8, or None.
       size: side of the crop in pixels.
       random: np.random.Generator.
       scales: least and greatest factor.
 
     Returns:
       image `[size, size, 3]` uint8 (padding: the scaled image's mean colour) and label
-      `[size, size]` uint8 (padding: 255).
+      `[size, size]` uint8 (padding: 255), or None.
     """
     factor, corner = random.uniform(*scales), random.random(2)
     shape = [max(1, round(side * factor)) for side in image.shape[:2]]
     image = cv2.resize(image, shape[::-1], interpolation=cv2.INTER_LINEAR)
-    label = images.nearest(label, shape)
     pads = [(0, max(0, size - side)) for side in shape]
-    colour = image.mean((0, 1)).round().astype(np.uint8)
-    image = cv2.copyMakeBorder(image, *pads[0], *pads[1], cv2.BORDER_CONSTANT, value=colour.tolist())
-    label = np.pad(label, pads, constant_values=labels.IGNORE)
-    top, left = (int(c * (side - size + 1)) for c, side in zip(corner, label.shape, strict=True))
-    return image[top:top + size, left:left + size], label[top:top + size, left:left + size]
+    top, left = (int(c * (side + extra - size + 1)) for c, side, (_, extra) in zip(corner, shape, pads, strict=True))
+    window = np.s_[top:top + size, left:left + size]
+    colour = [round(channel) for channel in cv2.mean(image)[:3]]
+    image = cv2.copyMakeBorder(image, *pads[0], *pads[1], cv2.BORDER_CONSTANT, value=colour)[window]
+    if label is None:
+        return image, None
+    return image, np.pad(images.nearest(label, shape), pads, constant_values=labels.IGNORE)[window]
 
 
 def photometric(batch, seeds, strength):

@@ -171,7 +171,6 @@ class _Reader:
         if self.crop is None or self.features_dir is not None:
             image = images.warp_pixels(image, self.size)
         else:
-            label = np.zeros(image.shape[:2], np.uint8) if label is None else label
             image, label = augmentation.scale_and_crop(image, label, self.size, random, self.crop)
         return augmentation.mirror(image, mirrored), None if label is None else augmentation.mirror(label, mirrored)
 
