@@ -12,14 +12,14 @@ import tensorflow as tf
 
 _ONES = 0x0101010101010101  # a byte repeated over a word
 SEED_BITS = 0x7FFFFFFF  # a seed's sign is left out: of a negative one XLA makes other numbers than TensorFlow
-_GROUP = 16  # entries that share the low bits of their number
+_WORDS = 8  # words of eight entries that share the low bits of their numbers
 
 
 def keep_bits(seed, shape, rate):
-    """Draws booleans that are True with probability 1 - rate, exact to 3e-8, from nine random bits each.
+    """Draws booleans that are True with probability 1 - rate, exact to 3e-8, from 8 1/4 random bits each.
 
-    A number of 24 bits decides over an entry: eight bits of its own, and sixteen that it shares with fifteen others.
-    Those matter only where its own bits hit the one value on the border, so that any two of the sixteen have a
+    A number of 24 bits decides over an entry: eight bits of its own, and sixteen that it shares with 63 others.
+    Those matter only where its own bits hit the one value on the border, so that any two of the 64 have a
     correlation of at most 2^-18 / (rate * (1 - rate)), 4e-5 at 0.9; all else is independent.
 
     Args:
@@ -35,12 +35,12 @@ def keep_bits(seed, shape, rate):
     if least > 255:
         return tf.zeros(shape, tf.bool)
     compare, offset = (tf.greater_equal, 0) if least < 255 else (tf.greater, 1)  # so that least + 1 fits into a byte
-    groups = -(-count // _GROUP)  # a group: bytes of word j and of word j + groups
-    words = tf.random.stateless_uniform([2 * groups - (-groups // 4)], seed & SEED_BITS, None, None, tf.uint64)
-    shared = tf.reshape(tf.bitcast(words[2 * groups:], tf.uint16), [-1])[:groups]
+    groups = -(-count // (8 * _WORDS))  # a group: the bytes of the words j, j + groups, j + 2 * groups, ...
+    words = tf.random.stateless_uniform([_WORDS * groups - (-groups // 4)], seed & SEED_BITS, None, None, tf.uint64)
+    own, shared = words[:_WORDS * groups], tf.reshape(tf.bitcast(words[_WORDS * groups:], tf.uint16), [-1])[:groups]
     limit = tf.where(shared < tf.constant(fine, tf.uint16), tf.constant((least + 1 - offset) * _ONES, tf.uint64),
                      tf.constant((least - offset) * _ONES, tf.uint64))
-    keep = compare(tf.bitcast(words[:2 * groups], tf.uint8), tf.bitcast(tf.concat([limit, limit], 0), tf.uint8))
+    keep = compare(tf.bitcast(own, tf.uint8), tf.bitcast(tf.concat([limit] * _WORDS, 0), tf.uint8))
     return tf.reshape(tf.reshape(keep, [-1])[:count], shape)
 
 

@@ -14,11 +14,11 @@ def test_an_entry_is_kept_where_its_number_reaches_the_rate(rate, monkeypatch):
     """Numbers of 24 bits: eight of the entry's own, sixteen shared by a group, here all own bytes with each shared."""
     border = round(rate * 2**24) % 2**16
     shared = np.array([0, border - 1, border, border + 1, 2**16 - 1, 1, 2, 3], np.int64).clip(0, 2**16 - 1)
-    groups = np.repeat(shared, 16)  # 16 groups with the same shared number hold each own byte once
-    own = np.tile(np.arange(256).reshape(2, 16, 8).transpose(1, 0, 2), (8, 1, 1)).transpose(1, 0, 2)
+    groups = np.repeat(shared, 4)  # 4 groups with the same shared number hold each own byte once
+    own = np.tile(np.arange(256).reshape(8, 4, 8), (1, 8, 1))  # word in the group, group, byte
     words = np.concatenate([own.astype(np.uint8).ravel().view("<u8"), groups.astype("<u2").view("<u8")])
     monkeypatch.setattr(tf.random, "stateless_uniform", lambda shape, *_: tf.reshape(tf.constant(words), shape))
-    kept = selections.keep_bits(tf.constant([0, 0]), (2, 128, 8), rate).numpy()
+    kept = selections.keep_bits(tf.constant([0, 0]), (8, 32, 8), rate).numpy()
     number = own.astype(np.int64) * 2**16 + groups[None, :, None]
     np.testing.assert_array_equal(kept, number >= round(rate * 2**24))
 
@@ -31,8 +31,8 @@ def test_drawn_entries_have_the_asked_rate(rate):
 
 def test_entries_do_not_follow_one_another():
     """Neighbours, bytes of one word and words of one group: correlations of less than four standard errors."""
-    kept = selections.keep_bits(tf.constant([3, 4]), (2 * 40_000, 8), 0.9).numpy().astype(float)
-    first, second = kept[:40_000], kept[40_000:]  # word j and word j + groups share their low bits
+    kept = selections.keep_bits(tf.constant([3, 4]), (8 * 10_000, 8), 0.9).numpy().astype(float)
+    first, second = kept[:40_000], kept[40_000:]  # word j and word j + 4 * groups share their low bits
     for a, b in ((first, second), (first[:, :-1], first[:, 1:]), (first[:, 0], first[:, 7]), (first[1:], first[:-1])):
         assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 4 / np.sqrt(a.size)
 
