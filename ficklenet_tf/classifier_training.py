@@ -8,7 +8,17 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from ficklenet_tf import artifacts, classifier, distribution, features, images, input_pipeline, metrics, training
+from ficklenet_tf import (
+    artifacts,
+    classifier,
+    distribution,
+    features,
+    images,
+    input_pipeline,
+    metrics,
+    optimizers,
+    training,
+)
 
 
 def train(directory, split, held_out, preset, *, weights="", seed=0, features_root=None, cache_flips=False,
@@ -46,8 +56,8 @@ def train(directory, split, held_out, preset, *, weights="", seed=0, features_ro
         distribution.by_chief(features.cache, held_out, model.backbone, normalization, size=preset.input_size,
                               directory=cached)
     steps_per_epoch = max(1, len(split) // preset.batch_size)
-    optimizer = keras.optimizers.Adam(training.staircase(preset.learning_rate, 0.5,
-                                                         preset.halve_every * steps_per_epoch))
+    optimizer = keras.optimizers.Adam(optimizers.staircase(preset.learning_rate, 0.5,
+                                                           preset.halve_every * steps_per_epoch))
     target = model if cached is None else model.head
     rows = training.fit(
         directory=directory, model=target, optimizer=optimizer,

@@ -15,6 +15,7 @@ from ficklenet_tf import (
     images,
     input_pipeline,
     labels,
+    optimizers,
     presets,
     segmenter,
     supervision,
@@ -80,11 +81,11 @@ def train(run_dir, split, preset, *, seeds="seeds", name="segmenter", initial="c
         _check_room(run_dir / seeds, task.weak)
     keras.utils.set_random_seed(seed)
     parts = _parts(run_dir, len(split.class_names), preset, initial, weights, task)
-    optimizer, losses = _optimizer(preset), task.total_loss(parts.target, preset)
+    optimizer, losses = optimizers.of_segmenter(preset), task.total_loss(parts.target, preset)
     rows = training.fit(
         directory=directory, model=parts.target, optimizer=optimizer,
         losses=lambda batch: losses(input_pipeline.prepared(batch, parts.normalization, preset.photometric)),
-        adjust=_adjust(parts.target, parts.head, preset),
+        adjust=optimizers.adjustment(parts.target, parts.head, preset),
         make_batches=lambda start, context: _batches(task, preset, parts, run_dir / seeds, seed + 1, start, context),
         steps=preset.steps, description=name, pictures=lambda batch: _pictures(parts, batch),
         save_every=save_every, jit_compile=jit_compile, precision=preset.precision)
@@ -195,43 +196,6 @@ def _pictures(parts, batch):
     colours = tf.constant(labels.palette())
     return {"photograph": batch["small_image"], "prediction": tf.gather(colours, predicted),
             "label": tf.gather(colours, tf.cast(batch["label"], tf.int32))}
-
-
-def _optimizer(preset):
-    if preset.schedule not in ("staircase", "poly"):
-        raise ValueError(f"schedule: expected staircase or poly, found {preset.schedule!r}")
-    schedule = (training.staircase(preset.learning_rate, preset.decay, preset.decay_every)
-                if preset.schedule == "staircase" else
-                keras.optimizers.schedules.PolynomialDecay(preset.learning_rate, preset.steps, 0.0, preset.poly_power))
-    if preset.optimizer == "adam":
-        return keras.optimizers.Adam(schedule, weight_decay=preset.weight_decay or None)
-    if preset.optimizer == "sgd":
-        return keras.optimizers.SGD(schedule, momentum=0.9)
-    raise ValueError(f"optimizer: expected sgd or adam, found {preset.optimizer!r}")
-
-
-def multipliers(variables, new):
-    """Learning-rate multipliers (DeepLab): new layers 10, of logits' biases 20; pretrained 1, their biases 2.
-
-    Args:
-      variables: trainable variables.
-      new: those of the new layers.
-
-    Returns:
-      A list of floats.
-    """
-    fresh = {id(v) for v in new}
-    return [(10.0 if id(v) in fresh else 1.0) * (2.0 if v.path.endswith("bias") else 1.0) for v in variables]
-
-
-def _adjust(model, head, preset):
-    """For SGD: decay and multipliers as Caffe applies them; biases do not decay."""
-    if preset.optimizer != "sgd":
-        return None
-    variables = model.trainable_variables
-    factors = multipliers(variables, head.trainable_variables)
-    return lambda gradients: [m * (g + (0.0 if v.path.endswith("bias") else preset.weight_decay) * v)
-                              for g, v, m in zip(gradients, variables, factors, strict=True)]
 
 
 def load(directory):

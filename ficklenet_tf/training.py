@@ -8,16 +8,10 @@ import io
 import math
 import pathlib
 
-import keras
 import tensorflow as tf
 from tqdm import tqdm
 
 from ficklenet_tf import artifacts, distribution, loss_scale
-
-
-def staircase(rate, factor, every):
-    """Returns the schedule rate * factor ** (step // every)."""
-    return keras.optimizers.schedules.ExponentialDecay(rate, every, factor, staircase=True)
 
 
 def fit(*, directory, model, optimizer, losses, make_batches, steps, description, adjust=None, pictures=None,

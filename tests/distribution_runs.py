@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ficklenet_tf import distribution, presets, segmenter_training, supervision, training
+from ficklenet_tf import distribution, optimizers, presets, segmenter, supervision, training
 
 BATCH, SIDE = 4, 5
 
@@ -39,11 +39,11 @@ def _train(strategy, precision):
     task = supervision.Task("weak", None, None, ("seed", "boundary", "full"), "none")
     with strategy.scope(), tempfile.TemporaryDirectory() as directory:
         keras.utils.set_random_seed(0)
-        head = segmenter_training.segmenter.build_head("largefov", (None, None, 8), 3, 8, 0.0, precision, 1)
+        head = segmenter.build_head("largefov", (None, None, 8), 3, 8, 0.0, precision, 1)
         rows = training.fit(
             directory=pathlib.Path(directory), model=head,
-            optimizer=keras.optimizers.SGD(training.staircase(1e-3, 0.5, 4), momentum=0.9),
-            losses=task.total_loss(head, preset), adjust=segmenter_training._adjust(head, head, preset),
+            optimizer=keras.optimizers.SGD(optimizers.staircase(1e-3, 0.5, 4), momentum=0.9),
+            losses=task.total_loss(head, preset), adjust=optimizers.adjustment(head, head, preset),
             make_batches=_batches, steps=6, description="head", log_every=1, precision=precision)
         return head.get_weights(), rows
 

@@ -15,6 +15,7 @@ from ficklenet_tf import (
     features,
     images,
     input_pipeline,
+    optimizers,
     presets,
     segmenter_training,
     training,
@@ -106,7 +107,7 @@ def test_features_are_computed_once_and_equal_the_network(split, tmp_path):
 def _fit(directory, steps, rate=0.1):
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dropout(0.5), keras.layers.Dense(1)])
-    optimizer = keras.optimizers.Adam(training.staircase(rate, 0.5, 4))
+    optimizer = keras.optimizers.Adam(optimizers.staircase(rate, 0.5, 4))
 
     def losses(batch):
         return {"loss": tf.reduce_mean((model(batch, training=True) - 1) ** 2)}
@@ -209,7 +210,7 @@ def test_multipliers():
     preset = dataclasses.replace(presets.PAPER.segmenter, channels=8)
     network, _, head, _ = segmenter_training.build(preset, 3, "small")
     factors = dict(zip([v.path for v in network.trainable_variables],
-                       segmenter_training.multipliers(network.trainable_variables, head.trainable_variables),
+                       optimizers.multipliers(network.trainable_variables, head.trainable_variables),
                        strict=True))
     assert {v for k, v in factors.items() if "fc" in k and "kernel" in k} == {10.0}
     assert {v for k, v in factors.items() if "fc" in k and "bias" in k} == {20.0}
