@@ -7,7 +7,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 FLOORS = [
-    {"artifacts", "distribution", "labels", "loss_scale", "shards", "presets", "selections"},
+    {"artifacts", "distribution", "labels", "loss_scale", "shards", "presets", "selections", "optimizers",
+     "random_access"},
     {"augmentation", "images"},
     {"datasets", "backbones", "stochastic", "crf", "metrics", "features", "cams"},
     {"losses", "input_pipeline", "classifier", "segmenter", "localization", "seeds", "training", "refinement",
