@@ -67,7 +67,7 @@ def train(run_dir, split, preset, *, seeds="seeds", name="segmenter", initial="c
     """
     run_dir = pathlib.Path(run_dir)
     directory = run_dir / name
-    task = _plan(supervision, split, strong, losses_used, growing, jit_compile)
+    task = _plan(supervision, split, strong, losses_used, growing, jit_compile, preset)
     settings = {"stage": "segmenter", "preset": dataclasses.asdict(preset), **task.settings(),
                 **_label_settings(run_dir, None if task.weak is None else seeds), "initial": initial,
                 "weights": str(weights), "seed": seed, "dataset": split.dataset, "split": split.name,
@@ -101,12 +101,14 @@ def train(run_dir, split, preset, *, seeds="seeds", name="segmenter", initial="c
     return artifacts.read_run(directory)
 
 
-def _plan(kind, split, strong, losses_used, growing, jit_compile):
-    """Returns the `supervision.Task`, if it can be compiled where it is to be."""
+def _plan(kind, split, strong, losses_used, growing, jit_compile, preset):
+    """Returns the `supervision.Task`, if growing goes with the other options."""
     task = supervision.plan(kind, split, strong, losses_used, growing)
     if growing != "none" and jit_compile:
         raise ValueError(f"growing {growing}: connected components are found outside the graph, which XLA cannot "
                          "compile; leave --jit_compile out")
+    if growing != "none" and preset.random_crop:
+        raise ValueError(f"growing {growing}: seeds would grow into what a random crop pads; leave --random_crop out")
     return task
 
 

@@ -213,6 +213,9 @@ def test_growing_in_a_training(run_dir):
     assert all(5 / 16 < share <= 1 for share in shares)  # 5 of an image's 16 positions have seeds
     with pytest.raises(ValueError, match="XLA cannot compile"):
         segmenter_training.train(run_dir, _split("abcd", ""), preset, name="other", growing="dsrg", jit_compile=True)
+    with pytest.raises(ValueError, match="random crop pads"):
+        segmenter_training.train(run_dir, _split("abcd", ""), dataclasses.replace(preset, random_crop=True),
+                                 name="other", growing="dsrg")
     for image_id in "abcd":
         labels.write_label(run_dir / "seeds" / f"{image_id}.png", np.zeros((SIDE, SIDE)))
     with pytest.raises(ValueError, match="expected seeds with unlabelled pixels"):

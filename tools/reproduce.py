@@ -39,6 +39,7 @@ flags.DEFINE_string("strong_split", None, "Images with masks for Table 3 (voc: t
 flags.DEFINE_integer("strong_images", 60, "Without --strong_split: so many training images, evenly spaced.",
                      lower_bound=1)
 flags.DEFINE_enum("crf", "dsrg", list(prediction.CRFS), "Dense CRF's parameters for evaluation.")
+flags.DEFINE_string("saliency_dir", None, "Saliency maps, for --seeds.background_cue=saliency.")
 flags.DEFINE_string("weights", "", "Backbone: imagenet, a path to .npz, .h5 or .weights.h5, or empty for none.")
 flags.DEFINE_string("table2_backbone", None, "Of Table 2 (default: resnet50; small where the preset's is small).")
 flags.DEFINE_string("table2_weights", "", "Of Table 2's backbone, as --weights.")
@@ -85,7 +86,8 @@ def _plan():
     return plan.Plan(binary.run_dir(), split, binary.split(binary.FLAGS.held_out, held_out=True),
                      dataclasses.replace(presets.PRESETS[binary.FLAGS.preset], **own), weights=binary.FLAGS.weights,
                      seeds=binary.FLAGS.seeds, map_images=binary.FLAGS.map_images, strong=_strong(split),
-                     spec=prediction.CRFS[binary.FLAGS.crf], options={"save_every": binary.FLAGS.save_every})
+                     saliency_dir=binary.FLAGS.saliency_dir, spec=prediction.CRFS[binary.FLAGS.crf],
+                     options={"save_every": binary.FLAGS.save_every})
 
 
 def _residual(work):

@@ -122,7 +122,7 @@ def _notes(plan):
     seeds = plan.preset.seeds
     rule = "the dense CRF" if seeds.refine == "crf" else seeds.refine if seeds.refine != "none" else "theta and cue"
     return (f"{plan.split.dataset}, preset {plan.preset.name}, backbone {plan.preset.classifier.backbone}, "
-            f"{plan.seeds} seeds (mean ± deviation), per cent. Maps: {len(plan.scored)} training images, mean of "
+            f"{plan.repeats}, per cent. Maps: {len(plan.scored)} training images, mean of "
             f"N = {seeds.selections} maps, the best of {len(maps.THRESHOLDS)} thresholds a row. Seeds: by the "
             f"preset's rule ({rule}), chosen on stochastic maps.",
             "The paper's column is another quantity, the segmenter's mIoU on VOC val: compare directions, not sizes.")

@@ -100,7 +100,8 @@ class Draws:
                 for k, step in enumerate(self.steps)]
 
 
-def score(directory, split, stage_dir, preset, *, selection, seed, counts=None, rule=True, draws=None):
+def score(directory, split, stage_dir, preset, *, selection, seed, counts=None, rule=True, draws=None,
+          saliency_dir=None):
     """Scores the maps of one classifier on a split; what is finished is not done again.
 
     Args:
@@ -114,6 +115,7 @@ def score(directory, split, stage_dir, preset, *, selection, seed, counts=None, 
         number hold those of the smaller ones, so all cost no more than the greatest.
       rule: also score the seeds by the preset's rule, from the last count's maps.
       draws: a `Draws` of these settings, where there is one already.
+      saliency_dir: for the rule's background cue "saliency".
 
     Returns:
       The content of run.json: "counts", "thresholds", "maps" (one dict a count: key of `KEYS` -> list over the
@@ -137,7 +139,7 @@ def score(directory, split, stage_dir, preset, *, selection, seed, counts=None, 
         for k in range(len(parts)):
             whole = aggregate(parts[:k + 1])
             each[k] = threshold_confusions(whole["mean"], whole["classes"], target, classes)
-        made = extraction.make_seed(whole, preset, example["image_id"]) if rule else target
+        made = extraction.make_seed(whole, preset, example["image_id"], saliency_dir) if rule else target
         return each, metrics.confusion(target, made, classes)
 
     def localized():

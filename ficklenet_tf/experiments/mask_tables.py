@@ -71,7 +71,7 @@ def weak(plan, systems, name="table1"):
     Returns:
       A `tables.Table`.
     """
-    published = {"table1": paper.TABLE1, "table2": paper.TABLE2}[name]
+    published, others = {"table1": (paper.TABLE1, paper.OTHERS1), "table2": (paper.TABLE2, paper.OTHERS2)}[name]
     wanted = {"table1": "vgg16", "table2": "resnet101"}[name]
     found = {}
     for key in systems:
@@ -82,7 +82,9 @@ def weak(plan, systems, name="table1"):
     title = f"Table {name[-1]}: weakly supervised, {backbone} with {plan.preset.segmenter.head}{stands_in}"
     pairs = {f"{SYSTEMS[a].title}, above {SYSTEMS[b].title}": (found[a], found[b]) for a, b in _CLAIMS
              if a in found and b in found}
-    return Table(name, title, tuple(found.values()), claims(pairs), notes(plan))
+    elsewhere = tuple({"system": f"{title}, not run here", "paper: val mIoU with CRF": figure}
+                      for title, figure in others.items())
+    return Table(name, title, (*found.values(), *elsewhere), claims(pairs), notes(plan))
 
 
 def semi(plan, seed=0):
@@ -126,7 +128,7 @@ def notes(plan):
     rounds = f"{segmenter.steps} steps" + (f", then {segmenter.retrain_steps} on its own labels"
                                            if segmenter.retrain_steps else ", one round")
     return (f"{plan.held_out.dataset}, {len(plan.held_out)} images of {plan.held_out.name}, preset "
-            f"{plan.preset.name}, {plan.seeds} seeds (mean ± deviation), per cent; {rounds}, sizes "
+            f"{plan.preset.name}, {plan.repeats}, per cent; {rounds}, sizes "
             f"{', '.join(map(str, segmenter.test_sizes))}. Trained on {len(plan.split)} images. All segmenters start "
             "from one backbone, that of the stochastic classifier with seed 0.",
             "The paper's column: VOC 2012 val, the network trained whole on 10,582 images, saliency maps for the "

@@ -21,6 +21,7 @@ class Plan:
       map_images: how many training images, evenly spaced, the maps are scored on.
       strong: of the training images, those whose masks semi-supervision may use (Table 3), or None.
       spec: `crf.CRFSpec` of the evaluation, or None.
+      saliency_dir: for the background cue "saliency", see `seeds.saliency_cue`.
       options: of `classifier_training.train` and `segmenter_training.train` (save_every, jit_compile).
     """
 
@@ -33,7 +34,13 @@ class Plan:
     map_images: int = 200
     strong: datasets.Split | None = None
     spec: crf.CRFSpec | None = crf.DSRG_TEST
+    saliency_dir: str | None = None
     options: dict = dataclasses.field(default_factory=dict)
+
+    @property
+    def repeats(self):
+        """How often a figure was measured, for the notes below a table."""
+        return "one seed" if self.seeds == 1 else f"{self.seeds} seeds (mean ± deviation)"
 
     @property
     def scored(self):
@@ -96,7 +103,8 @@ class Plan:
         counts = (1,) if inference == "D" else (self.preset.seeds.selections,)
         name = f"{stage}_by_{inference}" + ("" if inference == "D" else f"_N{counts[0]}")
         return maps.score(self.run_dir / "maps" / name, self.scored, self.run_dir / stage, self.preset.seeds,
-                          selection=paper.SELECTIONS[inference], seed=seed, counts=counts)
+                          selection=paper.SELECTIONS[inference], seed=seed, counts=counts,
+                          saliency_dir=self.saliency_dir)
 
     def repeated_maps(self, counts, repeats):
         """Scores the maps of the stochastic classifier with seed 0 again and again, on other selections each time.
@@ -138,7 +146,7 @@ class Plan:
         name = "_".join(["seeds", training, *([] if rate is None else [f"p{rate:g}"]), *_words(changes),
                          f"seed{seed}"])
         extraction.extract(self.run_dir, self.split, preset, stage=stage, name=name,
-                           selection=paper.SELECTIONS[training], seed=seed)
+                           selection=paper.SELECTIONS[training], seed=seed, saliency_dir=self.saliency_dir)
         return name
 
     def masks(self, name, seeds=None, seed=0, split=None, preset=None, **options):

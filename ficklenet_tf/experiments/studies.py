@@ -75,7 +75,7 @@ def convergence(plan, count=20, large=LARGE):
     claims = tuple(Claim(f"{few} is farther from the reference than {many}", by_name[few]["mean map, difference"],
                          by_name[many]["mean map, difference"]) for few, many in zip(steady, steady[1:], strict=False))
     return Table("convergence", f"Study: distance to N = {large}", tuple(rows), claims, (
-        f"Stochastic classifiers, {plan.seeds} seeds, {runs[0]['images']} training images; per cent: mean absolute "
+        f"Stochastic classifiers, {plan.repeats}, {runs[0]['images']} training images; per cent: mean absolute "
         "difference of maps in 0..1, and share of the positions whose label by theta is another one. «limit»: what "
         "the maximum tends to for N to infinity, exactly. «normal»: the mean by normal distributions, without "
         "drawing.",))
