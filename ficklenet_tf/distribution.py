@@ -5,6 +5,8 @@ share's mean loss over the number of replicas, the sum over replicas is the grad
 and every replica applies it: what one device would do, up to the order of additions.
 """
 
+import concurrent.futures
+
 import tensorflow as tf
 
 STRATEGIES = ("none", "mirrored", "multi_worker")
@@ -92,7 +94,15 @@ def agree(number):
 
 
 def by_chief(function, *args, **kwargs):
-    """Calls `function` on the chief, which writes files; the other workers wait until they are there."""
-    if is_chief():
+    """Calls `function` on the chief, which writes files; the other workers wait until they are there.
+
+    With several replicas it is called in a thread of its own, where no strategy is in force: variables that it
+    makes are the chief's alone, and not announced to workers which make none.
+    """
+    if tf.distribute.get_strategy().num_replicas_in_sync == 1:
         function(*args, **kwargs)
+        return
+    if is_chief():
+        with concurrent.futures.ThreadPoolExecutor(1) as outside:
+            outside.submit(function, *args, **kwargs).result()
     agree(0)

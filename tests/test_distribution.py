@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,24 +16,24 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ficklenet_tf import distribution
+from ficklenet_tf import artifacts, distribution, labels
 
 ROOT = pathlib.Path(__file__).parents[1]
 SETTINGS = ["--dataset=folder", "--preset=tiny", "--input_size=33", "--batch_size=4", "--epochs=4", "--save_every=2"]
 
 
-def _start(data, run_dir, *further, cluster=None, index=0, mirrored=False):
-    command = ["-m", "tests.distribution_runs" if mirrored else "tools.train_classifier"]
+def _start(data, run_dir, *further, cluster=None, index=0, binary="tools.train_classifier", settings=SETTINGS):
+    command = ["-m", binary]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
     if cluster:
         environment["TF_CONFIG"] = json.dumps({"cluster": {"worker": cluster},
                                                "task": {"type": "worker", "index": index}})
-    return subprocess.Popen([sys.executable, *command, *SETTINGS, f"--data_dir={data[0]}", f"--cache_dir={data[1]}",
+    return subprocess.Popen([sys.executable, *command, *settings, f"--data_dir={data[0]}", f"--cache_dir={data[1]}",
                              f"--output_dir={run_dir}", *further], cwd=ROOT, env=environment, text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
-def _cluster(data, run_dir):
+def _cluster(data, run_dir, **options):
     """Two workers on this machine."""
     sockets = [socket.socket() for _ in range(2)]
     for one in sockets:
@@ -40,7 +41,8 @@ def _cluster(data, run_dir):
     addresses = [f"localhost:{one.getsockname()[1]}" for one in sockets]
     for one in sockets:
         one.close()
-    return [_start(data, run_dir, "--distribute=multi_worker", cluster=addresses, index=i) for i in range(2)]
+    return [_start(data, run_dir, "--distribute=multi_worker", cluster=addresses, index=i, **options)
+            for i in range(2)]
 
 
 def _finish(*processes):
@@ -65,11 +67,11 @@ def single(tmp_path_factory, photographs_dir):
 
 
 def _same(one, other):
-    """Losses and weights after eight Adam steps, batch norm included: equal but for the order of additions."""
-    rows = [list(csv.DictReader(open(run / "classifier" / "log.csv"))) for run in (one, other)]
-    assert [row["step"] for row in rows[0]] == [row["step"] for row in rows[1]] == ["1", "8"]
+    """Losses and weights after some Adam steps, batch norm included: equal but for the order of additions."""
+    rows = [list(csv.DictReader(open(stage / "log.csv"))) for stage in (one, other)]
+    assert [row["step"] for row in rows[0]] == [row["step"] for row in rows[1]]
     assert [float(row["loss"]) for row in rows[1]] == pytest.approx([float(row["loss"]) for row in rows[0]], rel=1e-4)
-    mine, theirs = (_weights(run / "classifier" / "model.weights.h5") for run in (one, other))
+    mine, theirs = (_weights(stage / "model.weights.h5") for stage in (one, other))
     assert mine.keys() == theirs.keys() and len(mine) > 20
     for name in mine:
         np.testing.assert_allclose(theirs[name], mine[name], rtol=1e-3, atol=1e-4, err_msg=name)
@@ -77,7 +79,7 @@ def _same(one, other):
 
 def test_two_devices_and_a_killed_cluster_of_two_workers_end_as_one_device(single, tmp_path):
     data, one = single
-    mirrored = _start(data, tmp_path / "mirrored", "--distribute=mirrored", mirrored=True)
+    mirrored = _start(data, tmp_path / "mirrored", "--distribute=mirrored", binary="tests.distribution_runs")
     workers = _cluster(data, tmp_path / "cluster")
     while not list((tmp_path / "cluster").glob("classifier/checkpoints/ckpt-2.index")):
         assert all(worker.poll() is None for worker in workers), workers[0].communicate()[0][-3000:]
@@ -87,12 +89,37 @@ def test_two_devices_and_a_killed_cluster_of_two_workers_end_as_one_device(singl
         worker.communicate()
     assert not (tmp_path / "cluster" / "classifier" / "run.json").exists()
     assert "segmenter: the same" in _finish(mirrored)[0]
-    _same(one, tmp_path / "mirrored")
+    _same(one / "classifier", tmp_path / "mirrored" / "classifier")
     outputs = _finish(*_cluster(data, tmp_path / "cluster"))
-    _same(one, tmp_path / "cluster")
+    _same(one / "classifier", tmp_path / "cluster" / "classifier")
     assert "step/s" in outputs[0] and "step/s" not in outputs[1]  # only the chief shows a bar
     events = list((tmp_path / "cluster" / "classifier" / "tensorboard").glob("events*"))
     assert 1 <= len(events) <= 2  # one of each run of the chief
+
+
+SEGMENTER = ["--dataset=folder", "--preset=tiny", "--batch_size=4", "--steps=4", "--retrain_steps=2", "--channels=8",
+             "--dropout=0", "--supervision=semi", "--strong_images=4", "--save_every=2"]
+
+
+def test_two_workers_train_the_segmenter_of_one_process(single, tmp_path):
+    """Seeds and masks in every batch, and a second round on labels that the chief predicts."""
+    (photographs, _), classifier_run = single
+    masked = tmp_path / "photographs"
+    shutil.copytree(photographs, masked)
+    drawn = np.zeros((40, 48), np.uint8)
+    drawn[4:20, 6:24], drawn[24:36, 26:44] = 2, 1
+    for path in (masked / "images").iterdir():
+        labels.write_label(masked / "labels" / f"{path.stem}.png", drawn)
+    for name in ("one", "cluster"):
+        shutil.copytree(classifier_run / "classifier", tmp_path / name / "classifier")
+        for path in (masked / "images").iterdir():
+            labels.write_label(tmp_path / name / "seeds" / f"{path.stem}.png", drawn)
+        artifacts.write_json(tmp_path / name / "seeds" / "run.json", {"finished": "at some time"})
+    options = {"binary": "tools.train_segmenter", "settings": SEGMENTER}
+    _finish(_start((masked, tmp_path / "data"), tmp_path / "one", **options))
+    _finish(*_cluster((masked, tmp_path / "data"), tmp_path / "cluster", **options))
+    for stage in ("segmenter", "segmenter_retrained"):
+        _same(tmp_path / "one" / stage, tmp_path / "cluster" / stage)
 
 
 def test_a_batch_is_cut_into_each_process_share_and_each_replica_part():
