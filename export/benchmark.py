@@ -56,7 +56,10 @@ def calls(loaded, network, settings, tags, photograph, iterations, selections):
       iterations: of serve_crf.
       selections: of localization_maps.
     """
-    views = [tf.zeros([1 + settings["flip"], side, side, 3]) for side in settings["size_buckets"] or settings["sizes"]]
+    sides, longest = settings["sizes"], max(photograph.shape[:2])
+    if settings["size_buckets"]:  # one of them serves a photograph: the smallest that holds it
+        sides = [next((side for side in settings["size_buckets"] if side >= longest), settings["size_buckets"][-1])]
+    views = [tf.zeros([1 + settings["flip"], side, side, 3]) for side in sides]
     given = {"images": photograph[None], "image": np.array([verify.encode(photograph)], object),
              "iterations": np.array([iterations], np.int32), "tags": np.eye(1, tags, dtype=np.float32),
              "seed": np.array([[1, 2]], np.int32), "selections": np.array([selections], np.int32)}

@@ -14,7 +14,7 @@ _GREY = (0.299, 0.587, 0.114)  # a colour's brightness, ITU-R BT.601
 
 
 def mirror(array, mirrored):
-    """Returns `[height, width, ...]` turned left to right, or as it is."""
+    """Returns an image `[height, width, 3]` or `[height, width]` turned left to right, or as it is."""
     return cv2.flip(array, 1) if mirrored else array
 
 

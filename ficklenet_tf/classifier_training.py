@@ -47,11 +47,13 @@ def train(directory, split, held_out, preset, *, weights="", seed=0, features_ro
     finished = artifacts.read_run(directory)
     if finished:
         return finished
+    if preset.trainable_layers == "head":
+        features.check_augmentation(preset)
     keras.utils.set_random_seed(seed)
     model, normalization = classifier.build(preset, len(split.class_names) - 1, weights)
     cached = None
     if preset.trainable_layers == "head":
-        cached = feature_cache(directory, split, model.backbone, normalization, preset, weights, features_root,
+        cached = feature_cache(directory, split, model.backbone, normalization, preset, weights, seed, features_root,
                                cache_flips and preset.flips)
         distribution.by_chief(features.cache, held_out, model.backbone, normalization, size=preset.input_size,
                               directory=cached)
@@ -83,11 +85,11 @@ def train(directory, split, held_out, preset, *, weights="", seed=0, features_ro
     return artifacts.read_run(directory)
 
 
-def feature_cache(directory, split, backbone, normalization, preset, weights, features_root, flips):
+def feature_cache(directory, split, backbone, normalization, preset, weights, seed, features_root, flips):
     """Caches a frozen backbone's features of a split; returns their directory."""
     root = pathlib.Path(features_root) if features_root else pathlib.Path(directory).parent / "features"
     cached = features.cache_directory(root, dataset=split.dataset, backbone=preset.backbone, weights=weights,
-                                      size=preset.input_size, precision=preset.precision)
+                                      size=preset.input_size, precision=preset.precision, seed=seed)
     distribution.by_chief(features.cache, split, backbone, normalization, size=preset.input_size, directory=cached,
                           flips=flips)
     return cached

@@ -57,7 +57,8 @@ def replica_batch(batch_size, context):
     """
     replicas = context.num_replicas_in_sync
     if batch_size % replicas:
-        raise ValueError(f"batch_size: expected a multiple of the {replicas} replicas, found {batch_size}")
+        raise ValueError(f"batch_size: expected a multiple of the {replicas} replicas, found {batch_size} "
+                         "(of a smaller split its size; with --supervision=semi the part that --strong_share gives)")
     return batch_size // replicas
 
 

@@ -9,7 +9,7 @@ import time
 import numpy as np
 from tqdm import tqdm
 
-from ficklenet_tf import artifacts, classifier, evaluation, labels, refinement, seeds, shards
+from ficklenet_tf import artifacts, classifier, datasets, evaluation, labels, refinement, seeds, shards
 from ficklenet_tf.localizer import AUTO, Localizer
 
 
@@ -40,10 +40,12 @@ def extract(run_dir, split, preset, *, stage="classifier", name="seeds", selecti
     """
     run_dir = pathlib.Path(run_dir)
     directory = run_dir / name
+    check_cue(preset, saliency_dir)
     model, normalization, run, trained = classifier.load(run_dir / stage)
+    datasets.check_classes(split, run["class_names"], run_dir / stage)
     settings = {"stage": "seeds", "preset": dataclasses.asdict(preset), "selection": selection, "seed": seed,
                 "dataset": split.dataset, "split": split.name, "fingerprint": split.fingerprint,
-                "classifier": run["finished"]}
+                "classifier": run["finished"], **({"saliency_dir": str(saliency_dir)} if saliency_dir else {})}
     directory.mkdir(parents=True, exist_ok=True)
     artifacts.claim(directory, settings)
     beside = [kind for kind, wanted in (("maps", maps), ("uncertainty", uncertainty),
@@ -115,16 +117,25 @@ def _selections_taken(directory, split, beside):
     return {"selections": {"median": float(np.median(taken)), "max": max(taken)}}
 
 
+def check_cue(preset, saliency_dir):
+    """Raises ValueError where the background cue of `presets.Seeds` wants saliency maps and there are none."""
+    if preset.background_cue == "saliency" and preset.refine != "crf" and not saliency_dir:
+        raise ValueError("background_cue saliency: expected --saliency_dir with a map for each image, found none")
+
+
 def make_seed(found, preset, image_id="", saliency_dir=None):
     """Turns a `Localizer`'s answer into a seed image `[height, width]` uint8 at the photograph's size."""
-    label = _by_rule(found, preset, image_id, saliency_dir)
+    return _make(found, preset, image_id, saliency_dir)[0]
+
+
+def _make(found, preset, image_id, saliency_dir, uncertainty=False):
+    """Returns the seed image and, where it is wanted or needed, the uncertainty of what the rule says, or None."""
+    label, uncertain = _by_rule(found, preset, image_id, saliency_dir), None
+    if uncertainty or preset.max_uncertainty < 1:
+        uncertain = seeds.uncertainty(found["std"], found["mean"], found["classes"], label)
     if preset.max_uncertainty < 1:
-        label = seeds.leave_out(label, _uncertainty(found, label), preset.max_uncertainty)
-    return label
-
-
-def _uncertainty(found, label):
-    return seeds.uncertainty(found["std"], found["mean"], found["classes"], label)
+        label = seeds.leave_out(label, uncertain, preset.max_uncertainty)
+    return label, uncertain
 
 
 def _by_rule(found, preset, image_id, saliency_dir):
@@ -134,8 +145,7 @@ def _by_rule(found, preset, image_id, saliency_dir):
                                      preset.refine_high, scale=preset.refine_scale)
     if preset.refine not in ("none", "srg"):
         raise ValueError(f"refine: expected none, crf or srg, found {preset.refine!r}")
-    mean, highest = (seeds.resize_maps(found[k], shape) if len(found["classes"]) else
-                     np.zeros((*shape, 0), np.float32) for k in ("mean", "max"))
+    mean, highest = (seeds.resize_maps(found[k], shape) for k in ("mean", "max"))
     label = seeds.allot(highest, mean, found["classes"], preset.theta)
     if preset.background_cue == "activation":
         background = seeds.activation_cue(mean, preset.background_threshold)
@@ -153,7 +163,7 @@ def _by_rule(found, preset, image_id, saliency_dir):
 
 
 def _write(image_id, found, preset, directory, saliency_dir, beside):
-    label = make_seed(found, preset, image_id, saliency_dir)
+    label, uncertain = _make(found, preset, image_id, saliency_dir, "uncertainty" in beside)
     target, *others = _paths(directory, image_id, beside)
     for kind, path in zip(beside, others, strict=True):
         if kind == "maps":
@@ -162,7 +172,7 @@ def _write(image_id, found, preset, directory, saliency_dir, beside):
                                                           for k in ("mean", "max", "std", "samples")})
             artifacts.write_bytes(path, buffer.getvalue())
         elif kind == "uncertainty":
-            seeds.write_uncertainty(path, _uncertainty(found, label))
+            seeds.write_uncertainty(path, uncertain)
         else:
             artifacts.write_json(path, {"selections": found["selections"]})
     labels.write_label(target, label)

@@ -8,6 +8,7 @@ import concurrent.futures
 import hashlib
 import io
 import pathlib
+import zlib
 
 import numpy as np
 import tensorflow as tf
@@ -16,11 +17,16 @@ from tqdm import tqdm
 from ficklenet_tf import artifacts, images, random_access
 
 _NPY_HEADER = 128  # bytes that NumPy writes before the data of a small array
+_CHECKSUMS = "photographs.json"
 
 
-def cache_directory(root, *, dataset, backbone, weights, size, precision):
-    """Returns the directory for features made with these settings: other settings, another directory."""
-    digest = hashlib.sha256(repr((dataset, backbone, size, precision)).encode())
+def cache_directory(root, *, dataset, backbone, weights, size, precision, seed):
+    """Returns the directory for features made with these settings: other settings, another directory.
+
+    `seed` counts where there are no weights to load: it made the random ones.
+    """
+    source = f"random {seed}" if not weights else "imagenet" if weights == "imagenet" else ""
+    digest = hashlib.sha256(repr((dataset, backbone, size, precision, source)).encode())
     if weights and weights != "imagenet":
         digest.update(pathlib.Path(weights).read_bytes())
     return pathlib.Path(root) / f"{dataset}-{backbone}-{size}-{digest.hexdigest()[:8]}"
@@ -51,7 +57,7 @@ def shape_in(directory):
 
 
 def cache(split, backbone, normalization, *, size, directory, flips=False, batch_size=8):
-    """Computes what is missing of a split's features.
+    """Computes what is missing of a split's features, and what was made of another photograph of the same name.
 
     Args:
       split: a `datasets.Split`.
@@ -67,8 +73,12 @@ def cache(split, backbone, normalization, *, size, directory, flips=False, batch
     """
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
+    before = checksums(directory)
+    now = {image_id: checksum(split[i]["image"]) for i, image_id in enumerate(split.image_ids)}
+    replaced = {image_id for image_id in now if before.get(image_id, now[image_id]) != now[image_id]}
     wanted = [(i, flipped) for i in range(len(split)) for flipped in ((False, True) if flips else (False,))]
-    wanted = [(i, f) for i, f in wanted if not path_of(directory, split.image_ids[i], f).exists()]
+    wanted = [(i, f) for i, f in wanted if split.image_ids[i] in replaced
+              or not path_of(directory, split.image_ids[i], f).exists()]
     if not wanted:
         return 0
 
@@ -96,7 +106,28 @@ def cache(split, backbone, normalization, *, size, directory, flips=False, batch
             list(writers.map(_write, [path_of(directory, split.image_ids[i], f) for i, f in chosen], values))
             done += len(values)
             bar.update(len(values))
+    artifacts.write_json(directory / _CHECKSUMS, {**before, **now})
     return done
+
+
+def checksum(encoded):
+    """Returns an int that tells one photograph's bytes from another's."""
+    return zlib.crc32(encoded)
+
+
+def checksums(directory):
+    """Returns {image id: `checksum` of the photograph that its cached features are of}, {} before all are there."""
+    path = pathlib.Path(directory) / _CHECKSUMS
+    return artifacts.read_json(path) if path.exists() else {}
+
+
+def check_augmentation(preset):
+    """Raises ValueError where a preset's changes of photographs would be lost on cached features."""
+    lost = [name for name in ("photometric", "random_crop") if getattr(preset, name, False)]
+    if lost:
+        raise ValueError(f"{' and '.join(lost)}: expected none with a frozen backbone, whose features are computed "
+                         "once, from the photographs as they are; pass --photometric=0 --norandom_crop, or "
+                         "--trainable_layers=last_block")
 
 
 def _write(path, value):

@@ -162,7 +162,7 @@ class _Reader:
     def _features(self, image_id, mirrored):
         stored = mirrored and self.flipped_features
         values = np.load(features.path_of(self.features_dir, image_id, stored))
-        return augmentation.mirror(values, mirrored and not stored)
+        return values[:, ::-1] if mirrored and not stored else values
 
     def _pixels(self, record, mirrored, random):
         """Returns the augmented image `[size, size, 3]` and its label image, or None."""

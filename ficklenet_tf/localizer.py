@@ -24,11 +24,15 @@ class Localizer:
     def __init__(self, model, normalization, preset, selection, features_dir=None, jit_compile=False):
         if isinstance(preset.selections, str) and preset.selections != AUTO:
             raise ValueError(f"selections: expected a number or {AUTO}, found {preset.selections!r}")
+        if (preset.auto_most if preset.selections == AUTO else preset.selections) < 1:
+            raise ValueError(f"selections: expected at least 1, found {preset.selections} (auto_most "
+                             f"{preset.auto_most})")
         self.model, self.normalization, self.preset = model, normalization, preset
         self.selection, self.features_dir = selection, features_dir
         self._views = [(size, mirrored) for size in preset.sizes
                        for mirrored in ((False, True) if preset.flip_views else (False,))]
         self._shape = None if features_dir is None else features.shape_in(features_dir)
+        self._checksums = {} if features_dir is None else features.checksums(features_dir)
         self._features = {size: tf.function(lambda x: tf.cast(model.backbone(x, training=False), tf.float32),
                                             jit_compile=jit_compile)
                           for size in preset.sizes}
@@ -61,8 +65,9 @@ class Localizer:
         image = images.decode(example["image"])
         cached = None
         if self.features_dir is not None:
-            path = features.path_of(self.features_dir, example["image_id"])
-            cached = tf.cast(features.read(str(path), self._shape), tf.float32) if path.exists() else None
+            path, own = features.path_of(self.features_dir, example["image_id"]), features.checksum(example["image"])
+            if path.exists() and self._checksums.get(example["image_id"], own) == own:  # of this photograph
+                cached = tf.cast(features.read(str(path), self._shape), tf.float32)
         views = []
         for number, (size, mirrored) in enumerate(self._views):
             if number == 0 and cached is not None:

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from ficklenet_tf import artifacts, crf, images, labels, segmenter, segmenter_training, shards
+from ficklenet_tf import artifacts, crf, datasets, images, labels, segmenter, segmenter_training, shards
 
 CRFS = {"none": None, "sec": crf.SEC_TRAIN, "dsrg": crf.DSRG_TEST, "deeplab": crf.DEEPLAB_LARGEFOV,
         "deeplab_v2": crf.DEEPLAB_V2}
@@ -43,8 +43,13 @@ def last_stage(run_dir, stage=None):
     run_dir = pathlib.Path(run_dir)
     if stage is not None:
         return run_dir / stage
-    retrained = run_dir / "segmenter_retrained"
-    return retrained if artifacts.read_run(retrained) else run_dir / "segmenter"
+    first, second = run_dir / "segmenter", run_dir / "segmenter_retrained"
+    labelled = run_dir / "segmenter_labels" / "settings.json"
+    if artifacts.read_run(second) is None:
+        return first
+    run = artifacts.read_run(first)
+    stale = run and labelled.exists() and artifacts.read_json(labelled)["segmenter"] != run["finished"]
+    return first if stale else second  # stale: the second round of an earlier first one
 
 
 def refine(image, probs, spec, backend="permutohedral"):
@@ -92,6 +97,7 @@ def predict_split(run_dir, split, *, stage=None, name="predictions", spec=None, 
     """
     run_dir = pathlib.Path(run_dir)
     predictor = Predictor(last_stage(run_dir, stage), sizes, flip)
+    datasets.check_classes(split, predictor.class_names, last_stage(run_dir, stage))
     settings = {"stage": "predictions", "segmenter": predictor.run["finished"], "fingerprint": split.fingerprint,
                 "sizes": list(predictor.sizes), "flip": predictor.flip, "use_tags": use_tags}
     specs = outputs(name, spec, further)

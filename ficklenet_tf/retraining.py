@@ -9,7 +9,6 @@ from tqdm import tqdm
 from ficklenet_tf import (
     artifacts,
     backbones,
-    classifier,
     crf,
     distribution,
     features,
@@ -60,7 +59,7 @@ def label_split(run_dir, split, stage, name, spec=crf.SEC_TRAIN):
                                      "fingerprint": split.fingerprint})
     if artifacts.read_run(run_dir / name):
         return
-    cached = classifier.load(run_dir / "classifier")[2]["features_dir"]
+    cached = run.get("features_dir")  # of what the segmenter itself was trained on
     head, size = network.layers[-1], run["input_size"]
     side = -(-size // backbones.STRIDE)
 

@@ -11,8 +11,10 @@ CUES = ("activation", "gradient", "saliency")
 
 
 def resize_maps(maps, shape):
-    """Resizes `[h, w, c]` float32 maps to shape (height, width), bilinear; returns `[height, width, c]`."""
+    """Resizes `[h, w, c]` float32 maps to shape (height, width), bilinear: `[height, width, c]`; c may be 0."""
     height, width = shape
+    if not maps.shape[-1]:
+        return np.zeros((height, width, 0), np.float32)
     return cv2.resize(np.ascontiguousarray(maps), (width, height),
                       interpolation=cv2.INTER_LINEAR).reshape(height, width, -1)
 

@@ -1,6 +1,7 @@
 """Trains the segmenter on seeds, masks or both; see supervision.py for what it learns."""
 
 import dataclasses
+import hashlib
 import pathlib
 
 import keras
@@ -10,6 +11,7 @@ from ficklenet_tf import (
     artifacts,
     backbones,
     classifier,
+    datasets,
     distribution,
     features,
     images,
@@ -80,7 +82,7 @@ def train(run_dir, split, preset, *, seeds="seeds", name="segmenter", initial="c
     if growing != "none":
         _check_room(run_dir / seeds, task.weak)
     keras.utils.set_random_seed(seed)
-    parts = _parts(run_dir, len(split.class_names), preset, initial, weights, task)
+    parts = _parts(run_dir, split, preset, initial, weights, task)
     optimizer, losses = optimizers.of_segmenter(preset), task.total_loss(parts.target, preset)
     rows = training.fit(
         directory=directory, model=parts.target, optimizer=optimizer,
@@ -95,6 +97,7 @@ def train(run_dir, split, preset, *, seeds="seeds", name="segmenter", initial="c
         artifacts.write_run(
             directory, **settings, class_names=list(split.class_names), backbone=parts.classifier.backbone,
             input_size=parts.classifier.input_size, normalization=dataclasses.asdict(parts.normalization),
+            features_dir=parts.features_dir,
             metrics={k: v for k, v in rows[-1].items() if k not in ("step", "learning_rate")})
 
     distribution.by_chief(finish)
@@ -123,9 +126,13 @@ def _check_room(seeds_dir, split, count=20):
 
 
 def _label_settings(run_dir, seeds):
-    """Which seeds a training learns; none: the data set's masks."""
-    source = None if seeds is None else artifacts.finished_run(run_dir / seeds, "set of seeds", "tools.extract_seeds")
-    return {"seeds": seeds, "seeds_finished": source and source["finished"]}
+    """Which seeds a training learns; none: the data set's masks. The same seeds made again are the same."""
+    if seeds is None:
+        return {"seeds": None, "seeds_made": None}
+    run, path = artifacts.finished_run(run_dir / seeds, "set of seeds", "tools.extract_seeds"), run_dir / seeds
+    made = ((path / "settings.json").read_bytes() if (path / "settings.json").exists() else
+            run["finished"].encode())  # seeds of one's own have no settings
+    return {"seeds": seeds, "seeds_made": hashlib.sha256(made).hexdigest()[:16]}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,18 +161,25 @@ class _Parts:
         return self.network if self.features_dir is None else self.head
 
 
-def _parts(run_dir, classes, preset, initial, weights, task):
+def _parts(run_dir, split, preset, initial, weights, task):
     """Builds the network and gives it its initial weights; see `train`."""
     source, normalization, run, first = classifier.load(run_dir / "classifier")
-    network, backbone, head, own = build(preset, classes, first.backbone, weights if initial == "weights" else "")
+    datasets.check_classes(split, run["class_names"], run_dir / "classifier")
+    network, backbone, head, own = build(preset, len(split.class_names), first.backbone,
+                                         weights if initial == "weights" else "")
+    cached = run["features_dir"]
     if initial == "classifier":
         backbone.set_weights(source.backbone.get_weights())
     elif initial == "weights":
-        normalization = own
+        normalization, cached = own, None
     else:
+        before = artifacts.finished_run(run_dir / initial, "segmenter", "tools.train_segmenter")
+        normalization, cached = images.Normalization(**before["normalization"]), before.get("features_dir")
         network.load_weights(run_dir / initial / "model.weights.h5")
-    cached = run["features_dir"] if preset.trainable_layers == "head" and initial != "weights" else None
+    if preset.trainable_layers != "head":
+        cached = None
     if cached is not None:  # the classifier's split is there already, another one's images may not be
+        features.check_augmentation(preset)
         for split in filter(None, (task.weak, task.strong)):
             distribution.by_chief(features.cache, split, source.backbone, normalization, size=first.input_size,
                                   directory=cached, flips=run["cache_flips"])

@@ -72,7 +72,8 @@ def fit(*, directory, model, optimizer, losses, make_batches, steps, description
             batch = next(batches)
             metrics = compiled(batch)
             done += 1
-            if done % log_every == 0 or done == steps or done == 1:
+            saved, logged = done % save_every == 0 or done == steps, done % log_every == 0 or done in (1, steps)
+            if saved or logged:
                 values = {name: float(value) for name, value in metrics.items()}
                 if not math.isfinite(values["loss"]):
                     raise FloatingPointError(f"{description}: the loss is {values['loss']} at step {done}; lower the "
@@ -80,12 +81,13 @@ def fit(*, directory, model, optimizer, losses, make_batches, steps, description
                 if values.get("loss_scale", 1) < 2**-10:
                     raise FloatingPointError(f"{description}: gradients overflow {precision} at step {done} whatever "
                                              "their scale; try bfloat16")
+            if logged:
                 rows.append({"step": done, "learning_rate": float(optimizer.learning_rate), **values})
                 for name, value in rows[-1].items():
                     tf.summary.scalar(name, value, step=done)
                 bar.set_postfix(loss=f"{values['loss']:.4f}")
             bar.update()
-            if (done % save_every == 0 or done == steps) and chief:
+            if saved and chief:
                 step.assign(done)
                 _write_log(directory / "log.csv", rows)
                 manager.save(checkpoint_number=done)

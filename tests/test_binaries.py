@@ -35,6 +35,7 @@ def test_mistakes_end_in_one_line_and_a_non_zero_exit(tmp_path):
         "absent.npz": _start("tools.train_classifier", f"--flagfile={tmp_path / 'flags'}", "--weights=absent.npz"),
         "expected a finished classifier": _start("tools.extract_seeds", f"--flagfile={tmp_path / 'flags'}"),
         "expected a finished segmenter": _start("tools.predict", f"--output_dir={tmp_path / 'none'}", "x.jpg"),
+        "different names": _start("tools.predict", f"--output_dir={tmp_path / 'none'}", "a/x.jpg", "b/x.png"),
         "a.jpg": _start("tools.train_classifier", "--dataset=folder", f"--data_dir={tmp_path / 'mine'}",
                         "--split=all", f"--cache_dir={tmp_path}", f"--output_dir={tmp_path / 'r'}"),
         "rate: expected 0..1": _start("tools.train_classifier", "--dataset=shapes", f"--cache_dir={tmp_path}",

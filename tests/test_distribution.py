@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ficklenet_tf import artifacts, distribution, labels
+from ficklenet_tf import artifacts, datasets, distribution, labels
 
 ROOT = pathlib.Path(__file__).parents[1]
 SETTINGS = ["--dataset=folder", "--preset=tiny", "--input_size=33", "--batch_size=4", "--epochs=4", "--save_every=2"]
@@ -116,8 +116,9 @@ def test_two_workers_train_the_segmenter_of_one_process(single, tmp_path):
             labels.write_label(tmp_path / name / "seeds" / f"{path.stem}.png", drawn)
         artifacts.write_json(tmp_path / name / "seeds" / "run.json", {"finished": "at some time"})
     options = {"binary": "tools.train_segmenter", "settings": SEGMENTER}
-    _finish(_start((masked, tmp_path / "data"), tmp_path / "one", **options))
-    _finish(*_cluster((masked, tmp_path / "data"), tmp_path / "cluster", **options))
+    datasets.load_split("folder", "train", data_dir=str(masked), cache_dir=str(tmp_path / "data"))
+    _finish(_start((masked, tmp_path / "data"), tmp_path / "one", **options),
+            *_cluster((masked, tmp_path / "data"), tmp_path / "cluster", **options))
     for stage in ("segmenter", "segmenter_retrained"):
         _same(tmp_path / "one" / stage, tmp_path / "cluster" / stage)
 

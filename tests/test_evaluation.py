@@ -48,7 +48,7 @@ def seen(monkeypatch):
                 asked.append(image)
                 return probs_of(image)
 
-        return Stand(run={"finished": "then"}, sizes=(32,), flip=False)
+        return Stand(run={"finished": "then"}, sizes=(32,), flip=False, class_names=list(CLASSES))
 
     monkeypatch.setattr(prediction, "Predictor", load)
     return asked

@@ -1,13 +1,14 @@
 """Extraction: what is written beside the seeds, on request and afterwards, and that shards change nothing."""
 
 import dataclasses
+import shutil
 
 import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from ficklenet_tf import artifacts, classifier, extraction, images, labels, localization, presets, seeds
+from ficklenet_tf import artifacts, classifier, extraction, features, images, labels, localization, presets, seeds
 from tests import export_runs
 
 PRESET = presets.Seeds(selections=20, sizes=(33,), theta=0.5)
@@ -17,7 +18,7 @@ class _Photographs:
     """What `extraction.extract` needs of a `datasets.Split`."""
 
     dataset, name, fingerprint, has_labels = "made", "train", "none", False
-    image_ids = ("a", "b", "c")
+    image_ids, class_names = ("a", "b", "c"), ("background", "x", "y", "z")
 
     def __len__(self):
         return 3
@@ -70,6 +71,46 @@ def test_uncertain_seeds_are_left_out(run_dir):
     left = extraction.make_seed(found, dataclasses.replace(PRESET, max_uncertainty=limit))
     assert (left == np.where(uncertain > limit, 255, whole)).all() and (left != whole).any() and (left == whole).any()
     assert (whole == labels.read_label(run_dir / "seeds" / "a.png")).all()
+
+
+def test_uncertainty_is_that_of_the_seeds_before_any_was_left_out(run_dir):
+    preset = dataclasses.replace(PRESET, max_uncertainty=0.1)
+    extraction.extract(run_dir, _Photographs(), PRESET, name="all", seed=5, uncertainty=True)
+    extraction.extract(run_dir, _Photographs(), preset, name="sure", seed=5, uncertainty=True)
+    assert _seeds(run_dir / "all_uncertainty") == _seeds(run_dir / "sure_uncertainty")
+    assert _seeds(run_dir / "all") != _seeds(run_dir / "sure")
+
+
+def test_what_an_extraction_refuses(run_dir):
+    class Others(_Photographs):
+        class_names = ("background", "x", "z", "y")
+
+    saliency = {"refine": "none", "background_cue": "saliency"}
+    for split, changes, message in ((Others(), {}, "knows the classes background, x, y, z; found background, x, z, y"),
+                                    (_Photographs(), {"selections": 0}, "expected at least 1, found 0"),
+                                    (_Photographs(), saliency, "saliency_dir")):
+        with pytest.raises(ValueError, match=message):
+            extraction.extract(run_dir, split, dataclasses.replace(PRESET, **changes), name="refused", seed=5)
+        shutil.rmtree(run_dir / "refused", ignore_errors=True)
+
+
+def test_cached_features_are_those_of_this_photograph(run_dir, tmp_path):
+    example, model = _Photographs()[1], classifier.load(run_dir / "classifier")[:2]
+    artifacts.write_json(tmp_path / "features.json", {"shape": [5, 5, 128], "size": 33})
+    np.save(features.path_of(tmp_path, "b"), np.full((5, 5, 128), 0.5, np.float16))
+    artifacts.write_json(tmp_path / "photographs.json", {"b": features.checksum(example["image"])})
+    own = extraction.Localizer(*model, PRESET, "stochastic", tmp_path).prepare(example)["views"][0]
+    assert own.shape == (5, 5, 128) and (own.numpy() == 0.5).all()
+    artifacts.write_json(tmp_path / "photographs.json", {"b": features.checksum(b"another of the same name")})
+    assert extraction.Localizer(*model, PRESET, "stochastic", tmp_path).prepare(example)["views"][0].shape == (
+        1, 33, 33, 3)
+
+
+def test_several_views_of_an_image_without_tags_are_background(run_dir):
+    preset = dataclasses.replace(PRESET, sizes=(33, 41), flip_views=True)
+    localizer = extraction.Localizer(*classifier.load(run_dir / "classifier")[:2], preset, "stochastic")
+    found = localizer({**_Photographs()[0], "tags": np.zeros(3, np.float32)}, 5)
+    assert found["mean"].shape == (5, 5, 0) and (extraction.make_seed(found, preset) == 0).all()
 
 
 def test_selections_auto_tells_what_it_took_whatever_the_shards(run_dir):

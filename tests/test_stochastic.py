@@ -99,7 +99,7 @@ def test_expanded_head_against_slow_numpy():
         for c in range(width):
             window = padded[y:y + s, c:c + s] * mask[y, c][..., None]
             scores += np.einsum("yxk,yxkc->c", window, kernel)
-    np.testing.assert_allclose(got, scores / (height * width) + head.bias.numpy(), rtol=1e-5)
+    np.testing.assert_allclose(got, scores / (height * width) + head.bias.numpy(), rtol=1e-5, atol=1e-6)
 
 
 def test_modes_of_training_and_inference_are_chosen_apart():

@@ -21,6 +21,7 @@ from ficklenet_tf import (
     images,
     labels,
     losses,
+    prediction,
     presets,
     retraining,
     segmenter,
@@ -204,6 +205,28 @@ def test_masks_alone_need_no_seeds_and_one_round(run_dir):
     assert network(np.zeros((1, 16, 24, 3), np.float32)).shape == (1, 2, 3, 3)
     with pytest.raises(FileNotFoundError, match="finished set of seeds"):
         segmenter_training.train(run_dir, _split("ab", "ab"), preset, name="weak")
+
+
+def test_the_second_round_is_labelled_by_what_was_trained(run_dir, monkeypatch):
+    """A backbone trained with the head gives labels of its own features, not of the classifier's cached ones."""
+    preset = _preset(trainable_layers="last_block", retrain_steps=1)
+    monkeypatch.setattr(retraining.features, "read", None)
+    assert retraining.train_rounds(run_dir, _split("abcd", ""), preset) == "segmenter_retrained"
+    for stage in ("segmenter", "segmenter_retrained"):
+        assert artifacts.read_run(run_dir / stage)["features_dir"] is None
+    assert prediction.last_stage(run_dir).name == "segmenter_retrained"
+    artifacts.write_json(run_dir / "segmenter_labels" / "settings.json", {"segmenter": "an earlier one"})
+    assert prediction.last_stage(run_dir).name == "segmenter"
+
+
+def test_the_same_seeds_made_again_are_the_same(run_dir):
+    artifacts.write_json(run_dir / "seeds" / "settings.json", {"theta": 0.35})
+    segmenter_training.train(run_dir, _split("abcd", ""), _preset())
+    artifacts.write_run(run_dir / "seeds", images=4)
+    assert segmenter_training.train(run_dir, _split("abcd", ""), _preset())["seeds"] == "seeds"
+    artifacts.write_json(run_dir / "seeds" / "settings.json", {"theta": 0.4})
+    with pytest.raises(ValueError, match="seeds_made"):
+        segmenter_training.train(run_dir, _split("abcd", ""), _preset())
 
 
 def test_growing_in_a_training(run_dir):

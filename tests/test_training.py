@@ -17,6 +17,7 @@ from ficklenet_tf import (
     input_pipeline,
     optimizers,
     presets,
+    random_access,
     segmenter_training,
     training,
 )
@@ -33,6 +34,19 @@ def test_every_epoch_is_a_permutation():
         assert sorted(first[5 * epoch:5 * epoch + 5]) == [0, 1, 2, 3, 4]
     assert first[:5] != first[5:10] or first[5:10] != first[10:]
     assert [input_pipeline.index_at(position, 5, 2) for position in range(15)] != first
+
+
+def test_what_reading_raises_keeps_its_text():
+    def read(index):
+        if index == 2:
+            raise FileNotFoundError("expected a photograph, found none")
+        return {"index": np.int64(index)}
+
+    data = random_access.dataset(range(1, 9), read, {"index": tf.TensorSpec([], tf.int64)})
+    assert [int(one["index"]) for one in data.take(1)] == [1]
+    with pytest.raises(tf.errors.OpError, match="expected a photograph, found none") as caught:
+        list(data)
+    assert "Traceback" not in caught.value.message.split("\nTraceback")[0]
 
 
 def _batches(split, start, count, photometric=0.0, **options):
@@ -104,7 +118,34 @@ def test_features_are_computed_once_and_equal_the_network(split, tmp_path):
         np.testing.assert_allclose(got, expected, rtol=2e-3, atol=2e-3)
 
 
-def _fit(directory, steps, rate=0.1):
+def test_features_of_another_photograph_or_network_are_not_taken(split, tmp_path):
+    backbone = backbones.build("small", "none")
+    options = dict(size=33, directory=tmp_path / "f", batch_size=4)
+    assert features.cache(split, backbone, images.TORCH, **options) == 7
+    other = dataclasses.replace(split, rows=(*split.rows[:2], split.rows[4], *split.rows[3:]))  # the third is replaced
+    assert features.cache(other, backbone, images.TORCH, **options) == 1
+    assert features.cache(other, backbone, images.TORCH, **options) == 0
+    names = [features.cache_directory("", dataset="d", backbone="vgg16", weights=weights, size=33, precision="p",
+                                      seed=seed)
+             for weights, seed in (("", 0), ("", 1), ("imagenet", 0), ("imagenet", 1))]
+    assert len(set(names)) == 3 and names[2] == names[3]
+    with pytest.raises(ValueError, match="photometric and random_crop: .* --photometric=0 --norandom_crop"):
+        features.check_augmentation(dataclasses.replace(presets.PAPER.segmenter, photometric=0.1, random_crop=True))
+
+
+def test_features_of_any_number_of_channels_are_mirrored(split, tmp_path):
+    """OpenCV mirrors up to 128 channels."""
+    artifacts.write_json(tmp_path / "features.json", {"shape": [3, 3, 512], "size": 33})
+    stored = np.random.default_rng(0).random((3, 3, 512)).astype(np.float16)
+    for image_id in split.image_ids:
+        np.save(features.path_of(tmp_path, image_id), stored)
+    seen = [array for batch in _batches(split, 0, 4, features_dir=tmp_path) for array in batch["features"]]
+    mirrored = [bool((array == stored[:, ::-1]).all()) for array in seen]
+    assert set(mirrored) == {True, False}
+    assert all(m or (array == stored).all() for m, array in zip(mirrored, seen, strict=True))
+
+
+def _fit(directory, steps, rate=0.1, save_every=3, log_every=2):
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dropout(0.5), keras.layers.Dense(1)])
     optimizer = keras.optimizers.Adam(optimizers.staircase(rate, 0.5, 4))
@@ -116,7 +157,7 @@ def _fit(directory, steps, rate=0.1):
         return tf.data.Dataset.range(start, 1000).map(lambda k: tf.random.stateless_normal([4, 3], [k, k]))
 
     rows = training.fit(directory=directory, model=model, optimizer=optimizer, losses=losses, make_batches=batches,
-                        steps=steps, description="test", save_every=3, log_every=2)
+                        steps=steps, description="test", save_every=save_every, log_every=log_every)
     return model.get_weights(), rows
 
 
@@ -133,7 +174,10 @@ def test_a_resumed_training_is_the_uninterrupted_one(tmp_path):
 
 def test_a_loss_that_is_not_finite_stops(tmp_path):
     with pytest.raises(FloatingPointError, match="step"):
-        _fit(tmp_path, 40, rate=1e30)
+        _fit(tmp_path / "logged", 40, rate=1e30)
+    with pytest.raises(FloatingPointError, match="step"):
+        _fit(tmp_path / "saved", 40, rate=1e30, save_every=4, log_every=100)
+    assert not list((tmp_path / "saved").rglob("ckpt-*"))
 
 
 def test_other_settings_in_the_same_directory_are_refused(tmp_path):

@@ -62,7 +62,8 @@ def run(sections, options, update=None):
         found = {name: found[name] for name in SECTIONS if name in found}
         artifacts.write_json(path, found)
     written = {name: markdown(part, [_table(table) for table in part["tables"]]) for name, part in found.items()}
-    goals = tables.goals_table([g for part in found.values() for table in part["tables"] for g in table["goals"]])
+    goals = tables.goals_table([g for part in found.values() if part["scale"] == options.scale
+                                for table in part["tables"] for g in table["goals"]])
     written = {"goals": tables.grid(goals.columns, goals.rows), **written}
     print(f"\n{goals.markdown()}")
     page = "\n\n".join(f"## {name}\n\n{text}" for name, text in written.items())

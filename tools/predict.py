@@ -23,6 +23,11 @@ def main(paths):
     """Segments each of `paths`."""
     if not paths:
         raise app.UsageError("expected photographs, found none: python -m tools.predict --output_dir=RUN IMAGE...")
+    stems = [pathlib.Path(path).stem for path in paths]
+    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
+    if twice:
+        raise ValueError(f"expected photographs of different names, their answers go to one directory; found several "
+                         f"of {', '.join(twice)}")
     predictor = prediction.Predictor(prediction.last_stage(binary.run_dir(), binary.FLAGS.stage))
     to, spec = pathlib.Path(binary.FLAGS.to), prediction.CRFS[binary.FLAGS.crf]
     for path in tqdm([pathlib.Path(p) for p in paths], unit="img", desc="predict"):

@@ -29,6 +29,7 @@ from tools import binary
 
 flags.DEFINE_string("weights", "", "Backbone: imagenet, a path to .npz, .h5 or .weights.h5, or empty for none.")
 flags.DEFINE_string("held_out", None, "Split for evaluation (default: the data set's).")
+flags.DEFINE_string("saliency_dir", None, "Saliency maps <image id>.png for --seeds.background_cue=saliency.")
 flags.DEFINE_integer("save_every", 200, "Steps between checkpoints.", lower_bound=1)
 flags.DEFINE_boolean("cache_flips", False, "With a frozen backbone: cache the mirrored photographs' features too.")
 flags.DEFINE_boolean("baseline", True, "Also train a deterministic classifier and extract plain Grad-CAM seeds.")
@@ -69,7 +70,7 @@ def _train_and_extract(run_dir, split, held_out, seconds, result):
         kinds.append(("seeds_deterministic", "classifier_deterministic", "deterministic"))
     for name, stage, selection in kinds:
         run = _timed(seconds, name, extraction.extract, run_dir, split, binary.stage("seeds"), stage=stage, name=name,
-                     selection=selection, seed=binary.FLAGS.seed, maps=True)
+                     selection=selection, seed=binary.FLAGS.seed, saliency_dir=binary.FLAGS.saliency_dir, maps=True)
         text = ""
         if run["metrics"]:
             result[name] = {k: run["metrics"][k] for k in ("miou", "recall", "precision")}
@@ -103,6 +104,7 @@ def main():
     """Runs every stage that is not done yet."""
     run_dir, seconds, result = binary.run_dir(), {}, {}
     split, held_out = binary.split(), binary.split(binary.FLAGS.held_out, held_out=True)
+    extraction.check_cue(binary.stage("seeds"), binary.FLAGS.saliency_dir)
     _train_and_extract(run_dir, split, held_out, seconds, result)
     stage = _segment(run_dir, split, held_out, seconds, result)
     _serve(run_dir, stage, held_out, seconds, result)

@@ -77,10 +77,13 @@ def _places(height, width, spec, dtype):
 def _unlikeness(images):
     """[batch, n, n] squared distances of the colours."""
     colours = tf.reshape(tf.stop_gradient(images), [tf.shape(images)[0], -1, 3]) - 128
-    # |a - b|^2 = |a|^2 + |b|^2 - 2 a.b in one product: of whole colours float32 gets it exactly.
-    squares, ones = tf.reduce_sum(tf.square(colours), axis=-1, keepdims=True), tf.ones_like(colours[..., :1])
-    return tf.matmul(tf.concat([-2 * colours, squares, ones], axis=-1), tf.concat([colours, ones, squares], axis=-1),
-                     transpose_b=True)
+    # |a - b|^2 = |a|^2 + |b|^2 - 2 a.b in one product. Squares in two parts of eight bits each: so whole colours come
+    # out exactly, on GPUs too, which multiply in TF32.
+    squares, one = tf.reduce_sum(tf.square(colours), axis=-1, keepdims=True), tf.ones_like(colours[..., :1])
+    high = tf.floor(squares / 256) * 256
+    low = squares - high
+    return tf.matmul(tf.concat([-2 * colours, high, low, one, one], axis=-1),
+                     tf.concat([colours, one, one, high, low], axis=-1), transpose_b=True)
 
 
 def _squares(size, dtype):

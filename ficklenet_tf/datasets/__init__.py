@@ -112,6 +112,22 @@ def load_split(dataset, split, *, data_dir=None, cache_dir=None, on_error="stop"
     return _open(builder, dataset, split, max_images)
 
 
+def check_classes(split, class_names, where):
+    """Checks that a network's classes are those of the split it is to be applied to.
+
+    Args:
+      split: a `Split`.
+      class_names: the network's, the background first.
+      where: its directory, for the message.
+
+    Raises:
+      ValueError: they differ, so that the same id would mean another class.
+    """
+    if list(class_names) != list(split.class_names):
+        raise ValueError(f"{where}: knows the classes {', '.join(class_names)}; found {', '.join(split.class_names)} "
+                         f"in {split.dataset} {split.name} (a folder's classes.txt fixes them and their order)")
+
+
 def _check_writable(directory):
     """Makes a directory; raises OSError, naming it, where it cannot be written."""
     try:

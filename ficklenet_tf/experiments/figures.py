@@ -42,7 +42,8 @@ def figure1(plan, rows=3, single=4):
             cells[f"selection {number}"] = pictures.heat(photo, _map(found[row], class_id, "mean"))
         for heading, key in ((f"mean of {plan.preset.seeds.selections}", "mean"), ("maximum", "max")):
             cells[heading] = pictures.heat(photo, _map(whole[row], class_id, key))
-        cells["seeds"] = pictures.mask(photo, extraction.make_seed(whole[row], plan.preset.seeds))
+        cells["seeds"] = pictures.mask(photo, extraction.make_seed(
+            whole[row], plan.preset.seeds, plan.split.image_ids[index], plan.saliency_dir))
         sheet.append(cells | _truth(photo, plan.split[index]))
     return lay_out(sheet, SIDE)
 

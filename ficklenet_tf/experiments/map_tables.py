@@ -89,12 +89,14 @@ def table6(plan, repeats=10):
                      "mIoU": Measured((found["miou"].mean / 100,), 100, 2), "threshold": threshold,
                      "paper: mIoU, deviation x 1000": paper.TABLE6.get(count)})
     steady = [count for count in COUNTS if count >= 10]
-    claims = [Claim(f"the deviation is greater for N = {few} than for N = {many}", deviation[few], deviation[many])
+    relative = 1 / np.sqrt(2 * (repeats - 1))  # how far off a deviation is itself
+    claims = [Claim(f"the deviation is greater for N = {few} than for N = {many}", deviation[few], deviation[many],
+                    relative * float(np.hypot(deviation[few].mean, deviation[many].mean)))
               for few, many in zip(steady, steady[1:], strict=False)]
     return Table("table6", f"Table 6: deviation over {repeats} repeats", tuple(rows), tuple(claims), (
         f"One classifier (S, p = {plan.preset.classifier.rate:g}, seed 0), {repeats} seeds of the selections; mean "
         f"maps of {len(plan.scored)} training images at the best of {len(maps.THRESHOLDS)} thresholds, one a row. A "
-        f"deviation from {repeats} repeats is itself off by about {100 / np.sqrt(2 * (repeats - 1)):.0f} %.",))
+        f"deviation from {repeats} repeats is itself off by about {100 * relative:.0f} %.",))
 
 
 def table7(plan):

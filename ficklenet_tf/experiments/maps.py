@@ -96,8 +96,9 @@ class Draws:
 
     def __call__(self, prepared, seed):
         """Returns a list of (number of selections, answer of `Localizer.localize`), parts to `aggregate`."""
-        return [(step, self._localizers[step].localize(prepared, seed if k == 0 else f"{seed} part {k}"))
-                for k, step in enumerate(self.steps)]
+        found = [self._localizers[step].localize(prepared, seed if k == 0 else f"{seed} part {k}")
+                 for k, step in enumerate(self.steps)]
+        return [(answer["selections"], answer) for answer in found]
 
 
 def score(directory, split, stage_dir, preset, *, selection, seed, counts=None, rule=True, draws=None,
@@ -122,10 +123,11 @@ def score(directory, split, stage_dir, preset, *, selection, seed, counts=None, 
       thresholds) and "seeds" (key -> number, or None).
     """
     directory, counts = pathlib.Path(directory), tuple(counts or (preset.selections,))
+    extraction.check_cue(preset, saliency_dir)
     run = artifacts.finished_run(stage_dir, "classifier", "tools.train_classifier")
     settings = {"stage": "map scores", "preset": dataclasses.asdict(preset), "selection": selection, "seed": seed,
                 "counts": counts, "thresholds": THRESHOLDS, "rule": rule, "classifier": run["finished"],
-                "fingerprint": split.fingerprint}
+                "fingerprint": split.fingerprint, **({"saliency_dir": str(saliency_dir)} if saliency_dir else {})}
     artifacts.claim(directory, settings)
     finished = artifacts.read_run(directory)
     if finished:

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from ficklenet_tf import prediction
 from ficklenet_tf.experiments import paper
 from ficklenet_tf.experiments.tables import Claim, Measured, Table
 
@@ -127,9 +128,10 @@ def notes(plan):
     segmenter = plan.preset.segmenter
     rounds = f"{segmenter.steps} steps" + (f", then {segmenter.retrain_steps} on its own labels"
                                            if segmenter.retrain_steps else ", one round")
+    crf = next((name for name, spec in prediction.CRFS.items() if spec == plan.spec), "of one's own")
     return (f"{plan.held_out.dataset}, {len(plan.held_out)} images of {plan.held_out.name}, preset "
             f"{plan.preset.name}, {plan.repeats}, per cent; {rounds}, sizes "
-            f"{', '.join(map(str, segmenter.test_sizes))}. Trained on {len(plan.split)} images. All segmenters start "
-            "from one backbone, that of the stochastic classifier with seed 0.",
+            f"{', '.join(map(str, segmenter.test_sizes))}; CRF: {crf}. Trained on {len(plan.split)} images. All "
+            "segmenters start from one backbone, that of the stochastic classifier with seed 0.",
             "The paper's column: VOC 2012 val, the network trained whole on 10,582 images, saliency maps for the "
             "background.")

@@ -3,7 +3,17 @@
 import dataclasses
 import pathlib
 
-from ficklenet_tf import artifacts, classifier_training, crf, datasets, evaluation, extraction, presets, retraining
+from ficklenet_tf import (
+    artifacts,
+    classifier_training,
+    crf,
+    datasets,
+    evaluation,
+    extraction,
+    prediction,
+    presets,
+    retraining,
+)
 from ficklenet_tf.experiments import maps, paper
 
 
@@ -86,7 +96,11 @@ class Plan:
 
     def average_precision(self, training, seed=0, rate=None):
         """Returns the mAP of a classifier's tags on the held-out split, 0..1; see `classifier`."""
-        return artifacts.read_run(self.run_dir / self.classifier(training, seed, rate))["metrics"]["map"]
+        run = artifacts.read_run(self.run_dir / self.classifier(training, seed, rate))
+        if run["held_out"] != self.held_out.name:
+            raise ValueError(f"held_out: expected {run['held_out']}, on which the mAP of the classifiers in "
+                             f"{self.run_dir} was measured, found {self.held_out.name}; give another --output_dir")
+        return run["metrics"]["map"]
 
     def maps(self, training, inference=None, seed=0, rate=None, rescale=None):
         """Scores maps and seeds of a classifier, training it first if needed; see `maps.score`.
@@ -139,7 +153,8 @@ class Plan:
         changes = {key: value for key, value in changes.items() if getattr(self.preset.seeds, key) != value}
         settings = {"stage": "seeds", "selection": paper.SELECTIONS[training], "seed": seed,
                     "fingerprint": self.split.fingerprint,
-                    "classifier": artifacts.read_run(self.run_dir / stage)["finished"]}
+                    "classifier": artifacts.read_run(self.run_dir / stage)["finished"],
+                    **({"saliency_dir": str(self.saliency_dir)} if self.saliency_dir else {})}
         there = _finished(self.run_dir, settings, preset)
         if there:
             return there
@@ -166,6 +181,9 @@ class Plan:
         Returns:
           dict: "stage" (of the segmenter) and "predictions" (directory), "mIoU" and, with a `spec`, "mIoU with CRF".
         """
+        if not self.held_out.has_labels:
+            raise ValueError(f"{self.held_out.dataset} {self.held_out.name}: expected masks to score segmenters "
+                             "against, found none")
         self.base()
         split, preset = split or self.split, preset or self.preset.segmenter
         stage = retraining.train_rounds(self.run_dir, split, preset, seed=seed,
@@ -190,11 +208,12 @@ class Plan:
     def _evaluation(self, stage, predictions, preset):
         """Returns the scores of predictions made by this segmenter and scored before, or None."""
         found, made = {}, artifacts.read_run(self.run_dir / stage)
-        for name in (predictions, f"{predictions}_crf")[:1 if self.spec is None else 2]:
+        for name, spec in prediction.outputs(predictions, self.spec).items():
+            spec = None if spec is None else artifacts.as_json(dataclasses.asdict(spec))
             before, scored = artifacts.read_run(self.run_dir / name), self.run_dir / "evaluation" / f"{name}.json"
-            if before is None or not scored.exists() or (
-                    before["segmenter"], before["fingerprint"], before["sizes"], before["flip"]) != (
-                    made["finished"], self.held_out.fingerprint, list(preset.test_sizes), preset.test_flip):
+            wanted = {"segmenter": made["finished"], "fingerprint": self.held_out.fingerprint,
+                      "sizes": list(preset.test_sizes), "flip": preset.test_flip, "crf": spec}
+            if before is None or not scored.exists() or any(before.get(key) != wanted[key] for key in wanted):
                 return None
             found[name] = artifacts.read_json(scored)
         return found

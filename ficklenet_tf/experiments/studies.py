@@ -25,6 +25,8 @@ def uncertainty(plan, limits=LIMITS):
     Returns:
       A `tables.Table`.
     """
+    if not plan.split.has_labels:
+        raise ValueError(f"{plan.split.dataset} {plan.split.name}: expected masks to score seeds against, found none")
     found = {}
     for limit in limits:
         runs, scored = [], []

@@ -49,11 +49,13 @@ class Claim:
       text: the claim in words.
       greater: `Measured`, said to be the greater one.
       less: `Measured`.
+      noise: deviation of the difference, as it is written, where it is known otherwise than from several seeds.
     """
 
     text: str
     greater: Measured
     less: Measured
+    noise: float | None = None
 
     @property
     def difference(self):
@@ -63,13 +65,15 @@ class Claim:
     @property
     def deviation(self):
         """Of the difference over the seeds, pair by pair; NaN for a single one."""
+        if self.noise is not None:
+            return self.noise
         pairs = np.subtract(self.greater.values, self.less.values)
         return float(np.std(pairs, ddof=1)) * self.greater.unit if len(pairs) > 1 else math.nan
 
     @property
     def verdict(self):
-        """Returns "agrees", "disagrees", or "undecided": closer to nothing than its deviation over the seeds."""
-        if not math.isnan(self.deviation) and abs(self.difference) < self.deviation:
+        """Returns "agrees", "disagrees", or "undecided": no greater than its deviation, or that is not known."""
+        if math.isnan(self.deviation) or abs(self.difference) <= self.deviation:
             return "undecided"
         return "agrees" if self.difference > 0 else "disagrees"
 

@@ -16,7 +16,8 @@ _STAGES = (
      "--training_selection=deterministic --inference_selection=deterministic", False),
     ("seeds", "Seeds", "tools.extract_seeds --maps", True),
     ("seeds_deterministic", "Seeds of the plain Grad-CAM",
-     "tools.extract_seeds --selection=deterministic --name=seeds_deterministic --maps", True),
+     "tools.extract_seeds --stage=classifier_deterministic --selection=deterministic --name=seeds_deterministic "
+     "--maps", True),
     ("segmenter", "Segmenter", "tools.train_segmenter", True),
     ("segmenter_labels", "Labels for the second round", "tools.train_segmenter", False),
     ("segmenter_retrained", "Segmenter, second round", "tools.train_segmenter", False),
