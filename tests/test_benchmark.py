@@ -1,7 +1,6 @@
 """The benchmark: each section runs at a tiny size and its JSON is complete; times and fits are worked out right."""
 
 import json
-import math
 import os
 import types
 
@@ -36,7 +35,7 @@ def test_a_section_runs_and_its_json_is_complete(section, tmp_path, monkeypatch)
             assert len(row) == len(table["columns"])
             assert all(value is None or isinstance(value, str) or value == value for value in row)
         for goal in table["goals"]:
-            assert math.isfinite(goal["ratio"]) and goal["met"] in (True, False)
+            assert goal["ratio"] > 0 and goal["met"] in (True, False)
         assert table["title"] in document.read_text()
     plots = sum(table["plot"] is not None for table in found["tables"])
     assert len(list(tmp_path.glob("plots/*.png"))) == plots

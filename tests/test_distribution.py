@@ -66,10 +66,10 @@ def single(tmp_path_factory, photographs_dir):
     return (photographs_dir, root / "data"), root / "one"
 
 
-def _same(one, other):
+def _same(one, other, steps):
     """Losses and weights after some Adam steps, batch norm included: equal but for the order of additions."""
     rows = [list(csv.DictReader(open(stage / "log.csv"))) for stage in (one, other)]
-    assert [row["step"] for row in rows[0]] == [row["step"] for row in rows[1]]
+    assert [row["step"] for row in rows[0]] == [row["step"] for row in rows[1]] == steps
     assert [float(row["loss"]) for row in rows[1]] == pytest.approx([float(row["loss"]) for row in rows[0]], rel=1e-4)
     mine, theirs = (_weights(stage / "model.weights.h5") for stage in (one, other))
     assert mine.keys() == theirs.keys() and len(mine) > 20
@@ -89,9 +89,9 @@ def test_two_devices_and_a_killed_cluster_of_two_workers_end_as_one_device(singl
         worker.communicate()
     assert not (tmp_path / "cluster" / "classifier" / "run.json").exists()
     assert "segmenter: the same" in _finish(mirrored)[0]
-    _same(one / "classifier", tmp_path / "mirrored" / "classifier")
+    _same(one / "classifier", tmp_path / "mirrored" / "classifier", ["1", "8"])
     outputs = _finish(*_cluster(data, tmp_path / "cluster"))
-    _same(one / "classifier", tmp_path / "cluster" / "classifier")
+    _same(one / "classifier", tmp_path / "cluster" / "classifier", ["1", "8"])
     assert "step/s" in outputs[0] and "step/s" not in outputs[1]  # only the chief shows a bar
     events = list((tmp_path / "cluster" / "classifier" / "tensorboard").glob("events*"))
     assert 1 <= len(events) <= 2  # one of each run of the chief
@@ -119,8 +119,11 @@ def test_two_workers_train_the_segmenter_of_one_process(single, tmp_path):
     datasets.load_split("folder", "train", data_dir=str(masked), cache_dir=str(tmp_path / "data"))
     _finish(_start((masked, tmp_path / "data"), tmp_path / "one", **options),
             *_cluster((masked, tmp_path / "data"), tmp_path / "cluster", **options))
-    for stage in ("segmenter", "segmenter_retrained"):
-        _same(tmp_path / "one" / stage, tmp_path / "cluster" / stage)
+    for stage, last in (("segmenter", "4"), ("segmenter_retrained", "2")):
+        _same(tmp_path / "one" / stage, tmp_path / "cluster" / stage, ["1", last])
+    made, again = ({path.name for path in (tmp_path / name / "segmenter_labels").glob("*.png")}
+                   for name in ("one", "cluster"))
+    assert made == again and len(made) == 9  # every training image, once
 
 
 def test_a_batch_is_cut_into_each_process_share_and_each_replica_part():
