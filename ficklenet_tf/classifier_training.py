@@ -47,12 +47,11 @@ def train(directory, split, held_out, preset, *, weights="", seed=0, features_ro
     finished = artifacts.read_run(directory)
     if finished:
         return finished
-    if preset.trainable_layers == "head":
-        features.check_augmentation(preset)
     keras.utils.set_random_seed(seed)
     model, normalization = classifier.build(preset, len(split.class_names) - 1, weights)
     cached = None
     if preset.trainable_layers == "head":
+        features.check_augmentation(preset)
         cached = feature_cache(directory, split, model.backbone, normalization, preset, weights, seed, features_root,
                                cache_flips and preset.flips)
         distribution.by_chief(features.cache, held_out, model.backbone, normalization, size=preset.input_size,

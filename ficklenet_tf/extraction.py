@@ -40,12 +40,12 @@ def extract(run_dir, split, preset, *, stage="classifier", name="seeds", selecti
     """
     run_dir = pathlib.Path(run_dir)
     directory = run_dir / name
-    check_cue(preset, saliency_dir)
+    cue = cue_settings(preset, saliency_dir)
     model, normalization, run, trained = classifier.load(run_dir / stage)
     datasets.check_classes(split, run["class_names"], run_dir / stage)
     settings = {"stage": "seeds", "preset": dataclasses.asdict(preset), "selection": selection, "seed": seed,
                 "dataset": split.dataset, "split": split.name, "fingerprint": split.fingerprint,
-                "classifier": run["finished"], **({"saliency_dir": str(saliency_dir)} if saliency_dir else {})}
+                "classifier": run["finished"], **cue}
     directory.mkdir(parents=True, exist_ok=True)
     artifacts.claim(directory, settings)
     beside = [kind for kind, wanted in (("maps", maps), ("uncertainty", uncertainty),
@@ -117,10 +117,15 @@ def _selections_taken(directory, split, beside):
     return {"selections": {"median": float(np.median(taken)), "max": max(taken)}}
 
 
-def check_cue(preset, saliency_dir):
-    """Raises ValueError where the background cue of `presets.Seeds` wants saliency maps and there are none."""
+def cue_settings(preset, saliency_dir):
+    """Returns what a stage's settings say of the saliency maps: nothing where there are none.
+
+    Raises:
+      ValueError: the background cue of `preset`, a `presets.Seeds`, wants them and there are none.
+    """
     if preset.background_cue == "saliency" and preset.refine != "crf" and not saliency_dir:
         raise ValueError("background_cue saliency: expected --saliency_dir with a map for each image, found none")
+    return {"saliency_dir": str(saliency_dir)} if saliency_dir else {}
 
 
 def make_seed(found, preset, image_id="", saliency_dir=None):

@@ -96,8 +96,9 @@ def predict_split(run_dir, split, *, stage=None, name="predictions", spec=None, 
       shard: (index, count): only every count-th image, see shards.py; without run.json.
     """
     run_dir = pathlib.Path(run_dir)
-    predictor = Predictor(last_stage(run_dir, stage), sizes, flip)
-    datasets.check_classes(split, predictor.class_names, last_stage(run_dir, stage))
+    directory = last_stage(run_dir, stage)
+    predictor = Predictor(directory, sizes, flip)
+    datasets.check_classes(split, predictor.class_names, directory)
     settings = {"stage": "predictions", "segmenter": predictor.run["finished"], "fingerprint": split.fingerprint,
                 "sizes": list(predictor.sizes), "flip": predictor.flip, "use_tags": use_tags}
     specs = outputs(name, spec, further)

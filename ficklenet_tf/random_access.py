@@ -21,7 +21,7 @@ def dataset(indices, read, signature):
       signature: {name: tf.TensorSpec}.
 
     Raises:
-      tf.errors.OpError: read raised an error, when its element is asked for; it begins with that one's text.
+      tf.errors.OpError: read raised an error, when its element is asked for; its message holds that one's text.
     """
     names = list(signature)
 

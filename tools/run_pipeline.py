@@ -104,7 +104,7 @@ def main():
     """Runs every stage that is not done yet."""
     run_dir, seconds, result = binary.run_dir(), {}, {}
     split, held_out = binary.split(), binary.split(binary.FLAGS.held_out, held_out=True)
-    extraction.check_cue(binary.stage("seeds"), binary.FLAGS.saliency_dir)
+    extraction.cue_settings(binary.stage("seeds"), binary.FLAGS.saliency_dir)  # better now than after the classifier
     _train_and_extract(run_dir, split, held_out, seconds, result)
     stage = _segment(run_dir, split, held_out, seconds, result)
     _serve(run_dir, stage, held_out, seconds, result)

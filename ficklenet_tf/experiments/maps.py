@@ -123,11 +123,11 @@ def score(directory, split, stage_dir, preset, *, selection, seed, counts=None, 
       thresholds) and "seeds" (key -> number, or None).
     """
     directory, counts = pathlib.Path(directory), tuple(counts or (preset.selections,))
-    extraction.check_cue(preset, saliency_dir)
+    cue = extraction.cue_settings(preset, saliency_dir)
     run = artifacts.finished_run(stage_dir, "classifier", "tools.train_classifier")
     settings = {"stage": "map scores", "preset": dataclasses.asdict(preset), "selection": selection, "seed": seed,
                 "counts": counts, "thresholds": THRESHOLDS, "rule": rule, "classifier": run["finished"],
-                "fingerprint": split.fingerprint, **({"saliency_dir": str(saliency_dir)} if saliency_dir else {})}
+                "fingerprint": split.fingerprint, **cue}
     artifacts.claim(directory, settings)
     finished = artifacts.read_run(directory)
     if finished:

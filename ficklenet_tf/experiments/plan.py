@@ -154,7 +154,7 @@ class Plan:
         settings = {"stage": "seeds", "selection": paper.SELECTIONS[training], "seed": seed,
                     "fingerprint": self.split.fingerprint,
                     "classifier": artifacts.read_run(self.run_dir / stage)["finished"],
-                    **({"saliency_dir": str(self.saliency_dir)} if self.saliency_dir else {})}
+                    **extraction.cue_settings(preset, self.saliency_dir)}
         there = _finished(self.run_dir, settings, preset)
         if there:
             return there

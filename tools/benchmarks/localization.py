@@ -21,7 +21,8 @@ CHUNK = 25  # of them at a time, in turn with the network alone
 
 def run(options):
     """Returns the section's tables."""
-    return [given_features(options), whole_extraction(options), many_images(options)]
+    localizers = _Localizers(options)
+    return [given_features(options), whole_extraction(options, localizers), many_images(options, localizers)]
 
 
 def head_of(size, form="contracted"):
@@ -100,10 +101,9 @@ def random_numbers(size, count):
     return lambda: drawn(tf.constant([1, 2])).numpy()
 
 
-def whole_extraction(options):
+def whole_extraction(options, localizers):
     """From encoded photographs to seed PNGs: one deterministic pass against N maps, by two rules."""
     size, photographs = options.size, examples(options, IMAGES, options.size.classes)
-    localizers = _Localizers(options)
     network = localizers.network_alone(photographs)
     numbers = random_numbers(size, 200)
     with tempfile.TemporaryDirectory() as directory:
@@ -131,10 +131,9 @@ def whole_extraction(options):
          Goal("random numbers, N = 200", "extraction", 0.05, times["random numbers of N = 200"].over(many))))
 
 
-def many_images(options):
+def many_images(options, localizers):
     """Extraction of hundreds of images, as a run of `tools.extract_seeds` goes, against the network's passes alone."""
     size, count = options.size, MANY[options.scale]
-    localizers = _Localizers(options)
     localizer = localizers.make(size.selections)
     photographs = examples(options, count, size.classes)
     rounds = []
