@@ -8,19 +8,16 @@ does. The calls take turns, so that what else the machine does falls on all of t
 """
 
 import dataclasses
-import os
 import pathlib
 import sys
 import time
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
+import numpy as np
+import tensorflow as tf
+from absl import app, flags
 
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
-from absl import app, flags  # noqa: E402
-
-from export import loading, verify  # noqa: E402
-from ficklenet_tf import artifacts, images, prediction  # noqa: E402
+from export import loading, verify
+from ficklenet_tf import artifacts, images, prediction
 
 
 class Loaded:

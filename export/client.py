@@ -15,13 +15,11 @@ import sys
 import tempfile
 import time
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
+import numpy as np
+from absl import app, flags
+from PIL import ExifTags, Image, ImageOps
 
-import numpy as np  # noqa: E402
-from absl import app, flags  # noqa: E402
-from PIL import ExifTags, Image, ImageOps  # noqa: E402
-
-from export import transport  # noqa: E402
+from export import transport
 
 
 def segment(client, path, output_dir, opacity=0.6):

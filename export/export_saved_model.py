@@ -11,8 +11,9 @@ import pathlib
 
 from absl import flags
 
-from export import applied, formats, loading, saved_model, server_files
+from export import applied, formats, saved_model, server_files
 from ficklenet_tf import images, prediction
+from ficklenet_tf.precision import PRECISIONS
 from tools import binary
 
 flags.DEFINE_string("run_dir", None, "The run's directory.", required=True)
@@ -21,7 +22,7 @@ flags.DEFINE_enum("format", "tf_saved_model", ["tf_saved_model", *formats.FILES]
 flags.DEFINE_string("segmenter", None, "Directory of the segmenter below RUN_DIR (default: the last trained).")
 flags.DEFINE_enum("crf", "dsrg", list(prediction.CRFS), "Dense CRF of the signature serve_crf; none: without it.")
 flags.DEFINE_boolean("localization_maps", True, "Export that signature, and the classifier with it.")
-flags.DEFINE_enum("precision", None, loading.PRECISIONS, "Of the network's inside (default: as it was trained).")
+flags.DEFINE_enum("precision", None, PRECISIONS, "Of the network's inside (default: as it was trained).")
 flags.DEFINE_list("sizes", None, "Sides of the multi-scale prediction (default: the preset's).")
 flags.DEFINE_boolean("flip", None, "Average mirror images in (default: the preset's).")
 flags.DEFINE_integer("max_side", 0, "Compute on at most so long a side; greater answers are enlarged. 0: no bound.",

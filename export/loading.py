@@ -5,8 +5,7 @@ import pathlib
 
 from export import applied, maps
 from ficklenet_tf import artifacts, classifier, labels, segmenter_training
-
-PRECISIONS = ("float32", "bfloat16", "float16")
+from ficklenet_tf.precision import PRECISIONS
 
 
 def load_segmenter(directory, *, precision=None, sizes=None, flip=None, max_pixels=applied.MAX_PIXELS,

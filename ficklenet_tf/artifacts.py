@@ -8,6 +8,8 @@ import tempfile
 import time
 from importlib import metadata
 
+from ficklenet_tf import hardware
+
 _PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "tensorflow-datasets", "numpy", "opencv-python-headless")
 
 
@@ -74,7 +76,8 @@ def write_run(directory, **facts):
       **facts: anything JSON can hold (flags, preset, dataset fingerprint, metrics).
     """
     write_json(pathlib.Path(directory) / "run.json",
-               {**facts, "versions": versions(), "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
+               {**facts, "versions": versions(), "hardware": hardware.describe(),
+                "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
 
 
 def read_run(directory):

@@ -4,7 +4,7 @@ import pathlib
 
 import keras
 
-from ficklenet_tf import artifacts, backbones, images, presets, stochastic
+from ficklenet_tf import artifacts, backbones, images, presets, pretrained, stochastic
 
 
 @keras.saving.register_keras_serializable("ficklenet")
@@ -48,21 +48,21 @@ def build(preset, num_tags, weights=""):
     Args:
       preset: a `presets.Classifier`.
       num_tags: number of foreground classes.
-      weights: see `backbones.load_weights`.
+      weights: see `pretrained.load_weights`.
 
     Returns:
       (a built `Classifier`, its `images.Normalization`).
     """
     trainable = "none" if preset.trainable_layers == "head" else preset.trainable_layers
     backbone = backbones.build(preset.backbone, trainable, preset.precision)
-    backbones.load_weights(backbone, weights)
+    pretrained.load_weights(backbone, weights)
     head = stochastic.StochasticHead(num_tags, preset.kernel_size, preset.rate, preset.rescale,
                                      preset.training_selection, preset.inference_selection, preset.form,
                                      dtype="float32")
     head.build((None, *feature_shape(preset, backbone)))
     model = Classifier(backbone, head)
     model.built = True
-    return model, backbones.normalization_of(weights)
+    return model, pretrained.normalization_of(weights)
 
 
 def load(directory):

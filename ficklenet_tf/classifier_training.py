@@ -6,7 +6,6 @@ import pathlib
 import keras
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
 from ficklenet_tf import (
     artifacts,
@@ -17,6 +16,8 @@ from ficklenet_tf import (
     input_pipeline,
     metrics,
     optimizers,
+    precision,
+    progress,
     training,
 )
 
@@ -30,7 +31,7 @@ def train(directory, split, held_out, preset, *, weights="", seed=0, features_ro
       split: `datasets.Split` to train on; only its tags are used.
       held_out: `datasets.Split` for the mAP.
       preset: `presets.Classifier`.
-      weights: of the backbone, see `backbones.load_weights`.
+      weights: of the backbone, see `pretrained.load_weights`.
       seed: of weights, order, augmentation and selections.
       features_root: with a frozen backbone, where features are cached; default `directory`/../features.
       cache_flips: also cache the features of the mirrored photographs (twice the time and space).
@@ -41,6 +42,7 @@ def train(directory, split, held_out, preset, *, weights="", seed=0, features_ro
       The content of run.json.
     """
     directory = pathlib.Path(directory)
+    preset = precision.settled(preset, directory.parent)
     settings = {"stage": "classifier", "preset": dataclasses.asdict(preset), "weights": str(weights), "seed": seed,
                 "dataset": split.dataset, "split": split.name, "fingerprint": split.fingerprint}
     artifacts.claim(directory, settings)
@@ -57,9 +59,9 @@ def train(directory, split, held_out, preset, *, weights="", seed=0, features_ro
         distribution.by_chief(features.cache, held_out, model.backbone, normalization, size=preset.input_size,
                               directory=cached)
     steps_per_epoch = max(1, len(split) // preset.batch_size)
-    optimizer = keras.optimizers.Adam(optimizers.staircase(preset.learning_rate, 0.5,
-                                                           preset.halve_every * steps_per_epoch))
     target = model if cached is None else model.head
+    new = (model.head if weights else target).trainable_variables
+    optimizer = optimizers.classifier_optimizer(preset, target, new, steps_per_epoch)
     rows = training.fit(
         directory=directory, model=target, optimizer=optimizer,
         losses=_losses(target, normalization, preset.photometric),
@@ -131,5 +133,5 @@ def predict(model, split, normalization, size, batch_size=8, features_dir=None):
         return model.head.expected_logits(tf.cast(model.backbone(x) if features_dir is None else x, tf.float32))
 
     return np.concatenate([forward(batch).numpy() for batch in
-                           tqdm(data.batch(batch_size), total=-(-len(split) // batch_size), desc="tags",
+                           progress.bar(data.batch(batch_size), total=-(-len(split) // batch_size), desc="tags",
                                 unit="batch")])

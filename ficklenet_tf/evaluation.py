@@ -4,9 +4,8 @@ import concurrent.futures
 import pathlib
 
 import numpy as np
-from tqdm import tqdm
 
-from ficklenet_tf import artifacts, labels, metrics, prediction
+from ficklenet_tf import artifacts, labels, metrics, prediction, progress
 
 
 def score_directory(directory, split):
@@ -39,7 +38,7 @@ def score_directory(directory, split):
 
     total, each, unlabelled = np.zeros((num_classes, num_classes + 1), np.int64), {}, 0
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        for answer in tqdm(pool.map(one, range(len(split))), total=len(split), desc=f"score {directory.name}",
+        for answer in progress.bar(pool.map(one, range(len(split))), total=len(split), desc=f"score {directory.name}",
                            unit="img"):
             if answer is None:
                 unlabelled += 1

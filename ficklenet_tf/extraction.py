@@ -7,9 +7,8 @@ import pathlib
 import time
 
 import numpy as np
-from tqdm import tqdm
 
-from ficklenet_tf import artifacts, classifier, datasets, evaluation, labels, refinement, seeds, shards
+from ficklenet_tf import artifacts, classifier, datasets, evaluation, labels, progress, refinement, seeds, shards
 from ficklenet_tf.localizer import AUTO, Localizer
 
 
@@ -59,7 +58,7 @@ def extract(run_dir, split, preset, *, stage="classifier", name="seeds", selecti
     cached = run["features_dir"] if preset.sizes[0] == trained.input_size else None
     localizer = Localizer(model, normalization, preset, selection, cached, jit_compile)
     made = stream(localizer, split, pending, seed, directory, saliency_dir=saliency_dir, beside=beside)
-    for _ in tqdm(made, total=len(own), initial=len(own) - len(pending), desc=name, unit="img"):
+    for _ in progress.bar(made, total=len(own), initial=len(own) - len(pending), desc=name, unit="img"):
         pass
     shards.write_manifest(directory, shard, [split.image_ids[i] for i in own], len(pending), started)
     if shard != shards.WHOLE:

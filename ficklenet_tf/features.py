@@ -12,9 +12,8 @@ import zlib
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
-from ficklenet_tf import artifacts, images, random_access
+from ficklenet_tf import artifacts, images, progress, random_access
 
 _NPY_HEADER = 128  # bytes that NumPy writes before the data of a small array
 _CHECKSUMS = "photographs.json"
@@ -97,7 +96,7 @@ def cache(split, backbone, normalization, *, size, directory, flips=False, batch
     forward = tf.function(lambda x: tf.cast(backbone(x, training=False), tf.float16), reduce_retracing=True)
     done = 0
     with (concurrent.futures.ThreadPoolExecutor(2) as writers,
-          tqdm(total=len(wanted), desc="features", unit="img", smoothing=0.05) as bar):
+          progress.bar(total=len(wanted), desc="features", unit="img", smoothing=0.05) as bar):
         for batch in batches:
             values = forward(batch).numpy()
             if done == 0:

@@ -1,4 +1,4 @@
-"""Optimizers and schedules of both trainings; DeepLab's learning-rate multipliers and decay."""
+"""Optimizers and schedules of both trainings; learning-rate multipliers and decay as DeepLab has them."""
 
 import keras
 
@@ -8,8 +8,53 @@ def staircase(rate, factor, every):
     return keras.optimizers.schedules.ExponentialDecay(rate, every, factor, staircase=True)
 
 
-def of_segmenter(preset):
+class _Multiplied:
+    """A Keras optimizer with a learning rate of its own for each variable: the schedule's times a multiplier.
+
+    `multipliers`: a list of floats, one a trainable variable, in the order in which the optimizer is built with them.
+    """
+
+    multipliers = None
+
+    def update_step(self, gradient, variable, learning_rate):
+        """Updates one variable; see `keras.optimizers.Optimizer`."""
+        multiplier = self.multipliers[self._get_variable_index(variable)]
+        super().update_step(gradient, variable, learning_rate * multiplier)
+
+
+class MultipliedAdam(_Multiplied, keras.optimizers.Adam):
+    """Adam, which divides a gradient by its own size: only a rate a variable makes some learn slower."""
+
+
+class MultipliedSGD(_Multiplied, keras.optimizers.SGD):
+    """SGD with momentum."""
+
+
+def classifier_optimizer(preset, model, new, steps_per_epoch):
+    """Returns the classifier's Adam (FickleNet, Section 4.1: 0.001, halved every 10 epochs).
+
+    Args:
+      preset: `presets.Classifier`.
+      model: what is trained.
+      new: those of its variables that start from nothing; the others have `preset.pretrained_multiplier` of the rate.
+      steps_per_epoch: int.
+    """
+    optimizer = MultipliedAdam(staircase(preset.learning_rate, 0.5, preset.halve_every * steps_per_epoch))
+    fresh = {id(v) for v in new}
+    optimizer.multipliers = [1.0 if id(v) in fresh else preset.pretrained_multiplier
+                             for v in model.trainable_variables]
+    return optimizer
+
+
+def segmenter_optimizer(preset, model, new):
     """Returns the keras optimizer that a `presets.Segmenter` names.
+
+    SGD has DeepLab's multipliers: new layers 10, their biases 20; pretrained ones 1, their biases 2. Adam has none.
+
+    Args:
+      preset: `presets.Segmenter`.
+      model: what is trained.
+      new: those of its variables that start from nothing.
 
     Raises:
       ValueError: unknown schedule or optimizer.
@@ -22,38 +67,30 @@ def of_segmenter(preset):
     if preset.optimizer == "adam":
         return keras.optimizers.Adam(schedule, weight_decay=preset.weight_decay or None)
     if preset.optimizer == "sgd":
-        return keras.optimizers.SGD(schedule, momentum=0.9)
+        optimizer = MultipliedSGD(schedule, momentum=0.9)
+        optimizer.multipliers = multipliers(model.trainable_variables, new)
+        return optimizer
     raise ValueError(f"optimizer: expected sgd or adam, found {preset.optimizer!r}")
 
 
 def multipliers(variables, new):
-    """Learning-rate multipliers (DeepLab): new layers 10, of logits' biases 20; pretrained 1, their biases 2.
-
-    Args:
-      variables: trainable variables.
-      new: those of the new layers.
-
-    Returns:
-      A list of floats.
-    """
+    """Returns DeepLab's learning-rate multipliers of `variables`, a list of floats; see `segmenter_optimizer`."""
     fresh = {id(v) for v in new}
     return [(10.0 if id(v) in fresh else 1.0) * (2.0 if v.path.endswith("bias") else 1.0) for v in variables]
 
 
-def adjustment(model, head, preset):
-    """Returns what changes the gradients for SGD: decay and multipliers as Caffe applies them; biases do not decay.
+def weight_decay(model, preset):
+    """Returns gradients -> gradients with SGD's decay as Caffe adds it, for `training.fit`; biases do not decay.
 
     Args:
       model: whose trainable variables they are of.
-      head: the new layers of it.
       preset: `presets.Segmenter`.
 
     Returns:
-      Gradients -> gradients, for `training.fit`, or None: Adam decays by itself and has no multipliers.
+      The function, or None: Adam decays by itself.
     """
     if preset.optimizer != "sgd":
         return None
     variables = model.trainable_variables
-    factors = multipliers(variables, head.trainable_variables)
-    return lambda gradients: [m * (g + (0.0 if v.path.endswith("bias") else preset.weight_decay) * v)
-                              for g, v, m in zip(gradients, variables, factors, strict=True)]
+    return lambda gradients: [g if v.path.endswith("bias") else g + preset.weight_decay * v
+                              for g, v in zip(gradients, variables, strict=True)]

@@ -6,9 +6,8 @@ import time
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
-from ficklenet_tf import artifacts, crf, datasets, images, labels, segmenter, segmenter_training, shards
+from ficklenet_tf import artifacts, crf, datasets, images, labels, progress, segmenter, segmenter_training, shards
 
 CRFS = {"none": None, "sec": crf.SEC_TRAIN, "dsrg": crf.DSRG_TEST, "deeplab": crf.DEEPLAB_LARGEFOV,
         "deeplab_v2": crf.DEEPLAB_V2}
@@ -114,7 +113,7 @@ def predict_split(run_dir, split, *, stage=None, name="predictions", spec=None, 
     indices, began = shards.own(shard, len(split)), time.monotonic()
     pending = [i for i in indices if missing(split.image_ids[i])]
     shards.check_complete(run_dir / name, shard, [split.image_ids[i] for i in pending])
-    for index in tqdm(pending, total=len(indices), initial=len(indices) - len(pending), desc=name, unit="img"):
+    for index in progress.bar(pending, total=len(indices), initial=len(indices) - len(pending), desc=name, unit="img"):
         example = split[index]
         image = images.decode(example["image"]).numpy()
         started = time.perf_counter()

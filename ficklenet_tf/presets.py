@@ -18,7 +18,8 @@ class Classifier:
     form: str = "contracted"
     batch_size: int = 10
     epochs: int = 20  # open in the paper
-    learning_rate: float = 0.001  # Adam
+    learning_rate: float = 0.001  # Adam; of the new layer
+    pretrained_multiplier: float = 0.01  # of it, for layers with pretrained weights: not the paper's, see RESULTS.md
     halve_every: int = 10  # epochs
     flips: bool = True
     photometric: float = 0.2
@@ -55,11 +56,12 @@ class Segmenter:
     channels: int = 1024
     dilation: int = 12
     dropout: float = 0.5
+    pretrained_fc: bool = True  # fc6 and fc7 from VGG-16's classifier where the weights hold it (DeepLab)
     trainable_layers: str = "all"
     optimizer: str = "sgd"
     batch_size: int = 15  # SEC
     steps: int = 8000  # SEC
-    learning_rate: float = 0.001  # SEC; new layers 10 x, their biases 20 x
+    learning_rate: float = 0.001  # SEC; new layers 10 x, their biases 20 x, of pretrained ones the biases 2 x
     schedule: str = "staircase"  # SEC, DSRG; "poly": DeepLab-v2
     decay: float = 0.1  # SEC: every decay_every steps
     decay_every: int = 2000
@@ -98,11 +100,11 @@ PAPER = Preset("paper", Classifier(), Seeds(), Segmenter())
 # Two cores, VOC, one evening: the backbone frozen, its features computed once in bfloat16.
 CPU = Preset(
     "cpu",
-    Classifier(trainable_layers="head", epochs=1, photometric=0.0, flips=False, precision="bfloat16"),
+    Classifier(trainable_layers="head", epochs=1, photometric=0.0, flips=False, precision="auto"),
     Seeds(refine="crf"),
-    Segmenter(channels=512, trainable_layers="head", optimizer="adam", batch_size=10, steps=1000, learning_rate=5e-4,
-              decay=0.33, decay_every=400, weight_decay=0.0, flips=False, precision="bfloat16", retrain_steps=600,
-              retrain_learning_rate=2e-4))
+    Segmenter(channels=512, pretrained_fc=False, trainable_layers="head", optimizer="adam", batch_size=10, steps=1000,
+              learning_rate=5e-4, decay=0.33, decay_every=400, weight_decay=0.0, flips=False, precision="auto",
+              retrain_steps=600, retrain_learning_rate=2e-4))
 
 # The embedded data set, in minutes: a small backbone, trained from nothing.
 TINY = Preset(
@@ -110,7 +112,7 @@ TINY = Preset(
     Classifier(input_size=129, backbone="small", kernel_size=5, batch_size=16, epochs=15, halve_every=10,
                learning_rate=0.002),
     Seeds(sizes=(129,), refine="crf", refine_low=0.01, refine_high=0.01, refine_scale=1.0),
-    Segmenter(channels=128, dilation=3, optimizer="adam", batch_size=16, steps=400, learning_rate=1e-3, decay=0.33,
-              decay_every=200, weight_decay=0.0, test_sizes=(129,)))
+    Segmenter(channels=128, dilation=3, pretrained_fc=False, optimizer="adam", batch_size=16, steps=400,
+              learning_rate=1e-3, decay=0.33, decay_every=200, weight_decay=0.0, test_sizes=(129,)))
 
 PRESETS = {preset.name: preset for preset in (PAPER, CPU, TINY)}

@@ -4,7 +4,6 @@ import dataclasses
 import pathlib
 
 import tensorflow as tf
-from tqdm import tqdm
 
 from ficklenet_tf import (
     artifacts,
@@ -15,6 +14,7 @@ from ficklenet_tf import (
     images,
     labels,
     losses,
+    progress,
     segmenter_training,
 )
 
@@ -73,7 +73,7 @@ def label_split(run_dir, split, stage, name, spec=crf.SEC_TRAIN):
         return tf.argmax(refined * allowed, -1)[0]
 
     pending = [i for i, image_id in enumerate(split.image_ids) if not (run_dir / name / f"{image_id}.png").exists()]
-    for index in tqdm(pending, total=len(split), initial=len(split) - len(pending), desc=name, unit="img"):
+    for index in progress.bar(pending, total=len(split), initial=len(split) - len(pending), desc=name, unit="img"):
         example = split[index]
         image = images.decode(example["image"])
         if cached:

@@ -4,16 +4,18 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from ficklenet_tf import backbones, images
+from ficklenet_tf import images
+from ficklenet_tf.dilated import DilatedConv2D
+from ficklenet_tf.precision import policy
 
 HEADS = ("largefov", "largefov4", "aspp")
 
 
 def _convolution(x, channels, size, dilation, name, activation=None):
     # Made here: an initializer draws its seed when it is made, and at import nothing has set the run's seed yet.
-    new = keras.initializers.RandomNormal(stddev=0.01) if activation is None else "he_normal"
-    return backbones.DilatedConv2D(channels, size, padding="same", dilation_rate=dilation, activation=activation,
-                                   kernel_initializer=new, name=name)(x)
+    new = keras.initializers.RandomNormal(stddev=0.01)  # DeepLab, for all new layers
+    return DilatedConv2D(channels, size, padding="same", dilation_rate=dilation, activation=activation,
+                         kernel_initializer=new, name=name)(x)
 
 
 def build_head(kind, feature_shape, classes, channels=1024, dropout=0.5, precision="float32", dilation=12):
@@ -36,7 +38,7 @@ def build_head(kind, feature_shape, classes, channels=1024, dropout=0.5, precisi
     if kind not in HEADS:
         raise ValueError(f"head: expected one of {', '.join(HEADS)}, found {kind!r}")
     inputs = keras.Input(feature_shape, name="features")
-    with backbones.precision_policy(precision):
+    with policy(precision):
         if kind == "aspp":
             outputs = [_convolution(inputs, classes, 3, d, f"fc8_{d}") for d in (6, 12, 18, 24)]
         else:

@@ -18,7 +18,9 @@ from ficklenet_tf import (
     input_pipeline,
     labels,
     optimizers,
+    precision,
     presets,
+    pretrained,
     segmenter,
     supervision,
     training,
@@ -32,14 +34,14 @@ def build(preset, classes, backbone_name, weights=""):
       preset: `presets.Segmenter`.
       classes: with the background.
       backbone_name: see `backbones.build`.
-      weights: of the backbone, see `backbones.load_weights`.
+      weights: of the backbone, see `pretrained.load_weights`.
     """
     trainable = "none" if preset.trainable_layers == "head" else preset.trainable_layers
     backbone = backbones.build(backbone_name, trainable, preset.precision)
-    backbones.load_weights(backbone, weights)
+    pretrained.load_weights(backbone, weights)
     head = segmenter.build_head(preset.head, (None, None, backbone.output_shape[-1]), classes, preset.channels,
                                 preset.dropout, preset.precision, preset.dilation)
-    return segmenter.build(backbone, head), backbone, head, backbones.normalization_of(weights)
+    return segmenter.build(backbone, head), backbone, head, pretrained.normalization_of(weights)
 
 
 def train(run_dir, split, preset, *, seeds="seeds", name="segmenter", initial="classifier", supervision="weak",
@@ -59,7 +61,7 @@ def train(run_dir, split, preset, *, seeds="seeds", name="segmenter", initial="c
       strong: for "semi": `datasets.Split` of images with masks; those of them in `split` have no seeds then.
       losses_used: of "seed", "expand", "boundary" and "full", for the images with seeds.
       growing: "dsrg": the seeds grow at each step.
-      weights: see `backbones.load_weights`.
+      weights: see `pretrained.load_weights`.
       seed: of weights, order, augmentation and dropout.
       jit_compile: compile the step by XLA.
       save_every: steps between checkpoints.
@@ -69,6 +71,7 @@ def train(run_dir, split, preset, *, seeds="seeds", name="segmenter", initial="c
     """
     run_dir = pathlib.Path(run_dir)
     directory = run_dir / name
+    preset = precision.settled(preset, run_dir)
     task = _plan(supervision, split, strong, losses_used, growing, jit_compile, preset)
     settings = {"stage": "segmenter", "preset": dataclasses.asdict(preset), **task.settings(),
                 **_label_settings(run_dir, None if task.weak is None else seeds), "initial": initial,
@@ -83,11 +86,12 @@ def train(run_dir, split, preset, *, seeds="seeds", name="segmenter", initial="c
         _check_room(run_dir / seeds, task.weak)
     keras.utils.set_random_seed(seed)
     parts = _parts(run_dir, split, preset, initial, weights, task)
-    optimizer, losses = optimizers.of_segmenter(preset), task.total_loss(parts.target, preset)
+    optimizer = optimizers.segmenter_optimizer(preset, parts.target, parts.new_variables)
+    losses = task.total_loss(parts.target, preset)
     rows = training.fit(
         directory=directory, model=parts.target, optimizer=optimizer,
         losses=lambda batch: losses(input_pipeline.prepared(batch, parts.normalization, preset.photometric)),
-        adjust=optimizers.adjustment(parts.target, parts.head, preset),
+        adjust=optimizers.weight_decay(parts.target, preset),
         make_batches=lambda start, context: _batches(task, preset, parts, run_dir / seeds, seed + 1, start, context),
         steps=preset.steps, description=name, pictures=lambda batch: _pictures(parts, batch),
         save_every=save_every, jit_compile=jit_compile, precision=preset.precision)
@@ -97,7 +101,7 @@ def train(run_dir, split, preset, *, seeds="seeds", name="segmenter", initial="c
         artifacts.write_run(
             directory, **settings, class_names=list(split.class_names), backbone=parts.classifier.backbone,
             input_size=parts.classifier.input_size, normalization=dataclasses.asdict(parts.normalization),
-            features_dir=parts.features_dir,
+            features_dir=parts.features_dir, pretrained_fc=bool(parts.pretrained_fc),
             metrics={k: v for k, v in rows[-1].items() if k not in ("step", "learning_rate")})
 
     distribution.by_chief(finish)
@@ -146,6 +150,8 @@ class _Parts:
       classifier: `presets.Classifier` of the classifier that came before: size, backbone.
       features_dir: cached features to train the head on, or None: the whole network on photographs.
       flipped_features: whether the mirror images' features are there too.
+      pretrained_fc: variables of fc6 and fc7 that have weights of VGG-16's classifier.
+      initial: where the weights come from, see `train`.
     """
 
     network: keras.Model
@@ -154,11 +160,21 @@ class _Parts:
     classifier: presets.Classifier
     features_dir: str | None
     flipped_features: bool
+    pretrained_fc: list
+    initial: str
 
     @property
     def target(self):
         """The model that the optimizer sees."""
         return self.network if self.features_dir is None else self.head
+
+    @property
+    def new_variables(self):
+        """Those that start from nothing: fc8, and fc6 and fc7 that neither VGG-16 nor an earlier round has trained."""
+        known = {id(v) for v in self.pretrained_fc}
+        first_round = self.initial in ("classifier", "weights")
+        return [v for layer in self.head.layers if first_round or layer.name.startswith("fc8")
+                for v in layer.trainable_variables if id(v) not in known]
 
 
 def _parts(run_dir, split, preset, initial, weights, task):
@@ -167,7 +183,9 @@ def _parts(run_dir, split, preset, initial, weights, task):
     datasets.check_classes(split, run["class_names"], run_dir / "classifier")
     network, backbone, head, own = build(preset, len(split.class_names), first.backbone,
                                          weights if initial == "weights" else "")
-    cached = run["features_dir"]
+    cached, pretrained_fc = run["features_dir"], []
+    if initial in ("classifier", "weights") and preset.pretrained_fc:
+        pretrained_fc = pretrained.load_fc_layers(head, weights or run["weights"])
     if initial == "classifier":
         backbone.set_weights(source.backbone.get_weights())
     elif initial == "weights":
@@ -183,7 +201,7 @@ def _parts(run_dir, split, preset, initial, weights, task):
         for split in filter(None, (task.weak, task.strong)):
             distribution.by_chief(features.cache, split, source.backbone, normalization, size=first.input_size,
                                   directory=cached, flips=run["cache_flips"])
-    return _Parts(network, head, normalization, first, cached, run["cache_flips"])
+    return _Parts(network, head, normalization, first, cached, run["cache_flips"], pretrained_fc, initial)
 
 
 def _batches(task, preset, parts, seeds_dir, seed, start, context):

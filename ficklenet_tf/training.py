@@ -9,9 +9,8 @@ import math
 import pathlib
 
 import tensorflow as tf
-from tqdm import tqdm
 
-from ficklenet_tf import artifacts, distribution, loss_scale
+from ficklenet_tf import artifacts, distribution, loss_scale, progress
 
 
 def fit(*, directory, model, optimizer, losses, make_batches, steps, description, adjust=None, pictures=None,
@@ -43,7 +42,8 @@ def fit(*, directory, model, optimizer, losses, make_batches, steps, description
 
     Raises:
       ValueError: jit_compile with several replicas.
-      FloatingPointError: the loss is not finite, or float16 overflows; names the step.
+      FloatingPointError: the loss is not finite, or at a checkpoint's step the weights are not, or float16
+        overflows; names the step. Nothing that is not finite is saved.
     """
     directory, strategy = pathlib.Path(directory), tf.distribute.get_strategy()
     chief = distribution.is_chief()
@@ -66,7 +66,7 @@ def fit(*, directory, model, optimizer, losses, make_batches, steps, description
     compiled = _compile(model, optimizer, losses, adjust, scale, jit_compile)
     batches = iter(strategy.distribute_datasets_from_function(
         lambda context: make_batches(done, context))) if done < steps else None
-    with tqdm(total=steps, initial=done, desc=description, unit="step", disable=not chief) as bar, \
+    with progress.bar(total=steps, initial=done, desc=description, unit="step", disable=not chief) as bar, \
             writer.as_default():
         while done < steps:
             batch = next(batches)
@@ -85,8 +85,10 @@ def fit(*, directory, model, optimizer, losses, make_batches, steps, description
                 rows.append({"step": done, "learning_rate": float(optimizer.learning_rate), **values})
                 for name, value in rows[-1].items():
                     tf.summary.scalar(name, value, step=done)
-                bar.set_postfix(loss=f"{values['loss']:.4f}")
+                bar.set_postfix(loss=f"{values['loss']:.4f}", refresh=False)
             bar.update()
+            if saved:
+                _check_weights(model, optimizer, description, done, directory)
             if saved and chief:
                 step.assign(done)
                 _write_log(directory / "log.csv", rows)
@@ -132,6 +134,16 @@ def _compile(model, optimizer, losses, adjust, scale, jit_compile):
         return values
 
     return tf.function(step, jit_compile=jit_compile, reduce_retracing=True)
+
+
+def _check_weights(model, optimizer, description, step, directory):
+    """Raises FloatingPointError where weights or the optimizer's moments are not finite: they must not be kept."""
+    broken = [v.path for v in (*model.variables, *optimizer.variables)
+              if v.dtype.startswith(("float", "bfloat")) and not bool(tf.reduce_all(tf.math.is_finite(v.value)))]
+    if broken:
+        raise FloatingPointError(f"{description}: {broken[0]}{' and others' if len(broken) > 1 else ''} "
+                                 f"not finite after step {step}; lower the learning rate, or look at the data. What "
+                                 f"was saved before is sound: {directory}")
 
 
 def _read_log(path, done):

@@ -7,14 +7,14 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 FLOORS = [
-    {"artifacts", "distribution", "labels", "loss_scale", "shards", "presets", "selections", "optimizers",
-     "random_access"},
+    {"artifacts", "distribution", "hardware", "labels", "loss_scale", "shards", "precision", "presets", "progress",
+     "quiet", "selections", "optimizers", "random_access", "dilated"},
     {"augmentation", "images"},
-    {"datasets", "backbones", "stochastic", "crf", "metrics", "features", "cams"},
+    {"datasets", "backbones", "pretrained", "stochastic", "crf", "metrics", "features", "cams"},
     {"losses", "input_pipeline", "classifier", "segmenter", "localization", "seeds", "training", "refinement",
      "region_growing", "supervision", "reference", "localizer"},
     {"classifier_training", "segmenter_training", "extraction", "prediction", "evaluation", "retraining", "report",
-     "submission"},
+     "submission", "rehearsal"},
     {"experiments"},
 ]
 FILES = sorted((ROOT / "ficklenet_tf").rglob("*.py"))

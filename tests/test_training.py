@@ -17,6 +17,7 @@ from ficklenet_tf import (
     input_pipeline,
     optimizers,
     presets,
+    pretrained,
     random_access,
     segmenter_training,
     training,
@@ -222,20 +223,20 @@ def test_weights_of_a_file(tmp_path):
             for suffix, variable in zip("Wb", layer.weights, strict=True):
                 arrays[f"conv{block}_{k}/{suffix}"] = rng.normal(size=variable.shape).astype("float16")
     np.savez(tmp_path / "vgg.npz", **arrays)
-    backbones.load_weights(model, str(tmp_path / "vgg.npz"))
+    pretrained.load_weights(model, str(tmp_path / "vgg.npz"))
     np.testing.assert_array_equal(model.get_layer("block3_conv2").kernel, arrays["conv3_2/W"])
     model.save_weights(tmp_path / "own.weights.h5")
     again = backbones.build("vgg16")
-    backbones.load_weights(again, str(tmp_path / "own.weights.h5"))
+    pretrained.load_weights(again, str(tmp_path / "own.weights.h5"))
     np.testing.assert_array_equal(again.get_layer("block5_conv3").bias, arrays["conv5_3/b"])
     arrays["conv4_1/W"] = arrays["conv4_1/W"][..., :5]
     np.savez(tmp_path / "wrong.npz", **arrays)
     with pytest.raises(ValueError, match="conv4_1/W of shape"):
-        backbones.load_weights(model, str(tmp_path / "wrong.npz"))
+        pretrained.load_weights(model, str(tmp_path / "wrong.npz"))
     with pytest.raises(FileNotFoundError, match="absent.npz"):
-        backbones.load_weights(model, str(tmp_path / "absent.npz"))
+        pretrained.load_weights(model, str(tmp_path / "absent.npz"))
     with pytest.raises(ValueError, match="small"):
-        backbones.load_weights(backbones.build("small"), str(tmp_path / "vgg.npz"))
+        pretrained.load_weights(backbones.build("small"), str(tmp_path / "vgg.npz"))
 
 
 def test_keras_weights_load_by_their_own_file(tmp_path):
@@ -245,7 +246,7 @@ def test_keras_weights_load_by_their_own_file(tmp_path):
     (tmp_path / "vgg16_notop.weights.h5").rename(tmp_path / "vgg16.h5")
     model = backbones.build("vgg16")
     try:
-        backbones.load_weights(model, str(tmp_path / "vgg16.h5"))
+        pretrained.load_weights(model, str(tmp_path / "vgg16.h5"))
     except ValueError as error:
         pytest.skip(f"this Keras writes no legacy .h5: {error}")
     np.testing.assert_array_equal(model.get_layer("block1_conv1").kernel, source.get_layer("block1_conv1").kernel)

@@ -1,1 +1,5 @@
 """The binaries: one a stage, each parses flags and calls the library."""
+
+from ficklenet_tf import quiet
+
+quiet.load_tensorflow()

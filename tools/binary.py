@@ -7,13 +7,11 @@ import pathlib
 import re
 import sys
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
+import absl.logging
+import tensorflow as tf
+from absl import app, flags
 
-import absl.logging  # noqa: E402
-import tensorflow as tf  # noqa: E402
-from absl import app, flags  # noqa: E402
-
-from ficklenet_tf import datasets, distribution, presets  # noqa: E402
+from ficklenet_tf import datasets, distribution, presets
 
 FLAGS = flags.FLAGS
 
@@ -144,7 +142,8 @@ def start(main, arguments=False):
         if len(argv) > 1 and not arguments:
             raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
         logging.basicConfig(format="%(levelname)s: %(message)s")
-        absl.logging.set_verbosity(absl.logging.WARNING)  # TensorFlow's and TFDS' chatter is not a user's business
+        absl.logging.set_verbosity(absl.logging.ERROR)  # TensorFlow's and TFDS' chatter is not a user's business
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)  # many networks in one run: tracing again is right
         try:
             main(argv[1:]) if arguments else main()
         except (ValueError, OSError, FloatingPointError, KeyError, tf.errors.OpError) as error:

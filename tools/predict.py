@@ -8,9 +8,8 @@ Reads OUTPUT_DIR/segmenter/; writes TO/<name>.png (class ids with a palette) and
 import pathlib
 
 from absl import app, flags
-from tqdm import tqdm
 
-from ficklenet_tf import images, labels, prediction
+from ficklenet_tf import images, labels, prediction, progress
 from tools import binary
 
 flags.DEFINE_string("stage", None, "Segmenter's directory below OUTPUT_DIR (default: the last round's).")
@@ -30,7 +29,7 @@ def main(paths):
                          f"of {', '.join(twice)}")
     predictor = prediction.Predictor(prediction.last_stage(binary.run_dir(), binary.FLAGS.stage))
     to, spec = pathlib.Path(binary.FLAGS.to), prediction.CRFS[binary.FLAGS.crf]
-    for path in tqdm([pathlib.Path(p) for p in paths], unit="img", desc="predict"):
+    for path in progress.bar([pathlib.Path(p) for p in paths], unit="img", desc="predict"):
         image = images.read_image(path)
         probs = predictor(image)
         label = (probs if spec is None else prediction.refine(image, probs, spec)).argmax(-1)

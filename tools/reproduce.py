@@ -8,7 +8,6 @@ Lists are allowed (--table=5,6,7 --figure=5), and --all makes everything. What i
 """
 
 import dataclasses
-import logging
 
 from absl import flags
 
@@ -119,7 +118,6 @@ _FIGURES = {"1": figures.figure1, "3": figures.figure3, "4": figures.figure4,
 
 def main():
     """Makes what was asked for."""
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # a new network a stage: tracing again is no mistake here
     wanted, work = _wanted(), _plan()
     for kind, name in wanted:
         if kind == "figure":

@@ -22,6 +22,7 @@ from ficklenet_tf import (
     images,
     prediction,
     presets,
+    rehearsal,
     report,
     retraining,
 )
@@ -52,19 +53,33 @@ def _timed(seconds, stage_name, function, /, *args, **kwargs):
     return result
 
 
+def _classifier_options():
+    return {"weights": binary.FLAGS.weights, "seed": binary.FLAGS.seed, "cache_flips": binary.FLAGS.cache_flips,
+            "save_every": binary.FLAGS.save_every}
+
+
+def _deterministic(preset):
+    return dataclasses.replace(preset, training_selection="deterministic", inference_selection="deterministic")
+
+
+def _rehearse(run_dir, split, held_out):
+    stages = [binary.stage(name) for name in ("classifier", "seeds", "segmenter")]
+    extraction.cue_settings(stages[1], binary.FLAGS.saliency_dir)
+    rehearsal.rehearse_run(run_dir, split, held_out, stages, saliency_dir=binary.FLAGS.saliency_dir,
+                           deterministic=_deterministic(stages[0]) if binary.FLAGS.baseline else None,
+                           **_classifier_options())
+
+
 def _train_and_extract(run_dir, split, held_out, seconds, result):
-    preset, weights = binary.stage("classifier"), binary.FLAGS.weights
-    options = {"weights": weights, "seed": binary.FLAGS.seed, "cache_flips": binary.FLAGS.cache_flips,
-               "save_every": binary.FLAGS.save_every}
+    preset, options = binary.stage("classifier"), _classifier_options()
     run = _timed(seconds, "classifier", classifier_training.train, run_dir / "classifier", split, held_out, preset,
                  **options)
     result["map"] = run["metrics"]["map"]
     binary.done(f"classifier: mAP {100 * result['map']:.1f}", run_dir / "classifier")
     kinds = [("seeds", "classifier", "stochastic")]
     if binary.FLAGS.baseline:
-        plain = dataclasses.replace(preset, training_selection="deterministic", inference_selection="deterministic")
         run = _timed(seconds, "classifier_deterministic", classifier_training.train,
-                     run_dir / "classifier_deterministic", split, held_out, plain, **options)
+                     run_dir / "classifier_deterministic", split, held_out, _deterministic(preset), **options)
         binary.done(f"deterministic classifier: mAP {100 * run['metrics']['map']:.1f}",
                     run_dir / "classifier_deterministic")
         kinds.append(("seeds_deterministic", "classifier_deterministic", "deterministic"))
@@ -104,7 +119,7 @@ def main():
     """Runs every stage that is not done yet."""
     run_dir, seconds, result = binary.run_dir(), {}, {}
     split, held_out = binary.split(), binary.split(binary.FLAGS.held_out, held_out=True)
-    extraction.cue_settings(binary.stage("seeds"), binary.FLAGS.saliency_dir)  # better now than after the classifier
+    _rehearse(run_dir, split, held_out)
     _train_and_extract(run_dir, split, held_out, seconds, result)
     stage = _segment(run_dir, split, held_out, seconds, result)
     _serve(run_dir, stage, held_out, seconds, result)

@@ -9,7 +9,7 @@ tensorboard/, run.json with the mAP of the tags on the held-out split).
 
 from absl import flags
 
-from ficklenet_tf import classifier_training, distribution, presets
+from ficklenet_tf import classifier_training, distribution, presets, rehearsal
 from tools import binary
 
 flags.DEFINE_string("weights", "", "Backbone: imagenet, a path to .npz, .h5 or .weights.h5, or empty for none.")
@@ -23,14 +23,14 @@ binary.define_stage(presets.Classifier)
 
 def main():
     """Trains, or says that it is done."""
+    run_dir, name, preset = binary.run_dir(), binary.FLAGS.name, binary.stage("classifier")
+    split, held_out = binary.split(), binary.split(binary.FLAGS.held_out, held_out=True)
+    options = {"weights": binary.FLAGS.weights, "seed": binary.FLAGS.seed, "cache_flips": binary.FLAGS.cache_flips,
+               "jit_compile": binary.FLAGS.jit_compile, "save_every": binary.FLAGS.save_every}
     with distribution.strategy(binary.FLAGS.distribute).scope():
-        run = classifier_training.train(
-            binary.run_dir() / binary.FLAGS.name, binary.split(), binary.split(binary.FLAGS.held_out, held_out=True),
-            binary.stage("classifier"), weights=binary.FLAGS.weights, seed=binary.FLAGS.seed,
-            cache_flips=binary.FLAGS.cache_flips, jit_compile=binary.FLAGS.jit_compile,
-            save_every=binary.FLAGS.save_every)
-    binary.done(f"classifier: mAP {100 * run['metrics']['map']:.1f} on {run['held_out']}",
-                binary.run_dir() / binary.FLAGS.name)
+        rehearsal.rehearse_classifier(run_dir, split, held_out, preset, name=name, **options)
+        run = classifier_training.train(run_dir / name, split, held_out, preset, **options)
+    binary.done(f"classifier: mAP {100 * run['metrics']['map']:.1f} on {run['held_out']}", run_dir / name)
 
 
 if __name__ == "__main__":

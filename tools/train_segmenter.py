@@ -15,7 +15,7 @@ the first --strong_images of the split; they are left out of the images with see
 
 from absl import flags
 
-from ficklenet_tf import distribution, presets, retraining, supervision
+from ficklenet_tf import distribution, presets, rehearsal, retraining, supervision
 from tools import binary
 
 flags.DEFINE_string("weights", "", "Backbone for --initial=weights, see tools.train_classifier.")
@@ -51,13 +51,15 @@ def _strong(split):
 
 def main():
     """Trains one or two rounds, or says that they are done."""
-    name, run_dir, split = binary.FLAGS.name, binary.run_dir(), binary.split()
+    run_dir, split, preset = binary.run_dir(), binary.split(), binary.stage("segmenter")
+    options = {"seeds": binary.FLAGS.seeds, "name": binary.FLAGS.name, "initial": binary.FLAGS.initial,
+               "supervision": binary.FLAGS.supervision, "strong": _strong(split),
+               "losses_used": tuple(binary.FLAGS.losses), "growing": binary.FLAGS.growing,
+               "weights": binary.FLAGS.weights, "seed": binary.FLAGS.seed, "jit_compile": binary.FLAGS.jit_compile,
+               "save_every": binary.FLAGS.save_every}
     with distribution.strategy(binary.FLAGS.distribute).scope():
-        stage = retraining.train_rounds(
-            run_dir, split, binary.stage("segmenter"), seeds=binary.FLAGS.seeds, name=name,
-            initial=binary.FLAGS.initial, supervision=binary.FLAGS.supervision, strong=_strong(split),
-            losses_used=tuple(binary.FLAGS.losses), growing=binary.FLAGS.growing, weights=binary.FLAGS.weights,
-            seed=binary.FLAGS.seed, jit_compile=binary.FLAGS.jit_compile, save_every=binary.FLAGS.save_every)
+        rehearsal.rehearse_segmenter(run_dir, split, preset, **options)
+        stage = retraining.train_rounds(run_dir, split, preset, **options)
     binary.done("segmenter", run_dir / stage)
 
 

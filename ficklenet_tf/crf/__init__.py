@@ -26,7 +26,8 @@ def mean_field(images, logits, spec, backend, iterations=None):
       spec: a `CRFSpec`.
       backend: "exact": dense kernels of (height * width)^2 numbers an image, for maps of
         up to about 64 x 64; with static shapes XLA compiles it. "permutohedral": any size,
-        known or not when traced; the numbers of pydensecrf; can be saved and served.
+        known or not when traced; the numbers of pydensecrf; can be saved and served. An eager call
+        traces a graph, once for all sizes, so the first one takes seconds longer.
         "pydensecrf": the C++ package of that name (`pip install pydensecrf2`), eagerly,
         one image after another: it holds the GIL, so threads over images gain nothing.
       iterations: None for the spec's, or an int, or a scalar or `[batch]` integers: one value an image.
@@ -50,19 +51,35 @@ def mean_field(images, logits, spec, backend, iterations=None):
         iterations = spec.iterations
     if not isinstance(iterations, int):
         iterations = tf.broadcast_to(tf.cast(iterations, tf.int32), tf.shape(logits)[:1])
-    return tf.ensure_shape(BACKENDS[backend](images, logits, spec, iterations), logits.shape)
+    if backend == "permutohedral" and tf.executing_eagerly():  # op by op it takes three times as long
+        fixed = iterations if isinstance(iterations, int) else None
+        run = _traced(spec, images.dtype, logits.dtype, fixed)
+        probs = run(images, logits) if fixed is not None else run(images, logits, iterations)
+    else:
+        probs = BACKENDS[backend](images, logits, spec, iterations)
+    return tf.ensure_shape(probs, logits.shape)
+
+
+@functools.lru_cache
+def _traced(spec, image_type, logit_type, iterations):
+    """Returns the lattice's mean field as one graph for all sizes; `iterations` None: an argument, `[batch]` int32."""
+    signature = [tf.TensorSpec([None, None, None, 3], image_type), tf.TensorSpec([None] * 4, logit_type)]
+    if iterations is None:
+        signature.append(tf.TensorSpec([None], tf.int32))
+
+    def refine(images, logits, counts=iterations):
+        return permutohedral.mean_field(images, logits, spec, counts)
+
+    return tf.function(refine, input_signature=signature, autograph=False)
 
 
 @functools.lru_cache
 def refiner(spec, backend="permutohedral"):
     """Returns `mean_field` for one spec as a function `(images, logits)`, to be called eagerly or in a graph.
 
-    "permutohedral": traced once for all sizes, of uint8 images and float32 logits; op by op the lattice is several
-    times slower. "exact": compiled by XLA for each shape, which takes a second or two and saves a third of the time.
+    "exact" is compiled by XLA for each shape, which takes a second or two and saves a third of the time.
     """
-    if backend == "pydensecrf":
-        return functools.partial(mean_field, spec=spec, backend=backend)
-    signature = [tf.TensorSpec([None, None, None, 3], tf.uint8), tf.TensorSpec([None] * 4, tf.float32)]
-    exact = backend == "exact"
-    return tf.function(lambda images, logits: mean_field(images, logits, spec, backend), autograph=False,
-                       input_signature=None if exact else signature, jit_compile=exact)
+    if backend == "exact":
+        return tf.function(lambda images, logits: mean_field(images, logits, spec, backend), autograph=False,
+                           jit_compile=True)
+    return functools.partial(mean_field, spec=spec, backend=backend)

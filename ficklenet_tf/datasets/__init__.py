@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow_datasets as tfds
 
+from ficklenet_tf import progress
 from ficklenet_tf.datasets import folder, records, shapes, table, voc
 
 DATASETS = ("shapes", "voc", "folder")
@@ -104,7 +105,10 @@ def load_split(dataset, split, *, data_dir=None, cache_dir=None, on_error="stop"
         _check_writable(cache_dir)
     builder = _builder(dataset, data_dir, cache_dir, on_error)
     try:
-        builder.download_and_prepare(file_format=records.FILE_FORMAT)
+        if not builder.is_prepared():
+            progress.say(f"preparing the data set {dataset}, once")
+        with records.quiet():
+            builder.download_and_prepare(file_format=records.FILE_FORMAT)
     except OSError:
         builder = _builder(dataset, data_dir, cache_dir, on_error)
         if not builder.is_prepared():  # another process was not faster

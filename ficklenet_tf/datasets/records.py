@@ -149,12 +149,14 @@ def usable(builder, generators, on_error):
 
 @contextlib.contextmanager
 def quiet():
-    """Keeps TFDS from warning of every configuration that is not built in."""
+    """Keeps TFDS from warning of every configuration that is not built in, and from its bars and announcements."""
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.ERROR)
+    tfds.disable_progress_bar()
     try:
-        yield
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
     finally:
         logger.setLevel(level)
 

@@ -11,9 +11,8 @@ import pathlib
 import keras
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
-from ficklenet_tf import artifacts, classifier, extraction, labels, localizer, metrics, seeds
+from ficklenet_tf import artifacts, classifier, extraction, labels, localizer, metrics, progress, seeds
 
 THRESHOLDS = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 KEYS = ("miou", "recall", "precision")
@@ -145,7 +144,7 @@ def score(directory, split, stage_dir, preset, *, selection, seed, counts=None, 
         return each, metrics.confusion(target, made, classes)
 
     def localized():
-        for index in tqdm(range(len(split)), desc=directory.name, unit="img"):
+        for index in progress.bar(range(len(split)), desc=directory.name, unit="img"):
             example = split[index]
             if not example["has_label"]:
                 raise ValueError(f"{example['image_id']}: expected a mask to score maps against, found none")

@@ -26,7 +26,7 @@ class Plan:
       split: `datasets.Split` to train on.
       held_out: of evaluation.
       preset: `presets.Preset`.
-      weights: of the backbone, see `backbones.load_weights`.
+      weights: of the backbone, see `pretrained.load_weights`.
       seeds: how many seeds, from 0.
       map_images: how many training images, evenly spaced, the maps are scored on.
       strong: of the training images, those whose masks semi-supervision may use (Table 3), or None.

@@ -4,9 +4,8 @@ import dataclasses
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
-from ficklenet_tf import artifacts, localizer, reference
+from ficklenet_tf import artifacts, localizer, progress, reference
 from ficklenet_tf.experiments import maps, mask_tables, paper
 from ficklenet_tf.experiments.tables import Claim, Measured, Table
 
@@ -100,7 +99,7 @@ def _distances(plan, seed, count, large):
                   for counts in ((large,), (localizer.AUTO,)))
     closed = tf.function(lambda x, classes: reference.exact(draws.model.head, x, classes))
     each = {}
-    for example in tqdm([some[i] for i in range(len(some))], desc=directory.name, unit="img"):
+    for example in progress.bar([some[i] for i in range(len(some))], desc=directory.name, unit="img"):
         if not example["tags"].any():
             continue
         prepared = draws.prepare(example)

@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
-from ficklenet_tf import backbones, datasets, images
+from ficklenet_tf import backbones, datasets, images, pretrained
 from ficklenet_tf.datasets import shapes
 
 HEIGHT, WIDTH = 375, 500  # of a drawn photograph: VOC's commonest size
@@ -46,8 +46,8 @@ def batch(photo_dir, count, side):
 def backbone(size, weights, trainable="all", precision="float32"):
     """Returns a `Size`'s backbone, with the weights given or random ones, and its `images.Normalization`."""
     network = backbones.build(size.backbone, trainable, precision)
-    backbones.load_weights(network, weights)
-    return network, backbones.normalization_of(weights)
+    pretrained.load_weights(network, weights)
+    return network, pretrained.normalization_of(weights)
 
 
 def features(size, count=1, seed=0):

@@ -46,7 +46,7 @@ class Options:
       output_dir: the run's directory.
       photo_dir: directory of JPEGs, or None: drawn ones.
       run_dir: a finished run whose networks are taken, or None.
-      weights: of the backbone, see `backbones.load_weights`; "" for random ones.
+      weights: of the backbone, see `pretrained.load_weights`; "" for random ones.
       rounds: timings of which the median is given.
       scale: a key of `SIZES`.
       peers_python: the Python of an environment with requirements-peers.txt, or None.

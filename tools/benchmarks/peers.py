@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
-from ficklenet_tf import backbones, images, localization
+from ficklenet_tf import backbones, images, localization, pretrained
 from tools.benchmarks import inputs, measure
 from tools.benchmarks.localization import head_of
 from tools.benchmarks.tables import Table
@@ -69,8 +69,8 @@ def run(options):
         raise ValueError("peers: expected --peers_python, the Python of an environment with requirements-peers.txt")
     size = options.size
     network = backbones.build("vgg16", "none")
-    backbones.load_weights(network, options.weights)
-    normalization = backbones.normalization_of(options.weights)
+    pretrained.load_weights(network, options.weights)
+    normalization = pretrained.normalization_of(options.weights)
     image = images.normalize(inputs.batch(options.photo_dir, 1, size.side), normalization)
     head = head_of(measure.Size(**{**vars(size), "channels": 512}))
     with tempfile.TemporaryDirectory() as directory:

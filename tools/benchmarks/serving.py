@@ -9,6 +9,7 @@ import numpy as np
 
 from export import benchmark, formats, loading, model_card, saved_model
 from ficklenet_tf import artifacts, classifier, images, prediction, presets, segmenter_training
+from ficklenet_tf.precision import PRECISIONS
 from tools.benchmarks import inputs
 from tools.benchmarks.tables import Goal, Table
 
@@ -71,7 +72,7 @@ def agreement(run_dir, photographs, full):
     stage = prediction.last_stage(run_dir, None)
     reference, *_ = loading.load_segmenter(stage, precision="float32")
     rows = []
-    for precision in loading.PRECISIONS[1:]:
+    for precision in PRECISIONS[1:]:
         other, *_ = loading.load_segmenter(stage, precision=precision)
         rows.append([precision, 100 * loading.agreement(other, reference, photographs), ""])
     for target in formats.FILES if full else ("litert",):

@@ -1,0 +1,77 @@
+"""Dilated (atrous) convolution that can be trained wherever TensorFlow runs (DeepLab: Chen et al. 2015, Section 3.1).
+
+TensorFlow itself has no CPU gradient of a convolution with dilations. oneDNN brings one, but it is off on many
+processors and absent on others. So the gradient is written here, from operations that every device has.
+"""
+
+import keras
+import tensorflow as tf
+from keras import layers
+
+
+def conv2d(x, kernel, dilation):
+    """Convolves with stride 1, zero padded to the size of the input; differentiable any number of times.
+
+    The forward pass is `tf.nn.conv2d`, and on a GPU so is the backward pass. On a CPU the gradient of the input is
+    a convolution of the same dilation with the kernel turned round, and that of the kernel one matrix product a tap.
+
+    Args:
+      x: `[batch, height, width, channels]`, a float type.
+      kernel: `[k, k', channels, out]` of the same type, k and k' odd.
+      dilation: (vertical, horizontal) distance of neighbouring taps, in pixels.
+
+    Returns:
+      `[batch, height, width, out]`, of the type of `x`.
+    """
+    if _on_gpu(x):
+        return tf.nn.conv2d(x, kernel, 1, "SAME", dilations=dilation)
+
+    @tf.custom_gradient
+    def convolve(x, kernel):
+        def gradient(upstream):
+            turned = tf.transpose(tf.reverse(kernel, [0, 1]), [0, 1, 3, 2])
+            return conv2d(upstream, turned, dilation), _kernel_gradient(x, upstream, kernel.shape, dilation)
+
+        return tf.nn.conv2d(x, kernel, 1, "SAME", dilations=dilation), gradient
+
+    return convolve(x, kernel)
+
+
+def _on_gpu(x):
+    """Whether an operation on `x` will run on a GPU, as far as can be told while a graph is traced."""
+    return "CPU" not in (getattr(x, "device", "") or "") and bool(tf.config.list_logical_devices("GPU"))
+
+
+def _kernel_gradient(x, upstream, shape, dilation):
+    """The gradient of `conv2d` with respect to the kernel, `[k, k', channels, out]`."""
+    sides = tf.shape(x)[1], tf.shape(x)[2]
+    taps = []
+    for row in range(-(shape[0] // 2), shape[0] // 2 + 1):
+        for column in range(-(shape[1] // 2), shape[1] // 2 + 1):
+            # This tap sees x[u + shift] where the output is at u: only where both lie inside.
+            inside = [_overlap(step * distance, side) for step, distance, side in
+                      zip((row, column), dilation, sides, strict=True)]
+            seen, above = (values[:, inside[0][part], inside[1][part]] for part, values in enumerate((x, upstream)))
+            taps.append(tf.matmul(tf.reshape(seen, [-1, shape[2]]), tf.reshape(above, [-1, shape[3]]),
+                                  transpose_a=True))
+    return tf.reshape(tf.stack(taps), shape)
+
+
+def _overlap(shift, side):
+    """Slices of two axes of length `side`, the positions u + shift and u, for the u at which both are inside."""
+    forward, backward = tf.minimum(max(shift, 0), side), tf.minimum(max(-shift, 0), side)
+    return slice(forward, side - backward), slice(backward, side - forward)
+
+
+@keras.saving.register_keras_serializable("ficklenet")
+class DilatedConv2D(layers.Conv2D):
+    """`keras.layers.Conv2D` that can be trained with dilation on every device.
+
+    Keras goes through space-to-batch on a CPU, several times slower than `conv2d` of this module.
+    """
+
+    def convolution_op(self, inputs, kernel):
+        """Convolves; see `keras.layers.Conv2D`."""
+        if max(self.dilation_rate) > 1 and self.strides == (1, 1) and self.padding == "same":
+            return conv2d(inputs, tf.convert_to_tensor(kernel), self.dilation_rate)
+        return tf.nn.conv2d(inputs, kernel, self.strides, self.padding.upper(), dilations=self.dilation_rate)
