@@ -90,6 +90,11 @@ def rehearse_run(run_dir, split, held_out, presets, *, deterministic=None, salie
         retraining.train_rounds(directory, few, _one_step(segmenter), seed=seed)
 
 
+def _say(text):
+    if distribution.is_chief():
+        progress.say(text)
+
+
 def _begun(directory):
     return (directory / "run.json").exists() or (directory / "checkpoints").exists()
 
@@ -99,14 +104,14 @@ def _rehearsal(run_dir):
     """Gives an empty directory that is removed in the end, and says what is going on."""
     directory, started = pathlib.Path(run_dir) / _DIRECTORY, time.monotonic()
     distribution.by_chief(shutil.rmtree, directory, ignore_errors=True)
-    progress.say("one step of each training first, to see that all of them can be done here")
+    _say("one step of each training first, to see that all of them can be done here")
     try:
         with progress.silent():
             yield directory
     finally:
         if distribution.is_chief():
             shutil.rmtree(directory, ignore_errors=True)
-    progress.say(f"they can ({time.monotonic() - started:.0f} s)")
+    _say(f"they can ({time.monotonic() - started:.0f} s)")
 
 
 def _step_classifier(directory, split, held_out, preset, options):

@@ -15,6 +15,12 @@ def pytest_configure(config):
 
 
 @pytest.fixture
+def reference_crf():
+    """Skips the test where pydensecrf, the reference of our dense CRF, is not installed."""
+    pytest.importorskip("pydensecrf.densecrf", reason="the reference pydensecrf is not installed: make reference")
+
+
+@pytest.fixture
 def voc_dir():
     """A VOCdevkit directory beside the repository; the test is skipped where there is none."""
     if not (_VOC / "VOC2012" / "JPEGImages").is_dir():

@@ -14,7 +14,9 @@ QUICK = [name for name in benchmark.SECTIONS if name != "peers"]
 
 
 @pytest.mark.parametrize("section", QUICK)
-def test_a_section_runs_and_its_json_is_complete(section, tmp_path, monkeypatch):
+def test_a_section_runs_and_its_json_is_complete(section, tmp_path, monkeypatch, request):
+    if section == "crf":
+        request.getfixturevalue("reference_crf")
     # Some fifty fresh processes would take minutes: here the variants run in this one, below one really is fresh.
     def here(target, arguments, **_):
         found = child.run(target, arguments, 2, None)
@@ -28,7 +30,7 @@ def test_a_section_runs_and_its_json_is_complete(section, tmp_path, monkeypatch)
     benchmark.run([section], options, document)
     found = json.loads((tmp_path / "benchmark.json").read_text())[section]
     assert found["scale"] == "tiny" and found["seconds"] > 0
-    assert {"processor", "cores", "memory_gib", "load", "versions", "date"} <= found["machine"].keys()
+    assert {"processor", "cores", "onednn", "memory_gib", "load", "versions", "date"} <= found["machine"].keys()
     for table in found["tables"]:
         assert table["title"] and table["rows"]
         for row in table["rows"]:
@@ -95,6 +97,13 @@ def test_goals_and_marks():
     assert not goal.met and tables.Goal("a", "b", 500, 600, at_least=True).met
     shown = tables.goals_table([tables.as_json(tables.Table("t", ("x",), [[1]], goals=(goal,)))["goals"][0]])
     assert shown.rows == [["a", "b", "at most 1.1", 1.2, "not met"]]
+    once, again = ({"machine": {"onednn": on}, "scale": "full", "tables": [{"goals": [tables.as_json(tables.Table(
+        "t", ("x",), [[1]], goals=(tables.Goal(what, "b", 1.1, ratio),)))["goals"][0] for what in names]}]}
+        for on, ratio, names in ((True, 1.2, "ac"), (False, 0.9, "a")))
+    both = benchmark.goals({"crf": once}, {"crf": again}, "full")
+    assert both.columns == ("what", "against", "goal", "oneDNN on", "", "oneDNN off", " ")
+    assert both.rows == [["a", "b", "at most 1.1", 1.2, "not met", 0.9, "met"],
+                         ["c", "b", "at most 1.1", 1.2, "not met", None, None]]
     with pytest.raises(ValueError, match="benchmark:head"):
         tables.marked("<!-- benchmark:crf --><!-- /benchmark:crf -->", "head")
     with pytest.raises(ValueError, match="expected 2 values"):

@@ -84,7 +84,9 @@ def test_exact_on_a_gpu_takes_the_whole_batch(monkeypatch):
 
 
 @pytest.mark.parametrize("backend", crf.BACKENDS)
-def test_refiner_in_and_out_of_a_graph(backend):
+def test_refiner_in_and_out_of_a_graph(backend, request):
+    if backend == "pydensecrf":
+        request.getfixturevalue("reference_crf")
     images, logits = example(2, 9, 7, 4)
     refine = crf.refiner(crf.SEC_TRAIN, backend)
     assert refine is crf.refiner(crf.SEC_TRAIN, backend)

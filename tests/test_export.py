@@ -74,7 +74,7 @@ def test_the_warm_up_of_serving_default_is_the_predictors_answer(exported, repla
     np.testing.assert_array_equal(np.flatnonzero(answer["classes_present"][0]), np.unique(expected.argmax(-1)))
 
 
-def test_serve_crf_is_the_packages_answer_with_iterations_a_row(served, live):
+def test_serve_crf_is_the_packages_answer_with_iterations_a_row(served, live, reference_crf):
     images_ = np.stack([live[0][0]] * 2)
     found = served.run("serve_crf", {"images": images_, "iterations": np.array([0, 10], np.int32)})
     expected = prediction.refine(live[0][0], live[1][0], crf.DSRG_TEST, backend="pydensecrf")

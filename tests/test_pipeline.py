@@ -41,6 +41,7 @@ def whole(tmp_path_factory):
     return root / "data", root / "run", _finish(_start(root / "data", root / "run"))
 
 
+@pytest.mark.trains
 def test_one_run_from_photographs_to_a_served_answer(whole):
     _, run, output = whole
     result = json.loads((run / "result.json").read_text())

@@ -30,6 +30,7 @@ from ficklenet_tf import (
 )
 from ficklenet_tf.datasets import records
 
+pytestmark = pytest.mark.trains
 NAMES = ("background", "disc", "square")
 SIDE = 24  # pixels; the network's input has 32, its map 4 x 4
 

@@ -182,6 +182,25 @@ def test_a_loss_that_is_not_finite_stops(tmp_path):
     assert not list((tmp_path / "saved").rglob("ckpt-*"))
 
 
+@pytest.mark.parametrize("broken, steps", [(4, 12), (6, 6)])
+def test_weights_that_are_not_finite_are_never_saved(tmp_path, broken, steps):
+    """At a step the loss is finite and its gradient is not: at a checkpoint's and at the last one."""
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+
+    def losses(batch):
+        size = tf.reduce_sum(model(batch["x"]) ** 2)
+        return {"loss": tf.sqrt(size * tf.cast(batch["step"] + 1 != broken, tf.float32))}  # sqrt(0): no slope
+
+    def batches(start, _):
+        return tf.data.Dataset.range(start, 1000).map(lambda step: {"x": tf.ones([2, 3]), "step": step})
+
+    with pytest.raises(FloatingPointError, match=f"test: .*not finite after step {broken}"):
+        training.fit(directory=tmp_path, model=model, optimizer=keras.optimizers.Adam(), losses=losses,
+                     make_batches=batches, steps=steps, description="test", save_every=2, log_every=100)
+    kept = sorted(path.stem for path in (tmp_path / "checkpoints").glob("ckpt-*.index"))
+    assert kept == [f"ckpt-{step}" for step in range(2, broken, 2)][-2:]
+
+
 def test_other_settings_in_the_same_directory_are_refused(tmp_path):
     artifacts.claim(tmp_path, {"rate": 0.9, "sizes": (1, 2)})
     artifacts.claim(tmp_path, {"rate": 0.9, "sizes": (1, 2)})

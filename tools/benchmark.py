@@ -4,9 +4,11 @@
 
 Sections: localization head crf segmenter pipeline serving scaling peers, or all. Prints tables and writes
 benchmark.json, tables.md and plots into --output_dir, where the sections of earlier runs are kept; the table of goals
-covers them all.
+covers them all. TensorFlow computes by oneDNN on some processors only: run it with TF_ENABLE_ONEDNN_OPTS=0 and =1 into
+two directories and give the second run --beside=FIRST/benchmark.json, then the goals have a column for each.
 """
 
+import dataclasses
 import importlib
 import pathlib
 import sys
@@ -31,16 +33,18 @@ def _define_flags():
     flags.DEFINE_integer("rounds", 5, "Timings of which the median is given.", lower_bound=1)
     flags.DEFINE_enum("scale", "full", list(measure.SIZES), "full: the paper's size; tiny: to see that it runs.")
     flags.DEFINE_string("peers_python", None, "Python of an environment with requirements-peers.txt, for peers.")
+    flags.DEFINE_string("beside", None, "benchmark.json of a run with oneDNN in the other state: its goals too.")
     flags.DEFINE_string("update", None, "Document whose marked places get the tables (RESULTS.md).")
 
 
-def run(sections, options, update=None):
+def run(sections, options, update=None, beside=None):
     """Runs sections and keeps what they found, section by section.
 
     Args:
       sections: names from `SECTIONS`.
       options: `measure.Options`.
       update: a document for the tables, or None; see `tables.update`.
+      beside: benchmark.json of a run in the other state of oneDNN, for the table of goals, or None.
 
     Returns:
       The content of benchmark.json: {section: {"machine", "seconds", "tables"}}.
@@ -62,15 +66,34 @@ def run(sections, options, update=None):
         found = {name: found[name] for name in SECTIONS if name in found}
         artifacts.write_json(path, found)
     written = {name: markdown(part, [_table(table) for table in part["tables"]]) for name, part in found.items()}
-    goals = tables.goals_table([g for part in found.values() if part["scale"] == options.scale
-                                for table in part["tables"] for g in table["goals"]])
-    written = {"goals": tables.grid(goals.columns, goals.rows), **written}
-    print(f"\n{goals.markdown()}")
+    aims = goals(found, beside and artifacts.read_json(beside), options.scale)
+    written = {"goals": tables.grid(aims.columns, aims.rows), **written}
+    print(f"\n{aims.markdown()}")
     page = "\n\n".join(f"## {name}\n\n{text}" for name, text in written.items())
     artifacts.write_bytes(options.output_dir / "tables.md", f"{page}\n".encode())
     if update:
         tables.update(update, {name: written[name] for name in (*sections, "goals")})
     return found
+
+
+def goals(found, beside, scale):
+    """Returns the table of the goals of all sections measured at `scale`.
+
+    Args:
+      found: what `run` returns.
+      beside: the same of a run in the other state of oneDNN, for two more columns, or None.
+      scale: see `measure.Options`.
+    """
+    made, other = ([goal for part in (parts or {}).values() if part["scale"] == scale
+                    for table in part["tables"] for goal in table["goals"]] for parts in (found, beside))
+    aims = tables.goals_table(made)
+    if not beside:
+        return aims
+    again = {(row[0], row[1]): row[3:] for row in tables.goals_table(other).rows}
+    states = ["oneDNN on" if next(iter(parts.values()))["machine"]["onednn"] else "oneDNN off"
+              for parts in (found, beside)]
+    return dataclasses.replace(aims, columns=(*aims.columns[:3], states[0], "", states[1], " "),
+                               rows=[[*row, *again.get((row[0], row[1]), (None, None))] for row in aims.rows])
 
 
 def _table(stored):
@@ -82,7 +105,7 @@ def markdown(part, made):
     """Returns a section's tables with a line on machine and date."""
     facts = part["machine"]
     line = (f"{facts['date']}, {facts['cores']} cores of {facts['processor']}, {facts['memory_gib']} GiB, "
-            f"load {facts['load'][0]} at the start, TensorFlow "
+            f"oneDNN {'on' if facts['onednn'] else 'off'}, load {facts['load'][0]} at the start, TensorFlow "
             f"{facts['versions'].get('tensorflow', facts['versions'].get('tensorflow-cpu'))}; "
             f"{part['rounds']} rounds, {part['seconds']:.0f} s"
             + ("" if part["scale"] == "full" else f"; scale {part['scale']}: its figures mean nothing"))
@@ -102,7 +125,7 @@ def main(argv):
     if argv == ["all"] and options.peers_python is None:
         sections = SECTIONS[:-1]
         print("peers: left out, --peers_python is not given", file=sys.stderr)
-    run(sections, options, FLAGS.update)
+    run(sections, options, FLAGS.update, FLAGS.beside)
     binary.done(" ".join(sections), options.output_dir)
 
 

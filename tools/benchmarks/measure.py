@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 
-from ficklenet_tf import artifacts
+from ficklenet_tf import artifacts, hardware
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -92,6 +92,10 @@ class Timing:
         """Returns the median over the rounds of this variant's seconds / `other`'s of the same round."""
         return statistics.median(a / b for a, b in zip(self.seconds, other.seconds, strict=True))
 
+    def processor_over(self, other):
+        """The same of the seconds of all cores' work."""
+        return statistics.median(a / b for a, b in zip(self.processor, other.processor, strict=True))
+
 
 def compare(functions, rounds, warm=1):
     """Times functions in turn.
@@ -137,7 +141,7 @@ def peak_memory(target, arguments, *, calls=2, cores=None):
     if cores is not None:
         command.append(str(cores))
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT,
-                          env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"})
+                          env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
     if done.returncode:
         raise RuntimeError(f"{target} {arguments}: the process ended with {done.returncode}:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
@@ -145,13 +149,7 @@ def peak_memory(target, arguments, *, calls=2, cores=None):
 
 def machine():
     """Returns what the figures depend on: processor, cores, memory, versions, date, load; no names or paths."""
-    import tensorflow as tf
-    facts = {line.split(":")[0].strip(): line.split(":")[1].strip()
-             for file in ("/proc/cpuinfo", "/proc/meminfo") if pathlib.Path(file).exists()
-             for line in pathlib.Path(file).read_text().splitlines() if ":" in line}
-    gpus = [tf.config.experimental.get_device_details(gpu).get("device_name", "GPU")
-            for gpu in tf.config.list_physical_devices("GPU")]
-    return {"processor": facts.get("model name", "unknown"), "cores": len(os.sched_getaffinity(0)),
-            "memory_gib": round(int(facts.get("MemTotal", "0 kB").split()[0]) / 2**20, 1), "gpus": gpus,
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {**hardware.describe(), "memory_gib": round(memory / 2**30, 1),
             "load": [round(load, 1) for load in os.getloadavg()], "versions": artifacts.versions(),
             "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())}

@@ -1,0 +1,122 @@
+"""Every preset: its numbers against their sources, and twenty steps of both its networks."""
+
+import csv
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+
+from ficklenet_tf import (
+    artifacts,
+    backbones,
+    classifier_training,
+    datasets,
+    images,
+    labels,
+    presets,
+    segmenter_training,
+)
+from ficklenet_tf import classifier as classifiers
+
+FICKLENET = {  # Section 4.1
+    "input_size": 321, "backbone": "vgg16", "trainable_layers": "all", "kernel_size": 9, "rate": 0.9,
+    "training_selection": "stochastic", "inference_selection": "stochastic", "batch_size": 10, "learning_rate": 0.001,
+    "halve_every": 10}
+FICKLENET_SEEDS = {"selections": 200, "theta": 0.35, "cam": "gradcam", "sizes": (321,), "refine": "none"}
+SEC = {"head": "largefov", "channels": 1024, "dilation": 12, "dropout": 0.5, "optimizer": "sgd", "batch_size": 15,
+       "steps": 8000, "learning_rate": 0.001, "schedule": "staircase", "decay": 0.1, "decay_every": 2000,
+       "weight_decay": 5e-4, "crf_unaries": "log_probs", "expand_decay": 0.996, "expand_background_decay": 0.999,
+       "test_sizes": (241, 321, 401), "boundary_weight": 1.0, "alpha": 2.0, "pretrained_fc": True,
+       "growing_foreground": 0.85, "growing_background": 0.99, "poly_power": 0.9}  # alpha: FickleNet; growing: DSRG
+
+
+@pytest.mark.parametrize("stage, source", [("classifier", FICKLENET), ("seeds", FICKLENET_SEEDS), ("segmenter", SEC)])
+def test_the_papers_numbers(stage, source):
+    preset = dataclasses.asdict(getattr(presets.PAPER, stage))
+    assert {name: preset[name] for name in source} == source
+
+
+def test_what_the_other_presets_keep_of_the_paper():
+    """`cpu`: everything but what a frozen backbone and two cores force; `tiny`: the ideas at its own size."""
+    def changed(stage, preset):
+        paper, other = (dataclasses.asdict(getattr(p, stage)) for p in (presets.PAPER, preset))
+        return {name for name in paper if paper[name] != other[name]}
+
+    assert changed("classifier", presets.CPU) == {"trainable_layers", "epochs", "photometric", "flips", "precision"}
+    assert changed("seeds", presets.CPU) == {"refine"}
+    assert changed("segmenter", presets.CPU) == {
+        "channels", "pretrained_fc", "trainable_layers", "optimizer", "batch_size", "steps", "learning_rate", "decay",
+        "decay_every", "weight_decay", "flips", "precision", "retrain_steps", "retrain_learning_rate"}
+    assert changed("classifier", presets.TINY) == {"input_size", "backbone", "kernel_size", "batch_size", "epochs",
+                                                   "learning_rate"}
+    assert changed("seeds", presets.TINY) == {"sizes", "refine", "refine_low", "refine_high", "refine_scale"}
+
+
+SIDE, STEPS = 33, 20
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory):
+    """Eight creatures with tags and masks."""
+    return datasets.load_split("shapes", "train", cache_dir=tmp_path_factory.mktemp("data"), max_images=8)
+
+
+@pytest.fixture(scope="module")
+def vgg(tmp_path_factory):
+    """A file of VGG-16 weights that keep a signal's size from layer to layer, as trained ones do."""
+    rng, arrays = np.random.default_rng(0), {}
+    for layer in backbones.build("vgg16").layers:
+        if layer.weights:
+            block, number = layer.name.removeprefix("block").split("_conv")
+            kernel, bias = layer.weights
+            arrays[f"conv{block}_{number}/W"] = rng.normal(0, (2 / np.prod(kernel.shape[:3])) ** 0.5, kernel.shape)
+            arrays[f"conv{block}_{number}/b"] = np.zeros(bias.shape)
+    path = tmp_path_factory.mktemp("weights") / "vgg.npz"
+    np.savez(path, **{name: array.astype(np.float16) for name, array in arrays.items()})
+    return str(path)
+
+
+def _losses(directory):
+    with open(directory / "log.csv") as file:
+        return [float(row["loss"]) for row in csv.DictReader(file)]
+
+
+LEFT = {"paper": (0.95, 0.75), "cpu": (0.85, 0.75), "tiny": (0.75, 0.8)}  # of the losses: classifier's, segmenter's
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize("name", presets.PRESETS)
+def test_twenty_steps_of_both_networks(name, split, vgg, tmp_path):
+    """Twenty steps leave no more of the losses than `LEFT` says, and kill hardly a channel."""
+    preset, weights = presets.PRESETS[name], "" if name == "tiny" else vgg
+    first = dataclasses.replace(preset.classifier, input_size=SIDE, batch_size=4, epochs=STEPS // 2)
+    classifier_training.train(tmp_path / "classifier", split, split, first, weights=weights)
+    losses = _losses(tmp_path / "classifier")
+    assert losses[-1] < LEFT[name][0] * losses[0], losses
+    trained, normalization, _, settled = classifiers.load(tmp_path / "classifier")
+    fresh, _ = classifiers.build(settled, len(split.class_names) - 1, weights)
+    x = np.stack([images.normalize(images.warp(images.decode(split[i]["image"]), SIDE), normalization)
+                  for i in range(len(split))])
+    assert _alive(trained.backbone(x)) > 0.95 * _alive(fresh.backbone(x)) > 0.9
+
+    for index, image_id in enumerate(split.image_ids):
+        labels.write_label(tmp_path / "seeds" / f"{image_id}.png", labels.decode_label(split[index]["label"]))
+    artifacts.write_json(tmp_path / "seeds" / "run.json", {"finished": "at some time"})
+    second = dataclasses.replace(preset.segmenter, batch_size=4, steps=STEPS)
+    segmenter_training.train(tmp_path, split, second)
+    losses = _losses(tmp_path / "segmenter")
+    assert losses[-1] < LEFT[name][1] * losses[0], losses
+    network, *_ = segmenter_training.load(tmp_path / "segmenter")
+    assert _alive(_fc7(network, trained.backbone(x))) > 0.4
+
+
+def _alive(activations):
+    """The share of a rectified layer's channels that are not zero everywhere."""
+    return (np.asarray(activations) > 0).any((0, 1, 2)).mean()
+
+
+def _fc7(network, features):
+    head = network.layers[-1]
+    layer = next(layer for layer in head.layers if layer.name.startswith("fc7"))
+    return keras.Model(head.inputs, layer.output)(features)
