@@ -34,7 +34,7 @@ def ask(model_dir, requests, timeout=900):
     with tempfile.TemporaryDirectory() as directory:
         sent, received = (str(pathlib.Path(directory) / name) for name in ("requests.npz", "answers.npz"))
         np.savez(sent, **bare_session.pack(requests))
-        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
         environment.pop("PYTHONPATH", None)
         finished = subprocess.run(
             [sys.executable, "-I", bare_session.__file__, str(pathlib.Path(model_dir).resolve()), sent, received],
