@@ -12,12 +12,10 @@ demo: setup
 	$(BIN)/python -m tools.run_pipeline --dataset=shapes --preset=tiny --output_dir=runs/demo
 
 # What trains runs twice: as TensorFlow computes here, and as it does on other processors (by oneDNN or without it).
-OTHER = $$($(BIN)/python -c "from ficklenet_tf import quiet; quiet.load_tensorflow(); \
-	from ficklenet_tf import hardware; print(int(not hardware.onednn()))")
-
 test: setup reference lint
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
-	TF_ENABLE_ONEDNN_OPTS=$(OTHER) $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "trains and not slow"
+	other=$$($(BIN)/python -c "import tools; from ficklenet_tf import hardware; print(int(not hardware.onednn()))") && \
+		TF_ENABLE_ONEDNN_OPTS=$$other $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "trains and not slow"
 
 REPRODUCE := $(BIN)/python -m tools.reproduce --dataset=shapes --preset=tiny --output_dir=runs/reproduce --map_images=100
 

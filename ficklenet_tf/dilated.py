@@ -23,7 +23,7 @@ def conv2d(x, kernel, dilation):
     Returns:
       `[batch, height, width, out]`, of the type of `x`.
     """
-    if _on_gpu(x):
+    if _on_gpu():
         return tf.nn.conv2d(x, kernel, 1, "SAME", dilations=dilation)
 
     @tf.custom_gradient
@@ -37,9 +37,9 @@ def conv2d(x, kernel, dilation):
     return convolve(x, kernel)
 
 
-def _on_gpu(x):
-    """Whether an operation on `x` will run on a GPU, as far as can be told while a graph is traced."""
-    return "CPU" not in (getattr(x, "device", "") or "") and bool(tf.config.list_logical_devices("GPU"))
+def _on_gpu():
+    """Whether an operation made here will run on a GPU, as far as can be told while a graph is traced."""
+    return bool(tf.config.list_logical_devices("GPU")) and "CPU" not in tf.zeros([]).device
 
 
 def _kernel_gradient(x, upstream, shape, dilation):
@@ -67,11 +67,22 @@ def _overlap(shift, side):
 class DilatedConv2D(layers.Conv2D):
     """`keras.layers.Conv2D` that can be trained with dilation on every device.
 
-    Keras goes through space-to-batch on a CPU, several times slower than `conv2d` of this module.
+    Keras goes through space-to-batch on a CPU, several times slower than `conv2d` of this module. With a dilation the
+    kernel's sides must be odd, the padding "same", in one group, channels last; and strides 1, as Keras demands.
     """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        if self._dilated and (self.padding != "same" or self.groups != 1 or self.data_format != "channels_last"
+                              or not all(side % 2 for side in self.kernel_size)):
+            raise ValueError(f"{self.name}: dilation expects an odd kernel, padding same, one group, channels last")
+
+    @property
+    def _dilated(self):
+        return max(self.dilation_rate) > 1
 
     def convolution_op(self, inputs, kernel):
         """Convolves; see `keras.layers.Conv2D`."""
-        if max(self.dilation_rate) > 1 and self.strides == (1, 1) and self.padding == "same":
+        if self._dilated:
             return conv2d(inputs, tf.convert_to_tensor(kernel), self.dilation_rate)
-        return tf.nn.conv2d(inputs, kernel, self.strides, self.padding.upper(), dilations=self.dilation_rate)
+        return tf.nn.conv2d(inputs, kernel, self.strides, self.padding.upper())

@@ -5,12 +5,10 @@ import pathlib
 import platform
 
 import tensorflow as tf
+from tensorflow.python.util import _pywrap_util_port  # the only place that knows TensorFlow's own choice
 
-# In Linux's words: one of these makes TensorFlow turn oneDNN on by itself, and one of those compute in bfloat16.
-_ONEDNN_BY_ITSELF = ("avx512_vnni", "avx_vnni", "avx512_4vnniw", "avx512_4fmaps", "avx512_bf16", "amx_tile",
-                     "amx_int8", "amx_bf16")
-_BFLOAT16 = ("avx512_bf16", "amx_bf16")
-_SHOWN = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
+_BFLOAT16 = ("avx512_bf16", "amx_bf16")  # a processor's instructions, in Linux's words
+_SHOWN = ("avx2", "avx512f", "avx512_vnni", *_BFLOAT16)
 
 
 def _cpuinfo():
@@ -21,11 +19,8 @@ def _cpuinfo():
 
 
 def onednn():
-    """Whether TensorFlow computes by oneDNN on this processor: as TF_ENABLE_ONEDNN_OPTS says, else by its own rule."""
-    wanted = os.environ.get("TF_ENABLE_ONEDNN_OPTS", "").lower()
-    if wanted in ("0", "false") or platform.machine() not in ("x86_64", "AMD64"):
-        return False
-    return wanted in ("1", "true") or not set(_ONEDNN_BY_ITSELF).isdisjoint(_cpuinfo().get("flags", "").split())
+    """Whether TensorFlow computes by oneDNN in this process: as TF_ENABLE_ONEDNN_OPTS says, else by its own rule."""
+    return bool(_pywrap_util_port.IsMklEnabled())
 
 
 def describe():

@@ -24,7 +24,8 @@ def policy(precision):
       ValueError: unknown precision.
     """
     if precision not in PRECISIONS:
-        raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}, found {precision!r}")
+        raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)} (or auto for a training), found "
+                         f"{precision!r}")
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32" if precision == "float32" else f"mixed_{precision}")
     try:
@@ -36,8 +37,9 @@ def policy(precision):
 def settled(preset, run_dir):
     """Returns a stage's preset with the precision "auto" replaced by this run's.
 
-    The first stage of a run chooses: bfloat16 where the hardware computes in it, else float32. It says so in one
-    line and writes `run_dir`/precision.json, from which all later and resumed stages take it, on whatever machine.
+    The first stage of a run that asks chooses: as the classifier that is there already, else bfloat16 where the
+    hardware computes in it, else float32. It says so in one line and writes `run_dir`/precision.json, from which all
+    later and resumed stages take it, on whatever machine.
 
     Args:
       preset: `presets.Classifier` or `presets.Segmenter`.
@@ -53,7 +55,12 @@ def settled(preset, run_dir):
 def _choose(path):
     if path.exists():
         return
-    unit = hardware.bfloat16_unit()
-    chosen = "bfloat16" if unit else "float32"
-    artifacts.write_json(path, {"precision": chosen, "hardware": hardware.describe()})
-    progress.say(f"precision: {chosen} ({unit or 'no hardware for bfloat16 in use here'})")
+    before, unit = path.parent / "classifier" / "settings.json", hardware.bfloat16_unit()
+    if before.exists():
+        chosen, why = artifacts.read_json(before)["preset"]["precision"], "as the classifier's"
+    elif unit:
+        chosen, why = "bfloat16", unit
+    else:
+        chosen, why = "float32", "no hardware for bfloat16 in use here"
+    artifacts.write_json(path, {"precision": chosen, "why": why, "hardware": hardware.describe()})
+    progress.say(f"precision: {chosen} ({why})")

@@ -56,6 +56,7 @@ class Segmenter:
     channels: int = 1024
     dilation: int = 12
     dropout: float = 0.5
+    initializer: str = "normal"  # of new hidden layers: N(0, 0.01), DeepLab; or he_normal
     pretrained_fc: bool = True  # fc6 and fc7 from VGG-16's classifier where the weights hold it (DeepLab)
     trainable_layers: str = "all"
     optimizer: str = "sgd"
@@ -97,14 +98,14 @@ class Preset:
 
 PAPER = Preset("paper", Classifier(), Seeds(), Segmenter())
 
-# Two cores, VOC, one evening: the backbone frozen, its features computed once in bfloat16.
+# Two cores, VOC, one evening: the backbone frozen, its features computed once, in bfloat16 where the hardware has it.
 CPU = Preset(
     "cpu",
     Classifier(trainable_layers="head", epochs=1, photometric=0.0, flips=False, precision="auto"),
     Seeds(refine="crf"),
-    Segmenter(channels=512, pretrained_fc=False, trainable_layers="head", optimizer="adam", batch_size=10, steps=1000,
-              learning_rate=5e-4, decay=0.33, decay_every=400, weight_decay=0.0, flips=False, precision="auto",
-              retrain_steps=600, retrain_learning_rate=2e-4))
+    Segmenter(channels=512, initializer="he_normal", pretrained_fc=False, trainable_layers="head", optimizer="adam",
+              batch_size=10, steps=1000, learning_rate=5e-4, decay=0.33, decay_every=400, weight_decay=0.0, flips=False,
+              precision="auto", retrain_steps=600, retrain_learning_rate=2e-4))
 
 # The embedded data set, in minutes: a small backbone, trained from nothing.
 TINY = Preset(
@@ -112,7 +113,7 @@ TINY = Preset(
     Classifier(input_size=129, backbone="small", kernel_size=5, batch_size=16, epochs=15, halve_every=10,
                learning_rate=0.002),
     Seeds(sizes=(129,), refine="crf", refine_low=0.01, refine_high=0.01, refine_scale=1.0),
-    Segmenter(channels=128, dilation=3, pretrained_fc=False, optimizer="adam", batch_size=16, steps=400,
-              learning_rate=1e-3, decay=0.33, decay_every=200, weight_decay=0.0, test_sizes=(129,)))
+    Segmenter(channels=128, dilation=3, initializer="he_normal", pretrained_fc=False, optimizer="adam", batch_size=16,
+              steps=400, learning_rate=1e-3, decay=0.33, decay_every=200, weight_decay=0.0, test_sizes=(129,)))
 
 PRESETS = {preset.name: preset for preset in (PAPER, CPU, TINY)}

@@ -128,6 +128,7 @@ def load_fc_layers(head, weights):
 
     Raises:
       ValueError: the number of channels does not divide 4096, or the download failed.
+      FileNotFoundError: the file is absent.
     """
     layers = [layer for layer in head.layers if layer.name.startswith(("fc6", "fc7"))]
     found = _classifier_layers(weights) if layers else None
@@ -155,7 +156,12 @@ def _classifier_layers(weights):
             raise ValueError(f"imagenet: cannot fetch VGG-16's classifier for fc6 and fc7 ({error}); pass "
                              "--nopretrained_fc, or the path of keras.applications' .h5 file") from error
         return [network.get_layer(name).get_weights() for name in ("fc1", "fc2")]
-    if weights.endswith(".h5") and not weights.endswith(".weights.h5") and _has_top(weights):
+    if not weights.endswith(".h5") or weights.endswith(".weights.h5"):
+        return None
+    if not pathlib.Path(weights).is_file():
+        raise FileNotFoundError(f"{weights}: expected the weights that the classifier started from, for fc6 and fc7, "
+                                "found none")
+    if _has_top(weights):
         with h5py.File(weights) as file:
             return [[np.asarray(array) for array in _arrays(file, name, weights)] for name in ("fc1", "fc2")]
     return None

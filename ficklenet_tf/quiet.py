@@ -1,26 +1,45 @@
 """TensorFlow loaded without its chatter, for the binaries."""
 
+import contextlib
 import importlib
 import os
+import pathlib
 import sys
 import tempfile
 
 
 def load_tensorflow():
-    """Imports TensorFlow; what its C++ part says below the rank of an error is not shown.
+    """Imports TensorFlow; of what its C++ part says only fatal errors are shown.
 
-    Some of it is said while it is loaded, before TF_CPP_MIN_LOG_LEVEL counts. So standard error goes to a file for
-    that time, which is shown if the import fails. An environment that sets TF_CPP_MIN_LOG_LEVEL to 0 sees everything.
+    What stops a run comes as a Python exception, and which device computes is said by `rehearsal`. An environment
+    that sets TF_CPP_MIN_LOG_LEVEL sees as much as that asks for, and with 0 what is said while it is loaded too.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what goes wrong comes as a Python exception too
-    if os.environ["TF_CPP_MIN_LOG_LEVEL"] == "0" or "tensorflow" in sys.modules:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if "tensorflow" in sys.modules:
         return
+    with contextlib.nullcontext() if os.environ["TF_CPP_MIN_LOG_LEVEL"] == "0" or _may_abort() else _kept_back():
+        importlib.import_module("tensorflow")
+
+
+def _may_abort():
+    """Whether this may be a processor without AVX, on which TensorFlow says so and ends the process."""
+    path = pathlib.Path("/proc/cpuinfo")
+    return path.exists() and "flags" in path.read_text() and " avx " not in path.read_text()
+
+
+@contextlib.contextmanager
+def _kept_back():
+    """Standard error goes to a file, which is shown if an exception ends the block."""
     sys.stderr.flush()
-    shown = os.dup(2)
+    try:
+        shown = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
     with tempfile.TemporaryFile() as kept:
         os.dup2(kept.fileno(), 2)
         try:
-            importlib.import_module("tensorflow")
+            yield
         except BaseException:
             kept.seek(0)
             os.write(shown, kept.read())

@@ -1,7 +1,7 @@
-"""One step of every training, on a few images at full size, before the long work begins.
+"""Rehearsal: one step of every training, on a few images at full size, before the long work begins.
 
-A machine, a setting or a data set that cannot train says so in the first minute. What a rehearsal makes lies below
-<run_dir>/.rehearsal and is thrown away.
+A machine, a setting or a data set that cannot train says so in the first minute. What a rehearsal makes lies in a
+hidden directory of the run and is thrown away. Whether a whole batch fits into memory is tried on a GPU only.
 """
 
 import contextlib
@@ -12,11 +12,19 @@ import time
 
 import tensorflow as tf
 
-from ficklenet_tf import classifier_training, distribution, extraction, precision, progress, retraining
+from ficklenet_tf import (
+    classifier_training,
+    distribution,
+    extraction,
+    hardware,
+    precision,
+    progress,
+    retraining,
+    supervision,
+)
 
-_DIRECTORY = ".rehearsal"
-_FEW = 4  # images of a step without a GPU: memory is not what is short there, and time is
-_LOOKED_AT = 20  # images of a segmenter's rehearsal, of which a step takes a few
+_FEW = 4  # images of a step without a GPU, where a whole batch of the paper's takes half a minute
+_LOOKED_AT = 20  # images of a segmenter's rehearsal, of which a step takes a batch
 
 
 def rehearse_classifier(run_dir, split, held_out, preset, *, name="classifier", **options):
@@ -33,8 +41,8 @@ def rehearse_classifier(run_dir, split, held_out, preset, *, name="classifier", 
     if _begun(pathlib.Path(run_dir) / name):
         return
     preset = precision.settled(preset, run_dir)
-    with _rehearsal(run_dir) as directory:
-        _step_classifier(directory / "classifier", split, held_out, preset, options)
+    with _rehearsal(run_dir, name) as directory:
+        _step_classifier(directory / "classifier", _first(split, preset), held_out, preset, options)
 
 
 def rehearse_segmenter(run_dir, split, preset, *, name="segmenter", strong=None, **options):
@@ -51,48 +59,45 @@ def rehearse_segmenter(run_dir, split, preset, *, name="segmenter", strong=None,
     if _begun(pathlib.Path(run_dir) / name):
         return
     preset = precision.settled(preset, run_dir)
-    with _rehearsal(run_dir):
-        apart = set() if strong is None else set(strong.image_ids)
-        weak = _some(split, [image_id not in apart for image_id in split.image_ids], _LOOKED_AT)
-        if options.get("supervision") == "full":
-            weak = _some(split, split.labelled, _LOOKED_AT)
-        strong = strong and _some(strong, strong.labelled, _LOOKED_AT)
-        retraining.train_rounds(run_dir, weak, _one_step(preset), name=f"{_DIRECTORY}/segmenter", strong=strong,
-                                **options)
+    kind = options.get("supervision", "weak")
+    weak, masked = supervision.divide(kind, split, strong)
+    if strong is not None and not preset.strong_share:  # of the whole splits, not of the few images
+        preset = dataclasses.replace(preset, strong_share=len(masked) / (len(weak) + len(masked)))
+    count = max(_LOOKED_AT, _batch_size(preset))
+    few = _some(masked if weak is None else weak, count)
+    with _rehearsal(run_dir, name) as directory:
+        retraining.train_rounds(run_dir, few, _one_step(preset), name=f"{directory.name}/segmenter",
+                                strong=strong and _some(masked, count), **options)
 
 
-def rehearse_run(run_dir, split, held_out, presets, *, deterministic=None, saliency_dir=None, seed=0, **options):
+def rehearse_run(run_dir, split, held_out, presets, *, last="segmenter", deterministic=None, saliency_dir=None, seed=0,
+                 **options):
     """Takes one step of each training of a whole run, from photographs to the segmenter's last round.
-
-    Nothing is done where the run's classifier has been begun.
 
     Args:
       run_dir: the run's directory.
       split: `datasets.Split` to train on.
       held_out: `datasets.Split` for the mAP.
       presets: (`presets.Classifier`, `presets.Seeds`, `presets.Segmenter`).
+      last: directory below run_dir of the run's last training: where that has been begun, nothing is done.
       deterministic: `presets.Classifier` of the baseline, or None.
       saliency_dir: for the background cue "saliency".
       seed: of weights, order, augmentation and selections.
       **options: of `classifier_training.train`.
     """
-    if _begun(pathlib.Path(run_dir) / "classifier"):
+    if _begun(pathlib.Path(run_dir) / last):
         return
-    classifier, seeds, segmenter = (precision.settled(preset, run_dir) if hasattr(preset, "precision") else preset
-                                    for preset in presets)
+    classifier, seeds, segmenter = presets
+    classifier, segmenter = (precision.settled(preset, run_dir) for preset in (classifier, segmenter))
     options = {**options, "seed": seed}
-    with _rehearsal(run_dir) as directory:
-        few = _step_classifier(directory / "classifier", split, held_out, classifier, options)
+    few = _first(split, classifier, segmenter)
+    with _rehearsal(run_dir, "run") as directory:
+        _step_classifier(directory / "classifier", few, held_out, classifier, options)
         if deterministic is not None:
-            _step_classifier(directory / "classifier_deterministic", split, held_out,
+            _step_classifier(directory / "classifier_deterministic", few, held_out,
                              precision.settled(deterministic, run_dir), options)
         extraction.extract(directory, few, seeds, seed=seed, saliency_dir=saliency_dir)
         retraining.train_rounds(directory, few, _one_step(segmenter), seed=seed)
-
-
-def _say(text):
-    if distribution.is_chief():
-        progress.say(text)
 
 
 def _begun(directory):
@@ -100,26 +105,32 @@ def _begun(directory):
 
 
 @contextlib.contextmanager
-def _rehearsal(run_dir):
-    """Gives an empty directory that is removed in the end, and says what is going on."""
-    directory, started = pathlib.Path(run_dir) / _DIRECTORY, time.monotonic()
+def _rehearsal(run_dir, name):
+    """Gives a directory that is empty, and removed in the end; says what is going on, and on which device."""
+    directory, started = pathlib.Path(run_dir) / f".rehearsal_{name}", time.monotonic()
     distribution.by_chief(shutil.rmtree, directory, ignore_errors=True)
-    _say("one step of each training first, to see that all of them can be done here")
+    facts = hardware.describe()
+    _say(f"rehearsal, one step of each training, on {', '.join(facts['gpus']) or facts['processor']}")
     try:
         with progress.silent():
             yield directory
-    finally:
-        if distribution.is_chief():
-            shutil.rmtree(directory, ignore_errors=True)
-    _say(f"they can ({time.monotonic() - started:.0f} s)")
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)  # of several workers some may be past waiting
+        raise
+    distribution.agree(0)  # no worker is still reading
+    distribution.by_chief(shutil.rmtree, directory, ignore_errors=True)
+    _say(f"rehearsal passed ({time.monotonic() - started:.0f} s)")
 
 
-def _step_classifier(directory, split, held_out, preset, options):
-    """Trains a classifier for one step; returns the split of the few images that it saw."""
+def _say(text):
+    if distribution.is_chief():
+        progress.say(text)
+
+
+def _step_classifier(directory, few, held_out, preset, options):
+    """Trains a classifier for one step."""
     preset = dataclasses.replace(preset, batch_size=_batch_size(preset), epochs=1)
-    few = _some(split, [True] * len(split), preset.batch_size)
-    classifier_training.train(directory, few, _some(held_out, [True] * len(held_out), 2), preset, **options)
-    return few
+    classifier_training.train(directory, _some(few, preset.batch_size), _some(held_out, 2), preset, **options)
 
 
 def _one_step(preset):
@@ -133,7 +144,10 @@ def _batch_size(preset):
     return preset.batch_size if whole else min(preset.batch_size, _FEW)
 
 
-def _some(split, wanted, count):
-    """Returns the split of the first `count` images that are wanted (all of it where none is)."""
-    chosen = [index for index, is_wanted in enumerate(wanted) if is_wanted][:count]
-    return split.select(chosen) if chosen else split
+def _first(split, *presets):
+    """Returns the split of so many images as the greatest of the presets' steps takes."""
+    return _some(split, max(map(_batch_size, presets)))
+
+
+def _some(split, count):
+    return split.select(range(min(count, len(split))))

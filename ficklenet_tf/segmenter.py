@@ -9,16 +9,18 @@ from ficklenet_tf.dilated import DilatedConv2D
 from ficklenet_tf.precision import policy
 
 HEADS = ("largefov", "largefov4", "aspp")
+INITIALIZERS = ("normal", "he_normal")
 
 
-def _convolution(x, channels, size, dilation, name, activation=None):
+def _convolution(x, channels, size, dilation, name, activation=None, initializer="normal"):
     # Made here: an initializer draws its seed when it is made, and at import nothing has set the run's seed yet.
-    new = keras.initializers.RandomNormal(stddev=0.01)  # DeepLab, for all new layers
+    start = keras.initializers.RandomNormal(stddev=0.01) if initializer == "normal" else initializer
     return DilatedConv2D(channels, size, padding="same", dilation_rate=dilation, activation=activation,
-                         kernel_initializer=new, name=name)(x)
+                         kernel_initializer=start, name=name)(x)
 
 
-def build_head(kind, feature_shape, classes, channels=1024, dropout=0.5, precision="float32", dilation=12):
+def build_head(kind, feature_shape, classes, channels=1024, dropout=0.5, precision="float32", dilation=12,
+               initializer="normal"):
     """Builds what stands above the backbone.
 
     Args:
@@ -31,12 +33,15 @@ def build_head(kind, feature_shape, classes, channels=1024, dropout=0.5, precisi
       dropout: rate after fc6 and fc7.
       precision: of the computation; the logits are float32.
       dilation: of LargeFOV's fc6.
+      initializer: of fc6 and fc7, one of `INITIALIZERS`: N(0, 0.01), as all new layers of DeepLab, or he_normal.
 
     Returns:
       A functional keras.Model: `[b, h, w, k]` features -> `[b, h, w, classes]` float32 logits.
     """
     if kind not in HEADS:
         raise ValueError(f"head: expected one of {', '.join(HEADS)}, found {kind!r}")
+    if initializer not in INITIALIZERS:
+        raise ValueError(f"initializer: expected one of {', '.join(INITIALIZERS)}, found {initializer!r}")
     inputs = keras.Input(feature_shape, name="features")
     with policy(precision):
         if kind == "aspp":
@@ -46,9 +51,9 @@ def build_head(kind, feature_shape, classes, channels=1024, dropout=0.5, precisi
                 layers.MaxPooling2D(3, strides=1, padding="same", name="pool5")(inputs))
             outputs = []
             for d in (6, 12, 18, 24) if kind == "largefov4" else (dilation,):
-                x = _convolution(pooled, channels, 3, d, f"fc6_{d}", "relu")
+                x = _convolution(pooled, channels, 3, d, f"fc6_{d}", "relu", initializer)
                 x = layers.Dropout(dropout, name=f"drop6_{d}")(x)
-                x = _convolution(x, channels, 1, 1, f"fc7_{d}", "relu")
+                x = _convolution(x, channels, 1, 1, f"fc7_{d}", "relu", initializer)
                 x = layers.Dropout(dropout, name=f"drop7_{d}")(x)
                 outputs.append(_convolution(x, classes, 1, 1, f"fc8_{d}"))
         x = layers.Add(name="sum")(outputs) if len(outputs) > 1 else outputs[0]

@@ -40,7 +40,7 @@ def build(preset, classes, backbone_name, weights=""):
     backbone = backbones.build(backbone_name, trainable, preset.precision)
     pretrained.load_weights(backbone, weights)
     head = segmenter.build_head(preset.head, (None, None, backbone.output_shape[-1]), classes, preset.channels,
-                                preset.dropout, preset.precision, preset.dilation)
+                                preset.dropout, preset.precision, preset.dilation, preset.initializer)
     return segmenter.build(backbone, head), backbone, head, pretrained.normalization_of(weights)
 
 
@@ -184,8 +184,8 @@ def _parts(run_dir, split, preset, initial, weights, task):
     network, backbone, head, own = build(preset, len(split.class_names), first.backbone,
                                          weights if initial == "weights" else "")
     cached, pretrained_fc = run["features_dir"], []
-    if initial in ("classifier", "weights") and preset.pretrained_fc:
-        pretrained_fc = pretrained.load_fc_layers(head, weights or run["weights"])
+    if initial in ("classifier", "weights") and preset.pretrained_fc and first.backbone == "vgg16":
+        pretrained_fc = pretrained.load_fc_layers(head, weights if initial == "weights" else run["weights"])
     if initial == "classifier":
         backbone.set_weights(source.backbone.get_weights())
     elif initial == "weights":

@@ -101,6 +101,14 @@ def test_the_layer_is_kerass_and_is_saved(tmp_path):
     assert isinstance(again.layers[-1], dilated.DilatedConv2D)
 
 
+@pytest.mark.parametrize("wrong", [{"kernel_size": 2}, {"padding": "valid"}, {"groups": 2}])
+def test_what_has_no_gradient_of_its_own_is_refused(wrong):
+    options = {"filters": 4, "kernel_size": 3, "padding": "same", **wrong}
+    dilated.DilatedConv2D(**options)
+    with pytest.raises(ValueError, match="dilation expects an odd kernel"):
+        dilated.DilatedConv2D(dilation_rate=2, **options)
+
+
 _LOADED = """
 import sys, numpy as np, tensorflow as tf
 saved = np.load(sys.argv[2])

@@ -28,6 +28,7 @@ SEC = {"head": "largefov", "channels": 1024, "dilation": 12, "dropout": 0.5, "op
        "steps": 8000, "learning_rate": 0.001, "schedule": "staircase", "decay": 0.1, "decay_every": 2000,
        "weight_decay": 5e-4, "crf_unaries": "log_probs", "expand_decay": 0.996, "expand_background_decay": 0.999,
        "test_sizes": (241, 321, 401), "boundary_weight": 1.0, "alpha": 2.0, "pretrained_fc": True,
+       "initializer": "normal",
        "growing_foreground": 0.85, "growing_background": 0.99, "poly_power": 0.9}  # alpha: FickleNet; growing: DSRG
 
 
@@ -46,8 +47,8 @@ def test_what_the_other_presets_keep_of_the_paper():
     assert changed("classifier", presets.CPU) == {"trainable_layers", "epochs", "photometric", "flips", "precision"}
     assert changed("seeds", presets.CPU) == {"refine"}
     assert changed("segmenter", presets.CPU) == {
-        "channels", "pretrained_fc", "trainable_layers", "optimizer", "batch_size", "steps", "learning_rate", "decay",
-        "decay_every", "weight_decay", "flips", "precision", "retrain_steps", "retrain_learning_rate"}
+        "channels", "initializer", "pretrained_fc", "trainable_layers", "optimizer", "batch_size", "steps",
+        "learning_rate", "decay", "decay_every", "weight_decay", "flips", "precision", "retrain_steps", "retrain_learning_rate"}
     assert changed("classifier", presets.TINY) == {"input_size", "backbone", "kernel_size", "batch_size", "epochs",
                                                    "learning_rate"}
     assert changed("seeds", presets.TINY) == {"sizes", "refine", "refine_low", "refine_high", "refine_scale"}

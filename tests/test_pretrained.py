@@ -65,8 +65,11 @@ def test_weights_without_a_classifier_leave_new_layers(tmp_path):
     assert pretrained.load_fc_layers(head, "") == [] and pretrained.load_fc_layers(head, "vgg.npz") == []
     aspp = segmenter.build_head("aspp", (None, None, 8), 3)
     assert pretrained.load_fc_layers(aspp, "imagenet") == []  # nothing to load them into: no download
-    with pytest.raises(ValueError, match="absent.h5: expected an HDF5 file"):
+    with pytest.raises(FileNotFoundError, match="absent.h5: expected the weights that the classifier started from"):
         pretrained.load_fc_layers(head, str(tmp_path / "absent.h5"))
+    (tmp_path / "text.h5").write_text("not HDF5")
+    with pytest.raises(ValueError, match="text.h5: expected an HDF5 file"):
+        pretrained.load_fc_layers(head, str(tmp_path / "text.h5"))
 
 
 def test_channels_that_do_not_divide(path):

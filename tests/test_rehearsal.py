@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from ficklenet_tf import datasets, extraction, features, losses, optimizers, presets, rehearsal
+from ficklenet_tf import artifacts, datasets, extraction, features, losses, optimizers, presets, rehearsal
 
 pytestmark = pytest.mark.trains
 SIZE = 33
@@ -35,7 +35,8 @@ def test_every_training_takes_a_step_of_a_few_images_and_nothing_is_left(splits,
     assert [path.name for path in tmp_path.iterdir()] == ["precision.json"]
     assert steps == [1, 1] and max(seen) == 4  # two rounds
     text = capsys.readouterr().err
-    assert "one step of each training first" in text and "they can" in text and "features" not in text
+    assert "rehearsal, one step of each training, on " in text and "rehearsal passed (" in text
+    assert "features" not in text
 
 
 def test_a_segmenter_that_cannot_be_trained_is_found_before_the_classifier(splits, tmp_path, monkeypatch):
@@ -52,5 +53,22 @@ def test_a_segmenter_that_cannot_be_trained_is_found_before_the_classifier(split
 
 def test_what_has_been_begun_is_not_rehearsed(splits, tmp_path, monkeypatch):
     monkeypatch.setattr(extraction, "extract", None)  # would fail
-    (tmp_path / "classifier" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "segmenter" / "checkpoints").mkdir(parents=True)
     _rehearse(tmp_path, splits)
+    (tmp_path / "segmenter" / "checkpoints").rmdir()
+    with pytest.raises(TypeError):
+        _rehearse(tmp_path, splits)
+
+
+def test_the_images_of_a_semi_supervised_rehearsal_are_those_of_the_training(splits, tmp_path, monkeypatch):
+    """Every second image has its mask in use: the few weak ones are others, and the share is the whole splits'."""
+    split, seen = splits[0], {}
+    masked = split.select(range(0, 9, 2))
+    monkeypatch.setattr(rehearsal.retraining, "train_rounds", lambda run_dir, few, preset, **options: seen.update(
+        few=few, preset=preset, **options))
+    artifacts.write_json(tmp_path / "classifier" / "settings.json", {"preset": {"precision": "float32"}})
+    preset = dataclasses.replace(SEGMENTER, strong_share=0.0)
+    rehearsal.rehearse_segmenter(tmp_path, split, preset, strong=masked, supervision="semi", name="semi")
+    assert seen["few"].image_ids == split.image_ids[1::2] and seen["strong"].image_ids == masked.image_ids
+    assert seen["preset"].strong_share == 5 / 9 and seen["preset"].steps == 1
+    assert seen["name"] == ".rehearsal_semi/segmenter"

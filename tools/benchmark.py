@@ -9,7 +9,7 @@ two directories and give the second run --beside=FIRST/benchmark.json, then the 
 """
 
 import dataclasses
-import importlib
+import importlib.util
 import pathlib
 import sys
 import time
@@ -51,6 +51,7 @@ def run(sections, options, update=None, beside=None):
     """
     path = options.output_dir / "benchmark.json"
     found = artifacts.read_json(path) if path.exists() else {}
+    other = beside and artifacts.read_json(beside)
     if update:
         for section in (*sections, "goals"):
             tables.marked(pathlib.Path(update).read_text(), section)  # better now than after the measurements
@@ -66,7 +67,7 @@ def run(sections, options, update=None, beside=None):
         found = {name: found[name] for name in SECTIONS if name in found}
         artifacts.write_json(path, found)
     written = {name: markdown(part, [_table(table) for table in part["tables"]]) for name, part in found.items()}
-    aims = goals(found, beside and artifacts.read_json(beside), options.scale)
+    aims = goals(found, other, options.scale)
     written = {"goals": tables.grid(aims.columns, aims.rows), **written}
     print(f"\n{aims.markdown()}")
     page = "\n\n".join(f"## {name}\n\n{text}" for name, text in written.items())
@@ -105,7 +106,7 @@ def markdown(part, made):
     """Returns a section's tables with a line on machine and date."""
     facts = part["machine"]
     line = (f"{facts['date']}, {facts['cores']} cores of {facts['processor']}, {facts['memory_gib']} GiB, "
-            f"oneDNN {'on' if facts['onednn'] else 'off'}, load {facts['load'][0]} at the start, TensorFlow "
+            f"oneDNN {'on' if facts.get('onednn') else 'off'}, load {facts['load'][0]} at the start, TensorFlow "
             f"{facts['versions'].get('tensorflow', facts['versions'].get('tensorflow-cpu'))}; "
             f"{part['rounds']} rounds, {part['seconds']:.0f} s"
             + ("" if part["scale"] == "full" else f"; scale {part['scale']}: its figures mean nothing"))
@@ -125,6 +126,9 @@ def main(argv):
     if argv == ["all"] and options.peers_python is None:
         sections = SECTIONS[:-1]
         print("peers: left out, --peers_python is not given", file=sys.stderr)
+    if argv == ["all"] and importlib.util.find_spec("pydensecrf") is None:
+        sections = [name for name in sections if name != "crf"]
+        print("crf: left out, pydensecrf is not installed (make reference)", file=sys.stderr)
     run(sections, options, FLAGS.update, FLAGS.beside)
     binary.done(" ".join(sections), options.output_dir)
 

@@ -65,7 +65,8 @@ def _deterministic(preset):
 def _rehearse(run_dir, split, held_out):
     stages = [binary.stage(name) for name in ("classifier", "seeds", "segmenter")]
     extraction.cue_settings(stages[1], binary.FLAGS.saliency_dir)
-    rehearsal.rehearse_run(run_dir, split, held_out, stages, saliency_dir=binary.FLAGS.saliency_dir,
+    last = "segmenter_retrained" if stages[2].retrain_steps else "segmenter"
+    rehearsal.rehearse_run(run_dir, split, held_out, stages, last=last, saliency_dir=binary.FLAGS.saliency_dir,
                            deterministic=_deterministic(stages[0]) if binary.FLAGS.baseline else None,
                            **_classifier_options())
 

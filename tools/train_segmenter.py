@@ -51,13 +51,14 @@ def _strong(split):
 
 def main():
     """Trains one or two rounds, or says that they are done."""
-    run_dir, split, preset = binary.run_dir(), binary.split(), binary.stage("segmenter")
+    run_dir, preset = binary.run_dir(), binary.stage("segmenter")
     options = {"seeds": binary.FLAGS.seeds, "name": binary.FLAGS.name, "initial": binary.FLAGS.initial,
-               "supervision": binary.FLAGS.supervision, "strong": _strong(split),
-               "losses_used": tuple(binary.FLAGS.losses), "growing": binary.FLAGS.growing,
-               "weights": binary.FLAGS.weights, "seed": binary.FLAGS.seed, "jit_compile": binary.FLAGS.jit_compile,
-               "save_every": binary.FLAGS.save_every}
-    with distribution.strategy(binary.FLAGS.distribute).scope():
+               "supervision": binary.FLAGS.supervision, "losses_used": tuple(binary.FLAGS.losses),
+               "growing": binary.FLAGS.growing, "weights": binary.FLAGS.weights, "seed": binary.FLAGS.seed,
+               "jit_compile": binary.FLAGS.jit_compile, "save_every": binary.FLAGS.save_every}
+    with distribution.strategy(binary.FLAGS.distribute).scope():  # before anything else is computed
+        split = binary.split()
+        options["strong"] = _strong(split)
         rehearsal.rehearse_segmenter(run_dir, split, preset, **options)
         stage = retraining.train_rounds(run_dir, split, preset, **options)
     binary.done("segmenter", run_dir / stage)

@@ -1,5 +1,6 @@
 """The fully connected CRF of Kraehenbuehl & Koltun (NIPS 2011), by mean field, in three backends."""
 
+import dataclasses
 import functools
 
 import tensorflow as tf
@@ -52,25 +53,20 @@ def mean_field(images, logits, spec, backend, iterations=None):
     if not isinstance(iterations, int):
         iterations = tf.broadcast_to(tf.cast(iterations, tf.int32), tf.shape(logits)[:1])
     if backend == "permutohedral" and tf.executing_eagerly():  # op by op it takes three times as long
-        fixed = iterations if isinstance(iterations, int) else None
-        run = _traced(spec, images.dtype, logits.dtype, fixed)
-        probs = run(images, logits) if fixed is not None else run(images, logits, iterations)
+        run = _traced(dataclasses.replace(spec, iterations=0), images.dtype, logits.dtype)
+        probs = run(images, logits, tf.broadcast_to(iterations, tf.shape(logits)[:1]))
     else:
         probs = BACKENDS[backend](images, logits, spec, iterations)
     return tf.ensure_shape(probs, logits.shape)
 
 
 @functools.lru_cache
-def _traced(spec, image_type, logit_type, iterations):
-    """Returns the lattice's mean field as one graph for all sizes; `iterations` None: an argument, `[batch]` int32."""
-    signature = [tf.TensorSpec([None, None, None, 3], image_type), tf.TensorSpec([None] * 4, logit_type)]
-    if iterations is None:
-        signature.append(tf.TensorSpec([None], tf.int32))
-
-    def refine(images, logits, counts=iterations):
-        return permutohedral.mean_field(images, logits, spec, counts)
-
-    return tf.function(refine, input_signature=signature, autograph=False)
+def _traced(spec, image_type, logit_type):
+    """Returns the lattice's mean field as one graph for all sizes and numbers of iterations, `[batch]` int32."""
+    return tf.function(
+        lambda images, logits, iterations: permutohedral.mean_field(images, logits, spec, iterations), autograph=False,
+        input_signature=[tf.TensorSpec([None, None, None, 3], image_type), tf.TensorSpec([None] * 4, logit_type),
+                         tf.TensorSpec([None], tf.int32)])
 
 
 @functools.lru_cache

@@ -17,6 +17,7 @@ import itertools
 import json
 import logging
 import struct
+import sys
 import zlib
 
 import numpy as np
@@ -149,16 +150,17 @@ def usable(builder, generators, on_error):
 
 @contextlib.contextmanager
 def quiet():
-    """Keeps TFDS from warning of every configuration that is not built in, and from its bars and announcements."""
+    """Keeps TFDS from its warnings and announcements; its bars go to a terminal only."""
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.ERROR)
-    tfds.disable_progress_bar()
+    tfds.display_progress_bar(sys.stderr.isatty())
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             yield
     finally:
         logger.setLevel(level)
+        tfds.display_progress_bar(True)
 
 
 def encode_ids(label):

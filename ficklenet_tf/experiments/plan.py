@@ -10,6 +10,7 @@ from ficklenet_tf import (
     datasets,
     evaluation,
     extraction,
+    precision,
     prediction,
     presets,
     retraining,
@@ -74,7 +75,7 @@ class Plan:
         Returns:
           Its directory's name.
         """
-        own = dataclasses.replace(self.preset.classifier,
+        own = dataclasses.replace(precision.settled(self.preset.classifier, self.run_dir),
                                   inference_selection=self.preset.classifier.training_selection)
         rate = own.rate if rate is None or training == "D" else rate
         rescale = own.rescale if rescale is None else rescale
