@@ -104,8 +104,8 @@ CPU = Preset(
     Classifier(trainable_layers="head", epochs=1, photometric=0.0, flips=False, precision="auto"),
     Seeds(refine="crf"),
     Segmenter(channels=512, initializer="he_normal", pretrained_fc=False, trainable_layers="head", optimizer="adam",
-              batch_size=10, steps=1000, learning_rate=5e-4, decay=0.33, decay_every=400, weight_decay=0.0, flips=False,
-              precision="auto", retrain_steps=600, retrain_learning_rate=2e-4))
+              batch_size=10, steps=1000, learning_rate=5e-4, decay=0.33, decay_every=400, weight_decay=0.0,
+              flips=False, precision="auto", retrain_steps=600, retrain_learning_rate=2e-4))
 
 # The embedded data set, in minutes: a small backbone, trained from nothing.
 TINY = Preset(
