@@ -109,6 +109,16 @@ def as_json(value):
     return json.loads(json.dumps(value))
 
 
+def _changes(before, now, prefix=""):
+    """Yields "name: before -> now" for what differs in two dicts, those inside them included."""
+    for name in sorted(before.keys() | now.keys()):
+        old, new = before.get(name), now.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from _changes(old, new, f"{prefix}{name}.")
+        elif old != new:
+            yield f"{prefix}{name}: {old} -> {new}"
+
+
 def claim(directory, settings):
     """Marks a stage's directory as belonging to these settings, or checks that it already does.
 
@@ -125,9 +135,7 @@ def claim(directory, settings):
         before = read_json(path)
         now = as_json(settings)
         if before != now:
-            differing = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
-            raise ValueError(f"{directory}: was begun with other settings ({', '.join(differing)}: "
-                             f"{[before.get(k) for k in differing]}, now {[now.get(k) for k in differing]}); "
+            raise ValueError(f"{directory}: was begun with other settings ({', '.join(_changes(before, now))}); "
                              "give another --output_dir or remove this directory")
     else:
         write_json(path, settings)

@@ -19,7 +19,8 @@ import tensorflow as tf
 from ficklenet_tf import artifacts, datasets, distribution, labels
 
 ROOT = pathlib.Path(__file__).parents[1]
-SETTINGS = ["--dataset=folder", "--preset=tiny", "--input_size=33", "--batch_size=4", "--epochs=4", "--save_every=2"]
+SETTINGS = ["--dataset=folder", "--preset=tiny", "--input_size=33", "--batch_size=4", "--epochs=4", "--save_every=2",
+            "--norehearsal"]
 
 
 def _start(data, run_dir, *further, cluster=None, index=0, binary="tools.train_classifier", settings=SETTINGS):

@@ -21,9 +21,9 @@ SETTINGS = ["--dataset=shapes", "--preset=tiny", "--max_images=24", "--save_ever
             "--segmenter.retrain_steps=4", "--nobaseline"]
 
 
-def _start(cache_dir, run_dir):
+def _start(cache_dir, run_dir, *flags):
     command = [sys.executable, "-m", "tools.run_pipeline", *SETTINGS, f"--cache_dir={cache_dir}",
-               f"--output_dir={run_dir}"]
+               f"--output_dir={run_dir}", *flags]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                             env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
 
@@ -49,6 +49,7 @@ def test_one_run_from_photographs_to_a_served_answer(whole):
     assert 0 < result["map"] <= 1 and 0 <= result["predictions_crf"]["miou"] <= 1
     assert len(list((run / "seeds").glob("*.png"))) == 24 and len(list((run / "predictions").glob("*.png"))) == 24
     assert (run / "report.html").stat().st_size > 10_000
+    assert "rehearsal passed (" in output and not list(run.glob(".rehearsal*"))
     assert "report.html" in output and "--dataset=folder" in output
     rows = (run / "classifier" / "log.csv").read_text().splitlines()
     assert rows[0].startswith("step,learning_rate,loss") and rows[-1].startswith("12,")
@@ -60,13 +61,13 @@ def test_killed_in_every_stage_the_end_is_the_same(whole, tmp_path):
     for sign in ("classifier/checkpoints/ckpt-4.index", "seeds/*.png", "segmenter/checkpoints/ckpt-4.index",
                  "segmenter_labels/*.png", "segmenter_retrained/checkpoints/ckpt-2.index", "predictions/*.png",
                  "saved_model"):
-        process = _start(cache_dir, again)
+        process = _start(cache_dir, again, "--norehearsal")
         while not list(again.glob(sign)):
             assert process.poll() is None, process.communicate()[0][-3000:]
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    _finish(_start(cache_dir, again))
+    _finish(_start(cache_dir, again, "--norehearsal"))
     for name in ("seeds", "segmenter_labels", "predictions", "predictions_crf"):
         files = sorted(p.name for p in (run / name).glob("*.png"))
         assert files == sorted(p.name for p in (again / name).glob("*.png")) and len(files) == 24

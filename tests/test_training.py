@@ -204,8 +204,11 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path, broken, steps):
 def test_other_settings_in_the_same_directory_are_refused(tmp_path):
     artifacts.claim(tmp_path, {"rate": 0.9, "sizes": (1, 2)})
     artifacts.claim(tmp_path, {"rate": 0.9, "sizes": (1, 2)})
-    with pytest.raises(ValueError, match="rate"):
+    with pytest.raises(ValueError, match=r"other settings \(rate: 0.9 -> 0.5\); give another"):
         artifacts.claim(tmp_path, {"rate": 0.5, "sizes": (1, 2)})
+    artifacts.claim(tmp_path / "stage", {"seed": 0, "preset": {"rate": 0.9, "epochs": 1}})
+    with pytest.raises(ValueError, match=r"\(preset.epochs: 1 -> 2, preset.form: None -> expanded, seed: 0 -> 1\)"):
+        artifacts.claim(tmp_path / "stage", {"seed": 1, "preset": {"rate": 0.9, "epochs": 2, "form": "expanded"}})
 
 
 def test_nothing_half_written_is_left(tmp_path):

@@ -34,8 +34,14 @@ def define_run():
     flags.DEFINE_integer("seed", 0, "Of weights, order, augmentation and selections.")
 
 
+def define_rehearsal():
+    """Defines --rehearsal, see `ficklenet_tf.rehearsal`."""
+    flags.DEFINE_boolean("rehearsal", True, "First take one step of each training on a few images and throw it away.")
+
+
 def define_training():
-    """Defines --distribute, --jit_compile and --save_every."""
+    """Defines --distribute, --jit_compile, --save_every and --rehearsal."""
+    define_rehearsal()
     flags.DEFINE_enum("distribute", "none", distribution.STRATEGIES,
                       "mirrored: all GPUs of this machine; multi_worker: the machines in TF_CONFIG.")
     flags.DEFINE_boolean("jit_compile", False, "Compile the training step by XLA.")

@@ -11,7 +11,7 @@ import dataclasses
 
 from absl import flags
 
-from ficklenet_tf import prediction, presets
+from ficklenet_tf import prediction, presets, rehearsal
 from ficklenet_tf.experiments import drawing, figures, map_tables, mask_tables, plan, studies, tables
 from tools import binary, table4
 from tools.benchmarks import measure
@@ -44,6 +44,7 @@ flags.DEFINE_string("table2_backbone", None, "Of Table 2 (default: resnet50; sma
 flags.DEFINE_string("table2_weights", "", "Of Table 2's backbone, as --weights.")
 flags.DEFINE_string("held_out", None, "Split for evaluation (default: the data set's).")
 flags.DEFINE_integer("save_every", 200, "Steps between checkpoints.", lower_bound=1)
+binary.define_rehearsal()
 binary.define_data(None)
 for _stage in (presets.Classifier, presets.Seeds, presets.Segmenter):
     binary.define_stage(_stage, prefix=f"{_stage.__name__.lower()}.")
@@ -119,6 +120,10 @@ _FIGURES = {"1": figures.figure1, "3": figures.figure3, "4": figures.figure4,
 def main():
     """Makes what was asked for."""
     wanted, work = _wanted(), _plan()
+    if binary.FLAGS.rehearsal and not set(wanted) <= {("table", "4"), ("figure", "3")}:  # these two train nothing
+        own = work.preset
+        rehearsal.rehearse_run(work.run_dir, work.split, work.held_out, (own.classifier, own.seeds, own.segmenter),
+                               last="classifier", saliency_dir=work.saliency_dir, weights=work.weights, **work.options)
     for kind, name in wanted:
         if kind == "figure":
             path = work.run_dir / "figures" / f"figure{name}.png"

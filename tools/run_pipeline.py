@@ -35,6 +35,7 @@ flags.DEFINE_integer("save_every", 200, "Steps between checkpoints.", lower_boun
 flags.DEFINE_boolean("cache_flips", False, "With a frozen backbone: cache the mirrored photographs' features too.")
 flags.DEFINE_boolean("baseline", True, "Also train a deterministic classifier and extract plain Grad-CAM seeds.")
 flags.DEFINE_enum("crf", "dsrg", list(prediction.CRFS), "Dense CRF's parameters for evaluation.")
+binary.define_rehearsal()
 binary.define_data(None)
 for _stage in (presets.Classifier, presets.Seeds, presets.Segmenter):
     binary.define_stage(_stage, prefix=f"{_stage.__name__.lower()}.")
@@ -64,7 +65,6 @@ def _deterministic(preset):
 
 def _rehearse(run_dir, split, held_out):
     stages = [binary.stage(name) for name in ("classifier", "seeds", "segmenter")]
-    extraction.cue_settings(stages[1], binary.FLAGS.saliency_dir)
     last = "segmenter_retrained" if stages[2].retrain_steps else "segmenter"
     rehearsal.rehearse_run(run_dir, split, held_out, stages, last=last, saliency_dir=binary.FLAGS.saliency_dir,
                            deterministic=_deterministic(stages[0]) if binary.FLAGS.baseline else None,
@@ -120,7 +120,9 @@ def main():
     """Runs every stage that is not done yet."""
     run_dir, seconds, result = binary.run_dir(), {}, {}
     split, held_out = binary.split(), binary.split(binary.FLAGS.held_out, held_out=True)
-    _rehearse(run_dir, split, held_out)
+    extraction.cue_settings(binary.stage("seeds"), binary.FLAGS.saliency_dir)  # better now than after the classifier
+    if binary.FLAGS.rehearsal:
+        _rehearse(run_dir, split, held_out)
     _train_and_extract(run_dir, split, held_out, seconds, result)
     stage = _segment(run_dir, split, held_out, seconds, result)
     _serve(run_dir, stage, held_out, seconds, result)

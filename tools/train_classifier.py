@@ -28,7 +28,8 @@ def main():
                "jit_compile": binary.FLAGS.jit_compile, "save_every": binary.FLAGS.save_every}
     with distribution.strategy(binary.FLAGS.distribute).scope():  # before anything else is computed
         split, held_out = binary.split(), binary.split(binary.FLAGS.held_out, held_out=True)
-        rehearsal.rehearse_classifier(run_dir, split, held_out, preset, name=name, **options)
+        if binary.FLAGS.rehearsal:
+            rehearsal.rehearse_classifier(run_dir, split, held_out, preset, name=name, **options)
         run = classifier_training.train(run_dir / name, split, held_out, preset, **options)
     binary.done(f"classifier: mAP {100 * run['metrics']['map']:.1f} on {run['held_out']}", run_dir / name)
 

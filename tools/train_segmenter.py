@@ -59,7 +59,8 @@ def main():
     with distribution.strategy(binary.FLAGS.distribute).scope():  # before anything else is computed
         split = binary.split()
         options["strong"] = _strong(split)
-        rehearsal.rehearse_segmenter(run_dir, split, preset, **options)
+        if binary.FLAGS.rehearsal:
+            rehearsal.rehearse_segmenter(run_dir, split, preset, **options)
         stage = retraining.train_rounds(run_dir, split, preset, **options)
     binary.done("segmenter", run_dir / stage)
 
