@@ -35,7 +35,7 @@ def bar(iterable=None, disable=False, **options):
     disable = disable or _silent
     if sys.stderr.isatty():
         return tqdm(iterable, disable=disable, **options)
-    return tqdm(iterable, disable=disable, file=_Lines(), mininterval=_SECONDS, maxinterval=_SECONDS, delay=_SECONDS,
+    return tqdm(iterable, disable=disable, file=_Lines(), mininterval=_SECONDS, miniters=1, delay=_SECONDS,
                 bar_format=_LINE, **options)
 
 
