@@ -81,7 +81,8 @@ def _same(one, other, steps):
 def test_two_devices_and_a_killed_cluster_of_two_workers_end_as_one_device(single, tmp_path):
     data, one = single
     mirrored = _start(data, tmp_path / "mirrored", "--distribute=mirrored", binary="tests.distribution_runs")
-    workers = _cluster(data, tmp_path / "cluster")
+    fresh = data[0], tmp_path / "data"  # the workers must prepare it themselves, after they have met
+    workers = _cluster(fresh, tmp_path / "cluster")
     while not list((tmp_path / "cluster").glob("classifier/checkpoints/ckpt-2.index")):
         assert all(worker.poll() is None for worker in workers), workers[0].communicate()[0][-3000:]
         time.sleep(0.01)
@@ -91,7 +92,7 @@ def test_two_devices_and_a_killed_cluster_of_two_workers_end_as_one_device(singl
     assert not (tmp_path / "cluster" / "classifier" / "run.json").exists()
     assert "segmenter: the same" in _finish(mirrored)[0]
     _same(one / "classifier", tmp_path / "mirrored" / "classifier", ["1", "8"])
-    _finish(*_cluster(data, tmp_path / "cluster"))
+    _finish(*_cluster(fresh, tmp_path / "cluster"))
     _same(one / "classifier", tmp_path / "cluster" / "classifier", ["1", "8"])
     events = list((tmp_path / "cluster" / "classifier" / "tensorboard").glob("events*"))
     assert 1 <= len(events) <= 2  # one of each run of the chief
