@@ -13,9 +13,9 @@ demo: setup
 
 # What trains runs twice: as TensorFlow computes here, and as it does on other processors (by oneDNN or without it).
 test: setup reference lint
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 	other=$$($(BIN)/python -c "import tools; from ficklenet_tf import hardware; print(int(not hardware.onednn()))") && \
-		TF_ENABLE_ONEDNN_OPTS=$$other $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "trains and not slow"
+		TF_ENABLE_ONEDNN_OPTS=$$other $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "trains and not slow"
 
 REPRODUCE := $(BIN)/python -m tools.reproduce --dataset=shapes --preset=tiny --output_dir=runs/reproduce --map_images=100
 

@@ -14,6 +14,14 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "slow: takes more than a few seconds")
 
 
+_LONG = ("test_pipeline.py", "test_distribution.py", "test_reproduce.py", "test_presets.py", "test_benchmark.py")
+
+
+def pytest_collection_modifyitems(items):
+    """The files that take longest first, so that no worker begins one when the others are done."""
+    items.sort(key=lambda item: _LONG.index(item.path.name) if item.path.name in _LONG else len(_LONG))
+
+
 @pytest.fixture
 def reference_crf():
     """Skips the test where pydensecrf, the reference of our dense CRF, is not installed."""
