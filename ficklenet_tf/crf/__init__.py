@@ -53,20 +53,21 @@ def mean_field(images, logits, spec, backend, iterations=None):
     if not isinstance(iterations, int):
         iterations = tf.broadcast_to(tf.cast(iterations, tf.int32), tf.shape(logits)[:1])
     if backend == "permutohedral" and tf.executing_eagerly():  # op by op it takes three times as long
-        run = _traced(dataclasses.replace(spec, iterations=0), images.dtype, logits.dtype)
-        probs = run(images, logits, tf.broadcast_to(iterations, tf.shape(logits)[:1]))
+        counts = tf.convert_to_tensor(iterations, tf.int32)
+        run = _traced(dataclasses.replace(spec, iterations=0), images.dtype, logits.dtype, counts.shape.rank)
+        probs = run(images, logits, counts)
     else:
         probs = BACKENDS[backend](images, logits, spec, iterations)
     return tf.ensure_shape(probs, logits.shape)
 
 
 @functools.lru_cache
-def _traced(spec, image_type, logit_type):
-    """Returns the lattice's mean field as one graph for all sizes and numbers of iterations, `[batch]` int32."""
+def _traced(spec, image_type, logit_type, rank):
+    """Returns the lattice's mean field as one graph for all sizes and numbers of iterations, int32 of that rank."""
     return tf.function(
         lambda images, logits, iterations: permutohedral.mean_field(images, logits, spec, iterations), autograph=False,
         input_signature=[tf.TensorSpec([None, None, None, 3], image_type), tf.TensorSpec([None] * 4, logit_type),
-                         tf.TensorSpec([None], tf.int32)])
+                         tf.TensorSpec([None] * rank, tf.int32)])
 
 
 @functools.lru_cache

@@ -22,12 +22,12 @@ def mean_field(images, logits, spec, iterations):
       images: `[batch, height, width, 3]` RGB 0..255, any number type.
       logits: `[batch, height, width, classes]` float32 or float64.
       spec: a `CRFSpec`.
-      iterations: an int, or `[batch]` int32.
+      iterations: an int, or int32, a scalar or `[batch]`.
 
     Returns:
       `[batch, height, width, classes]` probabilities.
     """
-    fixed = isinstance(iterations, int)
+    fixed = isinstance(iterations, int) or iterations.shape.rank == 0
 
     def refine(row):
         image, unary = row[:2]
