@@ -1,5 +1,8 @@
 """What is served: the SavedModel, its exporter and a client."""
 
-from ficklenet_tf import quiet
-
-quiet.load_tensorflow()
+try:
+    from ficklenet_tf import quiet
+except ImportError:  # the client, copied out with transport.py alone
+    pass
+else:
+    quiet.load_tensorflow()
