@@ -1,7 +1,7 @@
 """What is served: the SavedModel, its exporter and a client."""
 
 try:
-    from ficklenet_tf import quiet
+    from ficklenet_tf.runs import quiet
 except ImportError:  # the client, copied out with transport.py alone
     pass
 else:

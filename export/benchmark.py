@@ -16,8 +16,10 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
-from export import loading, verify
-from ficklenet_tf import artifacts, images, prediction
+from ficklenet_tf.data import images
+from ficklenet_tf.evaluation import prediction
+from ficklenet_tf.runs import artifacts
+from ficklenet_tf.serving import loading, verify
 
 
 class Loaded:

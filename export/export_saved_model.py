@@ -11,10 +11,11 @@ import pathlib
 
 from absl import flags
 
-from export import applied, formats, saved_model, server_files
-from ficklenet_tf import images, prediction
-from ficklenet_tf.precision import PRECISIONS
-from tools import binary
+from ficklenet_tf.data import images
+from ficklenet_tf.evaluation import prediction
+from ficklenet_tf.models.precision import PRECISIONS
+from ficklenet_tf.serving import formats, saved_model, servable, server_files
+from tools import cli
 
 flags.DEFINE_string("run_dir", None, "The run's directory.", required=True)
 flags.DEFINE_integer("version", 1, "TensorFlow Serving's version number.", lower_bound=1)
@@ -28,8 +29,8 @@ flags.DEFINE_boolean("flip", None, "Average mirror images in (default: the prese
 flags.DEFINE_integer("max_side", 0, "Compute on at most so long a side; greater answers are enlarged. 0: no bound.",
                      lower_bound=0)
 flags.DEFINE_list("size_buckets", [], "Sides to pad photographs to, instead of warping them to --sizes.")
-flags.DEFINE_integer("max_pixels", applied.MAX_PIXELS, "Of one request; more is refused.", lower_bound=64)
-flags.DEFINE_integer("max_batch", applied.MAX_BATCH, "Photographs in a request; more is refused.", lower_bound=1)
+flags.DEFINE_integer("max_pixels", servable.MAX_PIXELS, "Of one request; more is refused.", lower_bound=64)
+flags.DEFINE_integer("max_batch", servable.MAX_BATCH, "Photographs in a request; more is refused.", lower_bound=1)
 flags.DEFINE_enum("label", None, server_files.LABELS, "Version label in models.config (default: stable for the first "
                   "version, canary for later ones).")
 flags.DEFINE_string("photographs", None, "Directory of photographs on which agreement is measured for the model card.")
@@ -37,7 +38,7 @@ flags.DEFINE_integer("max_photographs", 50, "How many of them at most.", lower_b
 
 
 def _photographs():
-    given = binary.FLAGS
+    given = cli.FLAGS
     if given.photographs is None:
         return []
     paths = [path for path in sorted(pathlib.Path(given.photographs).glob("*"))
@@ -56,7 +57,7 @@ def _sides(values, name):
 
 def main():
     """Exports, or says that it is done."""
-    given = binary.FLAGS
+    given = cli.FLAGS
     common = {
         "stage": given.segmenter, "precision": given.precision, "flip": given.flip, "photographs": _photographs(),
         "sizes": None if given.sizes is None else _sides(given.sizes, "sizes"), "max_side": given.max_side,
@@ -67,8 +68,8 @@ def main():
                                     localization_maps=given.localization_maps, **common)
     else:
         target = formats.export(given.run_dir, given.version, given.format, **common)
-    binary.done(given.format, target)
+    cli.done(given.format, target)
 
 
 if __name__ == "__main__":
-    binary.start(main)
+    cli.start(main)

@@ -6,7 +6,7 @@ import types
 
 import pytest
 
-from ficklenet_tf import artifacts
+from ficklenet_tf.runs import artifacts
 from tools import benchmark
 from tools.benchmarks import child, measure, scaling, tables
 

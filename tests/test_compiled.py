@@ -7,18 +7,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ficklenet_tf import (
-    backbones,
-    classifier,
-    classifier_training,
-    images,
-    localization,
-    loss_scale,
-    presets,
-    segmenter,
-    supervision,
-    training,
-)
+from ficklenet_tf import presets
+from ficklenet_tf.data import images
+from ficklenet_tf.maps import aggregation
+from ficklenet_tf.models import backbones, classifier, segmenter
+from ficklenet_tf.training import classifier as classifier_training
+from ficklenet_tf.training import loop, loss_scale, objective
 
 pytestmark = pytest.mark.trains
 CLASSES, SIDE = 2, 33
@@ -41,10 +35,10 @@ def _classifier(directory, steps, precision="float32", jit_compile=False, save_e
     keras.utils.set_random_seed(0)
     preset = dataclasses.replace(presets.TINY.classifier, input_size=SIDE, precision=precision)
     model, _ = classifier.build(preset, CLASSES)
-    rows = training.fit(directory=directory, model=model, optimizer=keras.optimizers.Adam(1e-3),
-                        losses=classifier_training._losses(model, images.TORCH, 0.0), make_batches=_photographs,
-                        steps=steps, description="test", log_every=1, jit_compile=jit_compile, precision=precision,
-                        save_every=save_every)
+    rows = loop.fit(directory=directory, model=model, optimizer=keras.optimizers.Adam(1e-3),
+                    losses=classifier_training._losses(model, images.TORCH, 0.0), make_batches=_photographs,
+                    steps=steps, description="test", log_every=1, jit_compile=jit_compile, precision=precision,
+                    save_every=save_every)
     return model, rows
 
 
@@ -74,10 +68,10 @@ def _segmenter(directory, jit_compile):
     head = segmenter.build_head("largefov", (6, 6, 8), 5, 8, 0.0, "float32", 1)
     for variable in head.trainable_variables:  # as a trained one's: of equal scores the CRF makes anything
         variable.assign(30 * variable)
-    task = supervision.Task("weak", None, None, ("seed", "boundary"), "none")
-    rows = training.fit(directory=directory, model=head, optimizer=keras.optimizers.Adam(1e-3),
-                        losses=task.total_loss(head, presets.TINY.segmenter), make_batches=batches, steps=4,
-                        description="test", log_every=1, jit_compile=jit_compile)
+    task = objective.Task("weak", None, None, ("seed", "boundary"), "none")
+    rows = loop.fit(directory=directory, model=head, optimizer=keras.optimizers.Adam(1e-3),
+                    losses=task.total_loss(head, presets.TINY.segmenter), make_batches=batches, steps=4,
+                    description="test", log_every=1, jit_compile=jit_compile)
     return head.get_weights(), rows
 
 
@@ -111,7 +105,7 @@ def test_maps_in_mixed_precision_are_those_of_float32(plain, precision, toleranc
     other = backbones.build("small", precision=precision)
     other.set_weights(model.backbone.get_weights())
     features = [tf.cast(network(image, training=False)[0], tf.float32) for network in (model.backbone, other)]
-    found = [localization.localize(model.head, x, tf.range(CLASSES), tf.constant([1, 2]), selections=20)["mean"]
+    found = [aggregation.localize(model.head, x, tf.range(CLASSES), tf.constant([1, 2]), selections=20)["mean"]
              for x in features]
     assert found[1].dtype == tf.float32 and found[0].numpy().max() > 0.2
     assert 0 < np.abs(found[0] - found[1]).mean() < tolerance

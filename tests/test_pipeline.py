@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ficklenet_tf import labels
+from ficklenet_tf.data import labels
 
 ROOT = pathlib.Path(__file__).parents[1]
 SETTINGS = ["--dataset=shapes", "--preset=tiny", "--max_images=24", "--save_every=2", "--classifier.epochs=4",

@@ -7,17 +7,13 @@ import keras
 import numpy as np
 import pytest
 
-from ficklenet_tf import (
-    artifacts,
-    backbones,
-    classifier_training,
-    datasets,
-    images,
-    labels,
-    presets,
-    segmenter_training,
-)
-from ficklenet_tf import classifier as classifiers
+from ficklenet_tf import presets
+from ficklenet_tf.data import datasets, images, labels
+from ficklenet_tf.models import backbones, segmenter
+from ficklenet_tf.models import classifier as classifiers
+from ficklenet_tf.runs import artifacts
+from ficklenet_tf.training import classifier as classifier_training
+from ficklenet_tf.training import segmenter as segmenter_training
 
 FICKLENET = {  # Section 4.1
     "input_size": 321, "backbone": "vgg16", "trainable_layers": "all", "kernel_size": 9, "rate": 0.9,
@@ -109,7 +105,7 @@ def test_twenty_steps_of_both_networks(name, split, vgg, tmp_path):
     segmenter_training.train(tmp_path, split, second)
     losses = _losses(tmp_path / "segmenter")
     assert losses[-1] < LEFT[name][1] * losses[0], losses
-    network, *_ = segmenter_training.load(tmp_path / "segmenter")
+    network, *_ = segmenter.load(tmp_path / "segmenter")
     assert _alive(_fc7(network, trained.backbone(x))) > 0.4
 
 

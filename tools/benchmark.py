@@ -16,8 +16,8 @@ import time
 
 from absl import flags
 
-from ficklenet_tf import artifacts
-from tools import binary
+from ficklenet_tf.runs import artifacts
+from tools import cli
 from tools.benchmarks import measure, tables
 
 SECTIONS = ("localization", "head", "crf", "segmenter", "pipeline", "serving", "scaling", "peers")
@@ -130,9 +130,9 @@ def main(argv):
         sections = [name for name in sections if name != "crf"]
         print("crf: left out, pydensecrf is not installed (make reference)", file=sys.stderr)
     run(sections, options, FLAGS.update, FLAGS.beside)
-    binary.done(" ".join(sections), options.output_dir)
+    cli.done(" ".join(sections), options.output_dir)
 
 
 if __name__ == "__main__":
     _define_flags()
-    binary.start(main, arguments=True)
+    cli.start(main, arguments=True)

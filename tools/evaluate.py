@@ -13,8 +13,9 @@ first CRF's label images; then the split may be one without masks (--split=test)
 
 from absl import flags
 
-from ficklenet_tf import artifacts, evaluation, prediction, submission
-from tools import binary
+from ficklenet_tf.evaluation import prediction, scoring, voc_submission
+from ficklenet_tf.runs import artifacts
+from tools import cli
 
 flags.DEFINE_string("stage", None, "Segmenter's directory below OUTPUT_DIR (default: the last round's).")
 flags.DEFINE_string("name", "predictions", "Directory below OUTPUT_DIR for the label images.")
@@ -25,43 +26,43 @@ flags.register_validator("crf", lambda keys: set(keys) <= set(prediction.CRFS) a
 flags.DEFINE_list("test_sizes", None, "Sides for multi-scale prediction (default: the preset's).")
 flags.DEFINE_boolean("test_flip", None, "Also predict the mirror image (default: the preset's).")
 flags.DEFINE_boolean("submission", False, "Also write the archive that the VOC server takes.")
-binary.define_data(None)
-binary.define_shards()
+cli.define_data(None)
+cli.define_shards()
 
 
 def main():
     """Predicts what is missing, then scores, and packs."""
-    run_dir, split, sizes = binary.run_dir(), binary.split(binary.FLAGS.split, held_out=True), binary.FLAGS.test_sizes
-    first, *further = [key for key in binary.FLAGS.crf if key != "none"] or ["none"]
-    options = {"stage": binary.FLAGS.stage, "name": binary.FLAGS.name, "spec": prediction.CRFS[first],
-               "further": further, "sizes": tuple(map(int, sizes)) if sizes else None, "flip": binary.FLAGS.test_flip}
-    if binary.FLAGS.num_shards > 1:
-        prediction.predict_split(run_dir, split, shard=binary.shard(), **options)
-        binary.done(f"predictions, shard {binary.FLAGS.shard_index} of {binary.FLAGS.num_shards}",
-                    run_dir / binary.FLAGS.name)
+    run_dir, split, sizes = cli.run_dir(), cli.split(cli.FLAGS.split, held_out=True), cli.FLAGS.test_sizes
+    first, *further = [key for key in cli.FLAGS.crf if key != "none"] or ["none"]
+    options = {"stage": cli.FLAGS.stage, "name": cli.FLAGS.name, "spec": prediction.CRFS[first],
+               "further": further, "sizes": tuple(map(int, sizes)) if sizes else None, "flip": cli.FLAGS.test_flip}
+    if cli.FLAGS.num_shards > 1:
+        prediction.predict_split(run_dir, split, shard=cli.shard(), **options)
+        cli.done(f"predictions, shard {cli.FLAGS.shard_index} of {cli.FLAGS.num_shards}",
+                 run_dir / cli.FLAGS.name)
         return
-    if binary.FLAGS.submission and not split.has_labels:
+    if cli.FLAGS.submission and not split.has_labels:
         prediction.predict_split(run_dir, split, **options)
         print(f"{split.dataset} {split.name} has no masks: no scores")
     else:
         _score(run_dir, split, options)
-    if binary.FLAGS.submission:
-        name = binary.FLAGS.name if first == "none" else f"{binary.FLAGS.name}_crf"
-        binary.done(f"{len(split)} label images for the server",
-                    submission.write(run_dir / name, split, run_dir / "submission" / name))
+    if cli.FLAGS.submission:
+        name = cli.FLAGS.name if first == "none" else f"{cli.FLAGS.name}_crf"
+        cli.done(f"{len(split)} label images for the server",
+                 voc_submission.write(run_dir / name, split, run_dir / "submission" / name))
 
 
 def _score(run_dir, split, options):
     """Predicts what is missing and prints scores; options of `prediction.predict_split`."""
-    scored = evaluation.evaluate(run_dir, split, **options)
+    scored = scoring.evaluate(run_dir, split, **options)
     for name, scores in scored.items():
         seconds = artifacts.read_run(run_dir / name).get("seconds_per_image")
-        of_what = "the network" if name == binary.FLAGS.name else "this CRF"
+        of_what = "the network" if name == cli.FLAGS.name else "this CRF"
         spent = "" if seconds is None else f"; {of_what} took {seconds:.2f} s an image"
-        binary.done(f"{name}: mIoU {100 * scores['miou']:.1f} on {scores['images']} images{spent}",
-                    run_dir / "evaluation" / f"{name}.json")
+        cli.done(f"{name}: mIoU {100 * scores['miou']:.1f} on {scores['images']} images{spent}",
+                 run_dir / "evaluation" / f"{name}.json")
     print((run_dir / "evaluation" / f"{name}.txt").read_text())
 
 
 if __name__ == "__main__":
-    binary.start(main)
+    cli.start(main)

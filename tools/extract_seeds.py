@@ -11,8 +11,10 @@ allotted), with --maps OUTPUT_DIR/seeds_maps/<image id>.npz, and with --uncertai
 
 from absl import flags
 
-from ficklenet_tf import extraction, presets, stochastic
-from tools import binary
+from ficklenet_tf import presets
+from ficklenet_tf.models import stochastic
+from ficklenet_tf.seeds import extraction
+from tools import cli
 
 flags.DEFINE_enum("selection", "stochastic", stochastic.SELECTIONS, "Hidden units; deterministic: plain Grad-CAM.")
 flags.DEFINE_string("name", "seeds", "Directory below OUTPUT_DIR.")
@@ -21,27 +23,27 @@ flags.DEFINE_string("saliency_dir", None, "Saliency maps <image id>.png for --ba
 flags.DEFINE_boolean("maps", False, "Also write the maps.")
 flags.DEFINE_boolean("uncertainty", False, "Also write how little the maps agree on each seed.")
 flags.DEFINE_boolean("jit_compile", False, "Compile backbone and maps by XLA.")
-binary.define_shards()
-binary.define_data(None)
-binary.define_stage(presets.Seeds)
+cli.define_shards()
+cli.define_data(None)
+cli.define_stage(presets.Seeds)
 flags.DEFINE_alias("cam_method", "method")
 
 
 def main():
     """Extracts what is missing."""
-    run_dir, name = binary.run_dir(), binary.FLAGS.name
+    run_dir, name = cli.run_dir(), cli.FLAGS.name
     run = extraction.extract(
-        run_dir, binary.split(), binary.stage("seeds"), name=name, selection=binary.FLAGS.selection,
-        seed=binary.FLAGS.seed, saliency_dir=binary.FLAGS.saliency_dir, maps=binary.FLAGS.maps,
-        uncertainty=binary.FLAGS.uncertainty, stage=binary.FLAGS.stage,
-        shard=binary.shard(), jit_compile=binary.FLAGS.jit_compile)
+        run_dir, cli.split(), cli.stage("seeds"), name=name, selection=cli.FLAGS.selection,
+        seed=cli.FLAGS.seed, saliency_dir=cli.FLAGS.saliency_dir, maps=cli.FLAGS.maps,
+        uncertainty=cli.FLAGS.uncertainty, stage=cli.FLAGS.stage,
+        shard=cli.shard(), jit_compile=cli.FLAGS.jit_compile)
     scores = run.get("metrics")
     text = "" if not scores else (f": mIoU {100 * scores['miou']:.1f}, recall {100 * scores['recall']:.1f}, "
                                   f"precision {100 * scores['precision']:.1f}")
     if "selections" in run:
         text += f"; selections: median {run['selections']['median']:g}, at most {run['selections']['max']}"
-    binary.done(f"seeds ({binary.FLAGS.selection}){text}", run_dir / name)
+    cli.done(f"seeds ({cli.FLAGS.selection}){text}", run_dir / name)
 
 
 if __name__ == "__main__":
-    binary.start(main)
+    cli.start(main)

@@ -9,15 +9,17 @@ project installed and sees --data_dir, --cache_dir and --output_dir under the sa
 
 from absl import flags
 
-from ficklenet_tf import datasets, extraction, presets
-from tools import binary
+from ficklenet_tf import presets
+from ficklenet_tf.data import datasets
+from ficklenet_tf.seeds import extraction
+from tools import cli
 
 flags.DEFINE_string("name", "seeds", "Directory below OUTPUT_DIR.")
 flags.DEFINE_boolean("maps", False, "Also write the maps.")
 flags.DEFINE_integer("num_shards", 8, "Number of shards; finished ones are not done again.", lower_bound=1)
 flags.DEFINE_list("beam_options", [], "Options of the Beam runner, as --runner=DirectRunner.")
-binary.define_data(None)
-binary.define_stage(presets.Seeds)
+cli.define_data(None)
+cli.define_stage(presets.Seeds)
 
 
 def extract_shard(index, count, run_dir, source, preset, options):
@@ -45,15 +47,15 @@ def main():
         from apache_beam.options.pipeline_options import PipelineOptions
     except ImportError as error:
         raise ValueError(f"apache-beam: expected an installed package, found {error}; see docs/fleet.md") from error
-    split, count, run_dir = binary.split(), binary.FLAGS.num_shards, str(binary.run_dir())
-    options = {"name": binary.FLAGS.name, "seed": binary.FLAGS.seed, "maps": binary.FLAGS.maps}
-    with apache_beam.Pipeline(options=PipelineOptions(binary.FLAGS.beam_options)) as pipeline:
+    split, count, run_dir = cli.split(), cli.FLAGS.num_shards, str(cli.run_dir())
+    options = {"name": cli.FLAGS.name, "seed": cli.FLAGS.seed, "maps": cli.FLAGS.maps}
+    with apache_beam.Pipeline(options=PipelineOptions(cli.FLAGS.beam_options)) as pipeline:
         shards = pipeline | apache_beam.Create(range(count)) | apache_beam.Reshuffle()
-        shards | apache_beam.Map(extract_shard, count, run_dir, binary.split_arguments(), binary.stage("seeds"),
+        shards | apache_beam.Map(extract_shard, count, run_dir, cli.split_arguments(), cli.stage("seeds"),
                                  options)
-    extraction.extract(run_dir, split, binary.stage("seeds"), **options)
-    binary.done(f"seeds of {len(split)} images, {count} shards", binary.run_dir() / binary.FLAGS.name)
+    extraction.extract(run_dir, split, cli.stage("seeds"), **options)
+    cli.done(f"seeds of {len(split)} images, {count} shards", cli.run_dir() / cli.FLAGS.name)
 
 
 if __name__ == "__main__":
-    binary.start(main)
+    cli.start(main)

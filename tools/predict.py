@@ -9,13 +9,15 @@ import pathlib
 
 from absl import app, flags
 
-from ficklenet_tf import images, labels, prediction, progress
-from tools import binary
+from ficklenet_tf.data import images, labels
+from ficklenet_tf.evaluation import prediction
+from ficklenet_tf.runs import progress
+from tools import cli
 
 flags.DEFINE_string("stage", None, "Segmenter's directory below OUTPUT_DIR (default: the last round's).")
 flags.DEFINE_string("to", "masks", "Directory for the answers.")
 flags.DEFINE_enum("crf", "dsrg", list(prediction.CRFS), "Dense CRF's parameters; none: without.")
-binary.define_run()
+cli.define_run()
 
 
 def main(paths):
@@ -27,16 +29,16 @@ def main(paths):
     if twice:
         raise ValueError(f"expected photographs of different names, their answers go to one directory; found several "
                          f"of {', '.join(twice)}")
-    predictor = prediction.Predictor(prediction.last_stage(binary.run_dir(), binary.FLAGS.stage))
-    to, spec = pathlib.Path(binary.FLAGS.to), prediction.CRFS[binary.FLAGS.crf]
+    predictor = prediction.Predictor(prediction.last_stage(cli.run_dir(), cli.FLAGS.stage))
+    to, spec = pathlib.Path(cli.FLAGS.to), prediction.CRFS[cli.FLAGS.crf]
     for path in progress.bar([pathlib.Path(p) for p in paths], unit="img", desc="predict"):
         image = images.read_image(path)
         probs = predictor(image)
         label = (probs if spec is None else prediction.refine(image, probs, spec)).argmax(-1)
         labels.write_label(to / f"{path.stem}.png", label)
         images.write_overlay(to / f"{path.stem}_overlay.jpg", image, label)
-    binary.done(f"{len(paths)} photographs", to)
+    cli.done(f"{len(paths)} photographs", to)
 
 
 if __name__ == "__main__":
-    binary.start(main, arguments=True)
+    cli.start(main, arguments=True)

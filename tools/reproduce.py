@@ -11,9 +11,11 @@ import dataclasses
 
 from absl import flags
 
-from ficklenet_tf import prediction, presets, rehearsal
+from ficklenet_tf import presets
+from ficklenet_tf.evaluation import prediction
 from ficklenet_tf.experiments import drawing, figures, map_tables, mask_tables, plan, studies, tables
-from tools import binary, table4
+from ficklenet_tf.training import rehearsal
+from tools import cli, table4
 from tools.benchmarks import measure
 
 TABLES = ("1", "2", "3", "4", "5", "6", "7")
@@ -44,10 +46,10 @@ flags.DEFINE_string("table2_backbone", None, "Of Table 2 (default: resnet50; sma
 flags.DEFINE_string("table2_weights", "", "Of Table 2's backbone, as --weights.")
 flags.DEFINE_string("held_out", None, "Split for evaluation (default: the data set's).")
 flags.DEFINE_integer("save_every", 200, "Steps between checkpoints.", lower_bound=1)
-binary.define_rehearsal()
-binary.define_data(None)
+cli.define_rehearsal()
+cli.define_data(None)
 for _stage in (presets.Classifier, presets.Seeds, presets.Segmenter):
-    binary.define_stage(_stage, prefix=f"{_stage.__name__.lower()}.")
+    cli.define_stage(_stage, prefix=f"{_stage.__name__.lower()}.")
 
 
 def _wanted():
@@ -55,14 +57,14 @@ def _wanted():
     asked = {"table": TABLES, "figure": FIGURES, "study": STUDIES}
     result = []
     for kind, legal in asked.items():
-        given = list(legal) if binary.FLAGS.all else binary.FLAGS[kind].value
+        given = list(legal) if cli.FLAGS.all else cli.FLAGS[kind].value
         for name in given:
             if name not in legal:
                 raise ValueError(f"{kind}: expected {', '.join(legal)}, found {name!r}")
         result += [(kind, name) for name in legal if name in given]
     if not result:
         raise ValueError("expected --table, --figure, --study or --all, found none of them")
-    for name in binary.FLAGS.systems:
+    for name in cli.FLAGS.systems:
         if name not in mask_tables.SYSTEMS:
             raise ValueError(f"systems: expected {', '.join(mask_tables.SYSTEMS)}, found {name!r}")
     return result
@@ -70,57 +72,57 @@ def _wanted():
 
 def _strong(split):
     """Returns the images whose masks semi-supervision may use."""
-    name = binary.FLAGS.strong_split or ("train" if split.dataset == "voc" else None)
+    name = cli.FLAGS.strong_split or ("train" if split.dataset == "voc" else None)
     if name:
-        return binary.split(name)
+        return cli.split(name)
     masked = [i for i, there in enumerate(split.labelled) if there]
-    count = min(binary.FLAGS.strong_images, len(masked))
+    count = min(cli.FLAGS.strong_images, len(masked))
     return split.select(masked[i * len(masked) // count] for i in range(count))
 
 
 def _plan():
-    own = {name: binary.stage(name) for name in ("classifier", "seeds", "segmenter")}
-    if not binary.FLAGS.retrain:
+    own = {name: cli.stage(name) for name in ("classifier", "seeds", "segmenter")}
+    if not cli.FLAGS.retrain:
         own["segmenter"] = dataclasses.replace(own["segmenter"], retrain_steps=0)
-    split = binary.split()
-    return plan.Plan(binary.run_dir(), split, binary.split(binary.FLAGS.held_out, held_out=True),
-                     dataclasses.replace(presets.PRESETS[binary.FLAGS.preset], **own), weights=binary.FLAGS.weights,
-                     seeds=binary.FLAGS.seeds, map_images=binary.FLAGS.map_images, strong=_strong(split),
-                     saliency_dir=binary.FLAGS.saliency_dir, spec=prediction.CRFS[binary.FLAGS.crf],
-                     options={"save_every": binary.FLAGS.save_every})
+    split = cli.split()
+    return plan.Plan(cli.run_dir(), split, cli.split(cli.FLAGS.held_out, held_out=True),
+                     dataclasses.replace(presets.PRESETS[cli.FLAGS.preset], **own), weights=cli.FLAGS.weights,
+                     seeds=cli.FLAGS.seeds, map_images=cli.FLAGS.map_images, strong=_strong(split),
+                     saliency_dir=cli.FLAGS.saliency_dir, spec=prediction.CRFS[cli.FLAGS.crf],
+                     options={"save_every": cli.FLAGS.save_every})
 
 
 def _residual(work):
     """The plan of Table 2: DeepLab-v2's head, and another backbone, which gets a directory of its own."""
     own = work.preset.classifier
-    backbone = binary.FLAGS.table2_backbone or ("small" if own.backbone == "small" else "resnet50")
+    backbone = cli.FLAGS.table2_backbone or ("small" if own.backbone == "small" else "resnet50")
     preset = dataclasses.replace(work.preset, classifier=dataclasses.replace(own, backbone=backbone),
                                  segmenter=dataclasses.replace(work.preset.segmenter, head="aspp"))
     work = dataclasses.replace(work, preset=preset)
     return work if backbone == own.backbone else dataclasses.replace(
-        work, run_dir=work.run_dir / f"table2_{backbone}", weights=binary.FLAGS.table2_weights)
+        work, run_dir=work.run_dir / f"table2_{backbone}", weights=cli.FLAGS.table2_weights)
 
 
 _TABLES = {
-    "1": lambda work: mask_tables.weak(work, binary.FLAGS.systems),
-    "2": lambda work: mask_tables.weak(_residual(work), binary.FLAGS.systems, "table2"),
+    "1": lambda work: mask_tables.weak(work, cli.FLAGS.systems),
+    "2": lambda work: mask_tables.weak(_residual(work), cli.FLAGS.systems, "table2"),
     "3": mask_tables.supervised,
-    "4": lambda work: table4.table4(binary.FLAGS.scale),
-    "5": lambda work: map_tables.table5(work, mask_tables.rate if binary.FLAGS.with_segmenter else None),
-    "6": lambda work: map_tables.table6(work, binary.FLAGS.repeats),
+    "4": lambda work: table4.table4(cli.FLAGS.scale),
+    "5": lambda work: map_tables.table5(work, mask_tables.rate if cli.FLAGS.with_segmenter else None),
+    "6": lambda work: map_tables.table6(work, cli.FLAGS.repeats),
     "7": map_tables.table7,
     "rescale": map_tables.rescaling,
-    "uncertainty": lambda work: studies.uncertainty(work, (1.0, *map(float, binary.FLAGS.limits))),
-    "convergence": lambda work: studies.convergence(work, binary.FLAGS.reference_images, binary.FLAGS.reference),
+    "uncertainty": lambda work: studies.uncertainty(work, (1.0, *map(float, cli.FLAGS.limits))),
+    "convergence": lambda work: studies.convergence(work, cli.FLAGS.reference_images, cli.FLAGS.reference),
 }
 _FIGURES = {"1": figures.figure1, "3": figures.figure3, "4": figures.figure4,
-            "5": lambda work: figures.figure5(work, binary.FLAGS.repeats), "6": figures.figure6}
+            "5": lambda work: figures.figure5(work, cli.FLAGS.repeats), "6": figures.figure6}
 
 
 def main():
     """Makes what was asked for."""
     wanted, work = _wanted(), _plan()
-    if binary.FLAGS.rehearsal and not set(wanted) <= {("table", "4"), ("figure", "3")}:  # these two train nothing
+    if cli.FLAGS.rehearsal and not set(wanted) <= {("table", "4"), ("figure", "3")}:  # these two train nothing
         own = work.preset
         rehearsal.rehearse_run(work.run_dir, work.split, work.held_out, (own.classifier, own.seeds, own.segmenter),
                                last="classifier", saliency_dir=work.saliency_dir, weights=work.weights, **work.options)
@@ -128,12 +130,12 @@ def main():
         if kind == "figure":
             path = work.run_dir / "figures" / f"figure{name}.png"
             drawing.write_png(path, _FIGURES[name](work))
-            binary.done(f"Figure {name}", path)
+            cli.done(f"Figure {name}", path)
         else:
             made = _TABLES[name](work)
             print(tables.write(made, work.run_dir / "tables"))
-            binary.done(made.title, work.run_dir / "tables" / f"{made.name}.md")
+            cli.done(made.title, work.run_dir / "tables" / f"{made.name}.md")
 
 
 if __name__ == "__main__":
-    binary.start(main)
+    cli.start(main)

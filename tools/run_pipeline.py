@@ -13,20 +13,15 @@ import time
 
 from absl import flags
 
-from export import saved_model, verify
-from ficklenet_tf import (
-    artifacts,
-    classifier_training,
-    evaluation,
-    extraction,
-    images,
-    prediction,
-    presets,
-    rehearsal,
-    report,
-    retraining,
-)
-from tools import binary
+from ficklenet_tf import presets, report
+from ficklenet_tf.data import images
+from ficklenet_tf.evaluation import prediction, scoring
+from ficklenet_tf.runs import artifacts
+from ficklenet_tf.seeds import extraction
+from ficklenet_tf.serving import saved_model, verify
+from ficklenet_tf.training import classifier as classifier_training
+from ficklenet_tf.training import rehearsal, rounds
+from tools import cli
 
 flags.DEFINE_string("weights", "", "Backbone: imagenet, a path to .npz, .h5 or .weights.h5, or empty for none.")
 flags.DEFINE_string("held_out", None, "Split for evaluation (default: the data set's).")
@@ -35,10 +30,10 @@ flags.DEFINE_integer("save_every", 200, "Steps between checkpoints.", lower_boun
 flags.DEFINE_boolean("cache_flips", False, "With a frozen backbone: cache the mirrored photographs' features too.")
 flags.DEFINE_boolean("baseline", True, "Also train a deterministic classifier and extract plain Grad-CAM seeds.")
 flags.DEFINE_enum("crf", "dsrg", list(prediction.CRFS), "Dense CRF's parameters for evaluation.")
-binary.define_rehearsal()
-binary.define_data(None)
+cli.define_rehearsal()
+cli.define_data(None)
 for _stage in (presets.Classifier, presets.Seeds, presets.Segmenter):
-    binary.define_stage(_stage, prefix=f"{_stage.__name__.lower()}.")
+    cli.define_stage(_stage, prefix=f"{_stage.__name__.lower()}.")
 
 
 _NEXT = """Your own photographs: put them in DIR/images/ and their tags in DIR/tags.csv (columns image, tags;
@@ -55,8 +50,8 @@ def _timed(seconds, stage_name, function, /, *args, **kwargs):
 
 
 def _classifier_options():
-    return {"weights": binary.FLAGS.weights, "seed": binary.FLAGS.seed, "cache_flips": binary.FLAGS.cache_flips,
-            "save_every": binary.FLAGS.save_every}
+    return {"weights": cli.FLAGS.weights, "seed": cli.FLAGS.seed, "cache_flips": cli.FLAGS.cache_flips,
+            "save_every": cli.FLAGS.save_every}
 
 
 def _deterministic(preset):
@@ -64,46 +59,46 @@ def _deterministic(preset):
 
 
 def _rehearse(run_dir, split, held_out):
-    stages = [binary.stage(name) for name in ("classifier", "seeds", "segmenter")]
+    stages = [cli.stage(name) for name in ("classifier", "seeds", "segmenter")]
     last = "segmenter_retrained" if stages[2].retrain_steps else "segmenter"
-    rehearsal.rehearse_run(run_dir, split, held_out, stages, last=last, saliency_dir=binary.FLAGS.saliency_dir,
-                           deterministic=_deterministic(stages[0]) if binary.FLAGS.baseline else None,
+    rehearsal.rehearse_run(run_dir, split, held_out, stages, last=last, saliency_dir=cli.FLAGS.saliency_dir,
+                           deterministic=_deterministic(stages[0]) if cli.FLAGS.baseline else None,
                            **_classifier_options())
 
 
 def _train_and_extract(run_dir, split, held_out, seconds, result):
-    preset, options = binary.stage("classifier"), _classifier_options()
+    preset, options = cli.stage("classifier"), _classifier_options()
     run = _timed(seconds, "classifier", classifier_training.train, run_dir / "classifier", split, held_out, preset,
                  **options)
     result["map"] = run["metrics"]["map"]
-    binary.done(f"classifier: mAP {100 * result['map']:.1f}", run_dir / "classifier")
+    cli.done(f"classifier: mAP {100 * result['map']:.1f}", run_dir / "classifier")
     kinds = [("seeds", "classifier", "stochastic")]
-    if binary.FLAGS.baseline:
+    if cli.FLAGS.baseline:
         run = _timed(seconds, "classifier_deterministic", classifier_training.train,
                      run_dir / "classifier_deterministic", split, held_out, _deterministic(preset), **options)
-        binary.done(f"deterministic classifier: mAP {100 * run['metrics']['map']:.1f}",
-                    run_dir / "classifier_deterministic")
+        cli.done(f"deterministic classifier: mAP {100 * run['metrics']['map']:.1f}",
+                 run_dir / "classifier_deterministic")
         kinds.append(("seeds_deterministic", "classifier_deterministic", "deterministic"))
     for name, stage, selection in kinds:
-        run = _timed(seconds, name, extraction.extract, run_dir, split, binary.stage("seeds"), stage=stage, name=name,
-                     selection=selection, seed=binary.FLAGS.seed, saliency_dir=binary.FLAGS.saliency_dir, maps=True)
+        run = _timed(seconds, name, extraction.extract, run_dir, split, cli.stage("seeds"), stage=stage, name=name,
+                     selection=selection, seed=cli.FLAGS.seed, saliency_dir=cli.FLAGS.saliency_dir, maps=True)
         text = ""
         if run["metrics"]:
             result[name] = {k: run["metrics"][k] for k in ("miou", "recall", "precision")}
             text = ": " + ", ".join(f"{k} {100 * v:.1f}" for k, v in result[name].items())
-        binary.done(f"{name}{text}", run_dir / name)
+        cli.done(f"{name}{text}", run_dir / name)
 
 
 def _segment(run_dir, split, held_out, seconds, result):
-    stage = _timed(seconds, "segmenter", retraining.train_rounds, run_dir, split, binary.stage("segmenter"),
-                   seed=binary.FLAGS.seed, save_every=binary.FLAGS.save_every)
-    binary.done("segmenter", run_dir / stage)
+    stage = _timed(seconds, "segmenter", rounds.train_rounds, run_dir, split, cli.stage("segmenter"),
+                   seed=cli.FLAGS.seed, save_every=cli.FLAGS.save_every)
+    cli.done("segmenter", run_dir / stage)
     if held_out.has_labels:
-        scored = _timed(seconds, "evaluation", evaluation.evaluate, run_dir, held_out, stage=stage,
-                        spec=prediction.CRFS[binary.FLAGS.crf])
+        scored = _timed(seconds, "evaluation", scoring.evaluate, run_dir, held_out, stage=stage,
+                        spec=prediction.CRFS[cli.FLAGS.crf])
         for name, scores in scored.items():
             result[name] = {k: scores[k] for k in ("miou", "recall", "precision")}
-            binary.done(f"{name}: mIoU {100 * scores['miou']:.1f}", run_dir / "evaluation" / f"{name}.json")
+            cli.done(f"{name}: mIoU {100 * scores['miou']:.1f}", run_dir / "evaluation" / f"{name}.json")
     return stage
 
 
@@ -113,15 +108,15 @@ def _serve(run_dir, stage, held_out, seconds, result):
     live = prediction.Predictor(run_dir / stage)
     expected = [live(image).argmax(-1) for image in few]
     result["served_agreement"] = _timed(seconds, "verify", verify.verify, path, few, expected)
-    binary.done(f"saved model: {100 * result['served_agreement']:.3f} % of the labels as live", path)
+    cli.done(f"saved model: {100 * result['served_agreement']:.3f} % of the labels as live", path)
 
 
 def main():
     """Runs every stage that is not done yet."""
-    run_dir, seconds, result = binary.run_dir(), {}, {}
-    split, held_out = binary.split(), binary.split(binary.FLAGS.held_out, held_out=True)
-    extraction.cue_settings(binary.stage("seeds"), binary.FLAGS.saliency_dir)  # better now than after the classifier
-    if binary.FLAGS.rehearsal:
+    run_dir, seconds, result = cli.run_dir(), {}, {}
+    split, held_out = cli.split(), cli.split(cli.FLAGS.held_out, held_out=True)
+    extraction.cue_settings(cli.stage("seeds"), cli.FLAGS.saliency_dir)  # better now than after the classifier
+    if cli.FLAGS.rehearsal:
         _rehearse(run_dir, split, held_out)
     _train_and_extract(run_dir, split, held_out, seconds, result)
     stage = _segment(run_dir, split, held_out, seconds, result)
@@ -129,8 +124,8 @@ def main():
     before = (artifacts.read_json(run_dir / "result.json") if (run_dir / "result.json").exists() else {})
     earlier = before.get("seconds", {})  # a stage that was done already takes no time: keep what it took first
     seconds = {name: max(value, earlier.get(name, 0)) for name, value in seconds.items()}
-    result = {"preset": binary.FLAGS.preset, "dataset": split.dataset, "train": split.name, "held_out": held_out.name,
-              "flags": binary.given(), **result, "seconds": seconds}
+    result = {"preset": cli.FLAGS.preset, "dataset": split.dataset, "train": split.name, "held_out": held_out.name,
+              "flags": cli.given(), **result, "seconds": seconds}
     artifacts.write_json(run_dir / "result.json", result)
     page = report.write_report(run_dir, train_split=split, val_split=held_out,
                                title=f"FickleNet on {split.dataset}")
@@ -146,4 +141,4 @@ def _closing(run_dir, page, result):
 
 
 if __name__ == "__main__":
-    binary.start(main)
+    cli.start(main)

@@ -9,30 +9,32 @@ tensorboard/, run.json with the mAP of the tags on the held-out split).
 
 from absl import flags
 
-from ficklenet_tf import classifier_training, distribution, presets, rehearsal
-from tools import binary
+from ficklenet_tf import distribution, presets
+from ficklenet_tf.training import classifier as classifier_training
+from ficklenet_tf.training import rehearsal
+from tools import cli
 
 flags.DEFINE_string("weights", "", "Backbone: imagenet, a path to .npz, .h5 or .weights.h5, or empty for none.")
 flags.DEFINE_string("held_out", None, "Split for the mAP (default: the data set's evaluation split).")
 flags.DEFINE_string("name", "classifier", "Directory below OUTPUT_DIR.")
 flags.DEFINE_boolean("cache_flips", False, "With a frozen backbone: cache the mirrored photographs' features too.")
-binary.define_data(None)
-binary.define_training()
-binary.define_stage(presets.Classifier)
+cli.define_data(None)
+cli.define_training()
+cli.define_stage(presets.Classifier)
 
 
 def main():
     """Trains, or says that it is done."""
-    run_dir, name, preset = binary.run_dir(), binary.FLAGS.name, binary.stage("classifier")
-    options = {"weights": binary.FLAGS.weights, "seed": binary.FLAGS.seed, "cache_flips": binary.FLAGS.cache_flips,
-               "jit_compile": binary.FLAGS.jit_compile, "save_every": binary.FLAGS.save_every}
-    with distribution.strategy(binary.FLAGS.distribute).scope():  # before anything else is computed
-        split, held_out = binary.split(), binary.split(binary.FLAGS.held_out, held_out=True)
-        if binary.FLAGS.rehearsal:
+    run_dir, name, preset = cli.run_dir(), cli.FLAGS.name, cli.stage("classifier")
+    options = {"weights": cli.FLAGS.weights, "seed": cli.FLAGS.seed, "cache_flips": cli.FLAGS.cache_flips,
+               "jit_compile": cli.FLAGS.jit_compile, "save_every": cli.FLAGS.save_every}
+    with distribution.strategy(cli.FLAGS.distribute).scope():  # before anything else is computed
+        split, held_out = cli.split(), cli.split(cli.FLAGS.held_out, held_out=True)
+        if cli.FLAGS.rehearsal:
             rehearsal.rehearse_classifier(run_dir, split, held_out, preset, name=name, **options)
         run = classifier_training.train(run_dir / name, split, held_out, preset, **options)
-    binary.done(f"classifier: mAP {100 * run['metrics']['map']:.1f} on {run['held_out']}", run_dir / name)
+    cli.done(f"classifier: mAP {100 * run['metrics']['map']:.1f} on {run['held_out']}", run_dir / name)
 
 
 if __name__ == "__main__":
-    binary.start(main)
+    cli.start(main)

@@ -15,27 +15,28 @@ the first --strong_images of the split; they are left out of the images with see
 
 from absl import flags
 
-from ficklenet_tf import distribution, presets, rehearsal, retraining, supervision
-from tools import binary
+from ficklenet_tf import distribution, presets
+from ficklenet_tf.training import objective, rehearsal, rounds
+from tools import cli
 
 flags.DEFINE_string("weights", "", "Backbone for --initial=weights, see tools.train_classifier.")
 flags.DEFINE_enum("initial", "classifier", ("classifier", "weights"), "Where the backbone's weights come from.")
 flags.DEFINE_string("seeds", "seeds", "Directory below OUTPUT_DIR with the label images to train on.")
 flags.DEFINE_string("name", "segmenter", "Directory below OUTPUT_DIR for this stage.")
-flags.DEFINE_enum("supervision", "weak", supervision.KINDS, "Seeds, seeds and masks, or masks.")
+flags.DEFINE_enum("supervision", "weak", objective.KINDS, "Seeds, seeds and masks, or masks.")
 flags.DEFINE_string("strong_split", None, "semi: split of the images with masks (default: of voc train).")
 flags.DEFINE_integer("strong_images", None, "semi: the first so many images of the split are those with masks.")
-flags.DEFINE_list("losses", "seed,boundary", f"Of the images with seeds, some of {', '.join(supervision.LOSSES)}.")
-flags.DEFINE_enum("growing", "none", supervision.GROWINGS, "How seeds grow while the segmenter learns.")
-binary.define_data(None)
-binary.define_training()
-binary.define_stage(presets.Segmenter)
+flags.DEFINE_list("losses", "seed,boundary", f"Of the images with seeds, some of {', '.join(objective.LOSSES)}.")
+flags.DEFINE_enum("growing", "none", objective.GROWINGS, "How seeds grow while the segmenter learns.")
+cli.define_data(None)
+cli.define_training()
+cli.define_stage(presets.Segmenter)
 
 
 def _strong(split):
     """Returns the split of the images whose masks are learned beside the seeds of `split`, or None."""
-    name, count = binary.FLAGS.strong_split, binary.FLAGS.strong_images
-    if binary.FLAGS.supervision != "semi":
+    name, count = cli.FLAGS.strong_split, cli.FLAGS.strong_images
+    if cli.FLAGS.supervision != "semi":
         if name is not None or count is not None:
             raise ValueError("strong_split and strong_images: expected only with --supervision=semi")
         return None
@@ -44,26 +45,26 @@ def _strong(split):
             raise ValueError(f"strong_images: expected 1 to {len(split) - 1} of {len(split)} images and no "
                              f"strong_split, found {count} and {name}")
         return split.select(range(count))
-    if name is None and binary.FLAGS.dataset != "voc":
+    if name is None and cli.FLAGS.dataset != "voc":
         raise ValueError("supervision semi: expected --strong_split or --strong_images, found neither")
-    return binary.split(name or "train")
+    return cli.split(name or "train")
 
 
 def main():
     """Trains one or two rounds, or says that they are done."""
-    run_dir, preset = binary.run_dir(), binary.stage("segmenter")
-    options = {"seeds": binary.FLAGS.seeds, "name": binary.FLAGS.name, "initial": binary.FLAGS.initial,
-               "supervision": binary.FLAGS.supervision, "losses_used": tuple(binary.FLAGS.losses),
-               "growing": binary.FLAGS.growing, "weights": binary.FLAGS.weights, "seed": binary.FLAGS.seed,
-               "jit_compile": binary.FLAGS.jit_compile, "save_every": binary.FLAGS.save_every}
-    with distribution.strategy(binary.FLAGS.distribute).scope():  # before anything else is computed
-        split = binary.split()
+    run_dir, preset = cli.run_dir(), cli.stage("segmenter")
+    options = {"seeds": cli.FLAGS.seeds, "name": cli.FLAGS.name, "initial": cli.FLAGS.initial,
+               "supervision": cli.FLAGS.supervision, "losses_used": tuple(cli.FLAGS.losses),
+               "growing": cli.FLAGS.growing, "weights": cli.FLAGS.weights, "seed": cli.FLAGS.seed,
+               "jit_compile": cli.FLAGS.jit_compile, "save_every": cli.FLAGS.save_every}
+    with distribution.strategy(cli.FLAGS.distribute).scope():  # before anything else is computed
+        split = cli.split()
         options["strong"] = _strong(split)
-        if binary.FLAGS.rehearsal:
+        if cli.FLAGS.rehearsal:
             rehearsal.rehearse_segmenter(run_dir, split, preset, **options)
-        stage = retraining.train_rounds(run_dir, split, preset, **options)
-    binary.done("segmenter", run_dir / stage)
+        stage = rounds.train_rounds(run_dir, split, preset, **options)
+    cli.done("segmenter", run_dir / stage)
 
 
 if __name__ == "__main__":
-    binary.start(main)
+    cli.start(main)

@@ -6,7 +6,8 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ficklenet_tf import artifacts, selections
+from ficklenet_tf.models import hidden_units
+from ficklenet_tf.runs import artifacts
 
 _BLUE, _PALE, _GREY, _RED = (42, 120, 214), (205, 222, 245), (120, 120, 120), (200, 60, 40)
 
@@ -35,8 +36,8 @@ def kernels(kernel_size, rate, count, seed=0, cell=14):
     sheet = Image.new("RGB", (count * (side + gap) + gap, side + 2 * gap), "white")
     draw = ImageDraw.Draw(sheet)
     seeds = np.array([[seed, i] for i in range(count)], np.int32)
-    drawn = selections.draw(seeds, kernel_size, kernel_size, kernel_size, rate, False)
-    windows = selections.windows_of(drawn, kernel_size, kernel_size, kernel_size).numpy()
+    drawn = hidden_units.draw(seeds, kernel_size, kernel_size, kernel_size, rate, False)
+    windows = hidden_units.windows_of(drawn, kernel_size, kernel_size, kernel_size).numpy()
     for number, mask in enumerate(windows[:, kernel_size**2 // 2].reshape(-1, kernel_size, kernel_size)):
         for (row, column), kept in np.ndenumerate(mask > 0):
             centre = row == column == kernel_size // 2

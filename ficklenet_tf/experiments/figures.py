@@ -2,10 +2,12 @@
 
 import numpy as np
 
-from ficklenet_tf import extraction, images, labels, prediction
+from ficklenet_tf.data import images, labels
+from ficklenet_tf.evaluation import prediction
 from ficklenet_tf.experiments import drawing, map_tables, maps, mask_tables, paper
 from ficklenet_tf.report import pictures
 from ficklenet_tf.report.sheet import lay_out
+from ficklenet_tf.seeds import extraction
 
 SIDE = 160  # longer side of a picture in pixels
 

@@ -12,7 +12,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ficklenet_tf import artifacts, classifier, extraction, labels, localizer, metrics, progress, seeds
+from ficklenet_tf.data import images, labels
+from ficklenet_tf.evaluation import metrics
+from ficklenet_tf.maps import localizer
+from ficklenet_tf.models import classifier
+from ficklenet_tf.runs import artifacts, progress
+from ficklenet_tf.seeds import extraction
 
 THRESHOLDS = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 KEYS = ("miou", "recall", "precision")
@@ -35,7 +40,7 @@ def threshold_confusions(mean, classes, target, num_classes, thresholds=THRESHOL
     known = target != labels.IGNORE
     bins = len(thresholds) + 1
     if len(classes):
-        resized = seeds.resize_maps(mean, target.shape)
+        resized = images.resize_maps(mean, target.shape)
         strongest = resized.argmax(-1)[known]
         winner = np.asarray(classes, np.int64)[strongest] + 1
         passed = np.searchsorted(np.float32(thresholds), resized.max(-1)[known], side="left")

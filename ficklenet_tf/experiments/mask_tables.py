@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from ficklenet_tf import prediction
+from ficklenet_tf.evaluation import prediction
 from ficklenet_tf.experiments import paper
 from ficklenet_tf.experiments.tables import Claim, Measured, Table
 

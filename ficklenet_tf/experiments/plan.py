@@ -3,19 +3,15 @@
 import dataclasses
 import pathlib
 
-from ficklenet_tf import (
-    artifacts,
-    classifier_training,
-    crf,
-    datasets,
-    evaluation,
-    extraction,
-    precision,
-    prediction,
-    presets,
-    retraining,
-)
+from ficklenet_tf import crf, presets
+from ficklenet_tf.data import datasets
+from ficklenet_tf.evaluation import prediction, scoring
 from ficklenet_tf.experiments import maps, paper
+from ficklenet_tf.models import precision
+from ficklenet_tf.runs import artifacts
+from ficklenet_tf.seeds import extraction
+from ficklenet_tf.training import classifier as classifier_training
+from ficklenet_tf.training import rounds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,11 +183,11 @@ class Plan:
                              "against, found none")
         self.base()
         split, preset = split or self.split, preset or self.preset.segmenter
-        stage = retraining.train_rounds(self.run_dir, split, preset, seed=seed,
-                                        name=f"segmenter_{preset.head}_{name}_seed{seed}",
-                                        **({} if seeds is None else {"seeds": seeds}), **options, **self.options)
+        stage = rounds.train_rounds(self.run_dir, split, preset, seed=seed,
+                                    name=f"segmenter_{preset.head}_{name}_seed{seed}",
+                                    **({} if seeds is None else {"seeds": seeds}), **options, **self.options)
         predictions = stage.replace("segmenter", "predictions", 1)
-        found = self._evaluation(stage, predictions, preset) or evaluation.evaluate(
+        found = self._evaluation(stage, predictions, preset) or scoring.evaluate(
             self.run_dir, self.held_out, stage=stage, name=predictions, spec=self.spec, sizes=preset.test_sizes,
             flip=preset.test_flip)
         scored = {"stage": stage, "predictions": predictions, "mIoU": found[predictions]["miou"]}

@@ -5,9 +5,10 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-from ficklenet_tf import artifacts, localizer, progress, reference
 from ficklenet_tf.experiments import maps, mask_tables, paper
 from ficklenet_tf.experiments.tables import Claim, Measured, Table
+from ficklenet_tf.maps import localizer, reference
+from ficklenet_tf.runs import artifacts, progress
 
 COUNTS = (10, 30, 100, 200, 300, 1000)
 LARGE = reference.LARGE

@@ -8,7 +8,7 @@ import pathlib
 
 import numpy as np
 
-from ficklenet_tf import artifacts
+from ficklenet_tf.runs import artifacts
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import math
 from html import escape
 
-from ficklenet_tf import labels
+from ficklenet_tf.data import labels
 from ficklenet_tf.report import charts, pictures
 
 

@@ -3,8 +3,8 @@
 import pathlib
 from html import escape
 
-from ficklenet_tf import artifacts
 from ficklenet_tf.report import charts, facts, markup, pictures, stages, template
+from ficklenet_tf.runs import artifacts
 
 SIDE = 176  # pixels, longer side of a picture: sharp enough on a phone, small enough inline
 HARDEST = 8

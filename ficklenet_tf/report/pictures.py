@@ -5,7 +5,8 @@ import pathlib
 import cv2
 import numpy as np
 
-from ficklenet_tf import images, labels, seeds
+from ficklenet_tf.data import images, labels
+from ficklenet_tf.seeds import rule
 
 SPREAD_SCALE = 2.0  # the standard deviation of numbers in 0..1 is at most 0.5
 _MASKS = (("segmenter", "predictions"), ("segmenter + CRF", "predictions_crf"))
@@ -126,7 +127,7 @@ def seed_pictures(run_dir, example, class_id, num_classes, side):
     cells |= _masks(run_dir, photo, image_id, num_classes, [("seeds", "seeds")])
     uncertain = run_dir / "seeds_uncertainty" / f"{image_id}.png"
     if uncertain.exists():
-        cells["uncertainty"] = heat(photo, seeds.read_uncertainty(uncertain))
+        cells["uncertainty"] = heat(photo, rule.read_uncertainty(uncertain))
     if plain:
         cells["plain Grad-CAM"] = heat(photo, plain["mean"])
     cells |= _masks(run_dir, photo, image_id, num_classes, [

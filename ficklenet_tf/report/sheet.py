@@ -6,8 +6,8 @@ import pathlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ficklenet_tf import artifacts
 from ficklenet_tf.report import pictures
+from ficklenet_tf.runs import artifacts
 
 
 def write_picture(run_dir, train_split, path, rows=4, *, val_split=None, side=160):

@@ -7,7 +7,8 @@ import pathlib
 import shlex
 import time
 
-from ficklenet_tf import artifacts, presets
+from ficklenet_tf import presets
+from ficklenet_tf.runs import artifacts
 
 # directory below the run, title, command, without which the page says "missing"
 _STAGES = (

@@ -3,7 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
-from ficklenet_tf import crf, images
+from ficklenet_tf import crf
+from ficklenet_tf.data import images
 from tools.benchmarks import inputs, measure
 from tools.benchmarks.tables import Goal, Table
 

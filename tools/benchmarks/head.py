@@ -4,7 +4,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ficklenet_tf import cams, classifier, presets, selections
+from ficklenet_tf import presets
+from ficklenet_tf.maps import grad_cam
+from ficklenet_tf.models import classifier, hidden_units
 from tools.benchmarks import inputs, localization, measure
 from tools.benchmarks.tables import Goal, Plot, Table
 
@@ -30,7 +32,7 @@ class Naive:
     def logits(self, x, selection):
         """Returns class logits `[b, classes]` float32, as `StochasticHead.logits`."""
         s, (height, width) = self.kernel_size, x.shape[1:3]
-        masks = tf.reshape(selections.windows_of(selection, height, width, s), [-1, height * width, s, s, 1])
+        masks = tf.reshape(hidden_units.windows_of(selection, height, width, s), [-1, height * width, s, s, 1])
         padded = tf.pad(x, [[0, 0], [s // 2] * 2, [s // 2] * 2, [0, 0]])
 
         def at(position):
@@ -52,7 +54,7 @@ def head_work(form, scale="full", batch=1):
     @tf.function
     def step(x, numbers):
         seeds = tf.reshape(numbers, [batch, 2])
-        drawn = selections.draw(seeds, size.grid, size.grid, size.kernel_size, size.rate, False)
+        drawn = hidden_units.draw(seeds, size.grid, size.grid, size.kernel_size, size.rate, False)
         with tf.GradientTape() as tape:
             tape.watch(x)
             loss = tf.reduce_sum(layer.logits(x, drawn)**2)
@@ -66,8 +68,8 @@ def one_map_work(form, scale="full"):
     size = measure.SIZES[scale]
     head = localization.head_of(size, "contracted" if form == "naive" else form)
     layer, x = Naive(head) if form == "naive" else head, inputs.features(size)[0]
-    bits = selections.keep_bits(tf.constant([1, 2]), (size.grid**2, 1, size.kernel_size**2), size.rate)
-    one = tf.function(lambda x, bits: cams.tape(layer, x, tf.constant([0]), "stochastic")(bits))
+    bits = hidden_units.keep_bits(tf.constant([1, 2]), (size.grid**2, 1, size.kernel_size**2), size.rate)
+    one = tf.function(lambda x, bits: grad_cam.tape(layer, x, tf.constant([0]), "stochastic")(bits))
     return lambda: one(x, bits).numpy()
 
 

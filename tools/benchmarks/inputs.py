@@ -7,8 +7,9 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
-from ficklenet_tf import backbones, datasets, images, pretrained
-from ficklenet_tf.datasets import shapes
+from ficklenet_tf.data import datasets, images
+from ficklenet_tf.data.datasets import shapes
+from ficklenet_tf.models import backbones, pretrained
 
 HEIGHT, WIDTH = 375, 500  # of a drawn photograph: VOC's commonest size
 

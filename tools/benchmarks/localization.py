@@ -8,7 +8,10 @@ import tempfile
 import numpy as np
 import tensorflow as tf
 
-from ficklenet_tf import cams, classifier, extraction, localization, presets, selections, stochastic
+from ficklenet_tf import presets
+from ficklenet_tf.maps import aggregation, grad_cam
+from ficklenet_tf.models import classifier, hidden_units, stochastic
+from ficklenet_tf.seeds import extraction
 from tools.benchmarks import inputs, measure
 from tools.benchmarks.tables import Goal, Plot, Table
 
@@ -48,9 +51,9 @@ def maps_work(method, count, scale="full", **changes):
     @tf.function
     def maps(x, tags, seed):
         if method == "closed_form":
-            return localization.localize(head, x, tags, seed, selections=count)["mean"]
-        bits = selections.keep_bits(seed, (size.grid**2, count, size.kernel_size**2), size.rate)
-        return cams.tape(head, x, tags, "stochastic")(bits)
+            return aggregation.localize(head, x, tags, seed, selections=count)["mean"]
+        bits = hidden_units.keep_bits(seed, (size.grid**2, count, size.kernel_size**2), size.rate)
+        return grad_cam.tape(head, x, tags, "stochastic")(bits)
 
     return lambda: maps(*given).numpy()
 
@@ -88,13 +91,13 @@ def examples(options, count, tags):
 
 def random_numbers(size, count):
     """Returns the work «the random numbers of one image's `count` selections»."""
-    shape = (size.grid**2, localization.BLOCK, size.kernel_size**2)
+    shape = (size.grid**2, aggregation.BLOCK, size.kernel_size**2)
 
     @tf.function
     def drawn(seed):
         kept = tf.constant(0, tf.int32)
-        for block in tf.range(-(-count // localization.BLOCK)):
-            bits = selections.keep_bits(tf.random.fold_in(seed, block), shape, size.rate)
+        for block in tf.range(-(-count // aggregation.BLOCK)):
+            bits = hidden_units.keep_bits(tf.random.fold_in(seed, block), shape, size.rate)
             kept += tf.cast(bits[0, 0, 0], tf.int32)
         return kept
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 
-from ficklenet_tf import artifacts, hardware
+from ficklenet_tf.runs import artifacts, hardware
 
 ROOT = pathlib.Path(__file__).parents[2]
 

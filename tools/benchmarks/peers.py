@@ -9,7 +9,9 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
-from ficklenet_tf import backbones, images, localization, pretrained
+from ficklenet_tf.data import images
+from ficklenet_tf.maps import aggregation
+from ficklenet_tf.models import backbones, pretrained
 from tools.benchmarks import inputs, measure
 from tools.benchmarks.localization import head_of
 from tools.benchmarks.tables import Table
@@ -99,8 +101,8 @@ def compared(options, peer, network, head, image):
     def ours(selection, count):
         @tf.function
         def maps(x):
-            found = localization.localize(head, network(x)[0], tf.constant([TAG]), tf.constant([1, 2]),
-                                          selections=count, selection=selection)
+            found = aggregation.localize(head, network(x)[0], tf.constant([TAG]), tf.constant([1, 2]),
+                                         selections=count, selection=selection)
             return found["mean"][..., 0]
         return lambda: maps(image).numpy()
 

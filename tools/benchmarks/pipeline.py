@@ -5,7 +5,7 @@ import tempfile
 import numpy as np
 import tensorflow as tf
 
-from ficklenet_tf import augmentation, images, input_pipeline
+from ficklenet_tf.data import augmentation, images, input_pipeline
 from tools.benchmarks import inputs, measure
 from tools.benchmarks.tables import Goal, Table
 

@@ -5,12 +5,15 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-from ficklenet_tf import images, input_pipeline, labels, presets, segmenter_training, supervision
+from ficklenet_tf import presets
+from ficklenet_tf.data import images, input_pipeline, labels
+from ficklenet_tf.models import segmenter
+from ficklenet_tf.training import objective
 from tools.benchmarks import inputs, measure
 from tools.benchmarks.tables import Goal, Table
 
-TASKS = {"cross-entropy": supervision.Task("full", None, None, ("full",), "none"),
-         "seed + boundary": supervision.Task("weak", None, None, ("seed", "boundary"), "none")}
+TASKS = {"cross-entropy": objective.Task("full", None, None, ("full",), "none"),
+         "seed + boundary": objective.Task("weak", None, None, ("seed", "boundary"), "none")}
 
 
 def run(options):
@@ -62,7 +65,7 @@ def _works(size, weights, photo_dir, trained, tasks):
     """Returns {task: work}; all share one network, so that only one step's memory is in use at a time."""
     preset = presets.Segmenter(dropout=0.5, trainable_layers=trained)
     preset = preset if size.backbone == "vgg16" else dataclasses.replace(preset, channels=32, dilation=3)
-    network, _, head, normalization = segmenter_training.build(preset, size.classes + 1, size.backbone, weights)
+    network, _, head, normalization = segmenter.build(preset, size.classes + 1, size.backbone, weights)
     batch = batch_of(photo_dir, size)
     if trained == "head":
         batch = {**{k: v for k, v in batch.items() if k != "image"}, "features": inputs.features(size, size.batch)}

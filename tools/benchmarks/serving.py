@@ -7,9 +7,14 @@ import tempfile
 import keras
 import numpy as np
 
-from export import benchmark, formats, loading, model_card, saved_model
-from ficklenet_tf import artifacts, classifier, images, prediction, presets, segmenter_training
-from ficklenet_tf.precision import PRECISIONS
+from export import benchmark
+from ficklenet_tf import presets
+from ficklenet_tf.data import images
+from ficklenet_tf.evaluation import prediction
+from ficklenet_tf.models import classifier, segmenter
+from ficklenet_tf.models.precision import PRECISIONS
+from ficklenet_tf.runs import artifacts
+from ficklenet_tf.serving import formats, loading, model_card, saved_model
 from tools.benchmarks import inputs
 from tools.benchmarks.tables import Goal, Table
 
@@ -33,7 +38,7 @@ def random_run(run_dir, size, weights):
     first = presets.Classifier(input_size=size.side, backbone=size.backbone, kernel_size=size.kernel_size)
     second = presets.Segmenter() if size.side == 321 else presets.Segmenter(channels=32, test_sizes=(size.side,))
     model, normalization = classifier.build(first, size.classes, weights)
-    network, *_ = segmenter_training.build(second, size.classes + 1, size.backbone, weights)
+    network, *_ = segmenter.build(second, size.classes + 1, size.backbone, weights)
     names = ["background", *(f"class{index:02d}" for index in range(size.classes))]
     for stage, net, preset in (("classifier", model, first), ("segmenter", network, second)):
         (run_dir / stage).mkdir()

@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 import re
 
-from ficklenet_tf import artifacts
+from ficklenet_tf.runs import artifacts
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Photographs, label images and data sets; the input pipelines of both trainings."""

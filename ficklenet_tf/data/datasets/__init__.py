@@ -1,0 +1,183 @@
+"""Data sets: photographs with tags, and label images where there are any, in one form for all stages.
+
+`load_split` prepares a TFDS builder on first use and gives random access to its
+still encoded records.
+"""
+
+import dataclasses
+import hashlib
+import logging
+import pathlib
+import tempfile
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from ficklenet_tf.data.datasets import folder, records, shapes, table, voc
+from ficklenet_tf.runs import progress
+
+DATASETS = ("shapes", "voc", "folder")
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """A split of a data set: what it holds, and its records one by one.
+
+    Attributes:
+      dataset: "shapes", "voc" or "folder".
+      name: the split's name.
+      class_names: id i is class_names[i]; 0 is the background.
+      image_ids: in the data set's order; unique, safe as file names.
+      has_labels: at least one example carries a label image.
+      fingerprint: digest of class names, ids, tags, bytes and selection.
+      left_out: one message for each image that `on_error="skip"` left out.
+      records: random access to encoded records.
+      rows: the records' indices, one for each of image_ids.
+      labelled: bool, one for each of image_ids.
+    """
+
+    dataset: str
+    name: str
+    class_names: tuple
+    image_ids: tuple
+    has_labels: bool
+    fingerprint: str
+    left_out: tuple = ()
+    records: Sequence = dataclasses.field(default=(), repr=False, compare=False)
+    rows: tuple = dataclasses.field(default=(), repr=False, compare=False)
+    labelled: tuple = dataclasses.field(default=(), repr=False, compare=False)
+
+    def __len__(self):
+        """Number of images."""
+        return len(self.image_ids)
+
+    def __getitem__(self, index):
+        """Returns one example, its images still encoded.
+
+        Args:
+          index: 0..len(self) - 1.
+
+        Returns:
+          dict of image_id (str), image (bytes of a JPEG or PNG, which `images.decode`
+          reads), tags (`[num_classes - 1]` float32, 0 or 1), label (bytes, which
+          `labels.decode_label` reads; 255 everywhere without a mask), has_label (bool).
+        """
+        record = self.records[self.rows[index]]
+        tags = np.zeros(len(self.class_names) - 1, np.float32)
+        tags[np.asarray(record["tags"], np.int64) - 1] = 1
+        return {"image_id": self.image_ids[index], "image": bytes(record["image"]), "tags": tags,
+                "label": records.palette_png(bytes(record["label"])), "has_label": bool(record["has_label"])}
+
+    def select(self, indices):
+        """Returns the split of the images at `indices`, in that order."""
+        indices = [int(i) for i in indices]
+        chosen = hashlib.sha256(f"{self.fingerprint} {indices}".encode()).hexdigest()[:16]
+        labelled = tuple(self.labelled[i] for i in indices)
+        return dataclasses.replace(
+            self, image_ids=tuple(self.image_ids[i] for i in indices), rows=tuple(self.rows[i] for i in indices),
+            labelled=labelled, has_labels=any(labelled), fingerprint=chosen)
+
+
+def load_split(dataset, split, *, data_dir=None, cache_dir=None, on_error="stop", max_images=None):
+    """Returns a split, prepared on first use.
+
+    Args:
+      dataset: one of `DATASETS`.
+      split: "train" or "val"; voc also "train_aug"; folder also the name of a split list, or "all".
+      data_dir: voc: VOCdevkit; folder: the directory with images/ and tags.csv.
+      cache_dir: where prepared records are kept; TFDS' own default directory if None.
+      on_error: "stop" raises at the first bad file; "skip" leaves bad files out, logs them
+        and lists them in `Split.left_out`.
+      max_images: keep the first so many images only.
+
+    Returns:
+      a `Split`.
+
+    Raises:
+      ValueError, OSError: bad input; the message names file, expectation and finding.
+    """
+    if dataset not in DATASETS:
+        raise ValueError(f"dataset: expected one of {', '.join(DATASETS)}, found {dataset!r}")
+    if on_error not in ("stop", "skip"):
+        raise ValueError(f"on_error: expected 'stop' or 'skip', found {on_error!r}")
+    if cache_dir is not None:
+        _check_writable(cache_dir)
+    builder = _builder(dataset, data_dir, cache_dir, on_error)
+    try:
+        if not builder.is_prepared():
+            progress.say(f"preparing the data set {dataset}, once")
+        with records.quiet():
+            builder.download_and_prepare(file_format=records.FILE_FORMAT)
+    except OSError:
+        builder = _builder(dataset, data_dir, cache_dir, on_error)
+        if not builder.is_prepared():  # another process was not faster
+            raise
+    return _open(builder, dataset, split, max_images)
+
+
+def check_classes(split, class_names, where):
+    """Checks that a network's classes are those of the split it is to be applied to.
+
+    Args:
+      split: a `Split`.
+      class_names: the network's, the background first.
+      where: its directory, for the message.
+
+    Raises:
+      ValueError: they differ, so that the same id would mean another class.
+    """
+    if list(class_names) != list(split.class_names):
+        raise ValueError(f"{where}: knows the classes {', '.join(class_names)}; found {', '.join(split.class_names)} "
+                         f"in {split.dataset} {split.name} (a folder's classes.txt fixes them and their order)")
+
+
+def _check_writable(directory):
+    """Makes a directory; raises OSError, naming it, where it cannot be written."""
+    try:
+        pathlib.Path(directory).mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=directory).close()
+    except OSError as error:
+        raise OSError(f"{directory}: expected a directory that can be written, found {error}") from error
+
+
+def _builder(dataset, data_dir, cache_dir, on_error):
+    """Returns the TFDS builder of a data set."""
+    with records.quiet():
+        if dataset == "voc":
+            return voc.builder(data_dir or None, cache_dir, on_error)
+        if dataset == "folder":
+            return folder.builder(data_dir, cache_dir, on_error)
+        if data_dir:
+            raise ValueError(f"data_dir: expected none for shapes, which are drawn, found {data_dir}")
+        return shapes.builder(cache_dir)
+
+
+def _open(builder, dataset, split, max_images):
+    """Opens a split of a prepared builder."""
+    stored = {"all" if name == table.EVERY else name: name for name in builder.info.splits}
+    if split not in stored and split in builder.info.metadata:
+        raise ValueError(builder.info.metadata[split]["empty"])
+    if split not in stored:
+        raise ValueError(f"{dataset}: expected one of the splits {', '.join(sorted(stored))}, found {split!r}")
+    contents = builder.info.metadata[stored[split]]
+    class_names = tuple(builder.info.metadata["class_names"])
+    encoded = {"image": tfds.decode.SkipDecoding(), "label": tfds.decode.SkipDecoding()}
+    try:
+        source = builder.as_data_source(stored[split], decoders=encoded)
+    except NotImplementedError as error:  # prepared by TFDS alone, in its own default format
+        raise ValueError(f"{builder.data_dir}: expected records in the format {records.FILE_FORMAT}, found "
+                         f"{builder.info.file_format.value}; remove that directory, it is made anew") from error
+    if len(source) != len(contents["image_ids"]):
+        raise ValueError(f"{builder.data_dir}: expected {len(contents['image_ids'])} records in split "
+                         f"{split!r}, found {len(source)}; remove that directory, it is made anew")
+    if contents["left_out"]:
+        logging.getLogger(__name__).warning("%s, split %r: %d images kept, left out:\n  %s", dataset, split,
+                                            len(source), "\n  ".join(contents["left_out"]))
+    fingerprint = hashlib.sha256(
+        f"{dataset} {builder.version} {split} {class_names} {contents['digest']}".encode()).hexdigest()[:16]
+    labelled = tuple(bool(flag) for flag in contents["has_label"])
+    result = Split(dataset=dataset, name=split, class_names=class_names, image_ids=tuple(contents["image_ids"]),
+                   has_labels=any(labelled), fingerprint=fingerprint, left_out=tuple(contents["left_out"]),
+                   records=source, rows=tuple(range(len(source))), labelled=labelled)
+    return result if max_images is None else result.select(range(min(max_images, len(result))))

@@ -1,0 +1,99 @@
+"""Your own photographs and a table of their tags, as a data set.
+
+    images/            the photographs: JPEG, PNG and whatever else Pillow reads
+    tags.csv           columns image (file name in images/) and tags (separated by ;)
+    classes.txt        optional, one class a line: fixes the classes and their order (else: all tags, sorted)
+    labels/<stem>.png  optional label images: id 0 the background, 255 ignored
+    splits/<name>.txt  optional split lists (or <name>.txt beside tags.csv), one file name or stem a line
+
+Splits: those lists and "all". Without train and val lists, about a tenth of the
+images, chosen by a hash of their names, is "val" and the rest "train"; with one
+of the two lists, the other split is what that list leaves over. An image needs a
+tag in every split whose name begins with "train"; elsewhere it may have none.
+"""
+
+import dataclasses
+import hashlib
+import pathlib
+import re
+
+import tensorflow_datasets as tfds
+
+from ficklenet_tf.data.datasets import records, table
+
+
+@dataclasses.dataclass
+class FolderConfig(tfds.core.BuilderConfig):
+    """Where the photographs lie, their classes (the background first), what to do with bad files."""
+
+    directory: str | None = None
+    class_names: tuple = ("background", "unknown")
+    on_error: str = "stop"
+
+
+class FickleFolder(tfds.core.GeneratorBasedBuilder):
+    """TFDS builder of a directory of one's own; see `records.info` for the features."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        return records.info(self, self.builder_config.class_names, "Photographs of one's own and their tags.")
+
+    def _split_generators(self, dl_manager):
+        root = pathlib.Path(self.builder_config.directory)
+        rows = table.read_table(root / "tags.csv")
+        notes = table.unlisted(root, rows)
+        generators = {split: self._generate_examples(root, rows, split, source, ids, notes)
+                      for split, (source, ids) in table.split_ids(root, rows).items()}
+        return records.usable(self, generators, self.builder_config.on_error)
+
+    def _generate_examples(self, root, rows, split, source, image_ids, notes):
+        config = self.builder_config
+        by_id = {row.image_id: row for row in reversed(rows)}  # the first of duplicates counts
+
+        def read(image_id):
+            if image_id not in by_id:
+                raise ValueError(f"{source}: expected images that {root / 'tags.csv'} lists, found {image_id!r}")
+            return _read(root, by_id[image_id], config.class_names, split.startswith("train"))
+
+        yield from records.generate(self, split, source, image_ids, read, config.on_error, notes)
+
+
+def builder(data_dir, cache_dir, on_error):
+    """Returns the builder for a directory, its state part of the name.
+
+    Args:
+      data_dir: the directory with images/ and tags.csv.
+      cache_dir: TFDS' data_dir.
+      on_error: "stop" or "skip".
+
+    Raises:
+      FileNotFoundError, ValueError: something in the directory is missing or not as it should be.
+    """
+    if not data_dir:
+        raise ValueError("data_dir: expected the directory with images/ and tags.csv, found none")
+    root = pathlib.Path(data_dir).expanduser().resolve()
+    if not (root / "images").is_dir():
+        raise FileNotFoundError(f"{root}: expected a directory images/ and a table tags.csv, found no images/")
+    rows = table.read_table(root / "tags.csv")
+    class_names = table.read_classes(root, rows)
+    state = hashlib.sha256(f"{root} {on_error} {class_names} {rows} {table.split_ids(root, rows)}".encode())
+    for path in sorted([*(root / "images").iterdir(), *(root / "labels").glob("*.png")]):
+        state.update(f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}".encode())
+    name = re.sub(r"\W+", "_", root.name) or "folder"
+    return FickleFolder(data_dir=cache_dir, config=FolderConfig(
+        name=f"{name}-{state.hexdigest()[:12]}", directory=str(root), class_names=class_names, on_error=on_error))
+
+
+def _read(root, row, class_names, needs_tags):
+    """Returns the example of one line; see `records.example`."""
+    where = f"{root / 'tags.csv'}, line {row.line}, {row.image}"
+    unknown = [tag for tag in row.tags if tag not in class_names[1:]]
+    if unknown:
+        raise ValueError(f"{where}: expected tags of {root / 'classes.txt'} ({', '.join(class_names[1:])}), "
+                         f"found {', '.join(map(repr, unknown))}")
+    if needs_tags and not row.tags:
+        raise ValueError(f"{where}: expected at least one tag for training, found none")
+    label = root / "labels" / f"{row.image_id}.png"
+    return records.example(row.image_id, root / "images" / row.image, [class_names.index(tag) for tag in row.tags],
+                           label if label.exists() else None, len(class_names))

@@ -1,0 +1,196 @@
+"""What every data set here stores, one record a photograph, and how it is read back.
+
+A record keeps the photograph as it was encoded and the label image as a
+one-channel PNG of class ids: plain `tfds.features.Image`s, so that anybody who
+reads the data set with TFDS alone gets `[height, width, 3]` photographs and
+`[height, width, 1]` labels with 255 intact. (A palette PNG in that feature
+would come out as the grey of its colours.) `Split` hands the label out as the
+palette PNG which `labels.decode_label` reads: the scan lines of the two kinds of
+PNG are the same, so only the header changes and nothing is decoded.
+"""
+
+import contextlib
+import functools
+import hashlib
+import io
+import itertools
+import json
+import logging
+import struct
+import sys
+import zlib
+
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from ficklenet_tf.data import images, labels
+
+FILE_FORMAT = "array_record"  # the format of TFDS with random access
+_HEADER_END = 33  # PNG signature (8) and the IHDR chunk (25)
+
+
+def info(builder, class_names, description):
+    """Returns the `DatasetInfo` that all builders share.
+
+    Args:
+      builder: the TFDS builder.
+      class_names: names of the ids 0..C, the background first.
+      description: what the data set is.
+    """
+    return tfds.core.DatasetInfo(
+        builder=builder,
+        description=description,
+        features=tfds.features.FeaturesDict({
+            "image_id": tfds.features.Text(),
+            "image": tfds.features.Image(shape=(None, None, 3)),
+            "tags": tfds.features.Sequence(tfds.features.ClassLabel(names=list(class_names))),
+            "label": tfds.features.Image(shape=(None, None, 1), encoding_format="png", use_colormap=True),
+            "has_label": tfds.features.Scalar(np.bool_),
+        }),
+        metadata=tfds.core.MetadataDict(class_names=list(class_names)),
+        disable_shuffling=True,
+    )
+
+
+def example(image_id, image_path, tags, label_path, num_classes):
+    """Reads one photograph and its label image.
+
+    Args:
+      image_id: str, safe as a file name.
+      image_path: the photograph.
+      tags: foreground class ids, 1..num_classes - 1.
+      label_path: the label image or None.
+      num_classes: with the background.
+
+    Returns:
+      dict for `tfds.features.FeaturesDict.encode_example`.
+
+    Raises:
+      ValueError, FileNotFoundError: a file is absent, broken or does not fit the
+        other; the message names file, expectation and finding.
+    """
+    image, size = images.canonical_bytes(image_path)
+    if label_path is None:
+        label = np.full(size, labels.IGNORE, np.uint8)
+    else:
+        label = labels.read_label(label_path, num_classes)
+        if label.shape != size:
+            raise ValueError(f"{label_path}: expected the size of {image_path}, {size[1]} x {size[0]} pixels, "
+                             f"found {label.shape[1]} x {label.shape[0]}")
+    return {"image_id": image_id, "image": image, "tags": sorted(tags), "label": encode_ids(label),
+            "has_label": label_path is not None}
+
+
+def generate(builder, split, source, image_ids, read, on_error, notes=()):
+    """Yields the examples of a split in order and notes its contents in the builder's metadata.
+
+    Args:
+      builder: the TFDS builder that is being prepared.
+      split: name of the split.
+      source: what lists the images, for messages.
+      image_ids: str, in order.
+      read: image_id -> example; raises ValueError or OSError for bad input.
+      on_error: "stop" raises the first error; "skip" leaves the image out and notes why.
+      notes: messages on what the list itself leaves out.
+
+    Yields:
+      (key, example): keys are 0, 1, ... so that TFDS keeps the order.
+
+    Raises:
+      ValueError: bad input, a duplicate id, or nothing left.
+    """
+    kept, seen, left_out, digest = [], set(), list(notes), hashlib.sha256()
+    for image_id in image_ids:
+        try:
+            if image_id in seen:
+                raise ValueError(f"{source}: expected each image (file name without its ending) once, "
+                                 f"found {image_id!r} twice")
+            seen.add(image_id)
+            record = read(image_id)
+        except (ValueError, OSError) as error:
+            if on_error == "stop":
+                raise
+            left_out.append(str(error))
+            continue
+        digest.update(json.dumps([image_id, record["tags"], record["has_label"]]).encode())
+        digest.update(hashlib.sha256(record["image"]).digest() + hashlib.sha256(record["label"]).digest())
+        kept.append((image_id, record["has_label"]))
+        yield len(kept) - 1, record
+    if not kept:
+        reason = f"; left out: {left_out[0]}" if left_out else ""
+        raise ValueError(f"{source}: expected at least one usable image in split {split!r}, "
+                         f"found none of {len(seen)}{reason}")
+    builder.info.metadata[split] = {
+        "image_ids": [image_id for image_id, _ in kept], "has_label": [int(has_label) for _, has_label in kept],
+        "digest": digest.hexdigest(), "left_out": left_out}
+
+
+def usable(builder, generators, on_error):
+    """Returns the splits with at least one example: TFDS takes no empty ones.
+
+    Args:
+      builder: the TFDS builder that is being prepared.
+      generators: {split: what `generate` returned}.
+      on_error: with "skip" the reason why a split is empty goes to the metadata, for whoever asks for that split.
+
+    Raises:
+      ValueError: a split is empty ("stop"), or all are.
+    """
+    found = {}
+    for split, generator in generators.items():
+        try:
+            found[split] = itertools.chain([next(generator)], generator)
+        except ValueError as error:
+            if on_error == "stop" or not found and split == list(generators)[-1]:
+                raise
+            builder.info.metadata[split] = {"empty": str(error)}
+    return found
+
+
+@contextlib.contextmanager
+def quiet():
+    """Keeps TFDS from its warnings and announcements; its bars go to a terminal only."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    tfds.display_progress_bar(sys.stderr.isatty())
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logger.setLevel(level)
+        tfds.display_progress_bar(True)
+
+
+def encode_ids(label):
+    """Encodes `[height, width]` uint8 ids as a one-channel PNG; returns bytes."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(label, np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def palette_png(png):
+    """Turns `encode_ids`' PNG into the palette PNG of the same ids, which `labels.decode_label` reads.
+
+    The PNG specification (W3C, section 11.2.1) stores 8-bit grey and 8-bit
+    palette pixels alike, so the colour type becomes 3 and a palette is put in.
+
+    Args:
+      png: bytes of an 8-bit one-channel PNG.
+
+    Raises:
+      ValueError: it is another kind of PNG.
+    """
+    header = png[12:29]
+    if header[:4] != b"IHDR" or header[12:14] != b"\x08\x00":
+        raise ValueError(f"expected an 8-bit grey PNG of class ids, found a file that starts with {png[:32]!r}")
+    header = header[:13] + b"\x03" + header[14:]
+    return b"".join((png[:12], header, struct.pack(">I", zlib.crc32(header)), _palette_chunk(), png[_HEADER_END:]))
+
+
+@functools.cache
+def _palette_chunk():
+    """Returns VOC's palette as a chunk of a PNG: length, name, colours, check sum."""
+    colours = b"PLTE" + labels.palette().tobytes()
+    return struct.pack(">I", len(colours) - 4) + colours + struct.pack(">I", zlib.crc32(colours))

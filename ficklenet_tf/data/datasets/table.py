@@ -1,0 +1,135 @@
+"""The texts that describe a directory of photographs: tags.csv, classes.txt and split lists; see `folder`."""
+
+import csv
+import dataclasses
+import hashlib
+import io
+import pathlib
+import re
+
+from ficklenet_tf.data import labels
+
+VAL_FRACTION = 0.1
+MAX_CLASSES = labels.IGNORE - 1  # ids 1..254
+EVERY = "every_image"  # the split "all" under a name that TFDS has not reserved
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A line of tags.csv."""
+
+    image_id: str
+    image: str
+    tags: tuple
+    line: int
+
+
+def read_table(path):
+    """Reads tags.csv.
+
+    Args:
+      path: the table; UTF-8, with or without a byte order mark.
+
+    Returns:
+      list of `Row`, in the file's order, duplicates kept.
+
+    Raises:
+      FileNotFoundError: there is no table.
+      ValueError: not UTF-8, a column missing, no rows, or a name that is not one of a file in images/.
+    """
+    try:
+        text = path.read_text("utf-8-sig")
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: expected a table with columns image and tags, found no such file") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: expected UTF-8 text, found {error}") from error
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    columns = [(name or "").strip() for name in reader.fieldnames or ()]
+    if not {"image", "tags"} <= set(columns):
+        raise ValueError(f"{path}: expected columns image and tags, separated by a comma, found {columns}")
+    reader.fieldnames = columns
+    rows = []
+    for cells in reader:
+        image, where = (cells["image"] or "").strip(), f"{path}, line {reader.line_num}"
+        if not image or image.startswith(".") or re.search(r"[/\\\0]", image):
+            raise ValueError(f"{where}: expected the name of a file in images/, found {image!r}")
+        if None in cells:
+            raise ValueError(f"{where}: expected {len(columns)} columns (tags are separated by ;), "
+                             f"found {len(columns) + len(cells[None])}")
+        tags = tuple(sorted({tag.strip() for tag in (cells["tags"] or "").split(";")} - {""}))
+        rows.append(Row(pathlib.PurePath(image).stem, image, tags, reader.line_num))
+    if not rows:
+        raise ValueError(f"{path}: expected at least one image, found none")
+    return rows
+
+
+def read_classes(root, rows):
+    """Returns the class names, the background first: classes.txt in its order, else all tags, sorted.
+
+    Raises:
+      ValueError: no class, more than `MAX_CLASSES`, one twice, or one called background.
+    """
+    path = root / "classes.txt"
+    if path.exists():
+        names = [line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
+        names = names[1:] if names[:1] == ["background"] else names
+    else:
+        path = root / "tags.csv"
+        names = sorted({tag for row in rows for tag in row.tags})
+    if not 1 <= len(names) <= MAX_CLASSES:
+        raise ValueError(f"{path}: expected 1 to {MAX_CLASSES} classes, found {len(names)}")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice or "background" in names:
+        raise ValueError(f"{path}: expected each class once and none called background, "
+                         f"found {', '.join(twice) or 'background'}")
+    return ("background", *names)
+
+
+def split_ids(root, rows):
+    """Returns {split: (the file that says so, image ids)}; see the module's docstring for the rules.
+
+    Raises:
+      ValueError: a list is empty, or its name is not fit for a split.
+    """
+    ids, table = [row.image_id for row in rows], root / "tags.csv"
+    known = {row.image: row.image_id for row in rows}
+    splits = {EVERY: (table, ids)}
+    for path in sorted([*root.glob("*.txt"), *(root / "splits").glob("*.txt")]):
+        if path == root / "classes.txt":
+            continue
+        if path.stem in (*splits, "all") or not re.fullmatch(r"[A-Za-z]\w*", path.stem):
+            raise ValueError(f"{path}: expected a split list with a name of its own (letters, digits, _; not all), "
+                             f"found {path.stem!r}")
+        names = [line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
+        if not names:
+            raise ValueError(f"{path}: expected at least one image, found an empty split")
+        splits[path.stem] = (path, [known.get(name, name) for name in names])
+    if "train" not in splits and "val" not in splits:
+        held_out = _held_out(ids)
+        splits["val"] = (table, [image_id for image_id in ids if image_id in held_out])
+    for split, other in (("train", "val"), ("val", "train")):
+        if split not in splits:
+            rest = [image_id for image_id in ids if image_id not in set(splits[other][1])]
+            splits[split] = (table, rest)
+    return {split: found for split, found in splits.items() if found[1]}
+
+
+def _held_out(ids):
+    """Returns the ids whose hash lies in the lowest `VAL_FRACTION`: at least one of two, never all."""
+    order = sorted(set(ids), key=lambda image_id: hashlib.sha256(image_id.encode()).digest())
+    limit = int(VAL_FRACTION * 2**64)
+    low = sum(int.from_bytes(hashlib.sha256(i.encode()).digest()[:8], "big") < limit for i in order)
+    return set(order[:min(max(low, 1), len(order) - 1)])
+
+
+def unlisted(root, rows):
+    """Returns messages on files in images/ and labels/ that tags.csv does not list."""
+    messages = []
+    for directory, listed in (("images", {row.image for row in rows}),
+                              ("labels", {f"{row.image_id}.png" for row in rows})):
+        paths = sorted((root / directory).iterdir()) if (root / directory).is_dir() else []
+        names = [path.name for path in paths if path.name not in listed and not path.name.startswith(".")]
+        if names:
+            messages.append(f"{root / directory}: expected files that tags.csv lists, found {len(names)} others: "
+                            f"{', '.join(names)}")
+    return messages

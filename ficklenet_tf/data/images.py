@@ -1,0 +1,211 @@
+"""Photographs: read, decode, normalise and warp; labels are warped to match.
+
+At every boundary an image is RGB, 0..255; a network's own normalisation is
+applied by `normalize`, which training, extraction and serving share.
+"""
+
+import contextlib
+import dataclasses
+import io
+import pathlib
+
+import cv2
+import numpy as np
+import tensorflow as tf
+from PIL import ExifTags, Image, ImageOps
+
+from ficklenet_tf.data import labels
+from ficklenet_tf.runs import artifacts
+
+MAX_PIXELS = 2**26  # 67 million: above any camera's picture that fits in memory several times over
+
+
+@dataclasses.dataclass(frozen=True)
+class Normalization:
+    """What a backbone's weights expect: (image * scale - mean) / std, channels in `order`."""
+
+    order: str  # "rgb" or "bgr"; mean and std are in this order
+    scale: float
+    mean: tuple
+    std: tuple
+
+
+CAFFE = Normalization("bgr", 1.0, (103.939, 116.779, 123.68), (1.0, 1.0, 1.0))
+TORCH = Normalization("rgb", 1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def normalize(images, normalization):
+    """Turns RGB 0..255 into what a backbone expects.
+
+    Args:
+      images: `[..., 3]` RGB, 0..255, any number type.
+      normalization: a `Normalization`.
+
+    Returns:
+      `[..., 3]` float32.
+    """
+    images = tf.cast(images, tf.float32)
+    if normalization.order == "bgr":
+        images = tf.reverse(images, [-1])  # several times faster than a slice by -1
+    return (images * normalization.scale - tf.constant(normalization.mean)) / tf.constant(normalization.std)
+
+
+def decode(encoded):
+    """Decodes JPEG, PNG, BMP or the first frame of a GIF to `[height, width, 3]` uint8 RGB."""
+    image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+    image.set_shape([None, None, 3])
+    return image
+
+
+def warp(image, size):
+    """Resizes an image to `size` x `size` without keeping its aspect (SEC, DSRG; bilinear).
+
+    Args:
+      image: `[height, width, 3]` RGB 0..255.
+      size: side in pixels.
+
+    Returns:
+      `[size, size, 3]` float32, 0..255.
+    """
+    return tf.ensure_shape(tf.image.resize(image, (size, size)), (size, size, 3))
+
+
+def warp_label(label, size):
+    """Resizes `[height, width]` uint8 labels to `[size, size]`, each output pixel the nearest input."""
+    label = tf.image.resize(label[..., None], (size, size), method="nearest")[..., 0]
+    return tf.ensure_shape(label, (size, size))
+
+
+def pixels_of(encoded):
+    """Decodes what `decode` does outside a graph: JPEG or PNG bytes -> `[height, width, 3]` uint8 RGB.
+
+    By OpenCV, which is faster than TensorFlow's kernels and rounds a JPEG's pixels as Pillow does: the
+    two differ by up to 3.
+
+    Raises:
+      ValueError: it is no image.
+    """
+    image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+    if image is None:
+        raise ValueError(f"expected an encoded image, found {len(encoded)} bytes that start with {encoded[:8]!r}")
+    return image
+
+
+def warp_pixels(image, size):
+    """As `warp` outside a graph, rounded: `[height, width, 3]` uint8 -> `[size, size, 3]` uint8."""
+    return cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
+
+
+def nearest(label, shape):
+    """As `warp_label` outside a graph: `[height, width]` -> `shape`, each output pixel the nearest input."""
+    rows, columns = (((np.arange(new) + 0.5) * (old / new)).astype(int)
+                     for new, old in zip(shape, label.shape, strict=True))
+    return label[rows[:, None], columns]
+
+
+def read_image(path):
+    """Reads any photograph Pillow can: grey, CMYK, palette, alpha, 16 bit; EXIF orientation applied.
+
+    Alpha is dropped, as `decode` drops it; 16 bits become the higher 8; of several frames the first is read.
+
+    Args:
+      path: the file.
+
+    Returns:
+      `[height, width, 3]` uint8 RGB.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: not an image, truncated, or more than `MAX_PIXELS`; names file, expectation and finding.
+    """
+    with _opened(path) as image:
+        image = ImageOps.exif_transpose(image)
+        if image.mode in ("I", "F"):
+            raise ValueError(f"expected 8 or 16 bits a channel, found mode {image.mode} (32 bits)")
+        if image.mode.startswith("I;16"):  # convert("RGB") would clip it at 255
+            image = Image.fromarray((np.asarray(image) // 256).astype(np.uint8))
+        return np.asarray(image.convert("RGB"))
+
+
+def canonical_bytes(path):
+    """Returns a photograph as bytes which `decode` turns into the pixels of `read_image`.
+
+    An upright 8-bit RGB or grey JPEG or PNG is kept as it is; everything else is
+    written anew as PNG, without loss. TensorFlow rounds a JPEG's pixels faster and
+    less exactly than Pillow does: there the two differ by up to 3.
+
+    Args:
+      path: the file.
+
+    Returns:
+      (bytes, (height, width)).
+
+    Raises:
+      FileNotFoundError, ValueError: see `read_image`.
+    """
+    path = pathlib.Path(path)
+    with _opened(path) as image:
+        plain = (image.mode in ("RGB", "L") and image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+                 and image.format in ("JPEG", "MPO", "PNG"))
+        size = (image.height, image.width)
+    data = path.read_bytes()
+    if plain and (data[:2] == b"\xff\xd8" or data[24] == 8):
+        try:
+            if tuple(decode(data).shape[:2]) == size:
+                return data, size
+        except tf.errors.InvalidArgumentError:
+            pass  # a file that only Pillow reads, or a broken one: read_image decides
+    pixels = read_image(path)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=4)
+    return buffer.getvalue(), pixels.shape[:2]
+
+
+def write_overlay(path, image, label, opacity=0.5):
+    """Writes a photograph with its labels' colours laid over it as JPEG; the background and 255 stay clear.
+
+    Args:
+      path: the file.
+      image: `[h, w, 3]` uint8.
+      label: `[h, w]` class ids.
+      opacity: of the colours, 0..1.
+    """
+    label = np.asarray(label, np.uint8)
+    shown = ((label != labels.BACKGROUND) & (label != labels.IGNORE))[..., None] * opacity
+    mixed = image * (1 - shown) + labels.palette()[label] * shown
+    buffer = io.BytesIO()
+    Image.fromarray(mixed.round().astype(np.uint8)).save(buffer, "JPEG", quality=90)
+    artifacts.write_bytes(path, buffer.getvalue())
+
+
+@contextlib.contextmanager
+def _opened(path):
+    """Opens a photograph with Pillow; every failure, in the block too, becomes a ValueError that names the file."""
+    path = pathlib.Path(path)
+    try:
+        image = Image.open(path)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: expected a photograph, found no such file") from None
+    except Exception as error:  # Pillow raises many kinds for broken files
+        raise ValueError(f"{path}: expected a photograph (JPEG, PNG, ...), found {_size(path)}: {error}") from error
+    with image:
+        if image.width * image.height > MAX_PIXELS:
+            raise ValueError(f"{path}: expected at most {MAX_PIXELS} pixels, found {image.width} x {image.height}")
+        try:
+            yield image
+        except Exception as error:
+            raise ValueError(f"{path}: expected a whole {image.format} image, found {_size(path)}: {error}") from error
+
+
+def _size(path):
+    """Says how large a file is, for a message."""
+    return f"a file of {path.stat().st_size} bytes" if path.is_file() else "no file"
+
+
+def resize_maps(maps, shape):
+    """Resizes `[h, w, c]` float32 maps to shape (height, width), bilinear: `[height, width, c]`; c may be 0."""
+    height, width = shape
+    if not maps.shape[-1]:
+        return np.zeros((height, width, 0), np.float32)
+    return cv2.resize(np.ascontiguousarray(maps), (width, height),
+                      interpolation=cv2.INTER_LINEAR).reshape(height, width, -1)

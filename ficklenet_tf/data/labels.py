@@ -1,0 +1,136 @@
+"""Label images: class ids 0..C (0 is the background) and 255 for «ignore», as VOC keeps them.
+
+The only module that knows what 255 means in a file and how VOC's palette is made.
+"""
+
+import io
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from ficklenet_tf.runs import artifacts
+
+BACKGROUND = 0
+IGNORE = 255
+
+
+def palette():
+    """Returns VOC's colours: `[256, 3]` uint8, row i the RGB colour of label i.
+
+    Bit j of the label's three-bit groups becomes bit 7 - j of red, green and
+    blue (VOCdevkit, `VOClabelcolormap.m`), so the 256 colours are all different.
+    """
+    ids = np.arange(256)
+    colours = np.zeros((256, 3), np.uint8)
+    for j in range(3):
+        for channel in range(3):
+            bit = 3 * j + channel
+            if bit < 8:
+                colours[:, channel] |= (((ids >> bit) & 1) << (7 - j)).astype(np.uint8)
+    return colours
+
+
+def labels_from_colours(colours):
+    """Inverts the palette.
+
+    Args:
+      colours: `[..., 3]` uint8 RGB (NumPy or tensor), each a colour of `palette()`.
+
+    Returns:
+      `[...]` uint8 tensor of labels. A colour outside the palette gives the label
+      whose leading bits it shares; `read_label` checks files for that.
+    """
+    colours = tf.cast(colours, tf.int32)
+    label = tf.zeros(tf.shape(colours)[:-1], tf.int32)
+    for bit in range(8):
+        plane = tf.bitwise.bitwise_and(tf.bitwise.right_shift(colours[..., bit % 3], 7 - bit // 3), 1)
+        label += plane * 2**bit
+    return tf.cast(label, tf.uint8)
+
+
+def decode_label(png):
+    """Decodes a PNG of this module's `encode_label` inside a graph.
+
+    Every TensorFlow decoder turns a palette into its colours, so they are
+    decoded as RGB and the palette is inverted.
+
+    Args:
+      png: scalar string tensor.
+
+    Returns:
+      `[height, width]` uint8 labels.
+    """
+    return labels_from_colours(tf.io.decode_png(png, channels=3))
+
+
+def ids_of(png):
+    """As `decode_label` outside a graph, several times faster: bytes -> `[height, width]` uint8 labels."""
+    with Image.open(io.BytesIO(png)) as image:
+        if image.mode != "P":
+            raise ValueError(f"expected a palette PNG of labels, found an image of mode {image.mode}")
+        return np.asarray(image)
+
+
+def encode_label(label):
+    """Encodes `[height, width]` uint8 labels as a palette PNG; returns bytes."""
+    image = Image.fromarray(np.asarray(label, np.uint8), mode="P")
+    image.putpalette(palette().tobytes())
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write_label(path, label):
+    """Writes labels as a palette PNG, whole or not at all. See `encode_label`."""
+    artifacts.write_bytes(path, encode_label(label))
+
+
+def read_label(path, num_classes=None):
+    """Reads a label image: palette or grey PNG of ids, or RGB in VOC's colours.
+
+    Args:
+      path: the file.
+      num_classes: number of classes with the background; ids from there to 254 are an error.
+
+    Returns:
+      `[height, width]` uint8, 0..num_classes - 1 and 255.
+
+    Raises:
+      ValueError: not an image, not labels, or an id without a class; names the file.
+    """
+    path = pathlib.Path(path)
+    try:
+        with Image.open(path) as image:
+            image.load()
+            mode, pixels = image.mode, np.asarray(image)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # Pillow raises many kinds for broken files
+        raise ValueError(f"{path}: expected a label image (PNG), found {error}") from error
+    if mode in ("RGB", "RGBA"):
+        colours = pixels[..., :3]
+        label = labels_from_colours(colours).numpy()
+        if not np.array_equal(palette()[label], colours):
+            raise ValueError(f"{path}: expected class ids or VOC's palette colours, found other colours")
+    elif mode in ("P", "L", "1"):
+        label = pixels.astype(np.uint8)
+    else:
+        raise ValueError(f"{path}: expected 8-bit labels, found an image of mode {mode}")
+    if num_classes is not None:
+        check_label(label, num_classes, path)
+    return label
+
+
+def check_label(label, num_classes, name):
+    """Raises ValueError, naming `name`, where an id is neither a class nor 255."""
+    wrong = np.unique(label[(label >= num_classes) & (label != IGNORE)])
+    if wrong.size:
+        raise ValueError(f"{name}: expected ids 0..{num_classes - 1} or {IGNORE}, found {wrong[:8].tolist()}")
+
+
+def tags_of(label, num_classes):
+    """Returns the foreground classes of a label image as `[num_classes - 1]` float32, 0 or 1."""
+    present = np.bincount(label.ravel(), minlength=256)[1:num_classes] > 0
+    return present.astype(np.float32)

@@ -1,0 +1,1 @@
+"""From a trained classifier and a photograph to localization maps."""

@@ -1,0 +1,137 @@
+"""Localization maps: N Grad-CAMs of one image on N random selections (FickleNet, Section 3.3, Eq. 1).
+
+M_c[u] = ReLU(sum_k x[u, k] * dS_c / dx[u, k]) as `cams.py` computes it, each map divided by its own maximum.
+Only the running maximum, sum and sum of squares over the N maps are kept, so memory does not grow with N.
+"""
+
+import hashlib
+
+import numpy as np
+import tensorflow as tf
+
+from ficklenet_tf.maps import grad_cam
+from ficklenet_tf.models import stochastic
+from ficklenet_tf.models.hidden_units import SEED_BITS, keep_bits
+
+BLOCK = 10  # selections drawn at once; part of what a seed means
+
+
+def image_seed(seed, image_id):
+    """Returns `[2]` int32 for one image of a run: a function of (seed, image id) alone."""
+    digest = hashlib.sha256(f"{seed}:{image_id}".encode()).digest()
+    return tf.constant([int.from_bytes(digest[i:i + 4], "little", signed=True) for i in (0, 4)], tf.int32)
+
+
+def localize(head, features, classes, seed, *, selections, selection="stochastic", method="closed_form", cam="gradcam",
+             samples=0, tolerance=None):
+    """Aggregates the maps of one image. Call it inside a tf.function.
+
+    With a `tolerance`, drawing stops at 20, 40, 80, ... selections, once doubling their number has changed neither the
+    mean nor the maximum map of any class by more than this share: sum_u |new - old| <= tolerance * sum_u new.
+
+    Args:
+      head: a built `stochastic.StochasticHead`; with `method="tape"` any object with `kernel_size`,
+        `rate`, `rescale` and a differentiable `logits(x, selection)`.
+      features: `[h, w, k]` float32, static shape.
+      classes: `[c]` int32, the classes to localize, 0 the first foreground class.
+      seed: `[2]` int32, signs do not count. The i-th selection is the same whatever N, method or batch.
+      selections: N, a Python int or scalar tensor; with a tolerance the greatest N.
+      selection: "stochastic", "general" or "deterministic" (one map; N is not used).
+      method: "closed_form" or "tape".
+      cam: "gradcam", or "cam": Zhou et al. 2016, what the head averages over the image, here the convolution's output;
+        it has no gradient and is deterministic.
+      samples: how many of the first maps (at most `BLOCK`) to return as they are.
+      tolerance: a share, or None: all N.
+
+    Returns:
+      A dict of float32: "mean", "max", "std" `[h, w, c]` over the N maps, each map 0..1 by its own
+      maximum (a map without a positive value is 0), "samples" `[samples, h, w, c]`, and "selections", int32, the
+      number of maps it took.
+    """
+    for name, value, legal in (("method", method, grad_cam.METHODS), ("selection", selection, stochastic.SELECTIONS),
+                               ("cam", cam, grad_cam.CAMS)):
+        if value not in legal:
+            raise ValueError(f"{name}: expected one of {', '.join(legal)}, found {value!r}")
+    if cam == "cam" and selection != "deterministic":
+        raise ValueError(f"cam: expected selection deterministic with cam, found {selection}")
+    height, width, _ = features.shape
+    if cam == "cam":
+        raw_maps = grad_cam.class_activation(head, features, classes)
+    else:
+        form = grad_cam.closed_form if method == "closed_form" else grad_cam.tape
+        raw_maps = form(head, features, classes, selection)
+
+    def block_maps(block):
+        maps = tf.nn.relu(raw_maps(_draw(seed, block, features.shape, head, selection)))  # [h * w, BLOCK or 1, c]
+        return tf.math.divide_no_nan(maps, tf.reduce_max(maps, axis=0, keepdims=True))
+
+    if selection == "deterministic":
+        one = block_maps(0)
+        found = {"mean": one[:, 0], "max": one[:, 0], "std": tf.zeros_like(one[:, 0]), "selections": tf.constant(1),
+                 "samples": tf.repeat(one, samples, axis=1)}
+    else:
+        found = _aggregate(block_maps, (height * width, tf.shape(classes)[0]), tf.cast(selections, tf.int32), samples,
+                           tolerance)
+    shaped = {name: tf.reshape(found[name], [height, width, -1]) for name in ("mean", "max", "std")}
+    if samples:
+        shaped["samples"] = tf.reshape(tf.transpose(found["samples"], [1, 0, 2]),
+                                       [samples, height, width, tf.shape(classes)[0]])
+    return {**shaped, "selections": found["selections"]}
+
+
+def _aggregate(block_maps, shape, selections, samples, tolerance):
+    """Runs over the blocks; returns "mean", "max", "std" `[h * w, c]`, "samples" `[h * w, samples, c]`, the count."""
+    blocks = (selections + BLOCK - 1) // BLOCK
+
+    def body(block, total, squares, highest, first, before, change):
+        maps = block_maps(block)
+        maps *= tf.cast(block * BLOCK + tf.range(BLOCK) < selections, tf.float32)[:, None]
+        total, squares = total + tf.reduce_sum(maps, 1), squares + tf.reduce_sum(maps * maps, 1)
+        highest = tf.maximum(highest, tf.reduce_max(maps, 1))
+        if samples:
+            first = tf.where(block == 0, maps[:, :samples], first)
+        if tolerance is not None:
+            before, change = _doubled(block + 1, tf.stack([total, highest]), before, change)
+        return block + 1, total, squares, highest, first, before, change
+
+    zero = tf.zeros(shape)
+    start = (0, zero, zero, zero, tf.zeros([shape[0], samples, shape[1]]), tf.stack([zero, zero]), np.float32(np.inf))
+    settled = -np.inf if tolerance is None else tolerance
+    kept = [zero.shape, zero.shape, zero.shape, start[4].shape, start[5].shape]
+    done, total, squares, highest, first, _, _ = tf.while_loop(
+        lambda block, *state: (block < blocks) & (state[-1] > settled), body, start, parallel_iterations=2,
+        shape_invariants=(tf.TensorShape([]), *kept, tf.TensorShape([])))
+    used = tf.minimum(done * BLOCK, selections)
+    mean = total / tf.cast(used, tf.float32)
+    spread = tf.sqrt(tf.nn.relu(squares / tf.cast(used, tf.float32) - mean * mean))
+    return {"mean": mean, "max": highest, "std": spread, "samples": first, "selections": used}
+
+
+def _doubled(blocks, now, before, change):
+    """At 1, 2, 4, ... blocks compares the aggregates with those at half as many.
+
+    Args:
+      blocks: done so far.
+      now: `[2, h * w, c]`, sum and maximum of the maps.
+      before: as `now`, at the last power of two.
+      change: the greatest relative change then.
+
+    Returns:
+      (before, change), new ones where `blocks` is a power of two.
+    """
+    due = tf.equal(tf.bitwise.bitwise_and(blocks, blocks - 1), 0)
+    halves = tf.reshape([0.5, 1.0], [2, 1, 1])  # a mean that stayed doubles its sum
+    differences = tf.reduce_sum(tf.abs(now * halves - before), 1)
+    share = tf.reduce_max(tf.math.divide_no_nan(differences, tf.reduce_sum(now * halves, 1)))
+    share = tf.where(blocks == 1, np.float32(np.inf), tf.maximum(share, 0.0))  # no class at all: -inf without the 0
+    return tf.where(due, now, before), tf.where(due, share, change)
+
+
+def _draw(seed, block, shape, head, selection):
+    """Bits of BLOCK selections: `[h * w, BLOCK, s * s]`, for «general» `[h * w, BLOCK, k]`, else None."""
+    if selection == "deterministic":
+        return None
+    height, width, channels = shape
+    units = channels if selection == "general" else head.kernel_size**2
+    own = tf.random.fold_in(seed & SEED_BITS, block)
+    return keep_bits(own, (height * width, BLOCK, units), head.rate)

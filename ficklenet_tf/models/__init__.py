@@ -1,0 +1,1 @@
+"""The networks: backbones, the stochastic head, the classifier and the segmenter."""

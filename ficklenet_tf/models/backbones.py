@@ -1,0 +1,103 @@
+"""Fully convolutional backbones of stride 8: dilated VGG-16, ResNet-50/101, and a small one for the demo.
+
+VGG-16 as in DeepLab-LargeFOV: all pools 3 x 3 with padding 1, the last two of
+stride 1, the last block dilated by 2, so 321 x 321 gives 41 x 41 x 512
+(FickleNet, Section 4.1). ResNets as in DeepLab-v2: conv4 dilated by 2, conv5 by 4.
+"""
+
+import keras
+import tensorflow as tf
+from keras import layers
+
+from ficklenet_tf.models.dilated_convolution import DilatedConv2D
+from ficklenet_tf.models.precision import policy
+
+STRIDE = 8
+NAMES = ("vgg16", "resnet50", "resnet101", "small")
+_VGG_BLOCKS = ((64, 2, 1), (128, 2, 1), (256, 3, 1), (512, 3, 1), (512, 3, 2))  # channels, convolutions, dilation
+_RESNET_DEPTHS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
+
+
+def _vgg16(x):
+    for block, (channels, count, dilation) in enumerate(_VGG_BLOCKS, 1):
+        if block > 1:
+            x = layers.MaxPooling2D(3, strides=2 if block < 5 else 1, padding="same", name=f"block{block - 1}_pool")(x)
+        for k in range(1, count + 1):
+            x = DilatedConv2D(channels, 3, padding="same", dilation_rate=dilation, activation="relu",
+                              name=f"block{block}_conv{k}")(x)
+    return x
+
+
+def _small(x):
+    """Six 3 x 3 convolutions with batch norm, trained from nothing in minutes.
+
+    A unit sees 43 pixels: less than the demo's objects and more than their parts.
+    """
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync  # several look at the whole batch's mean and variance
+    for block, (channels, stride) in enumerate(((24, 2), (32, 1), (48, 2), (64, 1), (96, 2), (128, 1)), 1):
+        x = DilatedConv2D(channels, 3, strides=stride, padding="same", use_bias=False, name=f"block{block}_conv")(x)
+        x = layers.BatchNormalization(synchronized=replicas > 1, name=f"block{block}_bn")(x)
+        x = layers.ReLU(name=f"block{block}_relu")(x)
+    return x
+
+
+def _bottleneck(x, channels, stride, dilation, project, name):
+    """Residual bottleneck of the Keras ResNets (stride on the first 1 x 1), with a dilated 3 x 3."""
+    def unit(x, channels, size, number, **options):
+        x = DilatedConv2D(channels, size, padding="same", name=f"{name}_{number}_conv", **options)(x)
+        return layers.BatchNormalization(epsilon=1.001e-5, name=f"{name}_{number}_bn")(x)
+
+    shortcut = unit(x, 4 * channels, 1, 0, strides=stride) if project else x
+    x = layers.ReLU(name=f"{name}_1_relu")(unit(x, channels, 1, 1, strides=stride))
+    x = layers.ReLU(name=f"{name}_2_relu")(unit(x, channels, 3, 2, dilation_rate=dilation))
+    x = unit(x, 4 * channels, 1, 3)
+    return layers.ReLU(name=f"{name}_out")(layers.Add(name=f"{name}_add")([shortcut, x]))
+
+
+def _resnet(x, depths):
+    x = layers.ZeroPadding2D(3, name="conv1_pad")(x)
+    x = layers.Conv2D(64, 7, strides=2, name="conv1_conv")(x)
+    x = layers.ReLU(name="conv1_relu")(layers.BatchNormalization(epsilon=1.001e-5, name="conv1_bn")(x))
+    x = layers.MaxPooling2D(3, strides=2, name="pool1_pool")(layers.ZeroPadding2D(1, name="pool1_pad")(x))
+    for stage, (depth, channels, stride, dilation) in enumerate(
+            zip(depths, (64, 128, 256, 512), (1, 2, 1, 1), (1, 1, 2, 4), strict=True), 2):
+        for block in range(1, depth + 1):
+            name = f"conv{stage}_block{block}"
+            x = _bottleneck(x, channels, stride if block == 1 else 1, dilation, block == 1, name)
+    return x
+
+
+def build(name, trainable="all", precision="float32"):
+    """Builds a backbone.
+
+    Args:
+      name: one of `NAMES`.
+      trainable: "all", "last_block" (VGG's block5, ResNet's conv5, the small one's last two), or "none".
+        Batch norm of a pretrained ResNet stays frozen in all of them (DeepLab-v2).
+      precision: of the computation, see `precision.policy`.
+
+    Returns:
+      A functional `keras.Model`: `[batch, height, width, 3]` normalised float32 ->
+      `[batch, ceil(height / 8), ceil(width / 8), channels]` rectified features.
+
+    Raises:
+      ValueError: unknown name or `trainable`.
+    """
+    if name not in NAMES:
+        raise ValueError(f"backbone: expected one of {', '.join(NAMES)}, found {name!r}")
+    inputs = keras.Input((None, None, 3), name="image")
+    with policy(precision):
+        if name == "vgg16":
+            outputs, last = _vgg16(inputs), ("block5",)
+        elif name == "small":
+            outputs, last = _small(inputs), ("block5", "block6")
+        else:
+            outputs, last = _resnet(inputs, _RESNET_DEPTHS[name]), ("conv5",)
+    model = keras.Model(inputs, outputs, name=name)
+    if trainable not in ("all", "last_block", "none"):
+        raise ValueError(f"trainable: expected all, last_block or none, found {trainable!r}")
+    for layer in model.layers:
+        layer.trainable = trainable == "all" or (trainable == "last_block" and layer.name.startswith(last))
+        if name.startswith("resnet") and isinstance(layer, layers.BatchNormalization):
+            layer.trainable = False
+    return model

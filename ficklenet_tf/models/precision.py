@@ -1,0 +1,67 @@
+"""The number type that networks compute in: a Keras policy, and which one "auto" is on this machine."""
+
+import contextlib
+import dataclasses
+import pathlib
+
+import keras
+
+from ficklenet_tf import distribution
+from ficklenet_tf.runs import artifacts, hardware, progress
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+AUTO = "auto"
+_FILE = "precision.json"
+
+
+@contextlib.contextmanager
+def policy(precision):
+    """Layers made inside compute in `precision` and keep float32 variables.
+
+    Args:
+      precision: one of `PRECISIONS`.
+
+    Raises:
+      ValueError: unknown precision.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)} (or auto for a training), found "
+                         f"{precision!r}")
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32" if precision == "float32" else f"mixed_{precision}")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def settled(preset, run_dir):
+    """Returns a stage's preset with the precision "auto" replaced by this run's.
+
+    The first stage of a run that asks chooses: as the classifier that is there already, else bfloat16 where the
+    hardware computes in it, else float32. It says so in one line and writes `run_dir`/precision.json, from which all
+    later and resumed stages take it, on whatever machine.
+
+    Args:
+      preset: `presets.Classifier` or `presets.Segmenter`.
+      run_dir: the run's directory; under several workers one that all share.
+    """
+    if preset.precision != AUTO:
+        return preset
+    path = pathlib.Path(run_dir) / _FILE
+    distribution.by_chief(_choose, path)
+    return dataclasses.replace(preset, precision=artifacts.read_json(path)["precision"])
+
+
+def _choose(path):
+    if path.exists():
+        return
+    before, unit = path.parent / "classifier" / "settings.json", hardware.bfloat16_unit()
+    if before.exists():
+        chosen, why = artifacts.read_json(before)["preset"]["precision"], "as the classifier's"
+    elif unit:
+        chosen, why = "bfloat16", unit
+    else:
+        chosen, why = "float32", "no hardware for bfloat16 in use here"
+    artifacts.write_json(path, {"precision": chosen, "why": why, "hardware": hardware.describe()})
+    progress.say(f"precision: {chosen} ({why})")

@@ -1,0 +1,167 @@
+"""Pretrained weights, and the normalisation of photographs that they were trained with.
+
+The backbone's, and fc6 and fc7 of LargeFOV, which DeepLab takes from VGG-16's classifier by decimation.
+"""
+
+import pathlib
+
+import h5py
+import keras
+import numpy as np
+
+from ficklenet_tf.data import images
+
+_FC_INPUT, _FC_CHANNELS = (7, 7, 512), 4096  # of VGG-16's fc6, a dense layer; fc7 has as many channels
+
+
+def normalization_of(weights):
+    """Returns the `images.Normalization` that weights were trained with.
+
+    Args:
+      weights: "imagenet" or a Keras .h5 file (Caffe's, as keras.applications'), an
+        .npz of torchvision's or "" (torchvision's).
+    """
+    return images.CAFFE if weights == "imagenet" or weights.endswith(".h5") else images.TORCH
+
+
+def load_weights(model, weights):
+    """Loads pretrained weights into a backbone.
+
+    Args:
+      model: what `build` returned.
+      weights: "" (nothing), "imagenet" (keras.applications downloads them), a
+        path to `.weights.h5` (this model's own), `.h5` (keras.applications', VGG-16's
+        with its classifier or without), or `.npz` (arrays `conv{block}_{k}/W` as height, width, in, out,
+        and `conv{block}_{k}/b`).
+
+    Raises:
+      FileNotFoundError: the file is absent.
+      ValueError: a layer is missing or has another shape, or a download failed.
+    """
+    if not weights:
+        return
+    if weights != "imagenet" and not pathlib.Path(weights).is_file():
+        raise FileNotFoundError(f"{weights}: expected a file of weights, found none")
+    if weights.endswith(".npz"):
+        _load_npz(model, weights)
+    elif weights.endswith(".weights.h5"):
+        try:
+            model.load_weights(weights)
+        except Exception as error:
+            raise ValueError(f"{weights}: expected weights of {model.name}, found {error}") from error
+    elif weights == "imagenet" or weights.endswith(".h5"):
+        _load_applications(model, weights)
+    else:
+        raise ValueError(f"{weights}: expected imagenet, .npz, .weights.h5 or .h5")
+
+
+def _load_applications(model, weights):
+    source = {"vgg16": keras.applications.VGG16, "resnet50": keras.applications.ResNet50,
+              "resnet101": keras.applications.ResNet101}.get(model.name)
+    if source is None:
+        raise ValueError(f"{weights}: keras.applications has no weights for {model.name}")
+    if weights != "imagenet" and _has_top(weights):
+        with h5py.File(weights) as file:
+            for layer in model.layers:
+                if layer.weights:
+                    layer.set_weights(_arrays(file, layer.name, weights))
+        return
+    try:
+        pretrained = source(include_top=False, weights=weights)
+    except Exception as error:
+        raise ValueError(f"{weights}: cannot load {model.name} of keras.applications ({error}); without a network, "
+                         "fetch its .h5 file elsewhere and name its path") from error
+    for layer in model.layers:
+        if layer.weights:
+            layer.set_weights(pretrained.get_layer(layer.name).get_weights())
+
+
+def _has_top(path):
+    """Whether a Keras file holds VGG-16's classifier beside its convolutions."""
+    try:
+        with h5py.File(path) as file:
+            return "fc1" in file and "fc2" in file
+    except OSError as error:
+        raise ValueError(f"{path}: expected an HDF5 file of keras.applications, found {error}") from error
+
+
+def _arrays(file, layer, path):
+    """Returns the arrays of one layer in a keras.applications file."""
+    if layer not in file:
+        raise ValueError(f"{path}: expected a layer {layer}, found none")
+    group = file[layer]
+    return [group[name] for name in group.attrs["weight_names"]]
+
+
+def _load_npz(model, path):
+    if model.name != "vgg16":
+        raise ValueError(f"{path}: .npz weights are VGG-16's, the backbone is {model.name}")
+    with np.load(path) as arrays:
+        for layer in model.layers:
+            if not layer.weights:
+                continue
+            key = layer.name.replace("block", "conv").replace("_conv", "_")
+            values = []
+            for suffix, variable in zip(("W", "b"), layer.weights, strict=True):
+                if f"{key}/{suffix}" not in arrays:
+                    raise ValueError(f"{path}: expected an array {key}/{suffix}, found none")
+                value = arrays[f"{key}/{suffix}"].astype(np.float32)
+                if value.shape != tuple(variable.shape):
+                    raise ValueError(f"{path}: expected {key}/{suffix} of shape {tuple(variable.shape)}, "
+                                     f"found {value.shape}")
+                values.append(value)
+            layer.set_weights(values)
+
+
+def load_fc_layers(head, weights):
+    """Gives LargeFOV's fc6 and fc7 the weights of VGG-16's classifier, by DeepLab's decimation.
+
+    fc6 is 7 x 7 there and 3 x 3 here: every third row and column is kept, and of the 4096 channels of both layers
+    so many, evenly spaced, as the head has (Chen et al. 2015, Section 3.1; of 1024 every fourth).
+
+    Args:
+      head: what `segmenter.build_head` made.
+      weights: see `load_weights`; only "imagenet" and keras.applications' VGG-16 file with its classifier have them.
+
+    Returns:
+      The variables that were loaded; none where the weights or the head have no such layers.
+
+    Raises:
+      ValueError: the number of channels does not divide 4096, or the download failed.
+      FileNotFoundError: the file is absent.
+    """
+    layers = [layer for layer in head.layers if layer.name.startswith(("fc6", "fc7"))]
+    found = _classifier_layers(weights) if layers else None
+    if found is None:
+        return []
+    (kernel6, bias6), (kernel7, bias7) = found
+    channels = layers[0].filters
+    if _FC_CHANNELS % channels:
+        raise ValueError(f"channels: expected a divisor of {_FC_CHANNELS} for fc6 and fc7 of {weights}, found "
+                         f"{channels}; or pass --nopretrained_fc")
+    step = _FC_CHANNELS // channels
+    values = {"fc6": [kernel6.reshape(*_FC_INPUT, -1)[::3, ::3, :, ::step], bias6[::step]],
+              "fc7": [kernel7[None, None, ::step, ::step], bias7[::step]]}
+    for layer in layers:
+        layer.set_weights(values[layer.name[:3]])
+    return [variable for layer in layers for variable in layer.trainable_variables]
+
+
+def _classifier_layers(weights):
+    """Returns VGG-16's two hidden dense layers, [kernel, bias] each, or None where the weights have none."""
+    if weights == "imagenet":
+        try:
+            network = keras.applications.VGG16(weights="imagenet")
+        except Exception as error:
+            raise ValueError(f"imagenet: cannot fetch VGG-16's classifier for fc6 and fc7 ({error}); pass "
+                             "--nopretrained_fc, or the path of keras.applications' .h5 file") from error
+        return [network.get_layer(name).get_weights() for name in ("fc1", "fc2")]
+    if not weights.endswith(".h5") or weights.endswith(".weights.h5"):
+        return None
+    if not pathlib.Path(weights).is_file():
+        raise FileNotFoundError(f"{weights}: expected the weights that the classifier started from, for fc6 and fc7, "
+                                "found none")
+    if _has_top(weights):
+        with h5py.File(weights) as file:
+            return [[np.asarray(array) for array in _arrays(file, name, weights)] for name in ("fc1", "fc2")]
+    return None

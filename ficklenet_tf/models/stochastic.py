@@ -1,0 +1,218 @@
+"""Expansion, center-preserving dropout, classifier head (FickleNet, Section 3.2, Figure 3, Algorithm 1, lines 2 to 4).
+
+What a selection of hidden units is, and how it is drawn: `selections.py`.
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ficklenet_tf.models import hidden_units
+
+SELECTIONS = ("stochastic", "general", "deterministic")  # the paper's S, G, D (Table 7)
+
+
+def _check(kernel_size, rate):
+    if kernel_size < 1 or kernel_size % 2 == 0:
+        raise ValueError(f"kernel_size: expected an odd number (a window has a centre), found {kernel_size}")
+    if not 0 <= rate <= 1:
+        raise ValueError(f"rate: expected 0..1, found {rate}")
+
+
+@keras.saving.register_keras_serializable("ficklenet")
+class FeatureMapExpansion(keras.layers.Layer):
+    """Gives every s x s window its own copy: `[b, h, w, k]` -> `[b, h * s, w * s, k]` (Section 3.2, Figure 3).
+
+    A convolution with kernel s and stride s over the result equals a SAME convolution with
+    stride 1 over the input (zero padded).
+
+    Args:
+      kernel_size: s, odd.
+    """
+
+    def __init__(self, kernel_size, **kwargs):
+        super().__init__(**kwargs)
+        _check(kernel_size, 0)
+        self.kernel_size = kernel_size
+
+    def call(self, x):
+        """Expands `[b, h, w, k]` features, static h and w, to `[b, h * s, w * s, k]`."""
+        s, (height, width, channels) = self.kernel_size, x.shape[1:]
+        patches = tf.image.extract_patches(x, [1, s, s, 1], [1, 1, 1, 1], [1, 1, 1, 1], "SAME")
+        patches = tf.reshape(patches, [-1, height, width, s, s, channels])
+        return tf.reshape(tf.transpose(patches, [0, 1, 3, 2, 4, 5]), [-1, height * s, width * s, channels])
+
+    def compute_output_shape(self, input_shape):
+        """Returns (b, h * s, w * s, k)."""
+        batch, height, width, channels = input_shape
+        s = self.kernel_size
+        return batch, height and height * s, width and width * s, channels
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "kernel_size": self.kernel_size}
+
+
+@keras.saving.register_keras_serializable("ficklenet")
+class CenterPreservingDropout(keras.layers.Layer):
+    """Spatial dropout on an expanded map that always keeps each window's centre (Section 3.2).
+
+    One mask for all channels. Active in training and in inference alike, because
+    inference draws its hidden units at random too; `active=False` turns it off.
+
+    Args:
+      rate: p, the probability that a position other than a centre is dropped.
+      kernel_size: s of the expansion.
+      rescale: whether survivors other than the centre are scaled by 1 / (1 - p).
+      seed: for calls without `selection`.
+    """
+
+    def __init__(self, rate, kernel_size, rescale=False, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        _check(kernel_size, rate)
+        self.rate, self.kernel_size, self.rescale, self.seed = rate, kernel_size, rescale, seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def call(self, x, selection=None, active=True):
+        """Drops positions.
+
+        Args:
+          x: `[b, h * s, w * s, k]`, expanded.
+          selection: `[b, h * w, s * s]`, as `draw` gives it; drawn by the layer's own generator without it.
+          active: whether anything is dropped.
+
+        Returns:
+          As `x`.
+        """
+        if not active:
+            return x
+        s = self.kernel_size
+        height, width = x.shape[1] // s, x.shape[2] // s
+        if selection is None:
+            seeds = next_seeds(self.seed_generator, tf.shape(x)[0])
+            selection = hidden_units.draw(seeds, height, width, s, self.rate, self.rescale)
+        mask = hidden_units.windows_of(selection, height, width, s)
+        mask = tf.transpose(tf.reshape(mask, [-1, height, width, s, s]), [0, 1, 3, 2, 4])
+        return x * tf.cast(tf.reshape(mask, [-1, height * s, width * s, 1]), x.dtype)
+
+    def compute_output_shape(self, input_shape):
+        """Returns the shape of the input."""
+        return input_shape
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "rate": self.rate, "kernel_size": self.kernel_size, "rescale": self.rescale,
+                "seed": self.seed}
+
+
+def next_seeds(generator, count):
+    """Draws `[count, 2]` int32 seeds from a `keras.random.SeedGenerator`, which moves on."""
+    seed = tf.cast(generator.next(), tf.int32) & hidden_units.SEED_BITS
+    return tf.random.stateless_uniform([count, 2], seed, None, None, tf.int32)
+
+
+@keras.saving.register_keras_serializable("ficklenet")
+class StochasticHead(keras.layers.Layer):
+    """From features to class logits: selection, s x s convolution, global average (Algorithm 1, lines 2 to 4).
+
+    Two forms with the same weights. `expanded` is the paper's: expansion, dropout,
+    convolution with stride s, average. `contracted` uses that all of it is linear in
+    the features: with z[d] = sum_u t[u, d] x[u], the logits are sum_d W[d] z[d] / (h w) + b,
+    which needs no expanded map and no convolution.
+
+    Args:
+      classes: number of foreground classes.
+      kernel_size: s, odd.
+      rate: p.
+      rescale: see `CenterPreservingDropout`.
+      training_selection: one of `SELECTIONS`, used when training.
+      inference_selection: one of `SELECTIONS`, used otherwise.
+      form: "contracted" or "expanded".
+      seed: for calls without `seeds`.
+    """
+
+    def __init__(self, classes, kernel_size=9, rate=0.9, rescale=False, training_selection="stochastic",
+                 inference_selection="stochastic", form="contracted", seed=None, **kwargs):
+        super().__init__(**kwargs)
+        _check(kernel_size, rate)
+        for name, value, legal in (("training_selection", training_selection, SELECTIONS),
+                                   ("inference_selection", inference_selection, SELECTIONS),
+                                   ("form", form, ("contracted", "expanded"))):
+            if value not in legal:
+                raise ValueError(f"{name}: expected one of {', '.join(legal)}, found {value!r}")
+        self.classes, self.kernel_size, self.rate, self.rescale, self.seed = classes, kernel_size, rate, rescale, seed
+        self.training_selection, self.inference_selection, self.form = training_selection, inference_selection, form
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.expansion = FeatureMapExpansion(kernel_size, dtype=self.dtype_policy)
+        self.dropout = CenterPreservingDropout(rate, kernel_size, rescale, dtype=self.dtype_policy)
+
+    def build(self, input_shape):
+        """Makes the kernel `[s, s, k, classes]` and the bias `[classes]`."""
+        s = self.kernel_size
+        self.kernel = self.add_weight(shape=(s, s, input_shape[-1], self.classes), initializer="glorot_uniform",
+                                      name="kernel")
+        self.bias = self.add_weight(shape=(self.classes,), initializer="zeros", name="bias")
+
+    def call(self, x, training=False, seeds=None):
+        """Returns class logits `[b, classes]` float32 on a selection of the mode in force.
+
+        Args:
+          x: features `[b, h, w, k]`, static h and w.
+          training: chooses between the two selection modes.
+          seeds: `[b, 2]` int32, one selection an image; drawn from the layer's generator without it.
+        """
+        mode = self.training_selection if training else self.inference_selection
+        if mode == "deterministic":
+            return self.logits(x)
+        seeds = next_seeds(self.seed_generator, tf.shape(x)[0]) if seeds is None else seeds
+        if mode == "general":
+            return self.logits(x * tf.cast(hidden_units.general_mask(seeds, x.shape[1:], self.rate), x.dtype))
+        drawn = hidden_units.draw(seeds, *x.shape[1:3], self.kernel_size, self.rate, self.rescale)
+        return self.logits(x, drawn)
+
+    def logits(self, x, selection=None):
+        """Returns class logits `[b, classes]` float32 on a given selection.
+
+        Args:
+          x: features `[b, h, w, k]`, static h and w.
+          selection: `[b, h * w, s * s]` as `draw` gives it, or None: every hidden unit.
+        """
+        form = self._expanded if self.form == "expanded" else self._contracted
+        return form(x, selection) + self.bias
+
+    def expected_logits(self, x):
+        """Returns the mean of the logits over all selections of the inference mode, exactly: they are linear in it."""
+        if self.inference_selection != "stochastic":
+            return self.logits(x)
+        (height, width), s = x.shape[1:3], self.kernel_size
+        every = tf.ones([1, height * width, s * s], tf.bool)
+        kept = hidden_units.weights_of(every, height, width, s, self.rate, self.rescale)
+        mean = np.full(s * s, 1 - self.rate, np.float32)
+        mean[s * s // 2] = 1
+        return self.logits(x, tf.repeat(kept * mean, tf.shape(x)[0], axis=0))
+
+    def _expanded(self, x, selection):
+        s = self.kernel_size
+        x = self.dropout(self.expansion(x), selection=selection, active=selection is not None)
+        x = tf.nn.conv2d(x, tf.cast(self.kernel, x.dtype), s, "VALID")
+        return tf.reduce_mean(tf.cast(x, tf.float32), axis=(1, 2))
+
+    def _contracted(self, x, selection):
+        (height, width, channels), s = x.shape[1:], self.kernel_size
+        x = tf.reshape(x, [-1, height * width, channels])
+        if selection is None:
+            z = tf.einsum("ud,buk->bdk", tf.constant(hidden_units.inside(height, width, s), x.dtype), x)
+        else:
+            z = tf.matmul(tf.cast(selection, x.dtype), x, transpose_a=True)
+        weights = tf.reshape(tf.convert_to_tensor(self.kernel), [s * s * channels, self.classes])
+        return tf.matmul(tf.reshape(tf.cast(z, tf.float32), [-1, s * s * channels]), weights) / (height * width)
+
+    def compute_output_shape(self, input_shape):
+        """Returns (b, classes)."""
+        return input_shape[0], self.classes
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "classes": self.classes, "kernel_size": self.kernel_size, "rate": self.rate,
+                "rescale": self.rescale, "training_selection": self.training_selection,
+                "inference_selection": self.inference_selection, "form": self.form, "seed": self.seed}

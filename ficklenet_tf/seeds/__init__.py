@@ -1,0 +1,1 @@
+"""From localization maps to seeds: thresholds, background cues, refinement."""

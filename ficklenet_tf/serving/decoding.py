@@ -1,0 +1,70 @@
+"""What comes in over the wire: refused with a clear message where it is not what a signature takes."""
+
+import tensorflow as tf
+
+from ficklenet_tf.serving import png
+
+
+def checked(images, max_pixels, max_batch):
+    """Returns `images` after the check that they have pixels, and not too many.
+
+    Args:
+      images: `[n, h, w, 3]` uint8.
+      max_pixels: n * h * w at most.
+      max_batch: n at most.
+
+    Raises:
+      tf.errors.InvalidArgumentError: when run, for an empty axis or too many pixels.
+    """
+    shape = tf.shape(images, tf.int64)
+    return demand(images, [
+        (tf.reduce_all(shape[:3] > 0), "images: expected no empty axis, found the shape", shape),
+        (shape[0] <= max_batch, f"images: expected at most {max_batch} in one request, found", shape[0]),
+        (tf.reduce_prod(shape[:3]) <= max_pixels, f"images: expected at most {max_pixels} pixels, found the shape",
+         shape)])
+
+
+def demand(value, conditions):
+    """Returns `value` once the conditions hold.
+
+    Args:
+      value: a tensor.
+      conditions: list of (scalar bool tensor, what was expected, a tensor that says what was found).
+
+    Raises:
+      tf.errors.InvalidArgumentError: when run, for the first that does not.
+    """
+    checks = [tf.debugging.Assert(condition, [message, found]) for condition, message, found in conditions]
+    with tf.control_dependencies(checks):
+        return tf.identity(value)
+
+
+def rows_of(values, images, name):
+    """Returns `values` once their first axis is as long as that of `images`; `name` is for the message."""
+    return demand(values, [(tf.equal(tf.shape(values)[0], tf.shape(images)[0]),
+                            f"{name}: expected one row an image, found the shape", tf.shape(values))])
+
+
+def decode(encoded, max_pixels):
+    """Decodes one JPEG or PNG to `[h, w, 3]` uint8, its size checked before any pixel is unpacked.
+
+    Args:
+      encoded: scalar string.
+      max_pixels: height * width at most: a decompression bomb is refused by its header.
+
+    Raises:
+      tf.errors.InvalidArgumentError: when run, for other bytes, broken files and too many pixels.
+    """
+    head = tf.strings.substr(encoded, 0, 24)
+    is_png = tf.equal(tf.strings.substr(encoded, 0, 4), b"\x89PNG") & tf.equal(tf.strings.length(head), 24)
+    is_jpeg = tf.equal(tf.strings.substr(encoded, 0, 2), b"\xff\xd8")
+    encoded = demand(encoded, [(is_png | is_jpeg, "image: expected the bytes of a JPEG or PNG; found another format, "
+                                "number of bytes", tf.strings.length(encoded))])
+    size = tf.cond(is_png, lambda: png.size(head),
+                   lambda: tf.cast(tf.image.extract_jpeg_shape(encoded)[:2], tf.int64))
+    # Each side first: the product of two 32-bit numbers may not fit.
+    encoded = demand(encoded, [(tf.reduce_all((size > 0) & (size <= max_pixels)) & (size[0] * size[1] <= max_pixels),
+                                f"image: expected 1 to {max_pixels} pixels, found height and width", size)])
+    image = tf.cond(is_png, lambda: tf.io.decode_png(encoded, channels=3),
+                    lambda: tf.io.decode_jpeg(encoded, channels=3))
+    return tf.ensure_shape(image, [None, None, 3])

@@ -1,0 +1,138 @@
+"""Other targets than TensorFlow Serving: ONNX, OpenVINO and LiteRT, each run before it is kept.
+
+They answer as `serving_default` does, one photograph of any size at a time: "images" `[1, h, w, 3]` uint8 ->
+"labels" `[1, h, w]` uint8 and "probabilities" `[1, h, w, classes]` float32. What cannot be had there: checks of the
+input, files as input, localization maps and the dense CRF by the lattice: tf2onnx has no rule for its sparse product
+and bit cast, and OpenVINO computes its 64-bit keys in 32 bits, so that its bit cast, an error there too, saves it from
+wrong labels. The exact CRF converts, for small maps.
+"""
+
+import importlib
+import pathlib
+import tempfile
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ficklenet_tf.evaluation import prediction
+from ficklenet_tf.runs import artifacts
+from ficklenet_tf.serving import loading, model_card, saved_model, warmup
+
+FILES = {"onnx": "model.onnx", "openvino": "model.xml", "litert": "model.tflite"}
+LEAST_AGREEMENT = 0.99  # of the labels with TensorFlow's; below it the export is refused
+_IMAGE = tf.TensorSpec([1, None, None, 3], tf.uint8, name="images")
+
+
+def export(run_dir, version, target, *, stage=None, photographs=(), **how):
+    """Writes `<run_dir>/<target>/<version>/` with the converted model and its card.
+
+    Args:
+      run_dir: the run's directory.
+      version: integer from 1.
+      target: a key of `FILES`.
+      stage: directory of the segmenter below run_dir; None: the last that was trained.
+      photographs: `[h, w, 3]` uint8 images for the check; some made ones without.
+      **how: see `loading.load_segmenter`.
+
+    Returns:
+      The version's directory.
+
+    Raises:
+      FileNotFoundError: the stage has not finished.
+      ValueError: the converter is missing or fails, the version is there, or labels differ from TensorFlow's.
+    """
+    if target not in FILES:
+        raise ValueError(f"format: expected one of {', '.join(FILES)}, found {target!r}")
+    run_dir = pathlib.Path(run_dir)
+    directory = run_dir / target / str(int(version))
+    if directory.exists():
+        raise ValueError(f"{directory}: expected no such version, found one; give another --version")
+    model, run, precision = loading.load_segmenter(prediction.last_stage(run_dir, stage), **how)
+    photographs = photographs or [warmup.photograph(side)[: side - side // 4] for side in (61, 120)]
+
+    def build(temporary):
+        path = pathlib.Path(temporary) / FILES[target]
+        try:
+            _CONVERTERS[target](model, path)
+        except Exception as error:  # converters raise many kinds
+            raise ValueError(f"{target}: the converter failed: {str(error).strip().splitlines()[-1]}") from error
+        share = compare(path, model, photographs)
+        if share < LEAST_AGREEMENT:
+            raise ValueError(f"{directory}: expected TensorFlow's labels, found {100 * share:.2f} % of them")
+        model_card.write(temporary, {
+            **model_card.make(run_dir, run, None, {"format": target, "precision": precision, "sizes": model.sizes,
+                                                   "flip": model.flip}, {}),
+            "agreement_with_tensorflow": {"images": len(photographs), "same_labels": share}})
+
+    saved_model.write_whole(directory, build)
+    return directory
+
+
+def compare(path, model, photographs):
+    """Returns the share of pixels, 0..1, whose label a converted model gives as TensorFlow does."""
+    answer = runner(path)
+    pairs = [(answer(image), model.probs(model.shrunk(image[None])).numpy()[0].argmax(-1)) for image in photographs]
+    for found, expected in pairs:
+        if found.shape != expected.shape:
+            raise ValueError(f"{path}: expected labels of the shape {expected.shape}, found {found.shape}")
+    return float(sum((a == b).sum() for a, b in pairs) / sum(b.size for _, b in pairs))
+
+
+def runner(path):
+    """Loads a converted model; returns a function of `[h, w, 3]` uint8 to `[h, w]` uint8 labels."""
+    path = pathlib.Path(path)
+    if path.suffix == ".onnx":
+        session = _package("onnxruntime").InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        return lambda image: session.run(["labels"], {"images": image[None]})[0][0]
+    if path.suffix == ".xml":
+        # Some processors would compute in bfloat16 unless told.
+        compiled = _package("openvino").Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        return lambda image: np.array(compiled({"images": image[None]})["labels"])[0]
+    signature = tf.lite.Interpreter(model_path=str(path)).get_signature_runner("serving_default")
+    return lambda image: signature(images=image[None])["labels"][0]
+
+
+def _function(model):
+    def serve(images):
+        shape = tf.shape(images)[1:3]
+        probs = model.probs(model.shrunk(images))
+        probs = tf.image.resize(probs, shape) if model.longest else probs
+        return {"labels": tf.cast(tf.argmax(probs, -1, tf.int32), tf.uint8), "probabilities": probs}
+
+    return serve
+
+
+def _write_plain(model, directory):
+    archive = keras.export.ExportArchive()
+    archive.track(model.network)
+    archive.add_endpoint("serving_default", _function(model), [_IMAGE])
+    archive.write_out(directory, verbose=False)
+
+
+def _onnx(model, path):
+    function = tf.function(_function(model), input_signature=[_IMAGE], autograph=False)
+    _package("tf2onnx").convert.from_function(function, input_signature=[_IMAGE], opset=18, output_path=str(path))
+
+
+def _openvino(model, path):
+    openvino = _package("openvino")
+    with tempfile.TemporaryDirectory() as directory:
+        _write_plain(model, directory)
+        openvino.save_model(openvino.convert_model(directory), str(path), compress_to_fp16=False)
+
+
+def _litert(model, path):
+    with tempfile.TemporaryDirectory() as directory:
+        _write_plain(model, directory)
+        artifacts.write_bytes(path, tf.lite.TFLiteConverter.from_saved_model(directory).convert())
+
+
+_CONVERTERS = {"onnx": _onnx, "openvino": _openvino, "litert": _litert}
+
+
+def _package(name):
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ValueError(f"this format needs a package: pip install {name}") from error

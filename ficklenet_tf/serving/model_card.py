@@ -1,0 +1,62 @@
+"""What goes with a model: class names, palette, and a card that says where it comes from and what it takes."""
+
+import pathlib
+
+from ficklenet_tf.data import labels
+from ficklenet_tf.runs import artifacts
+
+DIRECTORY = "assets.extra"
+
+
+def make(run_dir, segmenter_run, classifier_run, settings, signatures):
+    """Makes the card.
+
+    Args:
+      run_dir: the run's directory.
+      segmenter_run: run.json of the segmenter.
+      classifier_run: run.json of the classifier, or None.
+      settings: what the export was made with.
+      signatures: as `graph_scan.signatures` describes them.
+
+    Returns:
+      A dict that JSON can hold.
+    """
+    weights = (classifier_run or {}).get("weights") or segmenter_run.get("weights") or ""
+    return {
+        "name": "FickleNet segmenter", "paper": "Lee et al., CVPR 2019, arXiv:1902.10421",
+        "class_names": segmenter_run["class_names"], "ignore_label": labels.IGNORE,
+        "data": {key: segmenter_run.get(key) for key in ("dataset", "split", "fingerprint")},
+        "backbone": segmenter_run["backbone"], "normalization": segmenter_run["normalization"],
+        "presets": {"classifier": (classifier_run or {}).get("preset"), "segmenter": segmenter_run["preset"]},
+        "metrics": {"classifier": (classifier_run or {}).get("metrics"), "segmenter": segmenter_run.get("metrics"),
+                    **_evaluations(run_dir)},
+        "pretrained_weights": {"source": pathlib.Path(weights).name or "none", "licence": _licence(weights)},
+        "settings": settings, "signatures": signatures}
+
+
+def _evaluations(run_dir):
+    """Metrics of what was predicted and scored in this run, by name."""
+    found = {}
+    for path in sorted(pathlib.Path(run_dir).glob("evaluation/*.json")):
+        scores = artifacts.read_json(path)
+        found[path.stem] = {key: value for key, value in scores.items() if isinstance(value, int | float)}
+    return found
+
+
+def _licence(weights):
+    if not weights:
+        return "no pretrained weights: the model is as free as its photographs and this software"
+    if weights == "imagenet":
+        return ("weights of keras.applications, trained on ImageNet; see the licence note of the architecture there "
+                "(VGG: CC BY 4.0) and ImageNet's terms of access")
+    return "weights from a file of the user's: the terms of its source apply"
+
+
+def write(directory, card):
+    """Writes class_names.txt, palette.json and model_card.json into `directory`/assets.extra."""
+    directory, names = pathlib.Path(directory) / DIRECTORY, card["class_names"]
+    artifacts.write_bytes(directory / "class_names.txt", ("\n".join(names) + "\n").encode())
+    colours = labels.palette()
+    artifacts.write_json(directory / "palette.json", {name: colours[i].tolist() for i, name in enumerate(names)})
+    artifacts.write_run(directory, stage="saved_model", settings=card["settings"])
+    artifacts.write_json(directory / "model_card.json", {**card, "versions": artifacts.versions()})

@@ -1,0 +1,153 @@
+"""Exports a trained run as one SavedModel that TensorFlow Serving runs as it stands.
+
+One `keras.export.ExportArchive`, written under a temporary name and renamed: a server
+that watches `<run>/saved_model` never sees half a version.
+"""
+
+import math
+import os
+import pathlib
+import shutil
+import tempfile
+
+import keras
+
+from ficklenet_tf.data import labels
+from ficklenet_tf.evaluation import prediction
+from ficklenet_tf.runs import artifacts
+from ficklenet_tf.serving import (
+    graph_scan,
+    loading,
+    localization_maps,
+    model_card,
+    servable,
+    server_files,
+    signatures,
+    warmup,
+)
+
+
+def export(run_dir, version, *, stage=None, crf="dsrg", localization_maps=True, precision=None, sizes=None,
+           flip=None, max_pixels=servable.MAX_PIXELS, max_batch=servable.MAX_BATCH, max_side=0, buckets=(), label=None,
+           photographs=()):
+    """Writes `<run_dir>/saved_model/<version>/`; what is there with the same settings is not made again.
+
+    Args:
+      run_dir: the run's directory, its segmenter finished.
+      version: integer, at least 1: TensorFlow Serving's version number.
+      stage: directory of the segmenter below run_dir; None: the last that was trained.
+      crf: a name of `prediction.CRFS` for the signature serve_crf; "none" leaves it out.
+      localization_maps: whether that signature is exported; the classifier is then part of the model.
+      precision: see `loading.load_segmenter`; so are sizes, flip, max_pixels, max_batch, max_side and buckets.
+      sizes: as above.
+      flip: as above.
+      max_pixels: as above.
+      max_batch: as above.
+      max_side: as above.
+      buckets: as above.
+      label: the version's label in models.config, see `server_files.write`.
+      photographs: `[h, w, 3]` uint8 images on which the agreement with float32 is measured for the card.
+
+    Returns:
+      The version's directory, a pathlib.Path.
+
+    Raises:
+      FileNotFoundError: a stage has not finished.
+      ValueError: a bad argument, a graph that a server would not run, or the version is there with other settings.
+    """
+    run_dir = pathlib.Path(run_dir)
+    if int(version) < 1:
+        raise ValueError(f"version: expected an integer from 1, found {version}")
+    if crf not in prediction.CRFS:
+        raise ValueError(f"crf: expected one of {', '.join(prediction.CRFS)}, found {crf!r}")
+    directory = prediction.last_stage(run_dir, stage)
+    limits = {"max_pixels": max_pixels, "max_batch": max_batch}
+    model, run, precision = loading.load_segmenter(directory, precision=precision, sizes=sizes, flip=flip,
+                                                   max_side=max_side, buckets=buckets, **limits)
+    localizer, source = loading.load_localizer(run_dir, **limits) if localization_maps else (None, None)
+    settings = artifacts.as_json({
+        "stage": directory.name, "segmenter": run["finished"], "classifier": source and source["finished"],
+        "crf": crf, "precision": precision,
+        "sizes": model.sizes, "flip": model.flip, "max_side": max_side, "size_buckets": model.buckets, **limits})
+    target = run_dir / "saved_model" / str(int(version))
+    if not _is_there(target, settings):
+        agreement = _agreement(directory, model, precision, photographs)
+
+        def build(temporary):
+            _archive(model, localizer, prediction.CRFS[crf]).write_out(temporary, verbose=False)
+            refuse(temporary)
+            found = graph_scan.signatures(graph_scan.read(temporary))
+            card = model_card.make(run_dir, run, source, settings, found)
+            model_card.write(temporary, {**card, "agreement_with_float32": agreement})
+            warmup.write(temporary, warmup.examples(found, _warm_sides(model)))
+
+        write_whole(target, build)
+    server_files.write(target.parent, int(version), label=label, batch=min(8, max_batch))
+    return target
+
+
+def _warm_sides(model):
+    """A photograph for each size that the graph knows; none that a signature would refuse: no server would start."""
+    most = math.isqrt(model.max_pixels // signatures.CRF_SHARE)
+    return sorted({min(side, most) for side in model.buckets or model.sizes[:1]})
+
+
+def _archive(model, localizer, spec):
+    archive = keras.export.ExportArchive()
+    archive.track(model.network)
+    archive.add_endpoint("serving_default", signatures.serving_default(model), [signatures.IMAGES])
+    archive.add_endpoint("serve_jpeg", signatures.serve_jpeg(model, labels.palette()), [signatures.FILES])
+    if spec is not None:
+        archive.add_endpoint("serve_crf", signatures.serve_crf(model, spec),
+                             [signatures.IMAGES, signatures.ITERATIONS])
+    if localizer is not None:
+        archive.track(localizer.model)
+        archive.add_endpoint("localization_maps", localization_maps.localization_maps(localizer), localizer.specs)
+    return archive
+
+
+def refuse(directory):
+    """Raises ValueError where `graph_scan.scan` finds something."""
+    found = graph_scan.scan(directory)
+    if found:
+        raise ValueError(f"{directory}: expected a graph that a stock server runs, found {'; '.join(found[:5])}")
+
+
+def _agreement(directory, model, precision, photographs):
+    if not photographs:
+        return None
+    reference, *_ = loading.load_segmenter(
+        directory, precision="float32", sizes=model.sizes, flip=model.flip, max_side=model.max_side,
+        buckets=model.buckets, max_pixels=model.max_pixels, max_batch=model.max_batch)
+    return {"precision": precision, "images": len(photographs),
+            "same_labels": loading.agreement(model, reference, photographs)}
+
+
+def _is_there(target, settings):
+    if not target.exists():
+        return False
+    run = artifacts.read_run(target / model_card.DIRECTORY)
+    before = {} if run is None else run["settings"]
+    if before != settings:
+        differing = sorted(key for key in before.keys() | settings.keys() if before.get(key) != settings.get(key))
+        raise ValueError(f"{target}: expected no such version or one of the same settings, found one that differs in "
+                         f"{', '.join(differing)}; give another --version")
+    return True
+
+
+def write_whole(target, build):
+    """Calls `build(directory)` on a temporary directory beside `target`, then renames it to `target`.
+
+    Args:
+      target: pathlib.Path that does not exist.
+      build: writes everything into the directory it is given.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+    try:
+        build(temporary)
+        os.chmod(temporary, 0o755)
+        os.replace(temporary, target)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise

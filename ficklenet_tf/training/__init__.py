@@ -1,0 +1,1 @@
+"""Both trainings: what is learned from what, the losses, the loop, the rounds."""

@@ -1,0 +1,130 @@
+"""The segmenter's losses: balanced seed (DSRG), expansion and boundary (SEC), full (FickleNet, Section 4).
+
+L = L_seed + L_boundary for weak supervision, + alpha * L_full for the strongly labelled images of
+semi-supervision; SEC's own is L_seed + L_expand + L_boundary. All take float32 logits and return a scalar.
+"""
+
+import tensorflow as tf
+
+from ficklenet_tf import crf, distribution
+from ficklenet_tf.data import labels
+
+FLOOR = 1e-4  # of probabilities before a logarithm, and of a pixel count (DSRG's code)
+UNARIES = ("log_probs", "probs")
+
+
+def log_probs(logits):
+    """Returns `[..., classes]` logarithms of the softmax, floored: log((p + 1e-4) / (1 + 1e-4 classes)).
+
+    Adding the floor, where SEC's code clips, keeps a gradient for a pixel that is surely wrong.
+    """
+    return _floored(tf.nn.softmax(logits))
+
+
+def _floored(probs):
+    return tf.math.log((probs + FLOOR) / (1 + FLOOR * tf.cast(tf.shape(probs)[-1], probs.dtype)))
+
+
+def seed_loss(logits, seeds):
+    """Balanced seeding loss (DSRG, Eq. 2, with foreground and background normalised apart, as its code does).
+
+    Args:
+      logits: `[b, h, w, classes]`.
+      seeds: `[b, h, w]` uint8: the class of a seed, 255 where there is none.
+
+    Returns:
+      Mean over the batch of -mean log p over the foreground seeds - mean log p over the background
+      seeds, each mean 0 for an image that has no such seed.
+    """
+    classes = logits.shape[-1]
+    target = tf.one_hot(tf.cast(seeds, tf.int32), classes)  # 255 gives a row of zeros
+    picked = log_probs(logits) * target
+
+    def mean(part, kind):
+        return tf.reduce_sum(part, [1, 2, 3]) / tf.maximum(tf.reduce_sum(kind, [1, 2, 3]), FLOOR)
+
+    background, foreground = slice(labels.BACKGROUND, 1), slice(1, None)
+    return -tf.reduce_mean(mean(picked[..., background], target[..., background])
+                           + mean(picked[..., foreground], target[..., foreground]))
+
+
+def expand_loss(logits, tags, decay=0.996, background_decay=0.999):
+    """Expansion loss (SEC, Eq. 3 and 4): an image's classes must cover some of it, all others none.
+
+    A class' score in an image is its probabilities' weighted mean, the greatest first, each next one's weight
+    `decay` times the one's before (global weighted rank pooling); of an absent class it is the greatest.
+
+    Args:
+      logits: `[b, h, w, classes]`.
+      tags: `[b, classes - 1]` float32, 0 or 1.
+      decay: of the image's own classes, 0..1: 0 takes the greatest probability, 1 the mean.
+      background_decay: of the background, which each image is taken to show.
+
+    Returns:
+      Mean over the batch of -mean log score over the image's classes - mean log(1 - score) over the absent
+      ones - log score of the background; a mean over no class is 0.
+    """
+    probs = tf.exp(log_probs(logits))
+    probs = tf.reshape(probs, [tf.shape(probs)[0], -1, probs.shape[-1]])
+    background, foreground = probs[..., labels.BACKGROUND], probs[..., 1:]
+    absent = tf.math.log(1 - tf.reduce_max(foreground, 1))
+    return -tf.reduce_mean(
+        tf.math.divide_no_nan(tf.reduce_sum(tags * tf.math.log(_rank_pool(foreground, decay)), -1),
+                              tf.reduce_sum(tags, -1))
+        + tf.math.divide_no_nan(tf.reduce_sum((1 - tags) * absent, -1), tf.reduce_sum(1 - tags, -1))
+        + tf.math.log(_rank_pool(background[..., None], background_decay))[:, 0])
+
+
+def _rank_pool(probs, decay):
+    """Global weighted rank pooling of `[b, pixels, classes]` over the pixels."""
+    weights = tf.pow(tf.cast(decay, probs.dtype), tf.range(tf.shape(probs)[1], dtype=probs.dtype))
+    falling = tf.sort(tf.transpose(probs, [0, 2, 1]), -1, "DESCENDING")
+    return tf.reduce_sum(falling * weights, -1) / tf.reduce_sum(weights)
+
+
+def refine(logits, images, spec=crf.SEC_TRAIN, unaries="log_probs"):
+    """Returns the dense CRF's answer to a network's: `[b, h, w, classes]` floored log Q, without a gradient.
+
+    Args:
+      logits: `[b, h, w, classes]`.
+      images: `[b, h, w, 3]` RGB 0..255, the photographs at the map's size.
+      spec: the CRF's parameters.
+      unaries: what the CRF takes for minus the unary energies: "log_probs" (SEC), or "probs", which is what
+        DSRG's code gives it in training.
+    """
+    if unaries not in UNARIES:
+        raise ValueError(f"crf_unaries: expected one of {', '.join(UNARIES)}, found {unaries!r}")
+    own = tf.stop_gradient(log_probs(logits))
+    refined = crf.refiner(spec, "exact")(images, own if unaries == "log_probs" else tf.exp(own))
+    return tf.stop_gradient(_floored(refined))
+
+
+def boundary_loss(logits, refined):
+    """Constrain-to-boundary loss (SEC, Eq. 5): mean over pixels of KL(Q || f), Q the CRF's answer to f.
+
+    Args:
+      logits: `[b, h, w, classes]`.
+      refined: `[b, h, w, classes]` log Q, see `refine`.
+
+    Returns:
+      The loss. No gradient flows through Q.
+    """
+    return tf.reduce_mean(tf.reduce_sum(tf.exp(refined) * (refined - log_probs(logits)), -1))
+
+
+def full_loss(logits, target):
+    """Softmax cross-entropy, mean over the pixels that carry a label; 255 is ignored.
+
+    Args:
+      logits: `[b, h, w, classes]`.
+      target: `[b, h, w]` uint8 labels.
+
+    Returns:
+      The loss; 0 where no pixel carries a label. Under a `tf.distribute` strategy each replica divides by
+      the replicas' mean count, so that the mean of their losses is the whole batch's.
+    """
+    known = tf.cast(target != labels.IGNORE, logits.dtype)
+    each = tf.nn.sparse_softmax_cross_entropy_with_logits(
+        tf.where(target == labels.IGNORE, 0, tf.cast(target, tf.int32)), logits)
+    count = distribution.mean_over_replicas(tf.reduce_sum(known))
+    return tf.math.divide_no_nan(tf.reduce_sum(each * known), count)

@@ -1,0 +1,243 @@
+"""One's own photographs: what a directory may look like, and every way in which it may be wrong."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ficklenet_tf.data import datasets, images, labels
+from ficklenet_tf.data.datasets import table
+
+TAGS = {"a.png": "dog;cat", "b c.jpg": "cat", "d.e.png": " cat ; dog;dog ", "f.png": "bird", "grün.png": "dog"}
+SIZE = (6, 8)
+
+
+def make_folder(root, tags=TAGS, header="image,tags"):
+    """Writes a directory of small photographs; returns it."""
+    (root / "images").mkdir(parents=True)
+    for i, name in enumerate(tags):
+        Image.fromarray(np.full((*SIZE, 3), 40 * (i % 6), np.uint8)).save(root / "images" / name)
+    write_table(root, tags, header)
+    return root
+
+
+def write_table(root, tags, header="image,tags"):
+    (root / "tags.csv").write_text("\n".join([header, *(f"{name},{tag}" for name, tag in tags.items())]), "utf-8")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return make_folder(tmp_path / "my pictures")
+
+
+def _load(folder, split="all", **options):
+    return datasets.load_split("folder", split, data_dir=folder, cache_dir=folder.parent / "cache", **options)
+
+
+def _tags(split, index):
+    return [split.class_names[i + 1] for i in np.flatnonzero(split[index]["tags"])]
+
+
+def test_classes_come_from_the_tags(folder):
+    split = _load(folder)
+    assert split.class_names == ("background", "bird", "cat", "dog")
+    assert split.image_ids == ("a", "b c", "d.e", "f", "grün") and not split.has_labels
+    assert [_tags(split, i) for i in range(5)] == [["cat", "dog"], ["cat"], ["cat", "dog"], ["bird"], ["dog"]]
+    assert images.decode(split[4]["image"]).numpy().tolist() == np.full((*SIZE, 3), 160).tolist()
+    assert split.left_out == ()
+
+
+def test_classes_txt_fixes_the_order(folder):
+    (folder / "classes.txt").write_text("\ufeffbackground\ndog\n\nzebra\ncat\nbird\n", "utf-8")
+    split = _load(folder)
+    assert split.class_names == ("background", "dog", "zebra", "cat", "bird")
+    np.testing.assert_array_equal(split[0]["tags"], [1, 0, 1, 0])
+
+
+def test_labels_are_optional_one_by_one(folder):
+    mask = np.uint8([[0, 1, 2, 3, 255, 0, 0, 0]] * 6)
+    labels.write_label(folder / "labels" / "d.e.png", mask)
+    split = _load(folder)
+    assert split.has_labels and [split[i]["has_label"] for i in range(5)] == [False, False, True, False, False]
+    np.testing.assert_array_equal(labels.decode_label(split[2]["label"]), mask)
+    np.testing.assert_array_equal(labels.decode_label(split[0]["label"]), np.full(SIZE, 255))
+
+
+def test_table_of_a_spreadsheet(tmp_path):
+    folder = make_folder(tmp_path / "x", {"a.png": '"cat;dog"', "b.png": "dog"}, header="\ufeff image , tags")
+    assert _tags(_load(folder), 0) == ["cat", "dog"]
+
+
+def test_split_lists_in_either_place_by_name_or_stem(folder):
+    (folder / "splits").mkdir()
+    (folder / "splits" / "train.txt").write_text("d.e\na.png\n\n")
+    (folder / "val.txt").write_text("b c\n")
+    (folder / "holiday.txt").write_text("grün\nf.png")
+    assert _load(folder, "train").image_ids == ("d.e", "a")
+    assert _load(folder, "val").image_ids == ("b c",)
+    assert _load(folder, "holiday").image_ids == ("grün", "f")
+    assert len(_load(folder, "all")) == 5
+
+
+def test_a_lone_list_leaves_the_rest_to_the_other_split(folder):
+    (folder / "val.txt").write_text("b c\nf\n")
+    assert _load(folder, "train").image_ids == ("a", "d.e", "grün")
+    (folder / "val.txt").rename(folder / "train.txt")
+    assert _load(folder, "val").image_ids == ("a", "d.e", "grün")
+
+
+def test_hashed_split_is_a_tenth_stable_and_never_empty(tmp_path):
+    def rows(count):
+        return [table.Row(f"i{i}", f"i{i}.png", ("x",), i) for i in range(count)]
+
+    def split(count):
+        found = table.split_ids(tmp_path, rows(count))
+        return {name: set(ids) for name, (_, ids) in found.items()}
+
+    many, more = split(2000), split(2400)
+    assert 0.08 < len(many["val"]) / 2000 < 0.12
+    assert not many["val"] & many["train"] and len(many["val"] | many["train"]) == 2000
+    assert many["val"] == {i for i in more["val"] if int(i[1:]) < 2000}  # new images move no old one
+    for count in (2, 3, 5):
+        assert len(split(count)["val"]) >= 1 and len(split(count)["train"]) >= 1
+    assert set(split(1)) == {table.EVERY, "train"}
+
+
+def test_images_without_tags_are_only_for_splits_that_do_not_train(folder):
+    write_table(folder, {**TAGS, "f.png": ""})
+    (folder / "val.txt").write_text("f\n")
+    np.testing.assert_array_equal(_load(folder, "val")[0]["tags"], [0, 0])
+    (folder / "val.txt").write_text("a\n")
+    with pytest.raises(ValueError, match=r"tags\.csv, line 5, f\.png: expected at least one tag for training"):
+        _load(folder, "val")
+    split = _load(folder, "train", on_error="skip")
+    assert split.image_ids == ("b c", "d.e", "grün") and "line 5, f.png" in split.left_out[0]
+
+
+def test_unlisted_files_are_counted_and_listed(folder, caplog):
+    write_table(folder, {name: tags for name, tags in TAGS.items() if name not in ("f.png", "a.png")})
+    labels.write_label(folder / "labels" / "zz.png", np.zeros(SIZE))
+    split = _load(folder)
+    assert len(split) == 3
+    assert [message.split("/")[-1] for message in split.left_out] == [
+        "images: expected files that tags.csv lists, found 2 others: a.png, f.png",
+        "labels: expected files that tags.csv lists, found 1 others: zz.png"]
+    assert "found 2 others: a.png, f.png" in caplog.text
+    caplog.clear()
+    _load(folder)
+    assert "found 2 others" in caplog.text  # also when the records are there already
+
+
+def _duplicate(folder):
+    (folder / "tags.csv").write_text((folder / "tags.csv").read_text("utf-8") + "\na.png,dog", "utf-8")
+
+
+def _duplicate_stem(folder):
+    Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(folder / "images" / "a.jpg")
+    write_table(folder, {**TAGS, "a.jpg": "dog"})
+
+
+def _unknown_tag(folder):
+    (folder / "classes.txt").write_text("cat\ndog\n")
+
+
+SKIPPABLE = {
+    "image_missing": (lambda folder: (folder / "images" / "f.png").unlink(), 4,
+                      r"images/f\.png: expected a photograph, found no such file"),
+    "truncated": (lambda folder: (folder / "images" / "b c.jpg").write_bytes(
+        (folder / "images" / "b c.jpg").read_bytes()[:-9]), 4, r"b c\.jpg: expected a .*, found a file of"),
+    "zero": (lambda folder: (folder / "images" / "f.png").write_bytes(b""), 4, r"f\.png: .*found a file of 0 bytes"),
+    "unknown_tag": (_unknown_tag, 4, r"tags\.csv, line 5, f\.png: expected tags of .*classes\.txt \(cat, dog\), "
+                                     r"found 'bird'"),
+    "duplicate": (_duplicate, 5, r"tags\.csv: expected each image \(.*\) once, found 'a' twice"),
+    "duplicate_stem": (_duplicate_stem, 5, r"tags\.csv: expected each image \(.*\) once, found 'a' twice"),
+    "mask_size": (lambda folder: labels.write_label(folder / "labels" / "a.png", np.zeros((8, 6))), 4,
+                  r"labels/a\.png: expected the size of .*images/a\.png, 8 x 6 pixels, found 6 x 8"),
+    "mask_id": (lambda folder: labels.write_label(folder / "labels" / "a.png", np.full(SIZE, 4)), 4,
+                r"labels/a\.png: expected ids 0\.\.3 or 255, found \[4\]"),
+}
+
+
+@pytest.mark.parametrize("case", SKIPPABLE)
+def test_bad_images_stop_with_file_expectation_and_finding_or_are_skipped(folder, case):
+    spoil, kept, message = SKIPPABLE[case]
+    spoil(folder)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        _load(folder)
+    split = _load(folder, on_error="skip")
+    assert len(split) == kept and len(split.left_out) <= 2
+    with pytest.raises(ValueError, match=message):
+        raise ValueError("\n".join(split.left_out))
+
+
+def test_the_first_of_two_rows_counts(folder):
+    _duplicate(folder)
+    assert _tags(_load(folder, on_error="skip"), 0) == ["cat", "dog"]
+
+
+def test_listed_images_without_a_row(folder):
+    (folder / "val.txt").write_text("f\nunheard\n")
+    with pytest.raises(ValueError, match=r"val\.txt: expected images that .*tags\.csv lists, found 'unheard'"):
+        _load(folder, "val")
+    assert _load(folder, "val", on_error="skip").image_ids == ("f",)
+
+
+STRUCTURE = {
+    "no_table": (lambda folder: (folder / "tags.csv").unlink(), r"tags\.csv: expected a table .* found no such file"),
+    "columns": (lambda folder: write_table(folder, TAGS, "file;labels"),
+                r"tags\.csv: expected columns image and tags, separated by a comma, found \['file;labels'\]"),
+    "empty": (lambda folder: write_table(folder, {}), r"tags\.csv: expected at least one image, found none"),
+    "encoding": (lambda folder: (folder / "tags.csv").write_bytes(b"image,tags\ngr\xfcn.png,cat"),
+                 r"tags\.csv: expected UTF-8 text, found"),
+    "commas": (lambda folder: write_table(folder, {"a.png": "cat,dog"}),
+               r"tags\.csv, line 2: expected 2 columns \(tags are separated by ;\), found 3"),
+    "path": (lambda folder: write_table(folder, {"../a.png": "cat"}),
+             r"line 2: expected the name of a file in images/, found '../a\.png'"),
+    "no_name": (lambda folder: write_table(folder, {"": "cat"}), r"line 2: expected the name of a file .* found ''"),
+    "no_tag_at_all": (lambda folder: write_table(folder, {"a.png": ";"}), r"expected 1 to 254 classes, found 0"),
+    "too_many": (lambda folder: write_table(folder, {"a.png": ";".join(f"t{i}" for i in range(255))}),
+                 r"tags\.csv: expected 1 to 254 classes, found 255"),
+    "class_twice": (lambda folder: (folder / "classes.txt").write_text("cat\ndog\ncat\nbird"),
+                    r"classes\.txt: expected each class once .* found cat"),
+    "background": (lambda folder: write_table(folder, {"a.png": "background"}), r"none called background"),
+    "empty_split": (lambda folder: (folder / "val.txt").write_text("\n \n"),
+                    r"val\.txt: expected at least one image, found an empty split"),
+    "split_name": (lambda folder: (folder / "all.txt").write_text("a"), r"all\.txt: expected a split list with "),
+    "no_images": (lambda folder: (folder / "images").rename(folder / "photos"),
+                  r"my pictures: expected a directory images/ .* found no images/"),
+}
+
+
+@pytest.mark.parametrize("on_error", ["stop", "skip"])
+@pytest.mark.parametrize("case", STRUCTURE)
+def test_a_wrong_structure_always_stops(folder, case, on_error):
+    spoil, message = STRUCTURE[case]
+    spoil(folder)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        _load(folder, on_error=on_error)
+
+
+def test_254_classes_fit(tmp_path):
+    folder = make_folder(tmp_path / "x", {"a.png": ";".join(f"t{i:03d}" for i in range(254)), "b.png": "t000"})
+    labels.write_label(folder / "labels" / "a.png", np.full(SIZE, 254))
+    split = _load(folder)
+    assert len(split.class_names) == 255 and split[0]["tags"].sum() == 254
+    assert (labels.decode_label(split[0]["label"]).numpy() == 254).all()
+
+
+def test_no_directory_is_an_error():
+    with pytest.raises(ValueError, match="data_dir: expected the directory with images/ and tags.csv, found none"):
+        datasets.load_split("folder", "train")
+
+
+def test_odd_photographs_simply_work(tmp_path):
+    folder = make_folder(tmp_path / "x", {f"{name}.png": "cat" for name in ("one", "long", "deep", "grey", "alpha")})
+    Image.fromarray(np.full((1, 1, 3), 9, np.uint8)).save(folder / "images" / "one.png")
+    Image.fromarray(np.full((10, 8000, 3), 9, np.uint8)).save(folder / "images" / "long.png")
+    Image.fromarray(np.full((4, 5), 9 * 256, np.uint16)).save(folder / "images" / "deep.png")
+    Image.fromarray(np.full((4, 5), 9, np.uint8)).save(folder / "images" / "grey.png")
+    Image.fromarray(np.full((4, 5, 4), 9, np.uint8)).save(folder / "images" / "alpha.png")
+    split = _load(folder)
+    for i, shape in enumerate([(1, 1), (10, 8000), (4, 5), (4, 5), (4, 5)]):
+        image = images.decode(split[i]["image"]).numpy()
+        assert image.shape == (*shape, 3) and (image == 9).all()
+        assert labels.decode_label(split[i]["label"]).shape == shape

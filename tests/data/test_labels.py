@@ -1,0 +1,73 @@
+"""Label images: the palette and its inverse, round trips, and what is refused."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from ficklenet_tf.data import labels
+
+EVERY_ID = np.arange(256, dtype=np.uint8).reshape(8, 32)
+
+
+def test_palette_is_vocs():
+    colours = labels.palette()
+    known = {0: (0, 0, 0), 1: (128, 0, 0), 2: (0, 128, 0), 3: (128, 128, 0), 7: (128, 128, 128), 8: (64, 0, 0),
+             15: (192, 128, 128), 20: (0, 64, 128), 255: (224, 224, 192)}
+    for label, colour in known.items():
+        assert tuple(colours[label]) == colour
+    assert len(np.unique(colours, axis=0)) == 256
+
+
+def test_palette_inverts_every_id_eagerly_in_a_graph_and_in_tf_data():
+    colours = labels.palette()[EVERY_ID]
+    np.testing.assert_array_equal(labels.labels_from_colours(colours), EVERY_ID)
+    graph = tf.function(labels.labels_from_colours)
+    np.testing.assert_array_equal(graph(tf.constant(colours)), EVERY_ID)
+    data = tf.data.Dataset.from_tensors(colours).map(labels.labels_from_colours)
+    np.testing.assert_array_equal(next(iter(data)), EVERY_ID)
+
+
+def test_encoded_labels_decode_to_every_id():
+    png = labels.encode_label(EVERY_ID)
+    np.testing.assert_array_equal(labels.decode_label(png), EVERY_ID)
+    np.testing.assert_array_equal(next(iter(tf.data.Dataset.from_tensors(png).map(labels.decode_label))), EVERY_ID)
+
+
+@pytest.mark.parametrize("mode", ["P", "L", "RGB"])
+def test_read_label_takes_palette_grey_and_colours(tmp_path, mode):
+    path = tmp_path / "a.png"
+    if mode == "P":
+        labels.write_label(path, EVERY_ID)
+    else:
+        Image.fromarray(EVERY_ID if mode == "L" else labels.palette()[EVERY_ID]).save(path)
+    np.testing.assert_array_equal(labels.read_label(path), EVERY_ID)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]  # no temporary file stays
+
+
+def test_read_label_refuses_ids_without_a_class(tmp_path):
+    path = tmp_path / "a.png"
+    labels.write_label(path, [[0, 3, 255], [1, 4, 200]])
+    labels_read = labels.read_label(path, num_classes=201)
+    assert labels_read[1, 2] == 200
+    with pytest.raises(ValueError, match=r"a\.png: expected ids 0\.\.3 or 255, found \[4, 200\]"):
+        labels.read_label(path, num_classes=4)
+
+
+def test_read_label_refuses_what_is_not_labels(tmp_path):
+    path = tmp_path / "a.png"
+    with pytest.raises(FileNotFoundError, match="a.png"):
+        labels.read_label(path)
+    path.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"a\.png: expected a label image"):
+        labels.read_label(path)
+    Image.fromarray(np.full((2, 2, 3), 77, np.uint8)).save(path)
+    with pytest.raises(ValueError, match=r"a\.png: expected .* found other colours"):
+        labels.read_label(path)
+    Image.fromarray(np.full((2, 2), 1000, np.uint16)).save(path)
+    with pytest.raises(ValueError, match=r"a\.png: expected 8-bit labels, found an image of mode I;16"):
+        labels.read_label(path)
+
+
+def test_tags_of_leave_background_and_ignored_out():
+    np.testing.assert_array_equal(labels.tags_of(np.uint8([[0, 255], [3, 3]]), 5), [0, 0, 1, 0])

@@ -1,0 +1,90 @@
+"""A split predicted once and refined by several dense CRFs, each scored on its own."""
+
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from ficklenet_tf import crf
+from ficklenet_tf.data import labels
+from ficklenet_tf.evaluation import metrics, prediction, scoring
+from ficklenet_tf.runs import artifacts
+
+CLASSES = ["background", "cat", "dog"]
+
+
+class Split(list):
+    """Three made photographs with masks, as `datasets.Split` gives them."""
+
+    dataset, name, fingerprint, class_names, has_labels = "made", "val", "f", CLASSES, True
+
+    def __init__(self, directory):
+        rng = np.random.default_rng(0)
+        for image_id in "abc":
+            mask = np.kron(rng.integers(0, 3, (3, 4)), np.ones((5, 5), int)).astype(np.uint8)
+            image = np.clip(np.array([[30, 60, 90], [200, 40, 40], [90, 200, 60]])[mask]
+                            + rng.normal(0, 10, (*mask.shape, 3)), 0, 255).astype(np.uint8)
+            labels.write_label(directory / f"{image_id}.png", mask)
+            Image.fromarray(image).save(directory / f"{image_id}_photo.png")
+            self.append({"image_id": image_id, "image": (directory / f"{image_id}_photo.png").read_bytes(),
+                         "label": (directory / f"{image_id}.png").read_bytes(), "has_label": True,
+                         "tags": np.ones(2, np.float32), "mask": mask, "photo": image})
+        self.image_ids = [example["image_id"] for example in self]
+
+
+def probs_of(image):
+    """What the stand-in for a network says of a photograph: noise that leans to nothing."""
+    noise = np.random.default_rng(int(image.sum())).normal(0, 1, (*image.shape[:2], 3)).astype(np.float32)
+    return tf.nn.softmax(noise).numpy()
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """The photographs that the network has been asked about."""
+    asked = []
+
+    def load(directory, sizes, flip):
+        class Stand(types.SimpleNamespace):
+            def __call__(self, image):
+                asked.append(image)
+                return probs_of(image)
+
+        return Stand(run={"finished": "then"}, sizes=(32,), flip=False, class_names=list(CLASSES))
+
+    monkeypatch.setattr(prediction, "Predictor", load)
+    return asked
+
+
+def test_the_network_sees_an_image_once_for_all_crfs(tmp_path, seen):
+    split, run = Split(tmp_path), tmp_path / "run"
+    found = scoring.evaluate(run, split, spec=crf.DSRG_TEST, further=["deeplab"])
+    specs = {"predictions": None, "predictions_crf": crf.DSRG_TEST, "predictions_crf_deeplab": crf.DEEPLAB_LARGEFOV}
+    assert list(found) == list(specs) and len(seen) == 3
+    for name, spec in specs.items():
+        total = 0
+        for example in split:
+            answer = probs_of(example["photo"])
+            if spec is not None:
+                answer = crf.refiner(spec)(example["photo"][None], np.log(answer)[None])[0].numpy()
+            total = total + metrics.confusion(example["mask"], answer.argmax(-1).astype(np.uint8), 3)
+        assert found[name]["confusion"] == total.tolist()
+        assert artifacts.read_json(run / "evaluation" / f"{name}.json")["miou"] == found[name]["miou"]
+        assert artifacts.read_run(run / name)["seconds_per_image"] > 0
+    assert len({str(scores["confusion"]) for scores in found.values()}) == 3  # each CRF did something of its own
+
+
+def test_only_what_is_missing_is_made(tmp_path, seen):
+    split, run = Split(tmp_path), tmp_path / "run"
+    assert list(scoring.evaluate(run, split)) == ["predictions"]
+    made = {path: path.stat().st_mtime_ns for path in (run / "predictions").iterdir()}
+    took = artifacts.read_run(run / "predictions")
+    assert list(scoring.evaluate(run, split)) == ["predictions"] and len(seen) == 3
+    assert artifacts.read_run(run / "predictions") == took
+    scoring.evaluate(run, split, spec=crf.DSRG_TEST, further=["deeplab"])
+    assert len(seen) == 6 and len(list((run / "predictions_crf_deeplab").glob("*.png"))) == 3
+    assert all(path.stat().st_mtime_ns == before for path, before in made.items() if path.suffix == ".png")
+    (run / "predictions_crf_deeplab" / "b.png").unlink()
+    scoring.evaluate(run, split, spec=crf.DSRG_TEST, further=["deeplab"])
+    assert len(seen) == 7

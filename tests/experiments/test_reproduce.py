@@ -1,0 +1,226 @@
+"""Tables and figures of the paper: scoring against slow plain counting, verdicts by hand, and each one made once."""
+
+import csv
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from ficklenet_tf import crf, presets
+from ficklenet_tf.data import datasets, images
+from ficklenet_tf.evaluation import metrics, scoring
+from ficklenet_tf.experiments import drawing, figures, map_tables, maps, mask_tables, plan, studies, tables
+from ficklenet_tf.runs import artifacts
+from tools import table4
+
+ROOT = pathlib.Path(__file__).parents[2]
+RATES = (("D", 0.0), ("S", 0.9))
+
+
+def test_thresholds_in_one_pass_count_what_each_one_counts():
+    rng = np.random.default_rng(0)
+    mean = rng.random((5, 6, 2)).astype(np.float32) ** 2
+    target = rng.choice([0, 1, 2, 3, 255], (21, 17)).astype(np.uint8)
+    limits = (0.1, 0.4, 0.9, 1.5)
+    found = maps.threshold_confusions(mean, np.array([2, 0]), target, 4, limits)
+    resized = images.resize_maps(mean, target.shape)
+    for threshold, matrix in zip(limits, found, strict=True):
+        predicted = np.zeros_like(target)
+        for (row, column), _ in np.ndenumerate(target):
+            strongest = resized[row, column].argmax()
+            if resized[row, column, strongest] > np.float32(threshold):
+                predicted[row, column] = (3, 1)[strongest]
+        np.testing.assert_array_equal(matrix, metrics.confusion(target, predicted, 4))
+    assert found[0, :, 1].sum() and found[-1, :, 1:].sum() == 0
+
+
+def test_an_image_without_tags_is_background_everywhere():
+    target = np.array([[0, 1, 255]], np.uint8)
+    found = maps.threshold_confusions(np.zeros((1, 1, 0), np.float32), np.array([], int), target, 2, (0.1, 0.2))
+    np.testing.assert_array_equal(found, [[[1, 0, 0], [1, 0, 0]]] * 2)
+
+
+def test_several_draws_join_to_one():
+    drawn = np.random.default_rng(1).random((7, 3, 4, 2)).astype(np.float32)
+
+    def answer(some):
+        return len(some), {"mean": some.mean(0), "max": some.max(0), "std": some.std(0), "classes": [0, 5]}
+
+    found = maps.aggregate([answer(drawn[:1]), answer(drawn[1:5]), answer(drawn[5:])])
+    for key, value in answer(drawn)[1].items():
+        np.testing.assert_allclose(found[key], value, atol=1e-6)
+
+
+def test_a_claim_is_judged_by_pairs_of_seeds():
+    low = tables.Measured((0.50, 0.54, 0.58))
+    assert (low.mean, round(low.deviation, 6), str(low)) == (54.0, 4.0, "54.0 ± 4.0")
+    steady = tables.Claim("a", tables.Measured((0.51, 0.55, 0.59)), low)
+    assert steady.verdict == "agrees" and steady.difference == pytest.approx(1) and steady.deviation < 1e-9
+    assert tables.Claim("b", low, tables.Measured((0.51, 0.55, 0.59))).verdict == "disagrees"
+    unsteady = tables.Claim("c", tables.Measured((0.56, 0.51, 0.58)), low)
+    assert unsteady.verdict == "undecided" and unsteady.deviation == pytest.approx(4.582576)
+    once = (tables.Measured((0.3,)), tables.Measured((0.2,)))
+    assert tables.Claim("d", *once).verdict == "undecided"  # nothing tells how far off one measurement is
+    assert tables.Claim("e", *once, noise=9.0).verdict == "agrees"
+    assert tables.Claim("f", *once, noise=11.0).verdict == "undecided"
+
+
+def test_a_table_is_written_three_times(tmp_path):
+    made = tables.Table("t", "Title", ({"system": "a, b", "mIoU": tables.Measured((0.5, 0.6)), "paper": 61.2},
+                                       {"system": "c", "mIoU": tables.Measured((0.25,)), "paper": None}))
+    text = tables.write(made, tmp_path)
+    assert "| a, b | 55.0 ± 7.1 | 61.2 |\n| c | 25.0 | – |" in text and (tmp_path / "t.md").read_text() == text
+    rows = list(csv.DictReader((tmp_path / "t.csv").open()))
+    assert (rows[0]["system"], rows[0]["mIoU"][:4], rows[1]["mIoU deviation"]) == ("a, b", "55.0", "")
+    stored = json.loads((tmp_path / "t.json").read_text())
+    assert stored["rows"][0]["mIoU"]["values"] == [50.0, 60.0] and stored["rows"][1]["mIoU"]["deviation"] is None
+
+
+def test_a_curve_stands_where_its_numbers_are():
+    pixels = drawing.curve((1, 10, 100), (40.0, 50.0, 60.0), (0.0, 5.0, 0.0), across="N", up="mIoU")
+    rows, columns = np.nonzero((pixels == (42, 120, 214)).all(-1))
+    assert columns.min() < 80 and columns.max() > 690
+    assert rows[columns < 72].mean() > rows[(columns > 380) & (columns < 390)].mean() > rows[columns > 698].mean()
+
+
+def test_a_kernel_shows_its_centre_and_as_many_units_as_were_kept():
+    pixels = drawing.kernels(7, 0.5, 3, cell=4)
+    assert (pixels == (200, 60, 40)).all(-1).sum() == 3 * 9
+    kept = (pixels == (42, 120, 214)).all(-1).sum() / 9
+    assert kept + (pixels == (205, 222, 245)).all(-1).sum() / 9 == 3 * 48 and 45 < kept < 100
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """A plan so small that every table and figure is made in seconds; all tests share its stages."""
+    root = tmp_path_factory.mktemp("reproduce")
+    split, held_out = (datasets.load_split("shapes", name, cache_dir=str(root / "data"), max_images=count)
+                       for name, count in (("train", 8), ("val", 4)))
+    tiny = presets.TINY
+    replace = presets.dataclasses.replace
+    preset = replace(
+        tiny, classifier=replace(tiny.classifier, input_size=33, epochs=2, batch_size=4),
+        seeds=replace(tiny.seeds, sizes=(33,), selections=10, refine="none"),
+        segmenter=replace(tiny.segmenter, steps=2, batch_size=4, channels=8, test_sizes=(33,)))
+    return plan.Plan(root / "run", split, held_out, preset, seeds=1, map_images=4, strong=split.select((0, 3)),
+                     spec=None, options={"save_every": 2})
+
+
+def _check(made, work, rows):
+    text = tables.write(made, work.run_dir / "tables")
+    assert len(made.rows) == rows and text.count("\n|") == rows + 2
+    assert all(str(cell) in text for row in made.rows for cell in row.values() if isinstance(cell, tables.Measured))
+    return made
+
+
+def test_table_5_and_how_stages_are_shared(work, monkeypatch):
+    made = _check(map_tables.table5(work, rates=RATES), work, 2)
+    assert all(0 < row[key].mean < 100 for row in made.rows for key in ("maps: mIoU", "seeds: mIoU", "tags: mAP"))
+    assert {claim.verdict for claim in made.claims} == {"undecided"} and len(made.claims) == 2  # one seed
+    assert sorted(p.name for p in work.run_dir.glob("classifier*")) == ["classifier", "classifier_D_seed0"]
+    monkeypatch.setattr(plan.classifier_training, "train", None)  # from here on nothing is trained again
+    again = map_tables.table5(work, rates=RATES)
+    assert again.rows == made.rows
+    (work.run_dir / "classifier").rename(work.run_dir / "another name")
+    assert work.classifier("S") == "another name"
+    (work.run_dir / "another name").rename(work.run_dir / "classifier")
+    for other in ({"rate": 0.4}, {"seed": 1}, {"rescale": True}):
+        with pytest.raises(TypeError):
+            work.classifier("S", **other)
+
+
+def test_maps_by_as_many_selections_as_it_takes(work):
+    auto = presets.dataclasses.replace(work.preset.seeds, selections="auto", auto_most=40)
+    found = presets.dataclasses.replace(work, preset=presets.dataclasses.replace(work.preset, seeds=auto)).maps("S")
+    assert found["counts"] == ["auto"] and 0 < max(found["maps"][0]["miou"]) < 1
+
+
+def test_table_4_at_the_smallest_size(work, monkeypatch):
+    peaks = {"naive": 20.0, "expanded": 30.0, "contracted": 1.0}  # a process each: tests of the benchmark have them
+    monkeypatch.setattr(table4.measure, "peak_memory", lambda _, given: {"peak_mib": peaks[given["form"]]})
+    made = _check(table4.table4("tiny", rounds=2), work, 3)
+    assert [row["paper: s an iteration"] for row in made.rows] == [20.0, 1.3, None] and len(made.claims) == 6
+    assert all(row["s a training image"].mean > 0 for row in made.rows)
+    assert [claim.verdict for claim in made.claims[-2:]] == ["agrees", "agrees"]
+
+
+def test_table_7_uses_each_classifier_in_three_ways(work):
+    made = _check(map_tables.table7(work), work, 9)
+    assert [row["training"] + row["inference"] for row in made.rows if row["in the paper"] == "yes"] == [
+        "GG", "GS", "GD", "SS", "SD", "DD"]
+    assert len({row["maps: mIoU"].values for row in made.rows}) > 5
+
+
+def test_table_6_and_figure_5_share_their_maps(work, monkeypatch):
+    monkeypatch.setattr(map_tables, "COUNTS", (1, 10, 40))
+    made = _check(map_tables.table6(work, repeats=2), work, 3)
+    assert made.rows[1]["paper: mIoU, deviation x 1000"] == 21.0
+    pixels = figures.figure5(work, repeats=2)
+    assert (pixels == (42, 120, 214)).all(-1).sum() > 300
+
+
+def test_tables_1_2_and_3_and_figure_4(work):
+    made = _check(mask_tables.weak(work, ("dsrg", "ficklenet")), work, 5)
+    assert "small stands in for the paper's vgg16" in made.title and len(made.claims) == 1
+    aspp = presets.dataclasses.replace(work.preset.segmenter, head="aspp")
+    residual = presets.dataclasses.replace(work, preset=presets.dataclasses.replace(work.preset, segmenter=aspp))
+    made = _check(mask_tables.weak(residual, ("ficklenet",), "table2"), work, 4)
+    assert "aspp" in made.title
+    made = _check(mask_tables.supervised(work), work, 4)
+    images = [(row["images with masks"], row["images with tags"]) for row in made.rows]
+    assert images == [(2, 0), (0, 8), (2, 6), (8, 0)]
+    run = artifacts.read_json(work.run_dir / "evaluation" / "predictions_largefov_full_seed0.json")
+    assert made.rows[3]["val mIoU"].values == (run["miou"],) and run["images"] == 4
+    stage, name = "segmenter_largefov_full_seed0", "predictions_largefov_full_seed0"
+    specs = [presets.dataclasses.replace(work, spec=spec) for spec in (crf.SEC_TRAIN, crf.DSRG_TEST)]
+    scoring.evaluate(work.run_dir, work.held_out, stage=stage, name=name, spec=crf.SEC_TRAIN, sizes=(33,))
+    assert list(specs[0]._evaluation(stage, name, work.preset.segmenter)) == [name, f"{name}_crf"]
+    assert specs[1]._evaluation(stage, name, work.preset.segmenter) is None  # another CRF's scores are not its own
+    assert figures.figure4(work, rows=2).shape[1] > 5 * figures.SIDE
+
+
+def test_figures_1_3_and_6(work):
+    assert figures.figure1(work, rows=2, single=2).shape[0] > 2 * figures.SIDE
+    assert figures.figure3(work).shape[0] > 200
+    pixels = figures.figure6(work, rows=1, rates=RATES)
+    assert pixels.shape[1] == 6 + 5 * (figures.SIDE + 6)
+
+
+def test_the_study_of_rescaling(work):
+    made = _check(map_tables.rescaling(work, rates=RATES), work, 2)
+    assert made.rows[0]["survivors"] == "as they are" and made.rows[0]["maps: mIoU"] != made.rows[1]["maps: mIoU"]
+
+
+def test_the_studies_of_convergence_and_uncertainty(work, monkeypatch):
+    monkeypatch.setattr(studies, "COUNTS", (10, 40))
+    made = _check(studies.convergence(work, count=2, large=400), work, 5)
+    few, many, auto, limit, normal = made.rows
+    assert few["mean map, difference"].mean > many["mean map, difference"].mean > 0
+    assert auto["selections"].mean > 10 and limit["selections"] is None and normal["maximum map, difference"] is None
+    made = _check(studies.uncertainty(work, (1.0, 0.4)), work, 2)
+    assert made.rows[0]["pixels with a seed"].mean > made.rows[1]["pixels with a seed"].mean
+
+
+def test_tags_from_cached_features_are_those_from_photographs(work, tmp_path):
+    from ficklenet_tf.models import classifier
+    from ficklenet_tf.training import classifier as classifier_training
+    own = presets.dataclasses.replace(work.preset.classifier, trainable_layers="head", epochs=1, photometric=0.0)
+    run = classifier_training.train(tmp_path / "classifier", work.split, work.held_out, own)
+    model, normalization, _, _ = classifier.load(tmp_path / "classifier")
+    cached = classifier_training.predict(model, work.held_out, normalization, 33, features_dir=run["features_dir"])
+    plain = classifier_training.predict(model, work.held_out, normalization, 33)
+    assert plain.std() > 0
+    np.testing.assert_allclose(cached, plain, atol=2e-2 * plain.std())
+
+
+def test_the_binary_names_what_it_can_make(work, tmp_path):
+    command = [sys.executable, "-m", "tools.reproduce", f"--output_dir={tmp_path}", "--dataset=shapes",
+               f"--cache_dir={work.run_dir.parent / 'data'}", "--max_images=4"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen([*command, *more], cwd=ROOT, **pipes) for more in (["--figure=3"], ["--table=9"])]
+    (made, _), (_, errors) = (process.communicate(timeout=300) for process in processes)
+    assert [process.returncode for process in processes] == [0, 1] and "figure3.png" in made
+    assert "error: table: expected 1, 2, 3, 4, 5, 6, 7, found '9'" in errors

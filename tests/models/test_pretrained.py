@@ -1,0 +1,107 @@
+"""VGG-16's classifier as fc6 and fc7, from a file of keras.applications' layout."""
+
+import dataclasses
+
+import h5py
+import numpy as np
+import pytest
+
+from ficklenet_tf import presets
+from ficklenet_tf.models import backbones, pretrained, segmenter
+from ficklenet_tf.training import optimizers
+from ficklenet_tf.training import segmenter as segmenter_training
+
+CHANNELS = 64  # of the file's fc layers, where VGG-16 has 4096
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    """A file with convolutions and classifier, as keras.applications writes them; (its name, its arrays)."""
+    rng, found = np.random.default_rng(0), {}
+    arrays = {layer.name: [rng.normal(size=v.shape).astype(np.float32) for v in layer.weights]
+              for layer in backbones.build("vgg16").layers if layer.weights}
+    arrays["fc1"] = [rng.normal(size=(7 * 7 * 512, CHANNELS)), rng.normal(size=CHANNELS)]
+    arrays["fc2"] = [rng.normal(size=(CHANNELS, CHANNELS)), rng.normal(size=CHANNELS)]
+    name = tmp_path_factory.mktemp("weights") / "vgg16_tf_kernels.h5"
+    with h5py.File(name, "w") as file:
+        for layer, values in arrays.items():
+            group = file.create_group(layer)
+            group.attrs["weight_names"] = [f"{layer}_W_1:0".encode(), f"{layer}_b_1:0".encode()]
+            for key, value in zip(group.attrs["weight_names"], values, strict=True):
+                group[key] = value
+    found.update(arrays)
+    return str(name), found
+
+
+@pytest.fixture(autouse=True)
+def small_file(monkeypatch):
+    monkeypatch.setattr(pretrained, "_FC_CHANNELS", CHANNELS)
+
+
+def test_convolutions_of_a_file_with_its_classifier(path):
+    model = backbones.build("vgg16")
+    pretrained.load_weights(model, path[0])
+    np.testing.assert_array_equal(model.get_layer("block4_conv2").kernel, path[1]["block4_conv2"][0])
+    assert pretrained.normalization_of(path[0]).order == "bgr"
+
+
+@pytest.mark.parametrize("kind, count", [("largefov", 1), ("largefov4", 4)])
+def test_decimation_keeps_every_third_row_and_column_and_evenly_spaced_channels(path, kind, count):
+    head = segmenter.build_head(kind, (None, None, 512), 21, channels=16)
+    loaded = pretrained.load_fc_layers(head, path[0])
+    assert len(loaded) == 4 * count
+    dense, bias = path[1]["fc1"]
+    for layer in head.layers:
+        if layer.name.startswith("fc6"):
+            kernel = np.asarray(layer.kernel)
+            assert kernel.shape == (3, 3, 512, 16)
+            for row, column, channel, out in [(0, 0, 0, 0), (1, 2, 7, 3), (2, 1, 511, 15)]:
+                index = (3 * row * 7 + 3 * column) * 512 + channel  # of the flattened 7 x 7 x 512
+                np.testing.assert_allclose(kernel[row, column, channel, out], dense[index, 4 * out], rtol=1e-6)
+            np.testing.assert_allclose(layer.bias, bias[::4], rtol=1e-6)
+        if layer.name.startswith("fc7"):
+            np.testing.assert_allclose(layer.kernel[0, 0], path[1]["fc2"][0][::4, ::4], rtol=1e-6)
+
+
+def test_weights_without_a_classifier_leave_new_layers(tmp_path):
+    head = segmenter.build_head("largefov", (None, None, 8), 3, channels=16)
+    assert pretrained.load_fc_layers(head, "") == [] and pretrained.load_fc_layers(head, "vgg.npz") == []
+    aspp = segmenter.build_head("aspp", (None, None, 8), 3)
+    assert pretrained.load_fc_layers(aspp, "imagenet") == []  # nothing to load them into: no download
+    with pytest.raises(FileNotFoundError, match="absent.h5: expected the weights that the classifier started from"):
+        pretrained.load_fc_layers(head, str(tmp_path / "absent.h5"))
+    (tmp_path / "text.h5").write_text("not HDF5")
+    with pytest.raises(ValueError, match="text.h5: expected an HDF5 file"):
+        pretrained.load_fc_layers(head, str(tmp_path / "text.h5"))
+
+
+def test_channels_that_do_not_divide(path):
+    with pytest.raises(ValueError, match="expected a divisor of 64 .* found 24; or pass --nopretrained_fc"):
+        pretrained.load_fc_layers(segmenter.build_head("largefov", (None, None, 512), 3, channels=24), path[0])
+
+
+def test_new_layers_are_normal_with_the_deviation_of_deeplab():
+    head = segmenter.build_head("largefov", (None, None, 128), 21, channels=64)
+    for name in ("fc6_12", "fc7_12", "fc8_12"):
+        kernel = np.asarray(head.get_layer(name).kernel)
+        assert abs(kernel.mean()) < 1e-3 and abs(kernel.std() - 0.01) < 1e-3, name
+
+
+def test_multipliers_of_pretrained_and_new_layers(path):
+    preset = dataclasses.replace(presets.PAPER.segmenter, channels=16)
+    network, _, head, _ = segmenter.build(preset, 3, "vgg16")
+    loaded = pretrained.load_fc_layers(head, path[0])
+    parts = segmenter_training._Parts(network, head, None, None, None, False, loaded, "classifier")
+
+    def factors(parts):
+        optimizer = optimizers.segmenter_optimizer(preset, network, parts.new_variables)
+        return {v.path: m for v, m in zip(network.trainable_variables, optimizer.multipliers, strict=True)}
+
+    found = factors(parts)
+    assert [found[f"fc{n}_12/kernel"] for n in (6, 7, 8)] == [1, 1, 10]  # SEC's and DSRG's prototxts
+    assert [found[f"fc{n}_12/bias"] for n in (6, 7, 8)] == [2, 2, 20]
+    assert found["block5_conv3/kernel"] == 1 and found["block5_conv3/bias"] == 2
+    found = factors(dataclasses.replace(parts, pretrained_fc=[]))
+    assert [found[f"fc{n}_12/kernel"] for n in (6, 7, 8)] == [10, 10, 10]  # all of them new
+    found = factors(dataclasses.replace(parts, pretrained_fc=[], initial="segmenter"))
+    assert [found[f"fc{n}_12/kernel"] for n in (6, 7, 8)] == [1, 1, 10]  # an earlier round has trained them

@@ -1,0 +1,74 @@
+"""Seeds by hand: who gets a pixel, who does not (FickleNet, Section 3.3)."""
+
+import cv2
+import numpy as np
+import pytest
+
+from ficklenet_tf.data import labels
+from ficklenet_tf.seeds import rule
+
+
+def test_allotment_by_hand():
+    highest = np.array([[[0.9, 0.2], [0.5, 0.6], [0.1, 0.35]]], "float32")
+    mean = np.array([[[0.1, 0.9], [0.3, 0.2], [0.1, 0.1]]], "float32")
+    # Pixel 0: class 4 alone claims it, though the other's mean is higher; 1: both, the mean decides; 2: 0.35 is not
+    # above theta.
+    assert rule.allot(highest, mean, np.array([4, 7]), 0.35).tolist() == [[5, 5, 255]]
+    assert rule.allot(highest, 1 - mean, np.array([4, 7]), 0.35).tolist() == [[5, 8, 255]]
+
+
+def test_an_image_without_tags_is_all_background():
+    nothing = np.zeros((2, 2, 0), "float32")
+    label = rule.allot(nothing, nothing, np.array([], int), 0.35)
+    assert (label == 255).all()
+    assert (rule.add_background(label, rule.activation_cue(nothing, 0.1)) == 0).all()
+
+
+def test_background_takes_only_what_no_class_claims():
+    label = np.array([[3, 255, 255]], np.uint8)
+    assert rule.add_background(label, np.array([[True, True, False]])).tolist() == [[3, 0, 255]]
+
+
+def test_activation_cue_needs_every_class_to_be_low():
+    mean = np.array([[[0.05, 0.05], [0.05, 0.2]]], "float32")
+    assert rule.activation_cue(mean, 0.1).tolist() == [[True, False]]
+
+
+def test_gradient_cue_takes_the_lowest_tenth():
+    gradient = np.tile(np.arange(100, dtype="float32"), (100, 1))
+    cue = rule.gradient_cue(gradient, 0.1)
+    assert cue[:, :9].all() and not cue[:, 11:].any()
+
+
+def test_saliency_cue_reads_a_map(tmp_path):
+    saliency = np.zeros((4, 4), np.uint8)
+    saliency[:, 2:] = 255
+    cv2.imwrite(str(tmp_path / "a.png"), saliency)
+    assert rule.saliency_cue(tmp_path, "a", (4, 4), 0.06).tolist() == [[True, True, False, False]] * 4
+    with pytest.raises(FileNotFoundError, match="b.png"):
+        rule.saliency_cue(tmp_path, "b", (4, 4), 0.06)
+
+
+def test_seed_images_survive_the_disk(tmp_path):
+    label = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    labels.write_label(tmp_path / "x.png", label)
+    np.testing.assert_array_equal(labels.read_label(tmp_path / "x.png"), label)
+
+
+def test_uncertainty_by_hand(tmp_path):
+    """Relative to the own class's mean on objects, the greatest spread elsewhere."""
+    std = np.array([[[0.1, 0.3], [0.1, 0.2], [0.0, 0.05], [0.0, 0.0]]], "float32")
+    mean = np.array([[[0.3, 0.1], [0.3, 0.6], [0.5, 0.5], [0.0, 0.0]]], "float32")
+    label = np.array([[5, 8, 0, 5]], np.uint8)
+    uncertain = rule.uncertainty(std, mean, np.array([4, 7]), label)
+    np.testing.assert_allclose(uncertain, [[0.1 / 0.4, 0.2 / 0.8, 0.05, 0.0]], atol=1e-6)
+    label[0, 1] = 255
+    uncertain = rule.uncertainty(std, mean, np.array([4, 7]), label)
+    np.testing.assert_allclose(uncertain[0, 1], 0.2, atol=1e-6)
+    assert rule.leave_out(label, uncertain, 0.15).tolist() == [[255, 255, 0, 5]]
+    assert rule.uncertainty(std[..., :0], mean[..., :0], np.array([], int), label).tolist() == [[0, 0, 0, 0]]
+    rule.write_uncertainty(tmp_path / "u.png", np.array([[0, 0.5, 1]], "float32"))
+    assert cv2.imread(str(tmp_path / "u.png"), cv2.IMREAD_UNCHANGED).tolist() == [[0, 128, 255]]
+    np.testing.assert_allclose(rule.read_uncertainty(tmp_path / "u.png"), [[0, 0.5, 1]], atol=0.002)
+    with pytest.raises(ValueError, match="v.png"):
+        rule.read_uncertainty(tmp_path / "v.png")

@@ -1,0 +1,140 @@
+"""What an export may be asked for: a bounded side, buckets, a precision, other formats."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from ficklenet_tf import crf
+from ficklenet_tf.data import images, labels
+from ficklenet_tf.evaluation import prediction
+from ficklenet_tf.serving import formats, loading, saved_model, signatures
+from tests import tiny_run
+
+LIMITS = {"max_pixels": 10**6, "max_batch": 4}
+
+
+def _load(exported, **how):
+    return loading.load_segmenter(exported[0] / "segmenter", **LIMITS, **how)[0]
+
+
+def _serve(model):
+    return tf.function(signatures.serving_default(model), input_signature=[signatures.IMAGES], autograph=False)
+
+
+def _serve_files(model):
+    return tf.function(signatures.serve_jpeg(model, labels.palette()), input_signature=[signatures.FILES],
+                       autograph=False)
+
+
+def test_a_greater_photograph_is_computed_at_max_side(run):
+    photograph = tiny_run.photograph(64, 96, 4)
+    serve = _serve(_load(run, max_side=48, sizes=(40, 56)))
+    found = serve(photograph[None])
+    shrunk = tf.image.resize(tf.cast(photograph, tf.float32), (32, 48), antialias=True)
+    predictor = prediction.Predictor(run[0] / "segmenter", sizes=(40, 56))
+    probs = predictor(tf.cast(tf.round(shrunk), tf.uint8))
+    expected = probs.argmax(-1).repeat(2, 0).repeat(2, 1)
+    np.testing.assert_array_equal(found["labels"][0], expected)
+    assert found["probabilities"].shape == (1, 64, 96, 4)
+    file = tf.io.encode_png(photograph)[None]
+    answer = _serve_files(_load(run, max_side=48, sizes=(40, 56)))(file)
+    np.testing.assert_array_equal(labels.decode_label(answer["label_png_bytes"][0]), expected)
+    small = tiny_run.photograph(48, 30, 4)
+    np.testing.assert_array_equal(serve(small[None])["labels"][0], predictor(small).argmax(-1))
+    assert _load(run, max_side=10).inner_shape(tf.constant([1000, 10])).numpy().tolist() == [10, 1]
+
+
+def test_a_photograph_is_padded_to_the_smallest_bucket(run):
+    model = _load(run, buckets=(64, 32))
+    assert model.buckets == (32, 64) and model.longest == 64
+    seen = []
+    counted = dataclasses.replace(model, network=lambda x, training: seen.append(x.shape[1:3]) or model.network(x))
+    serve = _serve(counted)
+    photograph = tiny_run.photograph(20, 33, 4)
+    found, alone = serve(photograph[None])["probabilities"], serve(photograph[None, :, :32])["probabilities"]
+    assert [tuple(shape) for shape in seen] == [(32, 32), (64, 64)], "the only sizes that the graph knows"
+    for side, width, probs in ((64, 33, found), (32, 32, alone)):
+        x = images.normalize(photograph[:, :width], model.normalization)
+        x = np.pad(x, ((0, side - 20), (0, side - width), (0, 0)))
+        expected = tf.image.resize(tf.nn.softmax(model.network(x[None])), (side, side))[0, :20, :width]
+        np.testing.assert_allclose(probs[0], expected, atol=1e-5)
+    answer = _serve_files(model)(tf.stack([tf.io.encode_png(p) for p in (photograph[:, :32], photograph)]))
+    np.testing.assert_array_equal(labels.decode_label(answer["label_png_bytes"][0]), alone[0].numpy().argmax(-1))
+    assert serve(tiny_run.photograph(90, 100, 1)[None])["labels"].shape == (1, 90, 100)  # shrunk, enlarged
+
+
+def test_agreement_of_a_precision_is_written_into_the_card(run):
+    photographs = [tiny_run.photograph(60, 70, seed) for seed in range(3)]
+    model, reference = _load(run, precision="bfloat16"), _load(run)
+    one, other = (m.probs(photographs[0][None]).numpy() for m in (model, reference))
+    assert 1e-5 < np.abs(one - other).max() < 0.1, "another precision, the same weights"
+    path = saved_model.export(run[0], 7, precision="bfloat16", crf="none", localization_maps=False,
+                              photographs=photographs)
+    found = json.loads((path / "assets.extra" / "model_card.json").read_text())["agreement_with_float32"]
+    same = [(m.probs(p[None]).numpy().argmax(-1)) for p in photographs for m in (model, reference)]
+    expected = np.mean([(a == b).mean() for a, b in zip(same[::2], same[1::2], strict=True)])
+    assert found == {"precision": "bfloat16", "images": 3, "same_labels": pytest.approx(expected)}
+    assert 0.9 < found["same_labels"] <= 1
+
+
+@pytest.mark.parametrize("target", ["onnx", pytest.param("openvino", marks=pytest.mark.slow), "litert"])
+def test_another_format_gives_the_same_labels(run, target):
+    pytest.importorskip({"onnx": "onnxruntime", "openvino": "openvino", "litert": "tensorflow"}[target])
+    if target == "onnx":
+        pytest.importorskip("tf2onnx")
+    directory = formats.export(run[0], 1, target)
+    photograph = tiny_run.photograph(45, 77, 9)
+    found = formats.runner(directory / formats.FILES[target])(photograph)
+    expected = prediction.Predictor(run[0] / "segmenter")(photograph).argmax(-1)
+    assert found.shape == expected.shape and (found == expected).mean() > 0.999
+    with pytest.raises(ValueError, match="expected no such version"):
+        formats.export(run[0], 1, target)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["onnx", "openvino"])
+def test_the_exact_crf_converts(target, tmp_path):
+    for package in {"onnx": ("tf2onnx", "onnxruntime"), "openvino": ("openvino",)}[target]:
+        pytest.importorskip(package)
+    photograph = tiny_run.photograph(17, 21, 5)
+    logits = np.random.default_rng(5).normal(0, 1, (1, 17, 21, 4)).astype(np.float32)
+    signature = [tf.TensorSpec([1, None, None, 3], tf.uint8, name="images"),
+                 tf.TensorSpec([1, None, None, 4], tf.float32, name="logits")]
+    refine = tf.function(lambda images, logits: {"probs": crf.mean_field(images, logits, crf.DSRG_TEST, "exact")},
+                         input_signature=signature, autograph=False)
+    expected = refine(photograph[None], logits)["probs"].numpy()
+    if target == "onnx":
+        import onnxruntime
+        import tf2onnx
+        tf2onnx.convert.from_function(refine, signature, opset=18, output_path=str(tmp_path / "crf.onnx"))
+        session = onnxruntime.InferenceSession(tmp_path / "crf.onnx", providers=["CPUExecutionProvider"])
+        found = session.run(["probs"], {"images": photograph[None], "logits": logits})[0]
+    else:
+        import openvino
+        module = tf.Module()
+        module.refine = refine
+        tf.saved_model.save(module, tmp_path / "crf", signatures=refine.get_concrete_function())
+        compiled = openvino.Core().compile_model(openvino.convert_model(tmp_path / "crf"), "CPU",
+                                                 {"INFERENCE_PRECISION_HINT": "f32"})
+        found = np.array(compiled({"images": photograph[None], "logits": logits})["probs"])
+    assert (expected.argmax(-1) != logits.argmax(-1)).mean() > 0.1  # the CRF did something
+    np.testing.assert_array_equal(found.argmax(-1), expected.argmax(-1))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_a_format_that_answers_otherwise_is_refused(run, monkeypatch):
+    monkeypatch.setattr(formats, "runner", lambda path: lambda image: np.zeros(image.shape[:2], np.uint8))
+    with pytest.raises(ValueError, match="expected TensorFlow's labels, found"):
+        formats.export(run[0], 3, "litert")
+    assert not (run[0] / "litert" / "3").exists()
+    with pytest.raises(ValueError, match="format: expected one of"):
+        formats.export(run[0], 3, "coreml")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """(run directory,), not exported yet."""
+    return (tiny_run.make(tmp_path_factory.mktemp("options"), sizes=(40,), flip=False),)

@@ -1,0 +1,214 @@
+"""The export: every signature answers as the library does, in a fresh process; what lies beside it is right."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from ficklenet_tf import crf, presets
+from ficklenet_tf.data import images, labels
+from ficklenet_tf.evaluation import prediction
+from ficklenet_tf.maps import aggregation
+from ficklenet_tf.runs import artifacts
+from ficklenet_tf.seeds import extraction
+from ficklenet_tf.serving import graph_scan, loading, png, saved_model, server_files, verify, warmup
+from tests import tiny_run
+
+
+@pytest.fixture(scope="module")
+def fresh(exported, live):
+    """(Agreement by `verify` with the live labels, the answers of its fresh process)."""
+    answers, ask = [], verify.ask
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verify, "ask", lambda *args: answers.extend(ask(*args)) or answers)
+        share = verify.verify(exported[1], live[0], [probs.argmax(-1) for probs in live[1]])
+    return share, answers
+
+
+@pytest.fixture(scope="module")
+def replayed(exported, live, fresh):
+    """The warm-up file's requests and the fresh process' answers to them."""
+    return warmup.read(exported[1]), fresh[1][2 * len(live[0]):]
+
+
+def _tensors(found, signature):
+    return [(request, answer) for (name, request), answer in zip(*found, strict=True) if name == signature]
+
+
+def test_a_fresh_process_answers_as_the_live_predictor(exported, live, fresh, monkeypatch):
+    photographs, expected = live[0], [probs.argmax(-1) for probs in live[1]]
+    assert fresh[0] == 1
+    assert len(np.unique(expected[0])) > 2 and fresh[1][0]["probabilities"].shape == (1, 70, 93, 4)
+    monkeypatch.setattr(verify, "ask", lambda *_: fresh[1])
+    wrong = [expected[0], (expected[1] + 1) % 4]
+    assert verify.verify(exported[1], photographs, wrong) == pytest.approx(70 * 93 / (70 * 93 + 33 * 21))
+    with pytest.raises(ValueError, match="expected the shape"):
+        verify.verify(exported[1], photographs, [expected[0], np.zeros((3, 3))])
+
+
+def test_verify_names_what_is_wrong(tmp_path):
+    with pytest.raises(ValueError, match="as many labels as images"):
+        verify.verify(tmp_path, [np.zeros((3, 3, 3))], [])
+    with pytest.raises(FileNotFoundError, match="expected a SavedModel"):
+        verify.ask(tmp_path, [])
+    (tmp_path / "saved_model.pb").write_bytes(b"none of ours")
+    with pytest.raises(ValueError, match="expected answers from a bare session, found .*saved_model.pb"):
+        verify.ask(tmp_path, [])
+
+
+def test_every_signature_is_warmed_up_and_replays_in_a_fresh_process(exported, replayed):
+    signatures = graph_scan.signatures(graph_scan.read(exported[1]))
+    assert set(signatures) == {"serving_default", "serve_jpeg", "serve_crf", "localization_maps"}
+    assert {name for name, _ in replayed[0]} == set(signatures)
+    for name, found in signatures.items():
+        for _, answer in _tensors(replayed, name):
+            assert set(answer) == set(found["outputs"])
+        assert all(info["shape"][0] is None for info in found["inputs"].values()), "a batch axis on every input"
+
+
+def test_the_warm_up_of_serving_default_is_the_predictors_answer(exported, replayed):
+    [(request, answer)] = _tensors(replayed, "serving_default")
+    expected = prediction.Predictor(exported[0] / "segmenter")(request["images"][0])
+    np.testing.assert_allclose(answer["probabilities"][0], expected, atol=1e-5)
+    np.testing.assert_array_equal(answer["labels"][0], expected.argmax(-1))
+    np.testing.assert_array_equal(np.flatnonzero(answer["classes_present"][0]), np.unique(expected.argmax(-1)))
+
+
+def test_serve_crf_is_the_packages_answer_with_iterations_a_row(served, live, reference_crf):
+    images_ = np.stack([live[0][0]] * 2)
+    found = served.run("serve_crf", {"images": images_, "iterations": np.array([0, 10], np.int32)})
+    expected = prediction.refine(live[0][0], live[1][0], crf.DSRG_TEST, backend="pydensecrf")
+    np.testing.assert_array_equal(found["labels"][0], live[1][0].argmax(-1))
+    assert (found["labels"][1] == expected.argmax(-1)).mean() > 0.999
+    assert (found["labels"][0] != found["labels"][1]).mean() > 0.01
+
+
+def test_localization_maps_are_the_extractions_own(exported, served):
+    model, normalization, run, _ = loading.classifier.load(exported[0] / "classifier")
+    preset = presets.Seeds(**{**artifacts.read_run(exported[0] / "seeds")["preset"], "selections": 23, "sizes": (64,)})
+    photograph, tags = tiny_run.photograph(50, 61, 5), np.array([0, 1, 1], np.float32)
+    localizer = extraction.Localizer(model, normalization, preset, "stochastic")
+    example = {"image": tf.io.encode_png(photograph), "image_id": "one", "tags": tags}
+    expected = localizer(example, 7)
+    seed = tf.random.fold_in(aggregation.image_seed(7, "one"), 0).numpy()
+    request = {"images": np.stack([photograph] * 2), "tags": np.stack([tags, [1, 0, 0]]).astype(np.float32),
+               "seed": np.stack([seed, seed]), "selections": np.array([23, 1], np.int32)}
+    found = served.run("localization_maps", request)
+    for name in ("mean", "max"):
+        np.testing.assert_allclose(found[f"{name}_maps"][0, ..., 1:], expected[name], atol=1e-5)
+    assert not found["max_maps"][0, ..., 0].any() and found["max_maps"][0, ..., 1:].max() == pytest.approx(1)
+    np.testing.assert_allclose(found["max_maps"][1], found["mean_maps"][1])  # of one selection
+    again = served.run("localization_maps", request)
+    np.testing.assert_array_equal(again["mean_maps"], found["mean_maps"])
+    other = served.run("localization_maps", {**request, "seed": request["seed"] + 1})
+    assert np.abs(other["mean_maps"] - found["mean_maps"]).max() > 0.01
+
+
+def test_files_of_different_sizes_share_a_request(served, live):
+    files = np.array([verify.encode(image) for image in live[0]], object)
+    found = served.run("serve_jpeg", {"image": files})
+    assert found["size"].tolist() == [[70, 93], [33, 21]]
+    for data, probs, shares in zip(found["label_png_bytes"], live[1], found["fractions"], strict=True):
+        np.testing.assert_array_equal(verify.decode_ids(data), probs.argmax(-1))
+        np.testing.assert_allclose(shares, np.bincount(probs.argmax(-1).ravel(), minlength=4) / probs[..., 0].size,
+                                   rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 300), (257, 3)])
+def test_a_label_png_is_a_palette_png_that_all_read(shape, tmp_path):
+    ids = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    data = png.encode_palette(tf.constant(ids), labels.palette()).numpy()
+    (tmp_path / "x.png").write_bytes(data)
+    np.testing.assert_array_equal(labels.read_label(tmp_path / "x.png"), ids)
+    np.testing.assert_array_equal(labels.decode_label(data).numpy(), ids)  # by its colours
+    assert png.size(data[:24]).numpy().tolist() == list(shape)
+
+
+def test_what_lies_beside_the_graph(exported):
+    extra = exported[1] / "assets.extra"
+    card = json.loads((extra / "model_card.json").read_text())
+    assert (extra / "class_names.txt").read_text().split() == tiny_run.CLASS_NAMES
+    assert json.loads((extra / "palette.json").read_text())["disc"] == [128, 0, 0]
+    assert card["normalization"]["mean"] == list(images.TORCH.mean) and card["data"]["dataset"] == "shapes"
+    assert card["metrics"]["classifier"] == {"map": 0.5} and "licence" in card["pretrained_weights"]
+    assert card["signatures"]["serve_jpeg"]["outputs"]["fractions"] == {"dtype": "float32", "shape": [None, 4]}
+    everything = (extra / "model_card.json").read_text() + (extra / "run.json").read_text()
+    assert str(exported[0]) not in everything
+
+
+def test_a_finished_version_is_kept_and_another_is_refused(exported):
+    before = (exported[1] / "saved_model.pb").stat().st_mtime_ns
+    assert saved_model.export(exported[0], 1) == exported[1]
+    assert (exported[1] / "saved_model.pb").stat().st_mtime_ns == before
+    with pytest.raises(ValueError, match=r"differs in flip; give another --version"):
+        saved_model.export(exported[0], 1, flip=False)
+    with pytest.raises(ValueError, match="version: expected an integer from 1"):
+        saved_model.export(exported[0], 0)
+    with pytest.raises(FileNotFoundError, match=r"segmenter.run\.json"):
+        saved_model.export(exported[0] / "nothing", 1)
+    for wrong in ({"crf": "x"}, {"precision": "int8"}, {"sizes": (0,)}, {"max_side": -1}, {"max_pixels": 9}):
+        with pytest.raises(ValueError, match=f"{next(iter(wrong))}.*expected"):
+            saved_model.export(exported[0], 9, **wrong)
+
+
+def test_nothing_half_written_is_left(tmp_path):
+    def build(directory):
+        (tmp_path / "versions" / directory / "saved_model.pb").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        saved_model.write_whole(tmp_path / "versions" / "1", build)
+    assert not list((tmp_path / "versions").iterdir())
+
+
+def test_labels_roll_from_version_to_version(tmp_path):
+    def write(version, label=None):
+        (tmp_path / str(version)).mkdir(exist_ok=True)
+        server_files.write(tmp_path, version, label=label)
+        [model] = server_files.read(tmp_path / server_files.MODELS).model_config_list.config
+        assert list(model.model_version_policy.specific.versions) == sorted(set(model.version_labels.values()))
+        return dict(model.version_labels)
+
+    assert write(1) == {"stable": 1}
+    assert write(1) == {"stable": 1}
+    assert write(2) == {"stable": 1, "canary": 2}
+    assert write(2, "stable") == {"stable": 2}
+    assert write(3) == {"stable": 2, "canary": 3}
+    assert write(4) == {"stable": 2, "canary": 4}
+    (tmp_path / "2").rmdir()
+    assert write(5) == {"stable": 5, "canary": 4}, "a version that is gone loses its label"
+    (tmp_path / server_files.MODELS).write_text("no { config")
+    with pytest.raises(ValueError, match="expected a ModelServerConfig"):
+        write(5)
+
+
+def test_the_scan_finds_what_a_server_would_not_run(exported, tmp_path):
+    assert graph_scan.scan(exported[1]) == []
+    table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(["a"], [1]), 0)
+
+    class Bad(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None])])
+        def serve(self, x):
+            inner = tf.function(lambda y: y + 1, jit_compile=True)
+            table.lookup(tf.constant(["a"]))
+            tf.io.read_file(tf.constant("/etc/some/file"))
+            return {"y": inner(tf.py_function(lambda y: y, [x], tf.float32))}
+
+    bad = Bad()
+    bad.table = table
+    tf.saved_model.save(bad, str(tmp_path))
+    found = " ".join(graph_scan.scan(tmp_path))
+    for expected in ("calls Python", "_XlaMustCompile", "needs a table", "/etc/some/file"):
+        assert expected in found
+    with pytest.raises(ValueError, match="stock server"):
+        saved_model.refuse(tmp_path)
+
+
+def test_the_binary_fails_with_one_line(tmp_path):
+    finished = subprocess.run([sys.executable, "-m", "export.export_saved_model", f"--run_dir={tmp_path}"],
+                              capture_output=True, text=True, check=False)
+    assert finished.returncode == 1 and "Traceback" not in finished.stderr
+    assert finished.stderr.splitlines()[-1].startswith(f"error: {tmp_path}/segmenter/run.json: expected")

@@ -1,0 +1,203 @@
+"""Asked as a server is asked: the command line tool, gRPC and REST with the real protos, the client."""
+
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import grpc
+import numpy as np
+import pytest
+from PIL import Image
+
+from export import benchmark, client, transport
+from ficklenet_tf.data import labels
+from ficklenet_tf.serving import verify, warmup
+from tests import tiny_run
+from tests.serving import servers
+
+
+@pytest.fixture(scope="module")
+def rpc(served):
+    """A gRPC server's address."""
+    with servers.serve_grpc(served) as (address, _):
+        yield address
+
+
+@pytest.fixture(scope="module")
+def rest(served):
+    """An HTTP server's address."""
+    with servers.serve_http(served) as address:
+        yield address
+
+
+def test_saved_model_cli_runs_the_default_signature(exported, live, tmp_path):
+    np.save(tmp_path / "images.npy", live[0][0][None])
+    tool = "import sys; from tensorflow.python.tools.saved_model_cli import main; sys.exit(main())"
+    command = ["run", "--dir", str(exported[1]), "--tag_set", "serve", "--signature_def", "serving_default",
+               "--inputs", f"images={tmp_path / 'images.npy'}", "--outdir", str(tmp_path)]
+    finished = subprocess.run([sys.executable, "-I", "-c", tool, *command], cwd=tmp_path, capture_output=True,
+                              text=True, check=False)
+    assert finished.returncode == 0, finished.stderr[-500:]
+    np.testing.assert_array_equal(np.load(tmp_path / "labels.npy")[0], live[1][0].argmax(-1))
+
+
+@pytest.mark.parametrize("kind", ["rpc", "rest"])
+def test_all_signatures_over_the_wire(exported, served, kind, request):
+    address = request.getfixturevalue(kind)
+    with transport.Client(address) as asking:
+        for name, inputs in warmup.read(exported[1]):
+            found, expected = asking.predict(name, inputs), served.run(name, inputs)
+            assert set(found) == set(expected)
+            for key, value in expected.items():
+                if value.dtype == object:
+                    assert found[key].tolist() == value.tolist()
+                else:
+                    np.testing.assert_allclose(found[key], value, atol=1e-6)
+
+
+def test_outputs_can_be_left_out_and_versions_chosen(rpc, rest, live):
+    for address in (rpc, rest):
+        for version in (None, 1, "stable"):
+            with transport.Client(address, version=version) as asking:
+                found = asking.predict("serving_default", {"images": live[0][1][None]}, ("labels",))
+                np.testing.assert_array_equal(found["labels"][0], live[1][1].argmax(-1))
+                assert address == rest or set(found) == {"labels"}
+        for wrong in ({"version": 5}, {"version": "blue"}, {"model": "other"}):
+            with transport.Client(address, **wrong) as asking, pytest.raises(transport.ServerError,
+                                                                             match="NOT_FOUND|404"):
+                asking.predict("serving_default", {"images": live[0][1][None]})
+
+
+@pytest.mark.parametrize("kind", ["rpc", "rest"])
+def test_the_servers_rules(kind, request):
+    image, other = np.zeros((1, 9, 9, 3), np.uint8), np.zeros((1, 9, 9, 3), np.float32) + 0.5
+    wrong = [("serve_crf", {"images": image}, "iterations"),  # all inputs are required
+             ("serving_default", {"images": image, "more": image}, "more"),  # and no others taken
+             ("nothing", {"images": image}, "not found"),
+             ("serving_default", {"images": other}, "uint8"),
+             ("serving_default", {"images": image[..., :2]}, "shape"),
+             ("serve_crf", {"images": image, "iterations": np.array([101], np.int32)}, r"expected 0\.\.100"),
+             ("serve_jpeg", {"image": [b"\xff\xd8\xff nonsense"]}, "[Jj][Pp][Ee][Gg]"),
+             ("serve_jpeg", {"image": [b"GIF89a..............."]}, "expected the bytes of a JPEG or PNG")]
+    with transport.Client(request.getfixturevalue(kind)) as asking:
+        for name, inputs, said in wrong:
+            with pytest.raises(transport.ServerError, match=f"(?s){name}: .*{said}"):
+                asking.predict(name, inputs)
+        assert asking.predict("serving_default", {"images": image})["labels"].shape == (1, 9, 9), "the server lives on"
+
+
+def test_an_answer_may_be_larger_than_grpcs_four_megabytes(rpc):
+    image = tiny_run.photograph(600, 700, 3)
+    with transport.Client(rpc) as asking:
+        found = asking.predict("serving_default", {"images": np.stack([image] * 4)})
+    assert found["probabilities"].nbytes > 4 * 2**20
+
+
+def test_only_a_busy_server_is_asked_again(served, live):
+    ask = ("serving_default", {"images": live[0][1][None]})
+    busy = [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED]
+    with servers.serve_grpc(served, busy) as (address, service), transport.Client(address) as asking:
+        assert asking.predict(*ask)["labels"].shape == (1, 33, 21)
+        assert service.asked == 3
+        service.failures[:] = [grpc.StatusCode.INTERNAL]
+        with pytest.raises(transport.ServerError, match="INTERNAL"):
+            asking.predict(*ask)
+        assert service.asked == 4
+    with servers.serve_http(served, [503, 503]) as address:
+        assert transport.Client(address).predict(*ask)["labels"].shape == (1, 33, 21)
+    with servers.serve_http(served, [503, 503]) as address:
+        with pytest.raises(transport.ServerError, match="2 attempts: HTTP 503"):
+            transport.Client(address, attempts=2).predict(*ask)
+
+
+def test_a_deadline_ends_the_wait_for_a_silent_server():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        place = f"127.0.0.1:{silent.getsockname()[1]}"
+        for address in (place, f"http://{place}"):
+            ended = threading.Event()
+
+            def ask(address=address, ended=ended):
+                with transport.Client(address, deadline=0.5) as asking, pytest.raises(transport.ServerError):
+                    asking.predict("serve_jpeg", {"image": [b""]})
+                ended.set()
+
+            threading.Thread(target=ask, daemon=True).start()
+            assert ended.wait(60), "no end without an answer"
+
+
+def test_the_client_writes_labels_and_overlays(rpc, served, tmp_path):
+    photograph = Image.fromarray(tiny_run.photograph(40, 60, 8))
+    exif = photograph.getexif()
+    exif[0x0112] = 6  # stored lying on its side
+    photograph.save(tmp_path / "a.png")
+    photograph.save(tmp_path / "b.jpg", exif=exif, quality=95)
+    photograph.convert("CMYK").save(tmp_path / "c.tiff")
+    (tmp_path / "d.jpg").write_bytes(b"no photograph")
+    command = [sys.executable, "-m", "export.client", f"--server={rpc}", f"--output_dir={tmp_path / 'out'}"]
+    files = [str(tmp_path / name) for name in ("a.png", "b.jpg", "c.tiff", "d.jpg", "e.png")]
+    finished = subprocess.run(command + files, capture_output=True, text=True, check=False)
+    assert finished.returncode == 1 and "Traceback" not in finished.stderr
+    errors = [line for line in finished.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 2 and all(any(name in line for line in errors) for name in ("d.jpg", "e.png"))
+    assert "3 of 5 photographs" in finished.stdout and finished.stdout.count(" ms, classes [") == 3
+    expected = served.run("serving_default", {"images": np.asarray(photograph)[None]})["labels"][0]
+    found = labels.read_label(tmp_path / "out" / "a.png", 4)
+    np.testing.assert_array_equal(found, expected)
+    assert labels.read_label(tmp_path / "out" / "b.png").shape == (60, 40), "upright, as a viewer shows it"
+    overlay = np.asarray(Image.open(tmp_path / "out" / "a_overlay.jpg"), np.float32)
+    mixed = 0.4 * np.asarray(photograph)[found == 1] + 0.6 * labels.palette()[1]
+    assert np.abs(overlay[found == 1] - mixed).mean() < 25  # JPEG keeps colours only so well
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        f"{name}{end}" for name in "abc" for end in (".png", "_overlay.jpg")}
+
+
+def test_no_more_requests_are_under_way_than_allowed(tmp_path, monkeypatch):
+    running, most, lock = [0], [0], threading.Lock()
+
+    class Slow:
+        def __init__(self, *_):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def predict(self, signature, inputs):
+            with lock:
+                running[0] += 1
+                most[0] = max(most[0], running[0])
+            time.sleep(0.05)
+            with lock:
+                running[0] -= 1
+            return {"label_png_bytes": [labels.encode_label(np.ones((4, 4)))], "fractions": [[0, 1]]}
+
+    paths = []
+    for i in range(8):
+        paths.append(str(tmp_path / f"{i}.png"))
+        (tmp_path / f"{i}.png").write_bytes(verify.encode(np.zeros((4, 4, 3))))
+    monkeypatch.setattr(transport, "Client", Slow)
+    failed = client.segment_all("x", paths, tmp_path / "out", concurrency=3)
+    assert failed == 0 and most[0] == 3
+
+
+def test_the_benchmark_measures_every_signature(exported, tmp_path):
+    (tmp_path / "a.png").write_bytes(verify.encode(tiny_run.photograph(40, 60, 8)))
+    lines = benchmark.run(exported[0], 1, [tmp_path / "a.png"], 2, 3, 10).splitlines()
+    assert "MiB, loaded in" in lines[0]
+    assert [line[:18].strip() for line in lines[2:]] == ["bare network", "serving_default", "serve_jpeg", "serve_crf",
+                                                         "localization_maps"]
+    p50, p99, rate = (float(value) for value in lines[3][18:].split()[:3])
+    assert 0 < p50 <= p99 and rate > 0 and lines[2].endswith(" 0.0%")
+    with pytest.raises(FileNotFoundError, match="expected an exported version"):
+        benchmark.run(exported[0], 99, [], 1, 1, 1)
+
+
+def test_the_benchmarks_numbers():
+    seconds = {"bare network": np.full(4, 0.1), "x": np.array([0.1, 0.2, 0.2, 0.3])}
+    _, bare, x = benchmark.table(seconds).splitlines()
+    assert bare.split() == ["bare", "network", "100.0", "100.0", "10.00", "0.0%"]
+    assert x.split() == ["x", "200.0", "297.0", "5.00", "100.0%"]  # p99: 0.97 of the way from 0.2 to 0.3

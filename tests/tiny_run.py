@@ -1,0 +1,57 @@
+"""A tiny finished run, written directly: networks of random weights in the layout that the stages leave."""
+
+import dataclasses
+
+import keras
+import numpy as np
+
+from ficklenet_tf import presets
+from ficklenet_tf.data import images
+from ficklenet_tf.models import classifier, segmenter
+from ficklenet_tf.runs import artifacts
+
+CLASS_NAMES = ["background", "disc", "square", "star"]
+
+
+def make(run_dir, sizes, flip):
+    """Writes classifier/, seeds/ and segmenter/ of random weights; returns run_dir.
+
+    Args:
+      run_dir: pathlib.Path, made here.
+      sizes: the segmenter's test sizes.
+      flip: the segmenter's mirrored prediction.
+    """
+    keras.utils.set_random_seed(3)
+    normalization = dataclasses.asdict(images.TORCH)
+    first = dataclasses.replace(presets.TINY.classifier, input_size=64, kernel_size=3, rate=0.7)
+    second = dataclasses.replace(presets.TINY.segmenter, channels=16, test_sizes=sizes, test_flip=flip)
+    third = dataclasses.replace(presets.TINY.seeds, sizes=(64,))
+    model, _ = classifier.build(first, len(CLASS_NAMES) - 1)
+    network, *_ = segmenter.build(second, len(CLASS_NAMES), first.backbone)
+    rng = np.random.default_rng(3)
+    for variable in network.variables:
+        if variable.path.endswith("kernel"):
+            variable.assign(rng.normal(0, np.sqrt(2 / np.prod(variable.shape[:-1])), variable.shape))
+    warped = [images.warp(photograph(70, 93, seed), sizes[0]) for seed in range(4)]
+    logits = network(images.normalize(np.stack(warped), images.TORCH)).numpy()
+    kernel, bias = network.get_layer("largefov").get_layer("fc8_3").weights
+    kernel.assign(2 * kernel / logits.std((0, 1, 2)))  # so that every class occurs
+    bias.assign(-2 * (logits / logits.std((0, 1, 2))).mean((0, 1, 2)))
+    for stage, net, preset, extra in (
+            ("classifier", model, first, {"metrics": {"map": 0.5}}), ("segmenter", network, second, {"metrics": {}})):
+        directory = run_dir / stage
+        directory.mkdir(parents=True)
+        net.save_weights(directory / "model.weights.h5")
+        artifacts.write_run(directory, stage=stage, preset=dataclasses.asdict(preset), class_names=CLASS_NAMES,
+                            backbone=first.backbone, input_size=first.input_size, normalization=normalization,
+                            dataset="shapes", split="train", weights="", seed=3, fingerprint="none", **extra)
+    artifacts.write_run(run_dir / "seeds", stage="seeds", preset=dataclasses.asdict(third), seed=3,
+                        selection="stochastic", metrics=None)
+    return run_dir
+
+
+def photograph(height, width, seed=0):
+    """Returns `[height, width, 3]` uint8: coloured patches that networks answer differently."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (height // 8 + 1, width // 8 + 1, 3))
+    return np.kron(coarse, np.ones((8, 8, 1)))[:height, :width].astype(np.uint8)

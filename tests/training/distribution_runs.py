@@ -1,0 +1,73 @@
+"""Run by test_distribution.py in a process of its own, whose CPU is two devices: they stand for two GPUs."""
+
+import dataclasses
+import pathlib
+import runpy
+import sys
+import tempfile
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ficklenet_tf import distribution, presets
+from ficklenet_tf.models import segmenter
+from ficklenet_tf.training import loop, objective, optimizers
+
+BATCH, SIDE = 4, 5
+
+
+def _batches(start, context):
+    """Random features and labels; the share of labelled pixels differs from image to image."""
+    def batch(position):
+        def one(position):
+            seed = tf.stack([position, 7])
+            label = tf.random.stateless_uniform([SIDE, SIDE], seed, 0, 3, tf.int32)
+            known = tf.random.stateless_uniform([SIDE, SIDE], seed + 1) < tf.cast(position % BATCH + 1, tf.float32) / 5
+            return {"features": tf.random.stateless_uniform([SIDE, SIDE, 8], seed + 2),
+                    "label": tf.cast(tf.where(known, label, 255), tf.uint8),
+                    "small_image": tf.random.stateless_uniform([SIDE, SIDE, 3], seed + 3, 0, 255)}
+        return one(position)
+
+    own = tf.data.Dataset.range(start * BATCH, 1000 * BATCH).filter(
+        lambda p: p % BATCH // (BATCH // context.num_input_pipelines) == context.input_pipeline_id)
+    return own.map(batch).batch(distribution.replica_batch(BATCH, context), drop_remainder=True)
+
+
+def _train(strategy, precision):
+    """Returns (weights, rows) of a head trained by seed, boundary and full loss, SGD with multipliers and decay."""
+    preset = dataclasses.replace(presets.PAPER.segmenter, channels=8, dilation=1, dropout=0.0, precision=precision,
+                                 learning_rate=1e-3, decay=0.5, decay_every=4)
+    task = objective.Task("weak", None, None, ("seed", "boundary", "full"), "none")
+    with strategy.scope(), tempfile.TemporaryDirectory() as directory:
+        keras.utils.set_random_seed(0)
+        head = segmenter.build_head("largefov", (None, None, 8), 3, 8, 0.0, precision, 1)
+        rows = loop.fit(
+            directory=pathlib.Path(directory), model=head,
+            optimizer=optimizers.segmenter_optimizer(preset, head, head.trainable_variables),
+            losses=task.total_loss(head, preset), adjust=optimizers.weight_decay(head, preset),
+            make_batches=_batches, steps=6, description="head", log_every=1, precision=precision)
+        return head.get_weights(), rows
+
+
+def main():
+    """One device and two, in float32 and in float16 with a scaled loss: the same."""
+    one, two = distribution.strategy("none"), distribution.strategy("mirrored")
+    assert two.num_replicas_in_sync == 2
+    for precision, tolerance in (("float32", 1e-5), ("float16", 2e-3)):
+        (weights, rows), (others, again) = (_train(s, precision) for s in (one, two))
+        assert rows[0].keys() == again[0].keys() and ("loss_scale" in rows[0]) == (precision == "float16")
+        for name in rows[0]:
+            np.testing.assert_allclose([r[name] for r in again], [r[name] for r in rows], rtol=tolerance, err_msg=name)
+        for weight, other in zip(weights, others, strict=True):
+            np.testing.assert_allclose(other, weight, atol=tolerance)
+    print("segmenter: the same")
+    distribution.strategy = lambda name: two  # a second MirroredStrategy's collectives would meet the first's
+
+
+if __name__ == "__main__":
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    main()
+    sys.argv = ["tools.train_classifier", *sys.argv[1:]]
+    runpy.run_module("tools.train_classifier", run_name="__main__", alter_sys=True)

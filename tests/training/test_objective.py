@@ -1,0 +1,261 @@
+"""Weak, semi and full supervision, growing seeds: what is learned from what, by hand and in tiny trainings."""
+
+import csv
+import dataclasses
+import json
+import types
+
+import cv2
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from ficklenet_tf import crf, presets
+from ficklenet_tf.data import datasets, feature_cache, images, labels
+from ficklenet_tf.data.datasets import records
+from ficklenet_tf.evaluation import prediction
+from ficklenet_tf.models import backbones, classifier, segmenter
+from ficklenet_tf.runs import artifacts
+from ficklenet_tf.training import losses, objective, rounds
+from ficklenet_tf.training import segmenter as segmenter_training
+
+pytestmark = pytest.mark.trains
+NAMES = ("background", "disc", "square")
+SIDE = 24  # pixels; the network's input has 32, its map 4 x 4
+
+
+def _split(ids, masked, name="train"):
+    """Photographs of one square each, of class 1 or 2, with masks for those in `masked`."""
+    rows = []
+    for image_id in ids:
+        rng = np.random.default_rng(sum(map(ord, image_id)))
+        tag, image = 1 + len(rows) % 2, rng.integers(0, 60, (SIDE, SIDE, 3)).astype(np.uint8)
+        image[4:16, 4:16, tag] = 220
+        mask = np.full((SIDE, SIDE), labels.IGNORE, np.uint8)
+        if image_id in masked:
+            mask[:] = 0
+            mask[4:16, 4:16] = tag
+        rows.append({"image": cv2.imencode(".png", image)[1].tobytes(), "tags": [tag],
+                     "label": records.encode_ids(mask), "has_label": image_id in masked})
+    return datasets.Split("shapes", name, NAMES, tuple(ids), bool(masked), f"fingerprint of {name}", records=rows,
+                          rows=tuple(range(len(rows))), labelled=tuple(i in masked for i in ids))
+
+
+def test_strong_images_are_left_out_of_the_weak_ones():
+    split, strong = _split("abcdef", "abcdef"), _split("cfx", "cfx", "masks")
+    task = objective.plan("semi", split, strong)
+    assert "".join(task.weak.image_ids) == "abde" and "".join(task.strong.image_ids) == "cfx"
+    assert task.settings()["strong"] == {"split": "masks", "images": 3, "fingerprint": "fingerprint of masks"}
+    assert objective.plan("weak", split).weak is split and objective.plan("full", split).strong is split
+    assert objective.plan("full", split).losses_used == ("full",)
+
+
+def test_images_without_a_mask_cannot_be_strong_and_are_counted(caplog):
+    task = objective.plan("semi", _split("abcd", ""), _split("abc", "ac", "masks"))
+    assert "".join(task.strong.image_ids) == "ac" and "".join(task.weak.image_ids) == "bd"
+    assert "1 of 3 images have no mask" in caplog.text
+
+
+@pytest.mark.parametrize("message, arguments", [
+    ("expected masks in shapes train", ("full", _split("ab", ""))),
+    ("not among the strong ones", ("semi", _split("ab", "ab"), _split("abc", "abc"))),
+    ("semi: expected strong images", ("semi", _split("ab", "ab"))),
+    ("weak: expected no strong images", ("weak", _split("ab", "ab"), _split("ab", "ab"))),
+    ("supervision: expected one of weak, semi, full, found 'strong'", ("strong", _split("ab", ""))),
+    ("losses: expected some of .* found 'seed,size'", ("weak", _split("ab", ""), None, ("seed", "size"))),
+    ("losses", ("weak", _split("ab", ""), None, ())),
+    ("growing dsrg: .* the seed loss", ("weak", _split("ab", ""), None, ("full",), "dsrg")),
+    ("growing dsrg: .* supervision full", ("full", _split("ab", "ab"), None, ("seed",), "dsrg")),
+])
+def test_what_does_not_go_together(message, arguments):
+    with pytest.raises(ValueError, match=message):
+        objective.plan(*arguments)
+
+
+def test_batches_are_shared_out():
+    weak, strong = range(90), range(10)
+    assert objective.batch_sizes(10, weak, strong, 0.5) == (5, 5)
+    assert objective.batch_sizes(10, weak, strong, 0.0) == (9, 1)  # as of one pool
+    assert objective.batch_sizes(4, weak, strong, 0.01) == (3, 1)  # each has one at least
+    assert objective.batch_sizes(10, weak, None, 0.5) == (10, 0)
+    assert objective.batch_sizes(20, None, strong, 0.5) == (0, 10)
+    with pytest.raises(ValueError, match="strong_share"):
+        objective.batch_sizes(10, weak, strong, 1.0)
+
+
+def _batch(count, seed, **label):
+    rng = np.random.default_rng(seed)
+    return {"image": tf.constant(rng.normal(size=(count, 4, 4, 3)), tf.float32), "tags": tf.ones([count, 2]),
+            "small_image": tf.constant(rng.integers(0, 255, (count, 4, 4, 3)), tf.uint8),
+            "label": tf.constant(rng.choice([0, 1, 255], (count, 4, 4)), tf.uint8), **label}
+
+
+def _model(x, training):
+    assert training
+    return 3 * x
+
+
+@pytest.mark.parametrize("used", [("seed", "boundary"), ("seed", "expand", "boundary"), ("full",)])
+def test_the_parts_are_those_of_each_group_of_images(used):
+    """L_seed + L_boundary on the first three images, alpha L_full on the other two, and nothing else."""
+    weak, strong = _batch(3, 0), _batch(2, 1)
+    preset = dataclasses.replace(presets.PAPER.segmenter, alpha=3.0)
+    task = objective.Task("semi", None, None, used, "none")
+    found = {k: float(v) for k, v in task.total_loss(_model, preset)({**weak, "strong": strong}).items()}
+    logits = 3 * weak["image"]
+    parts = {"seed": losses.seed_loss(logits, weak["label"]), "full": losses.full_loss(logits, weak["label"]),
+             "expand": losses.expand_loss(logits, weak["tags"], 0.996, 0.999),
+             "boundary": losses.boundary_loss(logits, losses.refine(logits, weak["small_image"]))}
+    expected = {f"{name}_loss": float(parts[name]) for name in used}
+    expected["strong_loss"] = 3 * float(losses.full_loss(3 * strong["image"], strong["label"]))
+    assert found.pop("loss") == pytest.approx(sum(expected.values()), rel=1e-5)
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_seeds_grow_by_the_boundary_losses_own_crf(monkeypatch):
+    """One CRF a step; the seed loss is that of the grown seeds, and the share counts them."""
+    weak, calls, mean_field = _batch(2, 2), [], crf.mean_field
+    monkeypatch.setattr(crf, "mean_field", lambda *a, **k: calls.append(a) or mean_field(*a, **k))
+    preset = dataclasses.replace(presets.PAPER.segmenter, growing_foreground=0.5, growing_background=0.5)
+    task = objective.Task("weak", None, None, ("seed", "boundary"), "dsrg")
+    found = task.total_loss(_model, preset)(weak)
+    assert len(calls) == 1
+    q = np.exp(losses.refine(3 * weak["image"], weak["small_image"]))
+    grown = objective.region_growing.dsrg(q, weak["label"], weak["tags"], 0.5, 0.5)
+    assert (grown.numpy() != weak["label"].numpy()).any()
+    assert float(found["seed_loss"]) == pytest.approx(float(losses.seed_loss(3 * weak["image"], grown)), rel=1e-5)
+    assert float(found["seeds_share"]) == pytest.approx(np.mean(grown.numpy() != 255))
+    assert float(found["loss"]) == pytest.approx(float(found["seed_loss"] + found["boundary_loss"]), rel=1e-6)
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    """A run with a finished classifier, its backbone frozen but no features cached yet, and seeds for a to d."""
+    keras.utils.set_random_seed(0)
+    preset = dataclasses.replace(presets.TINY.classifier, input_size=32, kernel_size=3, trainable_layers="head")
+    model, normalization = classifier.build(preset, 2)
+    (tmp_path / "classifier").mkdir()
+    model.save_weights(tmp_path / "classifier" / "model.weights.h5")
+    artifacts.write_run(tmp_path / "classifier", preset=dataclasses.asdict(preset), class_names=NAMES,
+                        normalization=dataclasses.asdict(normalization), features_dir=str(tmp_path / "features"),
+                        cache_flips=False)
+    for image_id in "abcd":
+        label = np.full((SIDE, SIDE), labels.IGNORE, np.uint8)
+        label[6:12, 6:12], label[20:] = 1 + "abcd".index(image_id) % 2, 0
+        labels.write_label(tmp_path / "seeds" / f"{image_id}.png", label)
+    artifacts.write_run(tmp_path / "seeds")
+    return tmp_path
+
+
+def _preset(**changes):
+    return dataclasses.replace(presets.TINY.segmenter, **{"channels": 4, "batch_size": 4, "steps": 2,
+                                                          "trainable_layers": "head", **changes})
+
+
+def _log(directory):
+    with open(directory / "log.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_semi_supervised_batch_has_seeds_and_masks(run_dir):
+    """Three images with seeds, of which most positions have none, and one whose mask leaves no position open."""
+    parts = types.SimpleNamespace(classifier=presets.Classifier(input_size=32), normalization=images.TORCH,
+                                  features_dir=None, flipped_features=False)
+    task = objective.plan("semi", _split("abcd", ""), _split("xy", "xy"))
+    preset = _preset(strong_share=0.25)
+    data = segmenter_training._batches(task, preset, parts, run_dir / "seeds", 1, 0, tf.distribute.InputContext())
+    for batch in data.take(3):
+        assert batch["label"].shape == (3, 4, 4) and batch["strong"]["label"].shape == (1, 4, 4)
+        assert (batch["label"].numpy() == labels.IGNORE).mean() == 11 / 16
+        mask = batch["strong"]["label"].numpy()[0]
+        assert set(np.unique(mask)) == {0, 1 + int(batch["strong"]["tags"].numpy().argmax())}
+
+
+def test_semi_supervised_rounds(run_dir):
+    """The second round learns the first one's labels and goes on with the masks; missing features are made."""
+    stage = rounds.train_rounds(run_dir, _split("abcd", "cd"), _preset(retrain_steps=1), supervision="semi",
+                                strong=_split("cdx", "cdx", "masks"))
+    assert stage == "segmenter_retrained"
+    names = [[k for k in _log(run_dir / one)[-1] if k.endswith("_loss")] for one in ("segmenter", stage)]
+    assert names == [["seed_loss", "boundary_loss", "strong_loss"], ["full_loss", "strong_loss"]]
+    settings = json.loads((run_dir / "segmenter" / "settings.json").read_text())
+    assert settings["supervision"] == "semi" and settings["strong"]["images"] == 3 and settings["seeds"] == "seeds"
+    assert {p.stem for p in (run_dir / "features").glob("*.npy")} == set("abcdx")
+    assert feature_cache.shape_in(run_dir / "features") == (4, 4, 128)
+
+
+def test_masks_alone_need_no_seeds_and_one_round(run_dir):
+    (run_dir / "seeds" / "run.json").unlink()
+    preset = _preset(retrain_steps=1, head="aspp", schedule="poly", steps=3)
+    assert rounds.train_rounds(run_dir, _split("abxy", "abx"), preset, supervision="full") == "segmenter"
+    rows = _log(run_dir / "segmenter")
+    assert [k for k in rows[0] if k.endswith("_loss")] == ["full_loss"]
+    assert [float(row["learning_rate"]) for row in rows] == pytest.approx([1e-3 * (2 / 3) ** 0.9, 0.0], rel=1e-5)
+    network, *_ = segmenter.load(run_dir / "segmenter")
+    assert network(np.zeros((1, 16, 24, 3), np.float32)).shape == (1, 2, 3, 3)
+    with pytest.raises(FileNotFoundError, match="finished set of seeds"):
+        segmenter_training.train(run_dir, _split("ab", "ab"), preset, name="weak")
+
+
+def test_the_second_round_is_labelled_by_what_was_trained(run_dir, monkeypatch):
+    """A backbone trained with the head gives labels of its own features, not of the classifier's cached ones."""
+    preset = _preset(trainable_layers="last_block", retrain_steps=1)
+    monkeypatch.setattr(rounds.features, "read", None)
+    assert rounds.train_rounds(run_dir, _split("abcd", ""), preset) == "segmenter_retrained"
+    for stage in ("segmenter", "segmenter_retrained"):
+        assert artifacts.read_run(run_dir / stage)["features_dir"] is None
+    assert prediction.last_stage(run_dir).name == "segmenter_retrained"
+    artifacts.write_json(run_dir / "segmenter_labels" / "settings.json", {"segmenter": "an earlier one"})
+    assert prediction.last_stage(run_dir).name == "segmenter"
+
+
+def test_the_same_seeds_made_again_are_the_same(run_dir):
+    artifacts.write_json(run_dir / "seeds" / "settings.json", {"theta": 0.35})
+    segmenter_training.train(run_dir, _split("abcd", ""), _preset())
+    artifacts.write_run(run_dir / "seeds", images=4)
+    assert segmenter_training.train(run_dir, _split("abcd", ""), _preset())["seeds"] == "seeds"
+    artifacts.write_json(run_dir / "seeds" / "settings.json", {"theta": 0.4})
+    with pytest.raises(ValueError, match="seeds_made"):
+        segmenter_training.train(run_dir, _split("abcd", ""), _preset())
+
+
+def test_growing_in_a_training(run_dir):
+    preset = _preset(growing_foreground=0.3, growing_background=0.3)
+    segmenter_training.train(run_dir, _split("abcd", ""), preset, growing="dsrg")
+    shares = [float(row["seeds_share"]) for row in _log(run_dir / "segmenter")]
+    assert all(5 / 16 < share <= 1 for share in shares)  # 5 of an image's 16 positions have seeds
+    with pytest.raises(ValueError, match="XLA cannot compile"):
+        segmenter_training.train(run_dir, _split("abcd", ""), preset, name="other", growing="dsrg", jit_compile=True)
+    with pytest.raises(ValueError, match="random crop pads"):
+        segmenter_training.train(run_dir, _split("abcd", ""), dataclasses.replace(preset, random_crop=True),
+                                 name="other", growing="dsrg")
+    for image_id in "abcd":
+        labels.write_label(run_dir / "seeds" / f"{image_id}.png", np.zeros((SIDE, SIDE)))
+    with pytest.raises(ValueError, match="expected seeds with unlabelled pixels"):
+        segmenter_training.train(run_dir, _split("abcd", ""), preset, name="full", growing="dsrg")
+
+
+def test_heads_are_the_sums_of_their_branches():
+    """DSRG's four branches and ASPP: with the same weights in all, four times one branch."""
+    x = np.random.default_rng(0).normal(size=(1, 6, 6, 8)).astype("float32")
+    for kind in ("largefov4", "aspp"):
+        head = segmenter.build_head(kind, (None, None, 8), 3, channels=5)
+        whole = head(x).numpy()
+        alone = 0
+        for d in (6, 12, 18, 24):
+            last = head.get_layer(f"fc8_{d}").output
+            alone = alone + keras.Model(head.inputs, last)([x]).numpy()
+        np.testing.assert_allclose(whole, alone, rtol=1e-4, atol=1e-5)
+        dilations = {layer.dilation_rate[0] for layer in head.layers if hasattr(layer, "dilation_rate")}
+        assert dilations >= {6, 12, 18, 24}
+
+
+def test_a_resnets_batch_norm_stays_as_it_is_in_training():
+    model = backbones.build("resnet50", "all")
+    frozen = [v for v in model.variables if "_bn/" in v.path]
+    assert frozen and not any("_bn/" in v.path for v in model.trainable_variables)
+    before = [v.numpy() for v in frozen[:8]]
+    model(images.normalize(tf.random.stateless_uniform([1, 17, 17, 3], [1, 2], 0, 255), images.CAFFE), training=True)
+    for one, variable in zip(before, frozen, strict=False):
+        np.testing.assert_array_equal(one, variable.numpy())

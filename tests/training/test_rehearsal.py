@@ -1,0 +1,78 @@
+"""What cannot be trained is found before the long work, and a rehearsal leaves nothing behind."""
+
+import dataclasses
+
+import pytest
+
+from ficklenet_tf import presets
+from ficklenet_tf.data import datasets, feature_cache
+from ficklenet_tf.runs import artifacts
+from ficklenet_tf.seeds import extraction
+from ficklenet_tf.training import losses, optimizers, rehearsal
+
+pytestmark = pytest.mark.trains
+SIZE = 33
+CLASSIFIER = dataclasses.replace(presets.CPU.classifier, backbone="small", input_size=SIZE, kernel_size=3,
+                                 batch_size=4)
+SEEDS = dataclasses.replace(presets.TINY.seeds, sizes=(SIZE,), selections=5)
+SEGMENTER = dataclasses.replace(presets.CPU.segmenter, channels=8, dilation=1, retrain_steps=5)
+
+
+@pytest.fixture(scope="module")
+def splits(tmp_path_factory):
+    cache = tmp_path_factory.mktemp("data")
+    return [datasets.load_split("shapes", name, cache_dir=cache, max_images=9) for name in ("train", "val")]
+
+
+def _rehearse(run_dir, splits, segmenter=SEGMENTER):
+    rehearsal.rehearse_run(run_dir, *splits, (CLASSIFIER, SEEDS, segmenter), deterministic=CLASSIFIER)
+
+
+def test_every_training_takes_a_step_of_a_few_images_and_nothing_is_left(splits, tmp_path, monkeypatch, capsys):
+    seen, cache = [], feature_cache.cache
+    monkeypatch.setattr(feature_cache, "cache", lambda split, *args, **kwargs: (
+        seen.append(len(split)), cache(split, *args, **kwargs))[1])
+    steps, made = [], optimizers.segmenter_optimizer
+    monkeypatch.setattr(optimizers, "segmenter_optimizer", lambda preset, *args: (
+        steps.append(preset.steps), made(preset, *args))[1])
+    _rehearse(tmp_path, splits)
+    assert [path.name for path in tmp_path.iterdir()] == ["precision.json"]
+    assert steps == [1, 1] and max(seen) == 4  # two rounds
+    text = capsys.readouterr().err
+    assert "rehearsal, one step of each training, on " in text and "rehearsal passed (" in text
+    assert "features" not in text
+
+
+def test_a_segmenter_that_cannot_be_trained_is_found_before_the_classifier(splits, tmp_path, monkeypatch):
+    def broken(*_):
+        raise ValueError("no such loss here")
+
+    monkeypatch.setattr(losses, "seed_loss", broken)
+    with pytest.raises(ValueError, match="no such loss here"):
+        _rehearse(tmp_path, splits)
+    assert [path.name for path in tmp_path.iterdir()] == ["precision.json"]
+    with pytest.raises(ValueError, match="schedule: expected staircase or poly, found 'cosine'"):
+        _rehearse(tmp_path, splits, dataclasses.replace(SEGMENTER, schedule="cosine"))
+
+
+def test_what_has_been_begun_is_not_rehearsed(splits, tmp_path, monkeypatch):
+    monkeypatch.setattr(extraction, "extract", None)  # would fail
+    (tmp_path / "segmenter" / "checkpoints").mkdir(parents=True)
+    _rehearse(tmp_path, splits)
+    (tmp_path / "segmenter" / "checkpoints").rmdir()
+    with pytest.raises(TypeError):
+        _rehearse(tmp_path, splits)
+
+
+def test_the_images_of_a_semi_supervised_rehearsal_are_those_of_the_training(splits, tmp_path, monkeypatch):
+    """Every second image has its mask in use: the few weak ones are others, and the share is the whole splits'."""
+    split, seen = splits[0], {}
+    masked = split.select(range(0, 9, 2))
+    monkeypatch.setattr(rehearsal.retraining, "train_rounds", lambda run_dir, few, preset, **options: seen.update(
+        few=few, preset=preset, **options))
+    artifacts.write_json(tmp_path / "classifier" / "settings.json", {"preset": {"precision": "float32"}})
+    preset = dataclasses.replace(SEGMENTER, strong_share=0.0)
+    rehearsal.rehearse_segmenter(tmp_path, split, preset, strong=masked, supervision="semi", name="semi")
+    assert seen["few"].image_ids == split.image_ids[1::2] and seen["strong"].image_ids == masked.image_ids
+    assert seen["preset"].strong_share == 5 / 9 and seen["preset"].steps == 1
+    assert seen["name"] == ".rehearsal_semi/segmenter"
