@@ -1,12 +1,13 @@
 # `make demo`: from photographs and tags to a served model, on the embedded data set. `make test`: the tests.
 # `make reproduce`: every table and figure of the paper on that data set, up to two hours. `make benchmark`: what costs what.
+# `make wheel`: the library alone, dist/*.whl.
 # All make a virtual environment first and install what requirements.txt pins.
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test reproduce benchmark lint setup reference clean
+.PHONY: demo test reproduce benchmark lint wheel setup reference clean
 
 demo: setup
 	$(BIN)/python -m tools.run_pipeline --dataset=shapes --preset=tiny --output_dir=runs/demo
@@ -14,7 +15,7 @@ demo: setup
 # What trains runs twice: as TensorFlow computes here, and as it does on other processors (by oneDNN or without it).
 test: setup reference lint
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
-	other=$$($(BIN)/python -c "import tools; from ficklenet_tf import hardware; print(int(not hardware.onednn()))") && \
+	other=$$($(BIN)/python -c "import tools; from ficklenet_tf.runs import hardware; print(int(not hardware.onednn()))") && \
 		TF_ENABLE_ONEDNN_OPTS=$$other $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "trains and not slow"
 
 REPRODUCE := $(BIN)/python -m tools.reproduce --dataset=shapes --preset=tiny --output_dir=runs/reproduce --map_images=100
@@ -29,6 +30,11 @@ benchmark: setup reference
 
 lint: setup
 	$(BIN)/ruff check .
+
+# build/ goes first: what an earlier build left there would be packed again.
+wheel: setup
+	rm -rf build
+	$(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
 setup: $(VENV)/.installed
 
@@ -53,4 +59,4 @@ reference: setup
 			"the reason: $(VENV)/.reference.log)"; fi; }
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs build dist *.egg-info
