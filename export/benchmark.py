@@ -17,9 +17,10 @@ import tensorflow as tf
 from absl import app, flags
 
 from ficklenet_tf.data import images
+from ficklenet_tf.errors import UserError
 from ficklenet_tf.evaluation import prediction
-from ficklenet_tf.runs import artifacts
-from ficklenet_tf.serving import loading, verify
+from ficklenet_tf.runs import artifacts, layout
+from ficklenet_tf.serving import loading, model_card, verify
 
 
 class Loaded:
@@ -43,7 +44,7 @@ class Loaded:
         return set(self._meta.signature_def[name].inputs) if name in self._meta.signature_def else set()
 
 
-def calls(loaded, network, settings, tags, photograph, iterations, selections):
+def calls(loaded, network, settings, tags, photograph, iterations, num_maps):
     """Returns {what: a function that does it once} for a `[h, w, 3]` uint8 photograph.
 
     Args:
@@ -53,7 +54,7 @@ def calls(loaded, network, settings, tags, photograph, iterations, selections):
       tags: number of foreground classes.
       photograph: as above.
       iterations: of serve_crf.
-      selections: of localization_maps.
+      num_maps: of localization_maps.
     """
     sides, longest = settings["sizes"], max(photograph.shape[:2])
     if settings["size_buckets"]:  # one of them serves a photograph: the smallest that holds it
@@ -61,7 +62,7 @@ def calls(loaded, network, settings, tags, photograph, iterations, selections):
     views = [tf.zeros([1 + settings["flip"], side, side, 3]) for side in sides]
     given = {"images": photograph[None], "image": np.array([verify.encode(photograph)], object),
              "iterations": np.array([iterations], np.int32), "tags": np.eye(1, tags, dtype=np.float32),
-             "seed": np.array([[1, 2]], np.int32), "selections": np.array([selections], np.int32)}
+             "seed": np.array([[1, 2]], np.int32), "num_maps": np.array([num_maps], np.int32)}
     found = {"bare network": lambda: [network(view).numpy() for view in views]}
     for name in ("serving_default", "serve_jpeg", "serve_crf", "localization_maps"):
         if loaded.inputs(name):
@@ -112,7 +113,7 @@ class Measured:
     sizes: tuple
 
 
-def measure_version(run_dir, directory, photographs, count, iterations, selections):
+def measure_version(run_dir, directory, photographs, count, iterations, num_maps):
     """Times a version on photographs.
 
     Args:
@@ -121,7 +122,7 @@ def measure_version(run_dir, directory, photographs, count, iterations, selectio
       photographs: `[h, w, 3]` uint8 images.
       count: timed calls of each signature on each photograph.
       iterations: of serve_crf.
-      selections: of localization_maps.
+      num_maps: of localization_maps.
 
     Returns:
       a `Measured`.
@@ -130,25 +131,25 @@ def measure_version(run_dir, directory, photographs, count, iterations, selectio
       FileNotFoundError: there is no such version.
     """
     directory = pathlib.Path(directory)
-    exported = artifacts.read_run(directory / "assets.extra")
+    exported = artifacts.read_run(directory / model_card.DIRECTORY)
     if exported is None:
         raise FileNotFoundError(f"{directory}: expected an exported version, found none")
     settings = exported["settings"]
-    model, own, _ = loading.load_segmenter(prediction.last_stage(run_dir, settings["stage"]),
-                                           precision=settings["precision"])
+    model, segmenter_run, _ = loading.load_segmenter(prediction.last_stage(run_dir, settings["stage"]),
+                                                     loading.Options(settings["precision"]))
     loaded, network = Loaded(directory), tf.function(lambda x: model.network(x, training=False))
     size = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
-    runs = [calls(loaded, network, settings, len(own["class_names"]) - 1, photograph, iterations, selections)
+    runs = [calls(loaded, network, settings, len(segmenter_run["class_names"]) - 1, photograph, iterations, num_maps)
             for photograph in photographs]
     return Measured(measure(runs, count), size / 2**20, loaded.seconds,
                     tuple(settings["size_buckets"] or settings["sizes"]))
 
 
-def run(run_dir, version, paths, count, iterations, selections):
+def run(run_dir, version, paths, count, iterations, num_maps):
     """Times a version on photographs; returns what is to be printed. See `measure_version`."""
-    directory = pathlib.Path(run_dir) / "saved_model" / str(version)
+    directory = pathlib.Path(run_dir) / layout.SAVED_MODEL / str(version)
     found = measure_version(run_dir, directory, [images.read_image(path) for path in paths], count, iterations,
-                            selections)
+                            num_maps)
     return (f"{directory}: {found.mebibytes:.1f} MiB, loaded in {found.load_seconds:.1f} s\n"
             f"{table(found.seconds)}")
 
@@ -158,17 +159,17 @@ def _define_flags():
     flags.DEFINE_integer("version", 1, "The version to time.", lower_bound=1)
     flags.DEFINE_integer("calls", 20, "How often each signature is called on each photograph.", lower_bound=1)
     flags.DEFINE_integer("iterations", 10, "Of serve_crf.", lower_bound=0)
-    flags.DEFINE_integer("selections", 200, "Of localization_maps.", lower_bound=1)
+    flags.DEFINE_integer("num_maps", 200, "Of localization_maps.", lower_bound=1)
 
 
 def main(argv):
-    """Times the version that the flags name on the photographs given."""
-    given = flags.FLAGS
+    """Times the version that the flags name on the photographs flags_."""
+    flags_ = flags.FLAGS
     if len(argv) < 2:
         raise app.UsageError("expected at least one photograph")
     try:
-        print(run(given.run_dir, given.version, argv[1:], given.calls, given.iterations, given.selections))
-    except (ValueError, OSError) as error:
+        print(run(flags_.run_dir, flags_.version, argv[1:], flags_.calls, flags_.iterations, flags_.num_maps))
+    except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
 

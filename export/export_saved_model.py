@@ -11,17 +11,18 @@ import pathlib
 
 from absl import flags
 
+from ficklenet_tf import crf
 from ficklenet_tf.data import images
-from ficklenet_tf.evaluation import prediction
+from ficklenet_tf.errors import UserError
 from ficklenet_tf.models.precision import PRECISIONS
-from ficklenet_tf.serving import formats, saved_model, servable, server_files
+from ficklenet_tf.serving import formats, loading, saved_model, servable, server_files
 from tools import cli
 
 flags.DEFINE_string("run_dir", None, "The run's directory.", required=True)
 flags.DEFINE_integer("version", 1, "TensorFlow Serving's version number.", lower_bound=1)
 flags.DEFINE_enum("format", "tf_saved_model", ["tf_saved_model", *formats.FILES], "What to export to.")
 flags.DEFINE_string("segmenter", None, "Directory of the segmenter below RUN_DIR (default: the last trained).")
-flags.DEFINE_enum("crf", "dsrg", list(prediction.CRFS), "Dense CRF of the signature serve_crf; none: without it.")
+flags.DEFINE_enum("crf", "dsrg", list(crf.SPECS), "Dense CRF of the signature serve_crf; none: without it.")
 flags.DEFINE_boolean("localization_maps", True, "Export that signature, and the classifier with it.")
 flags.DEFINE_enum("precision", None, PRECISIONS, "Of the network's inside (default: as it was trained).")
 flags.DEFINE_list("sizes", None, "Sides of the multi-scale prediction (default: the preset's).")
@@ -38,37 +39,36 @@ flags.DEFINE_integer("max_photographs", 50, "How many of them at most.", lower_b
 
 
 def _photographs():
-    given = cli.FLAGS
-    if given.photographs is None:
+    directory, most = cli.FLAGS.photographs, cli.FLAGS.max_photographs
+    if directory is None:
         return []
-    paths = [path for path in sorted(pathlib.Path(given.photographs).glob("*"))
-             if path.suffix.lower() in (".jpg", ".jpeg", ".png")][:given.max_photographs]
+    paths = [path for path in sorted(pathlib.Path(directory).glob("*"))
+             if path.suffix.lower() in (".jpg", ".jpeg", ".png")][:most]
     if not paths:
-        raise ValueError(f"{given.photographs}: expected a directory of .jpg or .png files, found none")
+        raise UserError(f"{directory}: expected a directory of .jpg or .png files, found none")
     return [images.read_image(path) for path in paths]
 
 
 def _sides(values, name):
     try:
-        return [int(value) for value in values]
+        return tuple(int(value) for value in values)
     except ValueError:
-        raise ValueError(f"--{name}: expected sides in pixels, found {','.join(values)}") from None
+        raise UserError(f"--{name}: expected sides in pixels, found {','.join(values)}") from None
 
 
 def main():
     """Exports, or says that it is done."""
-    given = cli.FLAGS
-    common = {
-        "stage": given.segmenter, "precision": given.precision, "flip": given.flip, "photographs": _photographs(),
-        "sizes": None if given.sizes is None else _sides(given.sizes, "sizes"), "max_side": given.max_side,
-        "buckets": _sides(given.size_buckets, "size_buckets"), "max_pixels": given.max_pixels,
-        "max_batch": given.max_batch}
-    if given.format == "tf_saved_model":
-        target = saved_model.export(given.run_dir, given.version, crf=given.crf, label=given.label,
-                                    localization_maps=given.localization_maps, **common)
+    flags_ = cli.FLAGS
+    applied = loading.Options(
+        flags_.precision, None if flags_.sizes is None else _sides(flags_.sizes, "sizes"), flags_.flip,
+        flags_.max_pixels, flags_.max_batch, flags_.max_side, _sides(flags_.size_buckets, "size_buckets"))
+    if flags_.format == "tf_saved_model":
+        options = saved_model.Options(flags_.segmenter, flags_.crf, flags_.localization_maps, flags_.label, applied)
+        target = saved_model.export(flags_.run_dir, flags_.version, options, photographs=_photographs())
     else:
-        target = formats.export(given.run_dir, given.version, given.format, **common)
-    cli.done(given.format, target)
+        target = formats.export(flags_.run_dir, flags_.version, flags_.format, applied, stage_name=flags_.segmenter,
+                                photographs=_photographs())
+    cli.done(flags_.format, target)
 
 
 if __name__ == "__main__":

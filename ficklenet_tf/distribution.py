@@ -9,6 +9,8 @@ import concurrent.futures
 
 import tensorflow as tf
 
+from ficklenet_tf.errors import UserError
+
 STRATEGIES = ("none", "mirrored", "multi_worker")
 
 
@@ -31,10 +33,10 @@ def strategy(name):
     if name == "multi_worker":
         resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
         if not resolver.cluster_spec().as_dict().get("worker"):
-            raise ValueError('distribute: multi_worker expects TF_CONFIG, {"cluster": {"worker": ["host:port", ...]}, '
-                             '"task": {"type": "worker", "index": i}}, found no workers in it')
+            raise UserError('distribute: multi_worker expects TF_CONFIG, {"cluster": {"worker": ["host:port", ...]}, '
+                            '"task": {"type": "worker", "index": i}}, found no workers in it')
         return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
-    raise ValueError(f"distribute: expected one of {', '.join(STRATEGIES)}, found {name!r}")
+    raise UserError(f"distribute: expected one of {', '.join(STRATEGIES)}, found {name!r}")
 
 
 def is_chief():
@@ -57,8 +59,8 @@ def replica_batch(batch_size, context):
     """
     replicas = context.num_replicas_in_sync
     if batch_size % replicas:
-        raise ValueError(f"batch_size: expected a multiple of the {replicas} replicas, found {batch_size} "
-                         "(of a smaller split its size; with --supervision=semi the part that --strong_share gives)")
+        raise UserError(f"batch_size: expected a multiple of the {replicas} replicas, found {batch_size} "
+                        "(of a smaller split its size; with --supervision=semi the part that --strong_share gives)")
     return batch_size // replicas
 
 
@@ -78,7 +80,7 @@ def first(values):
     return tf.nest.map_structure(lambda value: strategy.experimental_local_results(value)[0], values)
 
 
-def agree(number):
+def check_same_step(number):
     """Waits for every worker, and checks that all came with the same number.
 
     Raises:
@@ -94,7 +96,7 @@ def agree(number):
                            "expected one output directory that all of them share")
 
 
-def by_chief(function, *args, **kwargs):
+def on_chief(function, *args, **kwargs):
     """Calls `function` on the chief, which writes files; the other workers wait until they are there.
 
     With several replicas it is called in a thread of its own, where no strategy is in force: variables that it
@@ -106,4 +108,4 @@ def by_chief(function, *args, **kwargs):
     if is_chief():
         with concurrent.futures.ThreadPoolExecutor(1) as outside:
             outside.submit(function, *args, **kwargs).result()
-    agree(0)
+    check_same_step(0)

@@ -4,7 +4,7 @@ import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
-class Classifier:
+class ClassifierConfig:
     """Training of the stochastic classifier (FickleNet, Section 4.1)."""
 
     input_size: int = 321  # pixels a side
@@ -13,8 +13,9 @@ class Classifier:
     kernel_size: int = 9  # s
     rate: float = 0.9  # p
     rescale: bool = False  # 1 / (1 - p): open in the paper; measured, see RESULTS.md
-    training_selection: str = "stochastic"
-    inference_selection: str = "stochastic"
+    head: str = "stochastic"  # one of models/classifier.py's HEADS
+    training_mode: str = "stochastic"  # which hidden units: stochastic, general or deterministic (Table 7)
+    inference_mode: str = "stochastic"
     form: str = "contracted"
     batch_size: int = 10
     epochs: int = 20  # open in the paper
@@ -27,29 +28,36 @@ class Classifier:
 
 
 @dataclasses.dataclass(frozen=True)
-class Seeds:
-    """Localization maps and seeds (FickleNet, Section 3.3 and 4.1)."""
+class MapsConfig:
+    """Localization maps (FickleNet, Section 3.3)."""
 
-    selections: int | str = 200  # N; "auto": until doubling it changes little, see localization.py
+    num_maps: int | str = 200  # N; "auto": until doubling it changes little, see maps/aggregation.py
     auto_tolerance: float = 0.05  # of "auto": the greatest change of the mean and of the maximum map, a share
     auto_most: int = 2000  # of "auto"
-    theta: float = 0.35
     method: str = "closed_form"
-    cam: str = "gradcam"  # "cam": class activation maps, with --selection=deterministic
+    cam: str = "gradcam"  # "cam": class activation maps, with --mode=deterministic
     sizes: tuple = (321,)  # sides to which photographs are warped; more than one: multi-scale
     flip_views: bool = False
+    gradient: bool = False  # also the scores' gradient by the photograph, for the background cue "gradient"
+
+
+@dataclasses.dataclass(frozen=True)
+class SeedsConfig:
+    """From maps to seeds (FickleNet, Section 3.3 and 4.1)."""
+
+    theta: float = 0.35
     background_cue: str = "activation"  # the paper: a saliency map, which VOC does not bring
     background_threshold: float = 0.1
-    max_uncertainty: float = 1.0  # seeds with a greater `seeds.uncertainty` become 255; 1 keeps all
+    max_uncertainty: float = 1.0  # seeds with a greater `rule.uncertainty` become 255; 1 keeps all
     refine: str = "none"  # "crf": the dense CRF on the mean maps decides in place of theta and cue; "srg": see below
-    refine_low: float = 0.03  # its background scores, see refinement.py
+    refine_low: float = 0.03  # its background scores, see seeds/refinement.py
     refine_high: float = 0.03
     refine_scale: float = 0.5  # it works on photographs reduced by this
     srg_distance: float = 442.0  # "srg": how far in colour seeds grow; 442: no limit (Adams & Bischof 1994)
 
 
 @dataclasses.dataclass(frozen=True)
-class Segmenter:
+class SegmenterConfig:
     """Training of DeepLab on seeds (SEC, DSRG; FickleNet, Section 4.1)."""
 
     head: str = "largefov"
@@ -91,29 +99,34 @@ class Preset:
     """One run's numbers, stage by stage."""
 
     name: str
-    classifier: Classifier
-    seeds: Seeds
-    segmenter: Segmenter
+    classifier: ClassifierConfig
+    maps: MapsConfig
+    seeds: SeedsConfig
+    segmenter: SegmenterConfig
 
 
-PAPER = Preset("paper", Classifier(), Seeds(), Segmenter())
+PAPER = Preset("paper", ClassifierConfig(), MapsConfig(), SeedsConfig(), SegmenterConfig())
 
 # Two cores, VOC, one evening: the backbone frozen, its features computed once, in bfloat16 where the hardware has it.
 CPU = Preset(
     "cpu",
-    Classifier(trainable_layers="head", epochs=1, photometric=0.0, flips=False, precision="auto"),
-    Seeds(refine="crf"),
-    Segmenter(channels=512, initializer="he_normal", pretrained_fc=False, trainable_layers="head", optimizer="adam",
-              batch_size=10, steps=1000, learning_rate=5e-4, decay=0.33, decay_every=400, weight_decay=0.0,
-              flips=False, precision="auto", retrain_steps=600, retrain_learning_rate=2e-4))
+    ClassifierConfig(trainable_layers="head", epochs=1, photometric=0.0, flips=False, precision="auto"),
+    MapsConfig(),
+    SeedsConfig(refine="crf"),
+    SegmenterConfig(channels=512, initializer="he_normal", pretrained_fc=False, trainable_layers="head",
+                    optimizer="adam", batch_size=10, steps=1000, learning_rate=5e-4, decay=0.33,
+                    decay_every=400, weight_decay=0.0, flips=False, precision="auto",
+                    retrain_steps=600, retrain_learning_rate=2e-4))
 
 # The embedded data set, in minutes: a small backbone, trained from nothing.
 TINY = Preset(
     "tiny",
-    Classifier(input_size=129, backbone="small", kernel_size=5, batch_size=16, epochs=15, halve_every=10,
-               learning_rate=0.002),
-    Seeds(sizes=(129,), refine="crf", refine_low=0.01, refine_high=0.01, refine_scale=1.0),
-    Segmenter(channels=128, dilation=3, initializer="he_normal", pretrained_fc=False, optimizer="adam", batch_size=16,
-              steps=400, learning_rate=1e-3, decay=0.33, decay_every=200, weight_decay=0.0, test_sizes=(129,)))
+    ClassifierConfig(input_size=129, backbone="small", kernel_size=5, batch_size=16, epochs=15, halve_every=10,
+                     learning_rate=0.002),
+    MapsConfig(sizes=(129,)),
+    SeedsConfig(refine="crf", refine_low=0.01, refine_high=0.01, refine_scale=1.0),
+    SegmenterConfig(channels=128, dilation=3, initializer="he_normal", pretrained_fc=False, optimizer="adam",
+                    batch_size=16, steps=400, learning_rate=1e-3, decay=0.33, decay_every=200, weight_decay=0.0,
+                    test_sizes=(129,)))
 
 PRESETS = {preset.name: preset for preset in (PAPER, CPU, TINY)}

@@ -26,19 +26,18 @@ def _photographs(start, _):
         halves = tf.repeat(tags, [17, 16], axis=1)[:, None, :, None]
         noise = tf.random.stateless_uniform([4, SIDE, SIDE, 3], seed + 1, 0, 80)
         return {"image": tf.cast(170 * halves + noise, tf.uint8), "tags": tags,
-                "seeds": tf.random.stateless_uniform([4, 2], seed + 2, None, None, tf.int32)}
+                "rng_seeds": tf.random.stateless_uniform([4, 2], seed + 2, None, None, tf.int32)}
 
     return tf.data.Dataset.range(start, 10_000).map(batch)
 
 
 def _classifier(directory, steps, precision="float32", jit_compile=False, save_every=200):
     keras.utils.set_random_seed(0)
-    preset = dataclasses.replace(presets.TINY.classifier, input_size=SIDE, precision=precision)
-    model, _ = classifier.build(preset, CLASSES)
-    rows = loop.fit(directory=directory, model=model, optimizer=keras.optimizers.Adam(1e-3),
-                    losses=classifier_training._losses(model, images.TORCH, 0.0), make_batches=_photographs,
-                    steps=steps, description="test", log_every=1, jit_compile=jit_compile, precision=precision,
-                    save_every=save_every)
+    config = dataclasses.replace(presets.TINY.classifier, input_size=SIDE, precision=precision)
+    model, _ = classifier.build(config, CLASSES)
+    learner = loop.Learner(model, keras.optimizers.Adam(1e-3), classifier_training._losses(model, images.TORCH, 0.0))
+    rows = loop.fit(directory, learner, _photographs, steps,
+                    loop.Options(log_every=1, jit_compile=jit_compile, precision=precision, save_every=save_every))
     return model, rows
 
 
@@ -65,13 +64,13 @@ def _segmenter(directory, jit_compile):
         return tf.data.Dataset.range(start, 1000).map(batch)
 
     keras.utils.set_random_seed(0)
-    head = segmenter.build_head("largefov", (6, 6, 8), 5, 8, 0.0, "float32", 1)
+    config = dataclasses.replace(presets.PAPER.segmenter, channels=8, dilation=1, dropout=0.0)
+    head = segmenter.build_head(config, (6, 6, 8), 5)
     for variable in head.trainable_variables:  # as a trained one's: of equal scores the CRF makes anything
         variable.assign(30 * variable)
     task = objective.Task("weak", None, None, ("seed", "boundary"), "none")
-    rows = loop.fit(directory=directory, model=head, optimizer=keras.optimizers.Adam(1e-3),
-                    losses=task.total_loss(head, presets.TINY.segmenter), make_batches=batches, steps=4,
-                    description="test", log_every=1, jit_compile=jit_compile)
+    learner = loop.Learner(head, keras.optimizers.Adam(1e-3), task.total_loss(head, presets.TINY.segmenter))
+    rows = loop.fit(directory, learner, batches, 4, loop.Options(log_every=1, jit_compile=jit_compile))
     return head.get_weights(), rows
 
 
@@ -105,7 +104,7 @@ def test_maps_in_mixed_precision_are_those_of_float32(plain, precision, toleranc
     other = backbones.build("small", precision=precision)
     other.set_weights(model.backbone.get_weights())
     features = [tf.cast(network(image, training=False)[0], tf.float32) for network in (model.backbone, other)]
-    found = [aggregation.localize(model.head, x, tf.range(CLASSES), tf.constant([1, 2]), selections=20)["mean"]
+    found = [aggregation.localize(model.head, x, tf.range(CLASSES), tf.constant([1, 2]), num_maps=20)["mean"]
              for x in features]
     assert found[1].dtype == tf.float32 and found[0].numpy().max() > 0.2
     assert 0 < np.abs(found[0] - found[1]).mean() < tolerance

@@ -16,7 +16,7 @@ from ficklenet_tf.data import labels
 
 ROOT = pathlib.Path(__file__).parents[1]
 SETTINGS = ["--dataset=shapes", "--preset=tiny", "--max_images=24", "--save_every=2", "--classifier.epochs=4",
-            "--classifier.batch_size=8", "--classifier.input_size=65", "--seeds.sizes=65", "--seeds.selections=20",
+            "--classifier.batch_size=8", "--classifier.input_size=65", "--maps.sizes=65", "--maps.num_maps=20",
             "--segmenter.steps=8", "--segmenter.batch_size=8", "--segmenter.channels=16", "--segmenter.test_sizes=65",
             "--segmenter.retrain_steps=4", "--nobaseline"]
 

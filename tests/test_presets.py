@@ -17,9 +17,10 @@ from ficklenet_tf.training import segmenter as segmenter_training
 
 FICKLENET = {  # Section 4.1
     "input_size": 321, "backbone": "vgg16", "trainable_layers": "all", "kernel_size": 9, "rate": 0.9,
-    "training_selection": "stochastic", "inference_selection": "stochastic", "batch_size": 10, "learning_rate": 0.001,
+    "training_mode": "stochastic", "inference_mode": "stochastic", "batch_size": 10, "learning_rate": 0.001,
     "halve_every": 10}
-FICKLENET_SEEDS = {"selections": 200, "theta": 0.35, "cam": "gradcam", "sizes": (321,), "refine": "none"}
+FICKLENET_MAPS = {"num_maps": 200, "cam": "gradcam", "sizes": (321,)}
+FICKLENET_SEEDS = {"theta": 0.35, "refine": "none"}
 SEC = {"head": "largefov", "channels": 1024, "dilation": 12, "dropout": 0.5, "optimizer": "sgd", "batch_size": 15,
        "steps": 8000, "learning_rate": 0.001, "schedule": "staircase", "decay": 0.1, "decay_every": 2000,
        "weight_decay": 5e-4, "crf_unaries": "log_probs", "expand_decay": 0.996, "expand_background_decay": 0.999,
@@ -28,10 +29,11 @@ SEC = {"head": "largefov", "channels": 1024, "dilation": 12, "dropout": 0.5, "op
        "growing_foreground": 0.85, "growing_background": 0.99, "poly_power": 0.9}  # alpha: FickleNet; growing: DSRG
 
 
-@pytest.mark.parametrize("stage, source", [("classifier", FICKLENET), ("seeds", FICKLENET_SEEDS), ("segmenter", SEC)])
+@pytest.mark.parametrize("stage, source", [("classifier", FICKLENET), ("maps", FICKLENET_MAPS),
+                                           ("seeds", FICKLENET_SEEDS), ("segmenter", SEC)])
 def test_the_papers_numbers(stage, source):
-    preset = dataclasses.asdict(getattr(presets.PAPER, stage))
-    assert {name: preset[name] for name in source} == source
+    config = dataclasses.asdict(getattr(presets.PAPER, stage))
+    assert {name: config[name] for name in source} == source
 
 
 def test_what_the_other_presets_keep_of_the_paper():
@@ -48,7 +50,8 @@ def test_what_the_other_presets_keep_of_the_paper():
         "retrain_learning_rate"}
     assert changed("classifier", presets.TINY) == {"input_size", "backbone", "kernel_size", "batch_size", "epochs",
                                                    "learning_rate"}
-    assert changed("seeds", presets.TINY) == {"sizes", "refine", "refine_low", "refine_high", "refine_scale"}
+    assert changed("seeds", presets.TINY) == {"refine", "refine_low", "refine_high", "refine_scale"}
+    assert changed("maps", presets.TINY) == {"sizes"} and not changed("maps", presets.CPU)
 
 
 SIDE, STEPS = 33, 20
@@ -100,7 +103,7 @@ def test_twenty_steps_of_both_networks(name, split, vgg, tmp_path):
 
     for index, image_id in enumerate(split.image_ids):
         labels.write_label(tmp_path / "seeds" / f"{image_id}.png", labels.decode_label(split[index]["label"]))
-    artifacts.write_json(tmp_path / "seeds" / "run.json", {"finished": "at some time"})
+    artifacts.write_run(tmp_path / "seeds")
     second = dataclasses.replace(preset.segmenter, batch_size=4, steps=STEPS)
     segmenter_training.train(tmp_path, split, second)
     losses = _losses(tmp_path / "segmenter")

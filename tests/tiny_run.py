@@ -4,6 +4,7 @@ import dataclasses
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from ficklenet_tf import presets
 from ficklenet_tf.data import images
@@ -25,7 +26,7 @@ def make(run_dir, sizes, flip):
     normalization = dataclasses.asdict(images.TORCH)
     first = dataclasses.replace(presets.TINY.classifier, input_size=64, kernel_size=3, rate=0.7)
     second = dataclasses.replace(presets.TINY.segmenter, channels=16, test_sizes=sizes, test_flip=flip)
-    third = dataclasses.replace(presets.TINY.seeds, sizes=(64,))
+    maps = dataclasses.replace(presets.TINY.maps, sizes=(64,))
     model, _ = classifier.build(first, len(CLASS_NAMES) - 1)
     network, *_ = segmenter.build(second, len(CLASS_NAMES), first.backbone)
     rng = np.random.default_rng(3)
@@ -37,17 +38,44 @@ def make(run_dir, sizes, flip):
     kernel, bias = network.get_layer("largefov").get_layer("fc8_3").weights
     kernel.assign(2 * kernel / logits.std((0, 1, 2)))  # so that every class occurs
     bias.assign(-2 * (logits / logits.std((0, 1, 2))).mean((0, 1, 2)))
-    for stage, net, preset, extra in (
+    for stage, net, config, extra in (
             ("classifier", model, first, {"metrics": {"map": 0.5}}), ("segmenter", network, second, {"metrics": {}})):
         directory = run_dir / stage
         directory.mkdir(parents=True)
         net.save_weights(directory / "model.weights.h5")
-        artifacts.write_run(directory, stage=stage, preset=dataclasses.asdict(preset), class_names=CLASS_NAMES,
+        artifacts.write_run(directory, stage=stage, config=dataclasses.asdict(config), class_names=CLASS_NAMES,
                             backbone=first.backbone, input_size=first.input_size, normalization=normalization,
                             dataset="shapes", split="train", weights="", seed=3, fingerprint="none", **extra)
-    artifacts.write_run(run_dir / "seeds", stage="seeds", preset=dataclasses.asdict(third), seed=3,
-                        selection="stochastic", metrics=None)
+    artifacts.write_run(run_dir / "seeds", stage="seeds", config=dataclasses.asdict(presets.TINY.seeds),
+                        maps={"config": dataclasses.asdict(maps), "mode": "stochastic", "seed": 3}, metrics=None)
     return run_dir
+
+
+def make_classifier(run_dir):
+    """Writes classifier/ alone, of random weights, for the class names of `Photographs`; returns run_dir."""
+    keras.utils.set_random_seed(3)
+    config = dataclasses.replace(presets.TINY.classifier, input_size=33, kernel_size=3, rate=0.7)
+    model, _ = classifier.build(config, 3)
+    (run_dir / "classifier").mkdir()
+    model.save_weights(run_dir / "classifier" / "model.weights.h5")
+    artifacts.write_run(run_dir / "classifier", config=dataclasses.asdict(config), class_names=["background", *"xyz"],
+                        normalization=dataclasses.asdict(images.TORCH), features=None)
+    return run_dir
+
+
+class Photographs:
+    """Three photographs with tags: what extraction needs of a `datasets.Split`."""
+
+    dataset, name, fingerprint, has_labels = "made", "train", "none", False
+    image_ids, class_names = ("a", "b", "c"), ("background", "x", "y", "z")
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        png = tf.io.encode_png(photograph(40 + 8 * index, 48, index)).numpy()
+        return {"image_id": self.image_ids[index], "image": png,
+                "tags": np.eye(3, dtype=np.float32)[index] + np.eye(3, dtype=np.float32)[2] * (index == 0)}
 
 
 def photograph(height, width, seed=0):

@@ -16,6 +16,7 @@ import time
 
 from absl import flags
 
+from ficklenet_tf.errors import UserError
 from ficklenet_tf.runs import artifacts
 from tools import cli
 from tools.benchmarks import measure, tables
@@ -34,7 +35,7 @@ def _define_flags():
     flags.DEFINE_enum("scale", "full", list(measure.SIZES), "full: the paper's size; tiny: to see that it runs.")
     flags.DEFINE_string("peers_python", None, "Python of an environment with requirements-peers.txt, for peers.")
     flags.DEFINE_string("beside", None, "benchmark.json of a run with oneDNN in the other state: its goals too.")
-    flags.DEFINE_string("update", None, "Document whose marked places get the tables (RESULTS.md).")
+    flags.DEFINE_string("update", None, "Document whose marked places get the tables (docs/benchmark_onednn_on.md).")
 
 
 def run(sections, options, update=None, beside=None):
@@ -118,7 +119,7 @@ def main(argv):
     sections = SECTIONS if argv == ["all"] else argv
     unknown = [name for name in sections if name not in SECTIONS]
     if unknown or not sections:
-        raise ValueError(f"sections: expected all or some of {' '.join(SECTIONS)}, found {' '.join(argv) or 'none'}")
+        raise UserError(f"sections: expected all or some of {' '.join(SECTIONS)}, found {' '.join(argv) or 'none'}")
     options = measure.Options(
         output_dir=pathlib.Path(FLAGS.output_dir), photo_dir=FLAGS.photos and pathlib.Path(FLAGS.photos),
         run_dir=FLAGS.run_dir and pathlib.Path(FLAGS.run_dir), weights=FLAGS.weights, rounds=FLAGS.rounds,

@@ -13,8 +13,24 @@ from absl import app, flags
 
 from ficklenet_tf import distribution, presets
 from ficklenet_tf.data import datasets
+from ficklenet_tf.errors import UserError
+from ficklenet_tf.maps import extraction as map_extraction
+from ficklenet_tf.models import stochastic
+from ficklenet_tf.runs import layout
+from ficklenet_tf.seeds import extraction as seed_extraction
+from ficklenet_tf.training import loop
 
 FLAGS = flags.FLAGS
+STAGES = {presets.ClassifierConfig: "classifier", presets.MapsConfig: "maps", presets.SeedsConfig: "seeds",
+          presets.SegmenterConfig: "segmenter"}
+# Flags of version 0.1 and earlier, and what they are called now.
+RENAMED = {"selection": "mode", "selections": "num_maps", "seeds.selections": "maps.num_maps",
+           "training_selection": "training_mode", "inference_selection": "inference_mode",
+           "classifier.training_selection": "classifier.training_mode",
+           "classifier.inference_selection": "classifier.inference_mode", "seeds.method": "maps.method",
+           "seeds.cam": "maps.cam", "seeds.sizes": "maps.sizes", "seeds.flip_views": "maps.flip_views",
+           "seeds.auto_tolerance": "maps.auto_tolerance", "seeds.auto_most": "maps.auto_most",
+           "cam_method": "method"}
 
 
 def define_data(split):
@@ -49,10 +65,50 @@ def define_training():
     flags.DEFINE_integer("save_every", 200, "Steps between checkpoints.", lower_bound=1)
 
 
+def loop_options():
+    """Returns the `loop.Options` of --save_every, and of --jit_compile where there is that flag."""
+    return loop.Options(save_every=FLAGS.save_every, jit_compile="jit_compile" in FLAGS and FLAGS.jit_compile)
+
+
 def define_shards():
     """Defines --num_shards and --shard_index, see `ficklenet_tf.runs.shards`."""
     flags.DEFINE_integer("num_shards", 1, "Number of shards.", lower_bound=1)
     flags.DEFINE_integer("shard_index", 0, "This shard, from 0.", lower_bound=0)
+
+
+def define_drawing():
+    """Defines --classifier, --mode and --jit_compile, see `maps.extraction.Options`."""
+    flags.DEFINE_string("classifier", layout.CLASSIFIER, "The classifier's directory below OUTPUT_DIR.")
+    flags.DEFINE_enum("mode", "stochastic", stochastic.MODES, "Which hidden units; deterministic: plain Grad-CAM.")
+    flags.DEFINE_boolean("jit_compile", False, "Compile backbone and maps by XLA.")
+
+
+def drawing():
+    """Returns the `maps.extraction.Options` of `define_drawing`'s flags and --seed."""
+    return map_extraction.Options(FLAGS.classifier, FLAGS.mode, FLAGS.seed, FLAGS.jit_compile)
+
+
+def define_seeding():
+    """Defines --saliency_dir and --uncertainty, see `seeds.extraction.Options`."""
+    flags.DEFINE_string("saliency_dir", None, "Saliency maps <image id>.png for --background_cue=saliency.")
+    flags.DEFINE_boolean("uncertainty", False, "Also write how little the maps agree on each seed.")
+
+
+def seeding():
+    """Returns the `seeds.extraction.Options` of `define_seeding`'s flags."""
+    return seed_extraction.Options(FLAGS.saliency_dir, FLAGS.uncertainty)
+
+
+def scores_text(scores):
+    """Returns seeds' scores for a stage's line; nothing where there are none."""
+    return "" if not scores else (f": mIoU {100 * scores['miou']:.1f}, recall {100 * scores['recall']:.1f}, "
+                                  f"precision {100 * scores['precision']:.1f}")
+
+
+def maps_text(run):
+    """Returns how many maps images took, for a stage's line; nothing where N is fixed."""
+    counts = run.get("num_maps")
+    return "" if not counts else f"; maps per image: median {counts['median']:g}, at most {counts['max']}"
 
 
 def shard():
@@ -69,7 +125,7 @@ def define_stage(stage, prefix=""):
     """
     for field in dataclasses.fields(stage):
         name = prefix + field.name
-        text = f"Overrides the preset's {stage.__name__.lower()}.{field.name} (paper: {field.default})."
+        text = f"Overrides the preset's {STAGES[stage]}.{field.name} (paper: {field.default})."
         if field.type is bool:
             flags.DEFINE_boolean(name, None, text)
         elif field.type is int:
@@ -85,26 +141,37 @@ def define_stage(stage, prefix=""):
 
 
 class _NumberOrWord(flags.ArgumentParser):
-    """A flag's value that is a whole number or a word, as --selections=200 and --selections=auto."""
+    """A flag's value that is a whole number or a word, as --num_maps=200 and --num_maps=auto."""
 
     def parse(self, argument):
         """Returns an int, or the word as it is."""
         return int(argument) if str(argument).isdigit() else argument
 
 
-def stage(stage_name):
-    """Returns the preset of a stage ("classifier", "seeds", "segmenter") with the flags given applied."""
+def define_all_stages():
+    """Defines the flags of every stage, with its name before a dot, as --maps.num_maps=100."""
+    for stage, name in STAGES.items():
+        define_stage(stage, prefix=f"{name}.")
+
+
+def config(stage_name):
+    """Returns the preset's config of a stage (a value of `STAGES`) with the flags given applied."""
     base = getattr(presets.PRESETS[FLAGS.preset], stage_name)
     changes = {}
     for field in dataclasses.fields(base):
-        given = [name for name in (field.name, f"{stage_name}.{field.name}") if name in FLAGS]
-        value = FLAGS[given[0]].value if given else None
+        defined = [name for name in (field.name, f"{stage_name}.{field.name}") if name in FLAGS]
+        value = FLAGS[defined[0]].value if defined else None
         if value is not None:
             changes[field.name] = tuple(int(v) for v in value) if field.type is tuple else value
     return dataclasses.replace(base, **changes)
 
 
 DEFAULT_SPLITS = {"shapes": ("train", "val"), "voc": ("train_aug", "val"), "folder": ("train", "val")}
+
+
+def preset():
+    """Returns the `presets.Preset` with the flags given applied to every stage."""
+    return dataclasses.replace(presets.PRESETS[FLAGS.preset], **{name: config(name) for name in STAGES.values()})
 
 
 def split_arguments(name=None, held_out=False):
@@ -135,6 +202,16 @@ def done(what, where):
     print(f"{what} -> {where}", flush=True)
 
 
+def _check_renamed(arguments):
+    """Prints one line and exits where a flag is given by the name that it had before."""
+    for argument in arguments:
+        name = argument.split("=")[0]
+        old = name.removeprefix("--").removeprefix("-")
+        if name.startswith("-") and old in RENAMED and old not in FLAGS:
+            print(f"error: --{old} is called --{RENAMED[old]} now", file=sys.stderr)
+            sys.exit(1)
+
+
 def start(main, arguments=False):
     """Runs `main()` as a binary: a user's mistake ends in one line and exit code 1, not in a traceback.
 
@@ -153,16 +230,31 @@ def start(main, arguments=False):
         logging.getLogger("tensorflow").setLevel(logging.ERROR)  # many networks in one run: tracing again is right
         try:
             main(argv[1:]) if arguments else main()
-        except (ValueError, OSError, FloatingPointError, KeyError, tf.errors.OpError) as error:
-            if os.environ.get("FICKLENET_TRACEBACK"):
+        except (UserError, OSError, FloatingPointError, tf.errors.OpError) as error:
+            text = _text(error)
+            if text is None or os.environ.get("FICKLENET_TRACEBACK"):
                 raise
-            print(f"error: {_text(error)}", file=sys.stderr)
+            print(f"error: {text}", file=sys.stderr)
             sys.exit(1)
 
+    _check_renamed(sys.argv[1:])
     app.run(wrapped)
 
 
+# What TensorFlow says of the machine, and not of our graphs.
+_MACHINE = (tf.errors.NotFoundError, tf.errors.PermissionDeniedError, tf.errors.ResourceExhaustedError,
+            tf.errors.DataLossError, tf.errors.UnavailableError, tf.errors.AbortedError,
+            tf.errors.DeadlineExceededError)
+
+
 def _text(error):
-    """Returns what an error says; of one in a function that a graph called (random_access.py), what that one said."""
-    inner = re.search(r"Error: (.*?)\nTraceback", getattr(error, "message", ""), re.DOTALL)
-    return inner[1] if inner else error
+    """Returns what a user's mistake or the machine's trouble says, None for a bug.
+
+    Of an error in a function that a graph called (indexed_dataset.py), TensorFlow keeps the class' name and the text.
+    """
+    if not isinstance(error, tf.errors.OpError):
+        return error
+    inner = re.search(r"(\w*Error): (.*?)\nTraceback", error.message, re.DOTALL)
+    if inner:
+        return inner[2] if inner[1] in ("UserError", "OSError", "FileNotFoundError", "PermissionError") else None
+    return error.message if isinstance(error, _MACHINE) else None

@@ -13,16 +13,17 @@ first CRF's label images; then the split may be one without masks (--split=test)
 
 from absl import flags
 
+from ficklenet_tf import crf
 from ficklenet_tf.evaluation import prediction, scoring, voc_submission
-from ficklenet_tf.runs import artifacts
+from ficklenet_tf.runs import artifacts, layout
 from tools import cli
 
 flags.DEFINE_string("stage", None, "Segmenter's directory below OUTPUT_DIR (default: the last round's).")
 flags.DEFINE_string("name", "predictions", "Directory below OUTPUT_DIR for the label images.")
-flags.DEFINE_list("crf", ["dsrg"], f"Dense CRF's parameters, one or several of {', '.join(prediction.CRFS)}; what the "
+flags.DEFINE_list("crf", ["dsrg"], f"Dense CRF's parameters, one or several of {', '.join(crf.SPECS)}; what the "
                   "network alone says is always scored too.")
-flags.register_validator("crf", lambda keys: set(keys) <= set(prediction.CRFS) and len(keys) == len(set(keys)),
-                         f"expected some of {', '.join(prediction.CRFS)}, each once")
+flags.register_validator("crf", lambda keys: set(keys) <= set(crf.SPECS) and len(keys) == len(set(keys)),
+                         f"expected some of {', '.join(crf.SPECS)}, each once")
 flags.DEFINE_list("test_sizes", None, "Sides for multi-scale prediction (default: the preset's).")
 flags.DEFINE_boolean("test_flip", None, "Also predict the mirror image (default: the preset's).")
 flags.DEFINE_boolean("submission", False, "Also write the archive that the VOC server takes.")
@@ -34,34 +35,35 @@ def main():
     """Predicts what is missing, then scores, and packs."""
     run_dir, split, sizes = cli.run_dir(), cli.split(cli.FLAGS.split, held_out=True), cli.FLAGS.test_sizes
     first, *further = [key for key in cli.FLAGS.crf if key != "none"] or ["none"]
-    options = {"stage": cli.FLAGS.stage, "name": cli.FLAGS.name, "spec": prediction.CRFS[first],
-               "further": further, "sizes": tuple(map(int, sizes)) if sizes else None, "flip": cli.FLAGS.test_flip}
+    options = prediction.Options(crf.SPECS[first], tuple(further), tuple(map(int, sizes)) if sizes else None,
+                                 cli.FLAGS.test_flip)
+    where = {"stage_name": cli.FLAGS.stage, "name": cli.FLAGS.name}
     if cli.FLAGS.num_shards > 1:
-        prediction.predict_split(run_dir, split, shard=cli.shard(), **options)
+        prediction.predict_split(run_dir, split, options, shard=cli.shard(), **where)
         cli.done(f"predictions, shard {cli.FLAGS.shard_index} of {cli.FLAGS.num_shards}",
                  run_dir / cli.FLAGS.name)
         return
     if cli.FLAGS.submission and not split.has_labels:
-        prediction.predict_split(run_dir, split, **options)
+        prediction.predict_split(run_dir, split, options, **where)
         print(f"{split.dataset} {split.name} has no masks: no scores")
     else:
-        _score(run_dir, split, options)
+        _score(run_dir, split, options, where)
     if cli.FLAGS.submission:
-        name = cli.FLAGS.name if first == "none" else f"{cli.FLAGS.name}_crf"
+        name = cli.FLAGS.name if first == "none" else layout.refined(cli.FLAGS.name)
         cli.done(f"{len(split)} label images for the server",
-                 voc_submission.write(run_dir / name, split, run_dir / "submission" / name))
+                 voc_submission.write(run_dir / name, split, run_dir / layout.SUBMISSION / name))
 
 
-def _score(run_dir, split, options):
-    """Predicts what is missing and prints scores; options of `prediction.predict_split`."""
-    scored = scoring.evaluate(run_dir, split, **options)
+def _score(run_dir, split, options, where):
+    """Predicts what is missing and prints scores; see `scoring.evaluate`."""
+    scored = scoring.evaluate(run_dir, split, options, **where)
     for name, scores in scored.items():
         seconds = artifacts.read_run(run_dir / name).get("seconds_per_image")
         of_what = "the network" if name == cli.FLAGS.name else "this CRF"
-        spent = "" if seconds is None else f"; {of_what} took {seconds:.2f} s an image"
+        spent = "" if seconds is None else f"; {of_what} took {seconds:.2f} s per image"
         cli.done(f"{name}: mIoU {100 * scores['miou']:.1f} on {scores['images']} images{spent}",
-                 run_dir / "evaluation" / f"{name}.json")
-    print((run_dir / "evaluation" / f"{name}.txt").read_text())
+                 layout.scores(run_dir, name))
+    print(layout.scores(run_dir, name, "txt").read_text())
 
 
 if __name__ == "__main__":

@@ -11,18 +11,21 @@ from absl import flags
 
 from ficklenet_tf import presets
 from ficklenet_tf.data import datasets
+from ficklenet_tf.errors import UserError
+from ficklenet_tf.maps import extraction as map_extraction
 from ficklenet_tf.seeds import extraction
 from tools import cli
 
 flags.DEFINE_string("name", "seeds", "Directory below OUTPUT_DIR.")
-flags.DEFINE_boolean("maps", False, "Also write the maps.")
+flags.DEFINE_boolean("keep_maps", False, "Also write the maps.")
 flags.DEFINE_integer("num_shards", 8, "Number of shards; finished ones are not done again.", lower_bound=1)
 flags.DEFINE_list("beam_options", [], "Options of the Beam runner, as --runner=DirectRunner.")
 cli.define_data(None)
-cli.define_stage(presets.Seeds)
+cli.define_stage(presets.MapsConfig)
+cli.define_stage(presets.SeedsConfig)
 
 
-def extract_shard(index, count, run_dir, source, preset, options):
+def extract_shard(index, count, run_dir, source, arguments, name):
     """One element of the pipeline; needs nothing but its arguments, for it may run on another machine.
 
     Args:
@@ -30,13 +33,13 @@ def extract_shard(index, count, run_dir, source, preset, options):
       count: of shards.
       run_dir: the run's directory.
       source: arguments of `datasets.load_split`, by name.
-      preset: `presets.Seeds`.
-      options: of `extraction.extract`, by name.
+      arguments: of `extraction.extract` after the split: both configs and both options.
+      name: of the seeds' directory.
 
     Returns:
       The index.
     """
-    extraction.extract(run_dir, datasets.load_split(**source), preset, shard=(index, count), **options)
+    extraction.extract(run_dir, datasets.load_split(**source), *arguments, name=name, shard=(index, count))
     return index
 
 
@@ -46,14 +49,15 @@ def main():
         import apache_beam
         from apache_beam.options.pipeline_options import PipelineOptions
     except ImportError as error:
-        raise ValueError(f"apache-beam: expected an installed package, found {error}; see docs/fleet.md") from error
+        raise UserError(f"apache-beam: expected an installed package, found {error}; see docs/fleet.md") from error
     split, count, run_dir = cli.split(), cli.FLAGS.num_shards, str(cli.run_dir())
-    options = {"name": cli.FLAGS.name, "seed": cli.FLAGS.seed, "maps": cli.FLAGS.maps}
+    arguments = (cli.config("maps"), cli.config("seeds"), map_extraction.Options(seed=cli.FLAGS.seed),
+                 extraction.Options(keep_maps=cli.FLAGS.keep_maps))
     with apache_beam.Pipeline(options=PipelineOptions(cli.FLAGS.beam_options)) as pipeline:
         shards = pipeline | apache_beam.Create(range(count)) | apache_beam.Reshuffle()
-        shards | apache_beam.Map(extract_shard, count, run_dir, cli.split_arguments(), cli.stage("seeds"),
-                                 options)
-    extraction.extract(run_dir, split, cli.stage("seeds"), **options)
+        shards | apache_beam.Map(extract_shard, count, run_dir, cli.split_arguments(), arguments,
+                                 cli.FLAGS.name)
+    extraction.extract(run_dir, split, *arguments, name=cli.FLAGS.name)
     cli.done(f"seeds of {len(split)} images, {count} shards", cli.run_dir() / cli.FLAGS.name)
 
 

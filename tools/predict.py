@@ -9,14 +9,16 @@ import pathlib
 
 from absl import app, flags
 
+from ficklenet_tf import crf
 from ficklenet_tf.data import images, labels
+from ficklenet_tf.errors import UserError
 from ficklenet_tf.evaluation import prediction
 from ficklenet_tf.runs import progress
 from tools import cli
 
 flags.DEFINE_string("stage", None, "Segmenter's directory below OUTPUT_DIR (default: the last round's).")
 flags.DEFINE_string("to", "masks", "Directory for the answers.")
-flags.DEFINE_enum("crf", "dsrg", list(prediction.CRFS), "Dense CRF's parameters; none: without.")
+flags.DEFINE_enum("crf", "dsrg", list(crf.SPECS), "Dense CRF's parameters; none: without.")
 cli.define_run()
 
 
@@ -27,14 +29,13 @@ def main(paths):
     stems = [pathlib.Path(path).stem for path in paths]
     twice = sorted({stem for stem in stems if stems.count(stem) > 1})
     if twice:
-        raise ValueError(f"expected photographs of different names, their answers go to one directory; found several "
-                         f"of {', '.join(twice)}")
+        raise UserError(f"expected photographs of different names, their answers go to one directory; found several "
+                        f"of {', '.join(twice)}")
     predictor = prediction.Predictor(prediction.last_stage(cli.run_dir(), cli.FLAGS.stage))
-    to, spec = pathlib.Path(cli.FLAGS.to), prediction.CRFS[cli.FLAGS.crf]
+    to, spec = pathlib.Path(cli.FLAGS.to), crf.SPECS[cli.FLAGS.crf]
     for path in progress.bar([pathlib.Path(p) for p in paths], unit="img", desc="predict"):
         image = images.read_image(path)
-        probs = predictor(image)
-        label = (probs if spec is None else prediction.refine(image, probs, spec)).argmax(-1)
+        label = predictor.labels(image, spec)
         labels.write_label(to / f"{path.stem}.png", label)
         images.write_overlay(to / f"{path.stem}_overlay.jpg", image, label)
     cli.done(f"{len(paths)} photographs", to)

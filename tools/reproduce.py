@@ -11,9 +11,10 @@ import dataclasses
 
 from absl import flags
 
-from ficklenet_tf import presets
-from ficklenet_tf.evaluation import prediction
+from ficklenet_tf import crf
+from ficklenet_tf.errors import UserError
 from ficklenet_tf.experiments import drawing, figures, map_tables, mask_tables, plan, studies, tables
+from ficklenet_tf.runs import layout
 from ficklenet_tf.training import rehearsal
 from tools import cli, table4
 from tools.benchmarks import measure
@@ -33,13 +34,13 @@ flags.DEFINE_enum("scale", "full", list(measure.SIZES), "Sizes of Table 4: the p
 flags.DEFINE_boolean("with_segmenter", False, "Table 5: also train a segmenter on each row's seeds.")
 flags.DEFINE_list("systems", list(mask_tables.SYSTEMS), "Rows of Tables 1 and 2.")
 flags.DEFINE_list("limits", [str(limit) for limit in studies.LIMITS[1:]], "Study uncertainty: its rows.")
-flags.DEFINE_integer("reference", studies.LARGE, "Study convergence: selections of the reference.", lower_bound=1)
+flags.DEFINE_integer("reference", studies.LARGE, "Study convergence: maps of the reference.", lower_bound=1)
 flags.DEFINE_integer("reference_images", 20, "Study convergence: training images.", lower_bound=1)
 flags.DEFINE_boolean("retrain", False, "Segmenters: also the preset's second round, on their own labels.")
 flags.DEFINE_string("strong_split", None, "Images with masks for Table 3 (voc: train; else see --strong_images).")
 flags.DEFINE_integer("strong_images", 60, "Without --strong_split: so many training images, evenly spaced.",
                      lower_bound=1)
-flags.DEFINE_enum("crf", "dsrg", list(prediction.CRFS), "Dense CRF's parameters for evaluation.")
+flags.DEFINE_enum("crf", "dsrg", list(crf.SPECS), "Dense CRF's parameters for evaluation.")
 flags.DEFINE_string("saliency_dir", None, "Saliency maps, for --seeds.background_cue=saliency.")
 flags.DEFINE_string("weights", "", "Backbone: imagenet, a path to .npz, .h5 or .weights.h5, or empty for none.")
 flags.DEFINE_string("table2_backbone", None, "Of Table 2 (default: resnet50; small where the preset's is small).")
@@ -48,8 +49,7 @@ flags.DEFINE_string("held_out", None, "Split for evaluation (default: the data s
 flags.DEFINE_integer("save_every", 200, "Steps between checkpoints.", lower_bound=1)
 cli.define_rehearsal()
 cli.define_data(None)
-for _stage in (presets.Classifier, presets.Seeds, presets.Segmenter):
-    cli.define_stage(_stage, prefix=f"{_stage.__name__.lower()}.")
+cli.define_all_stages()
 
 
 def _wanted():
@@ -57,16 +57,16 @@ def _wanted():
     asked = {"table": TABLES, "figure": FIGURES, "study": STUDIES}
     result = []
     for kind, legal in asked.items():
-        given = list(legal) if cli.FLAGS.all else cli.FLAGS[kind].value
-        for name in given:
+        names = list(legal) if cli.FLAGS.all else cli.FLAGS[kind].value
+        for name in names:
             if name not in legal:
-                raise ValueError(f"{kind}: expected {', '.join(legal)}, found {name!r}")
-        result += [(kind, name) for name in legal if name in given]
+                raise UserError(f"{kind}: expected {', '.join(legal)}, found {name!r}")
+        result += [(kind, name) for name in legal if name in names]
     if not result:
-        raise ValueError("expected --table, --figure, --study or --all, found none of them")
+        raise UserError("expected --table, --figure, --study or --all, found none of them")
     for name in cli.FLAGS.systems:
         if name not in mask_tables.SYSTEMS:
-            raise ValueError(f"systems: expected {', '.join(mask_tables.SYSTEMS)}, found {name!r}")
+            raise UserError(f"systems: expected {', '.join(mask_tables.SYSTEMS)}, found {name!r}")
     return result
 
 
@@ -81,25 +81,24 @@ def _strong(split):
 
 
 def _plan():
-    own = {name: cli.stage(name) for name in ("classifier", "seeds", "segmenter")}
+    preset = cli.preset()
     if not cli.FLAGS.retrain:
-        own["segmenter"] = dataclasses.replace(own["segmenter"], retrain_steps=0)
+        preset = dataclasses.replace(preset, segmenter=dataclasses.replace(preset.segmenter, retrain_steps=0))
     split = cli.split()
-    return plan.Plan(cli.run_dir(), split, cli.split(cli.FLAGS.held_out, held_out=True),
-                     dataclasses.replace(presets.PRESETS[cli.FLAGS.preset], **own), weights=cli.FLAGS.weights,
-                     seeds=cli.FLAGS.seeds, map_images=cli.FLAGS.map_images, strong=_strong(split),
-                     saliency_dir=cli.FLAGS.saliency_dir, spec=prediction.CRFS[cli.FLAGS.crf],
-                     options={"save_every": cli.FLAGS.save_every})
+    return plan.Plan(cli.run_dir(), split, cli.split(cli.FLAGS.held_out, held_out=True), preset,
+                     weights=cli.FLAGS.weights, seeds=cli.FLAGS.seeds, map_images=cli.FLAGS.map_images,
+                     strong=_strong(split), saliency_dir=cli.FLAGS.saliency_dir, spec=crf.SPECS[cli.FLAGS.crf],
+                     options=cli.loop_options())
 
 
 def _residual(work):
     """The plan of Table 2: DeepLab-v2's head, and another backbone, which gets a directory of its own."""
-    own = work.preset.classifier
-    backbone = cli.FLAGS.table2_backbone or ("small" if own.backbone == "small" else "resnet50")
-    preset = dataclasses.replace(work.preset, classifier=dataclasses.replace(own, backbone=backbone),
+    classifier = work.preset.classifier
+    backbone = cli.FLAGS.table2_backbone or ("small" if classifier.backbone == "small" else "resnet50")
+    preset = dataclasses.replace(work.preset, classifier=dataclasses.replace(classifier, backbone=backbone),
                                  segmenter=dataclasses.replace(work.preset.segmenter, head="aspp"))
     work = dataclasses.replace(work, preset=preset)
-    return work if backbone == own.backbone else dataclasses.replace(
+    return work if backbone == classifier.backbone else dataclasses.replace(
         work, run_dir=work.run_dir / f"table2_{backbone}", weights=cli.FLAGS.table2_weights)
 
 
@@ -123,18 +122,17 @@ def main():
     """Makes what was asked for."""
     wanted, work = _wanted(), _plan()
     if cli.FLAGS.rehearsal and not set(wanted) <= {("table", "4"), ("figure", "3")}:  # these two train nothing
-        own = work.preset
-        rehearsal.rehearse_run(work.run_dir, work.split, work.held_out, (own.classifier, own.seeds, own.segmenter),
-                               last="classifier", saliency_dir=work.saliency_dir, weights=work.weights, **work.options)
+        rehearsal.rehearse_run(work.run_dir, work.split, work.held_out, work.preset, last=layout.CLASSIFIER,
+                               saliency_dir=work.saliency_dir, weights=work.weights, options=work.options)
     for kind, name in wanted:
         if kind == "figure":
-            path = work.run_dir / "figures" / f"figure{name}.png"
+            path = work.run_dir / layout.FIGURES / f"figure{name}.png"
             drawing.write_png(path, _FIGURES[name](work))
             cli.done(f"Figure {name}", path)
         else:
             made = _TABLES[name](work)
-            print(tables.write(made, work.run_dir / "tables"))
-            cli.done(made.title, work.run_dir / "tables" / f"{made.name}.md")
+            print(tables.write(made, work.run_dir / layout.TABLES))
+            cli.done(made.title, work.run_dir / layout.TABLES / f"{made.name}.md")
 
 
 if __name__ == "__main__":

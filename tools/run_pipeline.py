@@ -13,14 +13,16 @@ import time
 
 from absl import flags
 
-from ficklenet_tf import presets, report
+from ficklenet_tf import crf, report
 from ficklenet_tf.data import images
 from ficklenet_tf.evaluation import prediction, scoring
-from ficklenet_tf.runs import artifacts
+from ficklenet_tf.maps import extraction as map_extraction
+from ficklenet_tf.runs import artifacts, layout
 from ficklenet_tf.seeds import extraction
 from ficklenet_tf.serving import saved_model, verify
 from ficklenet_tf.training import classifier as classifier_training
 from ficklenet_tf.training import rehearsal, rounds
+from ficklenet_tf.training import segmenter as segmenter_training
 from tools import cli
 
 flags.DEFINE_string("weights", "", "Backbone: imagenet, a path to .npz, .h5 or .weights.h5, or empty for none.")
@@ -29,11 +31,10 @@ flags.DEFINE_string("saliency_dir", None, "Saliency maps <image id>.png for --se
 flags.DEFINE_integer("save_every", 200, "Steps between checkpoints.", lower_bound=1)
 flags.DEFINE_boolean("cache_flips", False, "With a frozen backbone: cache the mirrored photographs' features too.")
 flags.DEFINE_boolean("baseline", True, "Also train a deterministic classifier and extract plain Grad-CAM seeds.")
-flags.DEFINE_enum("crf", "dsrg", list(prediction.CRFS), "Dense CRF's parameters for evaluation.")
+flags.DEFINE_enum("crf", "dsrg", list(crf.SPECS), "Dense CRF's parameters for evaluation.")
 cli.define_rehearsal()
 cli.define_data(None)
-for _stage in (presets.Classifier, presets.Seeds, presets.Segmenter):
-    cli.define_stage(_stage, prefix=f"{_stage.__name__.lower()}.")
+cli.define_all_stages()
 
 
 _NEXT = """Your own photographs: put them in DIR/images/ and their tags in DIR/tags.csv (columns image, tags;
@@ -51,59 +52,54 @@ def _timed(seconds, stage_name, function, /, *args, **kwargs):
 
 def _classifier_options():
     return {"weights": cli.FLAGS.weights, "seed": cli.FLAGS.seed, "cache_flips": cli.FLAGS.cache_flips,
-            "save_every": cli.FLAGS.save_every}
+            "options": cli.loop_options()}
 
 
-def _deterministic(preset):
-    return dataclasses.replace(preset, training_selection="deterministic", inference_selection="deterministic")
+def _deterministic(config):
+    return dataclasses.replace(config, training_mode="deterministic", inference_mode="deterministic")
 
 
-def _rehearse(run_dir, split, held_out):
-    stages = [cli.stage(name) for name in ("classifier", "seeds", "segmenter")]
-    last = "segmenter_retrained" if stages[2].retrain_steps else "segmenter"
-    rehearsal.rehearse_run(run_dir, split, held_out, stages, last=last, saliency_dir=cli.FLAGS.saliency_dir,
-                           deterministic=_deterministic(stages[0]) if cli.FLAGS.baseline else None,
+def _rehearse(run_dir, split, held_out, preset):
+    last = layout.retrained(layout.SEGMENTER) if preset.segmenter.retrain_steps else layout.SEGMENTER
+    rehearsal.rehearse_run(run_dir, split, held_out, preset, last=last, saliency_dir=cli.FLAGS.saliency_dir,
+                           deterministic=_deterministic(preset.classifier) if cli.FLAGS.baseline else None,
                            **_classifier_options())
 
 
-def _train_and_extract(run_dir, split, held_out, seconds, result):
-    preset, options = cli.stage("classifier"), _classifier_options()
-    run = _timed(seconds, "classifier", classifier_training.train, run_dir / "classifier", split, held_out, preset,
-                 **options)
-    result["map"] = run["metrics"]["map"]
-    cli.done(f"classifier: mAP {100 * result['map']:.1f}", run_dir / "classifier")
-    kinds = [("seeds", "classifier", "stochastic")]
+def _train_and_extract(run_dir, split, held_out, preset, seconds, result):
+    variants = [("stochastic", layout.CLASSIFIER, layout.SEEDS, preset.classifier)]
     if cli.FLAGS.baseline:
-        run = _timed(seconds, "classifier_deterministic", classifier_training.train,
-                     run_dir / "classifier_deterministic", split, held_out, _deterministic(preset), **options)
-        cli.done(f"deterministic classifier: mAP {100 * run['metrics']['map']:.1f}",
-                 run_dir / "classifier_deterministic")
-        kinds.append(("seeds_deterministic", "classifier_deterministic", "deterministic"))
-    for name, stage, selection in kinds:
-        run = _timed(seconds, name, extraction.extract, run_dir, split, cli.stage("seeds"), stage=stage, name=name,
-                     selection=selection, seed=cli.FLAGS.seed, saliency_dir=cli.FLAGS.saliency_dir, maps=True)
-        text = ""
+        variants.append(("deterministic", layout.deterministic(layout.CLASSIFIER), layout.deterministic(layout.SEEDS),
+                         _deterministic(preset.classifier)))
+    for _, classifier, _, config in variants:
+        run = _timed(seconds, classifier, classifier_training.train, run_dir / classifier, split, held_out, config,
+                     **_classifier_options())
+        result.setdefault("map", run["metrics"]["map"])
+        cli.done(f"{classifier}: mAP {100 * run['metrics']['map']:.1f}", run_dir / classifier)
+    for mode, classifier, seeds, _ in variants:
+        run = _timed(seconds, seeds, extraction.extract, run_dir, split, preset.maps, preset.seeds,
+                     map_extraction.Options(classifier, mode, cli.FLAGS.seed),
+                     extraction.Options(cli.FLAGS.saliency_dir, keep_maps=True), name=seeds)
         if run["metrics"]:
-            result[name] = {k: run["metrics"][k] for k in ("miou", "recall", "precision")}
-            text = ": " + ", ".join(f"{k} {100 * v:.1f}" for k, v in result[name].items())
-        cli.done(f"{name}{text}", run_dir / name)
+            result[seeds] = {k: run["metrics"][k] for k in ("miou", "recall", "precision")}
+        cli.done(f"{seeds}{cli.scores_text(run['metrics'])}", run_dir / seeds)
 
 
-def _segment(run_dir, split, held_out, seconds, result):
-    stage = _timed(seconds, "segmenter", rounds.train_rounds, run_dir, split, cli.stage("segmenter"),
-                   seed=cli.FLAGS.seed, save_every=cli.FLAGS.save_every)
+def _segment(run_dir, split, held_out, preset, seconds, result):
+    options = segmenter_training.Options(seed=cli.FLAGS.seed, training=cli.loop_options())
+    stage = _timed(seconds, layout.SEGMENTER, rounds.train_rounds, run_dir, split, preset.segmenter, options)
     cli.done("segmenter", run_dir / stage)
     if held_out.has_labels:
-        scored = _timed(seconds, "evaluation", scoring.evaluate, run_dir, held_out, stage=stage,
-                        spec=prediction.CRFS[cli.FLAGS.crf])
+        scored = _timed(seconds, layout.EVALUATION, scoring.evaluate, run_dir, held_out,
+                        prediction.Options(crf.SPECS[cli.FLAGS.crf]), stage_name=stage)
         for name, scores in scored.items():
             result[name] = {k: scores[k] for k in ("miou", "recall", "precision")}
-            cli.done(f"{name}: mIoU {100 * scores['miou']:.1f}", run_dir / "evaluation" / f"{name}.json")
+            cli.done(f"{name}: mIoU {100 * scores['miou']:.1f}", layout.scores(run_dir, name))
     return stage
 
 
 def _serve(run_dir, stage, held_out, seconds, result):
-    path = _timed(seconds, "export", saved_model.export, run_dir, 1, stage=stage)
+    path = _timed(seconds, "export", saved_model.export, run_dir, 1, saved_model.Options(stage))
     few = [images.decode(held_out[i]["image"]).numpy() for i in range(min(4, len(held_out)))]
     live = prediction.Predictor(run_dir / stage)
     expected = [live(image).argmax(-1) for image in few]
@@ -115,28 +111,30 @@ def main():
     """Runs every stage that is not done yet."""
     run_dir, seconds, result = cli.run_dir(), {}, {}
     split, held_out = cli.split(), cli.split(cli.FLAGS.held_out, held_out=True)
-    extraction.cue_settings(cli.stage("seeds"), cli.FLAGS.saliency_dir)  # better now than after the classifier
+    preset = cli.preset()
+    extraction.check(preset.seeds, extraction.Options(cli.FLAGS.saliency_dir))  # now, not after the classifier
     if cli.FLAGS.rehearsal:
-        _rehearse(run_dir, split, held_out)
-    _train_and_extract(run_dir, split, held_out, seconds, result)
-    stage = _segment(run_dir, split, held_out, seconds, result)
+        _rehearse(run_dir, split, held_out, preset)
+    _train_and_extract(run_dir, split, held_out, preset, seconds, result)
+    stage = _segment(run_dir, split, held_out, preset, seconds, result)
     _serve(run_dir, stage, held_out, seconds, result)
-    before = (artifacts.read_json(run_dir / "result.json") if (run_dir / "result.json").exists() else {})
+    path = run_dir / layout.RESULT
+    before = artifacts.read_json(path) if path.exists() else {}
     earlier = before.get("seconds", {})  # a stage that was done already takes no time: keep what it took first
     seconds = {name: max(value, earlier.get(name, 0)) for name, value in seconds.items()}
     result = {"preset": cli.FLAGS.preset, "dataset": split.dataset, "train": split.name, "held_out": held_out.name,
               "flags": cli.given(), **result, "seconds": seconds}
-    artifacts.write_json(run_dir / "result.json", result)
+    artifacts.write_json(path, result)
     page = report.write_report(run_dir, train_split=split, val_split=held_out,
                                title=f"FickleNet on {split.dataset}")
     print(_closing(run_dir, page, result))
 
 
 def _closing(run_dir, page, result):
-    rows = [f"\nDone. The report: {page}", f"Results: {run_dir / 'result.json'}"]
+    rows = [f"\nDone. The report: {page}", f"Results: {run_dir / layout.RESULT}"]
     rows += [f"  {name}: " + ", ".join(f"{k} {100 * v:.1f}" for k, v in result[name].items())
              for name in ("seeds", "seeds_deterministic", "predictions", "predictions_crf") if name in result]
-    return "\n".join([*rows, f"Served model: {run_dir / 'saved_model' / '1'} (how to serve it: export/README.md)",
+    return "\n".join([*rows, f"Served model: {run_dir / layout.SAVED_MODEL / '1'} (how to serve it: export/README.md)",
                       "", _NEXT])
 
 

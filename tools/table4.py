@@ -20,14 +20,14 @@ def table4(scale="full", rounds=3):
     size = measure.SIZES[scale]
     steps = measure.compare({form: head.head_work(form, scale) for form in head.FORMS}, rounds)
     maps = measure.compare({form: head.one_map_work(form, scale) for form in ("naive", "expanded")} | {
-        "contracted": localization.maps_work("closed_form", size.selections, scale, tags=1)}, rounds)
+        "contracted": localization.maps_work("closed_form", size.num_maps, scale, tags=1)}, rounds)
     found = {}
     for form in head.FORMS:
         peak = measure.peak_memory("tools.benchmarks.head:head_work", {"form": form, "scale": scale})["peak_mib"]
-        times = 1 if form == "contracted" else size.selections
+        times = 1 if form == "contracted" else size.num_maps
         found[form] = {
             "head": _TITLES[form], "s a training image": Measured(steps[form].seconds, 1, 4),
-            f"s an image of extraction, N = {size.selections}": Measured(
+            f"s an image of extraction, N = {size.num_maps}": Measured(
                 tuple(seconds * times for seconds in maps[form].seconds), 1, 3),
             "memory, MiB": Measured((peak,), 1, 1)} | dict(zip(
                 ("paper: s an iteration", "paper: s an image", "paper: memory, GB"),
@@ -40,5 +40,5 @@ def table4(scale="full", rounds=3):
     return Table("table4", "Table 4: run time and memory", tuple(found.values()), tuple(claims), (
         f"The head alone on {size.grid} x {size.grid} x {size.channels} features, kernel {size.kernel_size}, batch 1, "
         f"forward and backward; {rounds} rounds, mean ± deviation, seconds. Extraction: one tag; of naive and "
-        f"expanded one map by the tape, times {size.selections}; contracted: the closed form, all maps.",
+        f"expanded one map by the tape, times {size.num_maps}; contracted: the closed form, all maps.",
         "The paper's columns: its own machine, the whole network, batch 10."))

@@ -20,19 +20,19 @@ flags.DEFINE_string("name", "classifier", "Directory below OUTPUT_DIR.")
 flags.DEFINE_boolean("cache_flips", False, "With a frozen backbone: cache the mirrored photographs' features too.")
 cli.define_data(None)
 cli.define_training()
-cli.define_stage(presets.Classifier)
+cli.define_stage(presets.ClassifierConfig)
 
 
 def main():
     """Trains, or says that it is done."""
-    run_dir, name, preset = cli.run_dir(), cli.FLAGS.name, cli.stage("classifier")
+    run_dir, name, config = cli.run_dir(), cli.FLAGS.name, cli.config("classifier")
     options = {"weights": cli.FLAGS.weights, "seed": cli.FLAGS.seed, "cache_flips": cli.FLAGS.cache_flips,
-               "jit_compile": cli.FLAGS.jit_compile, "save_every": cli.FLAGS.save_every}
+               "options": cli.loop_options()}
     with distribution.strategy(cli.FLAGS.distribute).scope():  # before anything else is computed
         split, held_out = cli.split(), cli.split(cli.FLAGS.held_out, held_out=True)
         if cli.FLAGS.rehearsal:
-            rehearsal.rehearse_classifier(run_dir, split, held_out, preset, name=name, **options)
-        run = classifier_training.train(run_dir / name, split, held_out, preset, **options)
+            rehearsal.rehearse_classifier(run_dir, split, held_out, config, name=name, **options)
+        run = classifier_training.train(run_dir / name, split, held_out, config, **options)
     cli.done(f"classifier: mAP {100 * run['metrics']['map']:.1f} on {run['held_out']}", run_dir / name)
 
 

@@ -16,7 +16,9 @@ the first --strong_images of the split; they are left out of the images with see
 from absl import flags
 
 from ficklenet_tf import distribution, presets
+from ficklenet_tf.errors import UserError
 from ficklenet_tf.training import objective, rehearsal, rounds
+from ficklenet_tf.training import segmenter as segmenter_training
 from tools import cli
 
 flags.DEFINE_string("weights", "", "Backbone for --initial=weights, see tools.train_classifier.")
@@ -30,7 +32,7 @@ flags.DEFINE_list("losses", "seed,boundary", f"Of the images with seeds, some of
 flags.DEFINE_enum("growing", "none", objective.GROWINGS, "How seeds grow while the segmenter learns.")
 cli.define_data(None)
 cli.define_training()
-cli.define_stage(presets.Segmenter)
+cli.define_stage(presets.SegmenterConfig)
 
 
 def _strong(split):
@@ -38,31 +40,30 @@ def _strong(split):
     name, count = cli.FLAGS.strong_split, cli.FLAGS.strong_images
     if cli.FLAGS.supervision != "semi":
         if name is not None or count is not None:
-            raise ValueError("strong_split and strong_images: expected only with --supervision=semi")
+            raise UserError("strong_split and strong_images: expected only with --supervision=semi")
         return None
     if count is not None:
         if name is not None or not 0 < count < len(split):
-            raise ValueError(f"strong_images: expected 1 to {len(split) - 1} of {len(split)} images and no "
-                             f"strong_split, found {count} and {name}")
+            raise UserError(f"strong_images: expected 1 to {len(split) - 1} of {len(split)} images and no "
+                            f"strong_split, found {count} and {name}")
         return split.select(range(count))
     if name is None and cli.FLAGS.dataset != "voc":
-        raise ValueError("supervision semi: expected --strong_split or --strong_images, found neither")
+        raise UserError("supervision semi: expected --strong_split or --strong_images, found neither")
     return cli.split(name or "train")
 
 
 def main():
     """Trains one or two rounds, or says that they are done."""
-    run_dir, preset = cli.run_dir(), cli.stage("segmenter")
-    options = {"seeds": cli.FLAGS.seeds, "name": cli.FLAGS.name, "initial": cli.FLAGS.initial,
-               "supervision": cli.FLAGS.supervision, "losses_used": tuple(cli.FLAGS.losses),
-               "growing": cli.FLAGS.growing, "weights": cli.FLAGS.weights, "seed": cli.FLAGS.seed,
-               "jit_compile": cli.FLAGS.jit_compile, "save_every": cli.FLAGS.save_every}
+    run_dir, config, name = cli.run_dir(), cli.config("segmenter"), cli.FLAGS.name
     with distribution.strategy(cli.FLAGS.distribute).scope():  # before anything else is computed
         split = cli.split()
-        options["strong"] = _strong(split)
+        options = segmenter_training.Options(
+            seeds=cli.FLAGS.seeds, initial=cli.FLAGS.initial, supervision=cli.FLAGS.supervision,
+            strong=_strong(split), losses=tuple(cli.FLAGS.losses), growing=cli.FLAGS.growing,
+            weights=cli.FLAGS.weights, seed=cli.FLAGS.seed, training=cli.loop_options())
         if cli.FLAGS.rehearsal:
-            rehearsal.rehearse_segmenter(run_dir, split, preset, **options)
-        stage = rounds.train_rounds(run_dir, split, preset, **options)
+            rehearsal.rehearse_segmenter(run_dir, split, config, options, name=name)
+        stage = rounds.train_rounds(run_dir, split, config, options, name=name)
     cli.done("segmenter", run_dir / stage)
 
 

@@ -7,14 +7,24 @@ import tensorflow as tf
 
 from ficklenet_tf.crf import exact, permutohedral, pydensecrf
 from ficklenet_tf.crf.spec import DEEPLAB_LARGEFOV, DEEPLAB_V2, DSRG_TEST, SEC_TRAIN, CRFSpec
+from ficklenet_tf.errors import UserError
 
 BACKENDS = {"exact": exact.mean_field, "permutohedral": permutohedral.mean_field,
             "pydensecrf": pydensecrf.mean_field}
 
-__all__ = ["BACKENDS", "DEEPLAB_LARGEFOV", "DEEPLAB_V2", "DSRG_TEST", "SEC_TRAIN", "CRFSpec", "mean_field", "refiner"]
+SPECS = {"none": None, "sec": SEC_TRAIN, "dsrg": DSRG_TEST, "deeplab": DEEPLAB_LARGEFOV, "deeplab_v2": DEEPLAB_V2}
+FLOOR = 1e-6  # of probabilities before their logarithm is a CRF's unary
+
+__all__ = ["BACKENDS", "DEEPLAB_LARGEFOV", "DEEPLAB_V2", "DSRG_TEST", "FLOOR", "SEC_TRAIN", "SPECS", "CRFSpec",
+           "logits_of", "mean_field", "refiner"]
 
 
-def mean_field(images, logits, spec, backend, iterations=None):
+def logits_of(probs):
+    """Returns log max(p, `FLOOR`) of probabilities of any shape: what `mean_field` takes for a network's logits."""
+    return tf.math.log(tf.maximum(probs, FLOOR))
+
+
+def mean_field(images, logits, spec, backend="permutohedral", iterations=None):
     """Refines a network's answer by the colours and positions of the pixels.
 
     Q <- softmax(logits + sum_m w_m D_m^-1/2 K_m D_m^-1/2 Q), from Q = softmax(logits);
@@ -41,13 +51,13 @@ def mean_field(images, logits, spec, backend, iterations=None):
       ValueError: unknown backend, or static shapes that do not belong together.
     """
     if backend not in BACKENDS:
-        raise ValueError(f"backend: expected one of {', '.join(BACKENDS)}, found {backend!r}")
+        raise UserError(f"backend: expected one of {', '.join(BACKENDS)}, found {backend!r}")
     images, logits = tf.convert_to_tensor(images), tf.convert_to_tensor(logits)
     if logits.dtype not in (tf.float32, tf.float64):
-        raise ValueError(f"logits: expected float32 or float64, found {logits.dtype.name}")
+        raise UserError(f"logits: expected float32 or float64, found {logits.dtype.name}")
     if not images.shape.is_compatible_with([*logits.shape[:3], 3]) or logits.shape.rank != 4:
-        raise ValueError("images and logits: expected [batch, height, width, 3] and [batch, height, width, classes],"
-                         f" found {images.shape} and {logits.shape}")
+        raise UserError("images and logits: expected [batch, height, width, 3] and [batch, height, width, classes],"
+                        f" found {images.shape} and {logits.shape}")
     if iterations is None:
         iterations = spec.iterations
     if not isinstance(iterations, int):

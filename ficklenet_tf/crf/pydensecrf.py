@@ -6,6 +6,8 @@ The distribution `pydensecrf2` builds under today's Cython and is imported as `p
 import numpy as np
 import tensorflow as tf
 
+from ficklenet_tf.errors import UserError
+
 
 def mean_field(images, logits, spec, iterations):
     """Runs mean field image by image; see `ficklenet_tf.crf.mean_field`.
@@ -24,7 +26,7 @@ def mean_field(images, logits, spec, iterations):
       ValueError: called while a graph is traced.
     """
     if not tf.executing_eagerly():
-        raise ValueError("backend 'pydensecrf' runs eagerly only: in a tf.function take 'permutohedral' or 'exact'")
+        raise UserError("backend 'pydensecrf' runs eagerly only: in a tf.function take 'permutohedral' or 'exact'")
     iterations = np.broadcast_to(iterations, logits.shape[:1])
     rows = zip(images.numpy(), logits.numpy(), iterations, strict=True)
     probs = [mean_field_image(image, unary, spec, count) for image, unary, count in rows]

@@ -15,6 +15,7 @@ import tensorflow as tf
 from PIL import ExifTags, Image, ImageOps
 
 from ficklenet_tf.data import labels
+from ficklenet_tf.errors import UserError
 from ficklenet_tf.runs import artifacts
 
 MAX_PIXELS = 2**26  # 67 million: above any camera's picture that fits in memory several times over
@@ -87,7 +88,7 @@ def pixels_of(encoded):
     """
     image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
-        raise ValueError(f"expected an encoded image, found {len(encoded)} bytes that start with {encoded[:8]!r}")
+        raise UserError(f"expected an encoded image, found {len(encoded)} bytes that start with {encoded[:8]!r}")
     return image
 
 
@@ -121,7 +122,7 @@ def read_image(path):
     with _opened(path) as image:
         image = ImageOps.exif_transpose(image)
         if image.mode in ("I", "F"):
-            raise ValueError(f"expected 8 or 16 bits a channel, found mode {image.mode} (32 bits)")
+            raise UserError(f"expected 8 or 16 bits a channel, found mode {image.mode} (32 bits)")
         if image.mode.startswith("I;16"):  # convert("RGB") would clip it at 255
             image = Image.fromarray((np.asarray(image) // 256).astype(np.uint8))
         return np.asarray(image.convert("RGB"))
@@ -161,20 +162,26 @@ def canonical_bytes(path):
     return buffer.getvalue(), pixels.shape[:2]
 
 
-def write_overlay(path, image, label, opacity=0.5):
-    """Writes a photograph with its labels' colours laid over it as JPEG; the background and 255 stay clear.
+def overlay(image, label, opacity=0.5):
+    """Lays labels' colours over a photograph; the background and 255 stay clear.
 
     Args:
-      path: the file.
       image: `[h, w, 3]` uint8.
       label: `[h, w]` class ids.
       opacity: of the colours, 0..1.
+
+    Returns:
+      `[h, w, 3]` uint8.
     """
     label = np.asarray(label, np.uint8)
     shown = ((label != labels.BACKGROUND) & (label != labels.IGNORE))[..., None] * opacity
-    mixed = image * (1 - shown) + labels.palette()[label] * shown
+    return (image * (1 - shown) + labels.palette()[label] * shown).round().astype(np.uint8)
+
+
+def write_overlay(path, image, label, opacity=0.5):
+    """Writes an `overlay` as a JPEG file."""
     buffer = io.BytesIO()
-    Image.fromarray(mixed.round().astype(np.uint8)).save(buffer, "JPEG", quality=90)
+    Image.fromarray(overlay(image, label, opacity)).save(buffer, "JPEG", quality=90)
     artifacts.write_bytes(path, buffer.getvalue())
 
 
@@ -187,14 +194,14 @@ def _opened(path):
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: expected a photograph, found no such file") from None
     except Exception as error:  # Pillow raises many kinds for broken files
-        raise ValueError(f"{path}: expected a photograph (JPEG, PNG, ...), found {_size(path)}: {error}") from error
+        raise UserError(f"{path}: expected a photograph (JPEG, PNG, ...), found {_size(path)}: {error}") from error
     with image:
         if image.width * image.height > MAX_PIXELS:
-            raise ValueError(f"{path}: expected at most {MAX_PIXELS} pixels, found {image.width} x {image.height}")
+            raise UserError(f"{path}: expected at most {MAX_PIXELS} pixels, found {image.width} x {image.height}")
         try:
             yield image
         except Exception as error:
-            raise ValueError(f"{path}: expected a whole {image.format} image, found {_size(path)}: {error}") from error
+            raise UserError(f"{path}: expected a whole {image.format} image, found {_size(path)}: {error}") from error
 
 
 def _size(path):

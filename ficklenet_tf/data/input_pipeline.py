@@ -15,6 +15,8 @@ import tensorflow as tf
 
 from ficklenet_tf import distribution
 from ficklenet_tf.data import augmentation, datasets, feature_cache, images, indexed_dataset, labels
+from ficklenet_tf.errors import UserError
+from ficklenet_tf.runs import layout
 
 
 def index_at(position, count, seed):
@@ -34,36 +36,18 @@ def _permutation(count, seed, epoch):
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
-def training_batches(split, *, batch_size, seed, start_step, size, features_dir=None, flips=True,
-                     flipped_features=False, crop=None, seeds_dir=None, label_size=None, context=None):
+def training_batches(reader, *, batch_size, start_step, context=None):
     """Endless batches for one of the trainings.
 
     Args:
-      split: a `datasets.Split`.
-      batch_size: examples a batch.
-      seed: int, of order and augmentation.
+      reader: an `ExampleReader`.
+      batch_size: examples per batch.
       start_step: first step to produce.
-      size: side of the network's input in pixels.
-      features_dir: a `features.cache` directory: give cached features in place of images.
-      flips: mirror half of the images.
-      flipped_features: whether the cache holds the mirror images' features too; without them
-        cached features are mirrored themselves, which is close but not the same.
-      crop: (least, greatest) scale for random scale and crop in place of warping (without features_dir).
-      seeds_dir: directory of label images `<image id>.png` to train on, or None: the split's own labels.
-      label_size: side of the label images given; None leaves labels and small images out.
       context: `tf.distribute.InputContext`: only this process' share of each batch, one replica's part at a time.
 
     Returns:
-      A tf.data.Dataset of dicts: "seeds" `[b, 2]` int32 (one random seed an example), "tags" `[b, C]` float32;
-      "image" `[b, size, size, 3]` uint8 RGB or "features" `[b, h, w, k]` float16; with label_size
-      "label" `[b, label_size, label_size]` uint8 and "small_image" `[b, label_size, label_size, 3]` uint8.
-
-    Raises:
-      ValueError: the split is empty, or an image has no label image in seeds_dir.
+      A tf.data.Dataset of dicts: what `ExampleReader.example` returns of each example, stacked.
     """
-    _check(split, seeds_dir)
-    stream = tf.cast(tf.random.fold_in(tf.constant([seed, 0x5EED], tf.int64), 0), tf.int32)[0].numpy()
-    reader = _Reader(split, seed, stream, size, features_dir, flips, flipped_features, crop, seeds_dir, label_size)
     context = context or tf.distribute.InputContext()
     replica_batch = distribution.replica_batch(batch_size, context)
     pieces = batch_size // context.num_input_pipelines // replica_batch  # a step, in this process
@@ -71,9 +55,8 @@ def training_batches(split, *, batch_size, seed, start_step, size, features_dir=
     def batch(piece):
         step, part = divmod(piece, pieces)
         start = distribution.first_own(step, batch_size, context) + part * replica_batch
-        some = [reader.example(position, index_at(position, len(split), seed))
-                for position in range(start, start + replica_batch)]
-        return {name: np.stack([example[name] for example in some]) for name in some[0]}
+        examples_ = [reader.example(position) for position in range(start, start + replica_batch)]
+        return {name: np.stack([example[name] for example in examples_]) for name in examples_[0]}
 
     signature = {name: tf.TensorSpec([replica_batch, *spec.shape], spec.dtype)
                  for name, spec in reader.signature().items()}
@@ -91,85 +74,101 @@ def prepared(batch, normalization, photometric=0.0):
     Returns:
       The batch with "image", if it holds images, as normalised float32.
     """
-    found = {key: prepared(value, normalization, photometric) if isinstance(value, dict) else value
-             for key, value in batch.items()}
-    if "image" in found:
-        image = found["image"]
+    inputs = {key: prepared(value, normalization, photometric) if isinstance(value, dict) else value
+              for key, value in batch.items()}
+    if "image" in inputs:
+        image = inputs["image"]
         if photometric:
-            image = augmentation.photometric(image, batch["seeds"], photometric)
-        found["image"] = images.normalize(image, normalization)
-    return found
-
-
-def _check(split, seeds_dir):
-    if not len(split):
-        raise ValueError(f"{split.dataset} {split.name}: expected images to train on, found none")
-    if seeds_dir is not None:
-        missing = [i for i in split.image_ids if not (pathlib.Path(seeds_dir) / f"{i}.png").exists()]
-        if missing:
-            raise ValueError(f"{seeds_dir}: expected a label image for each of {len(split)} images, "
-                             f"{len(missing)} are missing, the first {missing[0]}.png")
+            image = augmentation.photometric(image, batch["rng_seeds"], photometric)
+        inputs["image"] = images.normalize(image, normalization)
+    return inputs
 
 
 @dataclasses.dataclass(frozen=True)
-class _Reader:
-    """Reads and augments single examples; the arguments are those of `training_batches`."""
+class ExampleReader:
+    """Reads and augments single examples of a training.
+
+    Attributes:
+      split: a `datasets.Split`, not empty.
+      seed: int, of order and augmentation.
+      size: side of the network's input in pixels.
+      features: a `FeatureCache` whose features are given in place of images, or None.
+      flips: mirror half of the images.
+      crop: (least, greatest) scale for random scale and crop in place of warping (without features), or None.
+      seeds_dir: directory of label images `<image id>.png` to train on, or None: the split's own labels.
+      label_size: side of the label images given; None leaves labels and small images out.
+
+    Raises:
+      UserError: the split is empty, or an image has no label image in seeds_dir.
+    """
 
     split: datasets.Split
     seed: int
-    stream: int  # what the seeds of all examples have in common
     size: int
-    features_dir: str | None
-    flips: bool
-    flipped_features: bool
-    crop: tuple | None
-    seeds_dir: str | None
-    label_size: int | None
+    features: feature_cache.FeatureCache | None = None
+    flips: bool = True
+    crop: tuple[float, float] | None = None
+    seeds_dir: pathlib.Path | None = None
+    label_size: int | None = None
+
+    def __post_init__(self):
+        if not len(self.split):
+            raise UserError(f"{self.split.dataset} {self.split.name}: expected images to train on, found none")
+        if self.seeds_dir is not None:
+            missing = [i for i in self.split.image_ids if not layout.label_image(self.seeds_dir, i).exists()]
+            if missing:
+                raise UserError(f"{self.seeds_dir}: expected a label image for each of {len(self.split)} images, "
+                                f"{len(missing)} are missing, the first {missing[0]}.png")
+
+    @functools.cached_property
+    def _stream(self):
+        """What the random seeds of all examples have in common."""
+        return tf.cast(tf.random.fold_in(tf.constant([self.seed, 0x5EED], tf.int64), 0), tf.int32)[0].numpy()
 
     def signature(self):
         """Returns {name: tf.TensorSpec} of what `example` returns."""
-        found = {"seeds": tf.TensorSpec([2], tf.int32),
+        specs = {"rng_seeds": tf.TensorSpec([2], tf.int32),
                  "tags": tf.TensorSpec([len(self.split.class_names) - 1], tf.float32)}
-        if self.features_dir is None:
-            found["image"] = tf.TensorSpec([self.size, self.size, 3], tf.uint8)
+        if self.features is None:
+            specs["image"] = tf.TensorSpec([self.size, self.size, 3], tf.uint8)
         else:
-            found["features"] = tf.TensorSpec(feature_cache.shape_in(self.features_dir), tf.float16)
+            specs["features"] = tf.TensorSpec(self.features.shape, tf.float16)
         if self.label_size is not None:
-            found["label"] = tf.TensorSpec([self.label_size] * 2, tf.uint8)
-            found["small_image"] = tf.TensorSpec([self.label_size, self.label_size, 3], tf.uint8)
-        return found
+            specs["label"] = tf.TensorSpec([self.label_size] * 2, tf.uint8)
+            specs["small_image"] = tf.TensorSpec([self.label_size, self.label_size, 3], tf.uint8)
+        return specs
 
-    def example(self, position, index):
+    def example(self, position):
         """Returns what a batch holds of one example.
 
         Args:
           position: in the endless sequence: with the seed it fixes everything random.
-          index: of the example in the split.
-        """
-        record, random = self.split[index], np.random.default_rng([self.seed, position])
-        mirrored = self.flips and random.random() < 0.5
-        found = {"seeds": np.array([self.stream, position], np.int32), "tags": record["tags"]}
-        if self.features_dir is not None:
-            found["features"] = self._features(record["image_id"], mirrored)
-        if self.features_dir is None or self.label_size is not None:
-            image, label = self._pixels(record, mirrored, random)
-            if self.features_dir is None:
-                found["image"] = image
-            if self.label_size is not None:
-                found["label"] = images.nearest(label, (self.label_size, self.label_size))
-                found["small_image"] = images.warp_pixels(image, self.label_size)
-        return found
 
-    def _features(self, image_id, mirrored):
-        stored = mirrored and self.flipped_features
-        values = np.load(feature_cache.path_of(self.features_dir, image_id, stored))
-        return values[:, ::-1] if mirrored and not stored else values
+        Returns:
+          dict: "rng_seeds" `[2]` int32, "tags" `[C]` float32; "image" `[size, size, 3]` uint8 RGB or "features"
+          `[h, w, k]` float16; with label_size "label" `[label_size, label_size]` uint8 and "small_image"
+          `[label_size, label_size, 3]` uint8.
+        """
+        record = self.split[index_at(position, len(self.split), self.seed)]
+        random = np.random.default_rng([self.seed, position])
+        mirrored = self.flips and random.random() < 0.5
+        example = {"rng_seeds": np.array([self._stream, position], np.int32), "tags": record["tags"]}
+        if self.features is not None:
+            example["features"] = self.features.load(record["image_id"], mirrored)
+        if self.features is None or self.label_size is not None:
+            image, label = self._pixels(record, mirrored, random)
+            if self.features is None:
+                example["image"] = image
+            if self.label_size is not None:
+                example["label"] = images.nearest(label, (self.label_size, self.label_size))
+                example["small_image"] = images.warp_pixels(image, self.label_size)
+        return example
 
     def _pixels(self, record, mirrored, random):
         """Returns the augmented image `[size, size, 3]` and its label image, or None."""
         image = images.pixels_of(record["image"])
         label = self._label(record) if self.label_size is not None else None
-        if self.crop is None or self.features_dir is not None:
+        if self.crop is None or self.features is not None:
             image = images.warp_pixels(image, self.size)
         else:
             image, label = augmentation.scale_and_crop(image, label, self.size, random, self.crop)
@@ -178,7 +177,7 @@ class _Reader:
     def _label(self, record):
         if self.seeds_dir is None:
             return labels.ids_of(record["label"])
-        return labels.ids_of((pathlib.Path(self.seeds_dir) / f"{record['image_id']}.png").read_bytes())
+        return labels.ids_of(layout.label_image(self.seeds_dir, record["image_id"]).read_bytes())
 
 
 def examples(split, *, size=None):

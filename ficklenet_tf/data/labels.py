@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from ficklenet_tf.errors import UserError
 from ficklenet_tf.runs import artifacts
 
 BACKGROUND = 0
@@ -69,7 +70,7 @@ def ids_of(png):
     """As `decode_label` outside a graph, several times faster: bytes -> `[height, width]` uint8 labels."""
     with Image.open(io.BytesIO(png)) as image:
         if image.mode != "P":
-            raise ValueError(f"expected a palette PNG of labels, found an image of mode {image.mode}")
+            raise UserError(f"expected a palette PNG of labels, found an image of mode {image.mode}")
         return np.asarray(image)
 
 
@@ -108,16 +109,16 @@ def read_label(path, num_classes=None):
     except FileNotFoundError:
         raise
     except Exception as error:  # Pillow raises many kinds for broken files
-        raise ValueError(f"{path}: expected a label image (PNG), found {error}") from error
+        raise UserError(f"{path}: expected a label image (PNG), found {error}") from error
     if mode in ("RGB", "RGBA"):
         colours = pixels[..., :3]
         label = labels_from_colours(colours).numpy()
         if not np.array_equal(palette()[label], colours):
-            raise ValueError(f"{path}: expected class ids or VOC's palette colours, found other colours")
+            raise UserError(f"{path}: expected class ids or VOC's palette colours, found other colours")
     elif mode in ("P", "L", "1"):
         label = pixels.astype(np.uint8)
     else:
-        raise ValueError(f"{path}: expected 8-bit labels, found an image of mode {mode}")
+        raise UserError(f"{path}: expected 8-bit labels, found an image of mode {mode}")
     if num_classes is not None:
         check_label(label, num_classes, path)
     return label
@@ -127,7 +128,7 @@ def check_label(label, num_classes, name):
     """Raises ValueError, naming `name`, where an id is neither a class nor 255."""
     wrong = np.unique(label[(label >= num_classes) & (label != IGNORE)])
     if wrong.size:
-        raise ValueError(f"{name}: expected ids 0..{num_classes - 1} or {IGNORE}, found {wrong[:8].tolist()}")
+        raise UserError(f"{name}: expected ids 0..{num_classes - 1} or {IGNORE}, found {wrong[:8].tolist()}")
 
 
 def tags_of(label, num_classes):

@@ -3,6 +3,7 @@
 import numpy as np
 
 from ficklenet_tf.data import labels
+from ficklenet_tf.errors import UserError
 
 
 def confusion(target, predicted, num_classes):
@@ -20,7 +21,7 @@ def confusion(target, predicted, num_classes):
       ValueError: the shapes differ, or an id has no class.
     """
     if target.shape != predicted.shape:
-        raise ValueError(f"expected a prediction of the target's shape {target.shape}, found {predicted.shape}")
+        raise UserError(f"expected a prediction of the target's shape {target.shape}, found {predicted.shape}")
     labels.check_label(target, num_classes, "target")
     labels.check_label(predicted, num_classes, "prediction")
     known = target != labels.IGNORE

@@ -10,10 +10,7 @@ import tensorflow as tf
 from ficklenet_tf import crf
 from ficklenet_tf.data import datasets, images, labels
 from ficklenet_tf.models import segmenter
-from ficklenet_tf.runs import artifacts, progress, shards
-
-CRFS = {"none": None, "sec": crf.SEC_TRAIN, "dsrg": crf.DSRG_TEST, "deeplab": crf.DEEPLAB_LARGEFOV,
-        "deeplab_v2": crf.DEEPLAB_V2}
+from ficklenet_tf.runs import artifacts, layout, shards, stage
 
 
 class Predictor:
@@ -21,32 +18,50 @@ class Predictor:
 
     Args:
       directory: the segmenter's stage directory.
-      sizes: sides of the multi-scale prediction; None for the preset's.
-      flip: also mirrored; None for the preset's.
+      sizes: sides of the multi-scale prediction; None for the config's.
+      flip: also mirrored; None for the config's.
+
+    Attributes:
+      network: `[b, s, s, 3]` normalised -> logits.
+      normalization: `images.Normalization` of its backbone.
+      run: the stage's run.json as a dict.
+      sizes: as above.
+      flip: as above.
+      class_names: of the labels, the background first.
     """
 
-    def __init__(self, directory, sizes=None, flip=None):
-        self.network, self.normalization, self.run, preset = segmenter.load(directory)
-        self.sizes = tuple(sizes or preset.test_sizes)
-        self.flip = preset.test_flip if flip is None else flip
-        self.class_names = self.run["class_names"]
+    def __init__(self, directory: str | pathlib.Path, sizes: tuple[int, ...] | None = None,
+                 flip: bool | None = None):
+        self.network, self.normalization, self.run, config = segmenter.load(directory)
+        self.sizes = tuple(sizes or config.test_sizes)
+        self.flip = config.test_flip if flip is None else flip
+        self.class_names: list[str] = self.run["class_names"]
         self._probs = tf.function(self._graph, input_signature=[tf.TensorSpec([1, None, None, 3], tf.uint8)])
 
     def _graph(self, image):
         return segmenter.predict_probs(self.network, image, self.normalization, self.sizes, self.flip)
 
-    def __call__(self, image):
+    def __call__(self, image: np.ndarray) -> np.ndarray:
         """Returns `[h, w, classes]` float32 probabilities of a `[h, w, 3]` uint8 photograph."""
         return self._probs(tf.convert_to_tensor(image)[None])[0].numpy()
 
+    def labels(self, image: np.ndarray, spec: crf.CRFSpec | None = crf.DSRG_TEST) -> np.ndarray:
+        """Returns `[h, w]` uint8 class ids of a photograph, refined by the dense CRF unless `spec` is None."""
+        probs = self(image)
+        return (probs if spec is None else refine(image, probs, spec)).argmax(-1).astype(np.uint8)
 
-def last_stage(run_dir, stage=None):
-    """Returns the directory of the run's segmenter: `stage`, or else the last finished round."""
+    def overlay(self, image: np.ndarray, spec: crf.CRFSpec | None = crf.DSRG_TEST) -> np.ndarray:
+        """Returns `[h, w, 3]` uint8, the photograph with its labels' colours laid over it; see `labels`."""
+        return images.overlay(image, self.labels(image, spec))
+
+
+def last_stage(run_dir, stage_name=None):
+    """Returns the directory of the run's segmenter: `stage_name`, or else the last finished round."""
     run_dir = pathlib.Path(run_dir)
-    if stage is not None:
-        return run_dir / stage
-    first, second = run_dir / "segmenter", run_dir / "segmenter_retrained"
-    labelled = run_dir / "segmenter_labels" / "settings.json"
+    if stage_name is not None:
+        return run_dir / stage_name
+    first, second = run_dir / layout.SEGMENTER, run_dir / layout.retrained(layout.SEGMENTER)
+    labelled = run_dir / layout.labels_of(layout.SEGMENTER) / layout.SETTINGS
     if artifacts.read_run(second) is None:
         return first
     run = artifacts.read_run(first)
@@ -56,8 +71,7 @@ def last_stage(run_dir, stage=None):
 
 def refine(image, probs, spec, backend="permutohedral"):
     """Applies the dense CRF to the logarithm of probabilities; `[h, w, classes]` in and out."""
-    logits = np.log(np.maximum(probs, 1e-6))[None]
-    return np.asarray(crf.refiner(spec, backend)(image[None], logits))[0]
+    return np.asarray(crf.refiner(spec, backend)(image[None], crf.logits_of(probs[None])))[0]
 
 
 def restrict(probs, tags):
@@ -71,14 +85,34 @@ def outputs(name, spec=None, further=()):
     Args:
       name: of the plain ones; `<name>_crf` are those refined with `spec`.
       spec: a `crf.CRFSpec`, or None.
-      further: keys of `CRFS`: more parameters to refine with, in `<name>_crf_<key>`.
+      further: keys of `crf.SPECS`: more parameters to refine with, in `<name>_crf_<key>`.
     """
-    refined = {} if spec is None else {f"{name}_crf": spec}
-    return {name: None, **refined, **{f"{name}_crf_{key}": CRFS[key] for key in further}}
+    first = {} if spec is None else {layout.refined(name): spec}
+    return {name: None, **first, **{layout.refined(name, key): crf.SPECS[key] for key in further}}
 
 
-def predict_split(run_dir, split, *, stage=None, name="predictions", spec=None, further=(), sizes=None, flip=None,
-                  use_tags=False, backend="permutohedral", shard=shards.WHOLE):
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How a split is predicted.
+
+    Attributes:
+      spec: see `outputs`.
+      further: see `outputs`.
+      sizes: see `Predictor`.
+      flip: see `Predictor`.
+      use_tags: restrict the classes to the image's tags (for training images only).
+      backend: of the CRFs.
+    """
+
+    spec: crf.CRFSpec | None = None
+    further: tuple[str, ...] = ()
+    sizes: tuple[int, ...] | None = None
+    flip: bool | None = None
+    use_tags: bool = False
+    backend: str = "permutohedral"
+
+
+def predict_split(run_dir, split, options=Options(), *, stage_name=None, name=layout.PREDICTIONS, shard=shards.WHOLE):
     """Writes `<run_dir>/<output>/<image id>.png` for each of `outputs`; what is there is not made again.
 
     The network sees each image once, whatever the number of CRFs. Each `run.json` has the median "seconds_per_image"
@@ -87,53 +121,62 @@ def predict_split(run_dir, split, *, stage=None, name="predictions", spec=None, 
     Args:
       run_dir: the run's directory.
       split: `datasets.Split`.
-      stage: directory of the segmenter below run_dir, None for the last finished round's.
+      options: `Options`.
+      stage_name: directory of the segmenter below run_dir, None for the last finished round's.
       name: see `outputs`.
-      spec: see `outputs`.
-      further: see `outputs`.
-      sizes: see `Predictor`.
-      flip: see `Predictor`.
-      use_tags: restrict the classes to the image's tags (for training images only).
-      backend: of the CRFs.
       shard: (index, count): only every count-th image, see shards.py; without run.json.
     """
     run_dir = pathlib.Path(run_dir)
-    directory = last_stage(run_dir, stage)
-    predictor = Predictor(directory, sizes, flip)
-    datasets.check_classes(split, predictor.class_names, directory)
-    settings = {"stage": "predictions", "segmenter": predictor.run["finished"], "fingerprint": split.fingerprint,
-                "sizes": list(predictor.sizes), "flip": predictor.flip, "use_tags": use_tags}
-    specs = outputs(name, spec, further)
-    own = {output: settings if one is None else {**settings, "crf": dataclasses.asdict(one), "backend": backend}
-           for output, one in specs.items()}
+    segmenter_dir = last_stage(run_dir, stage_name)
+    predictor = Predictor(segmenter_dir, options.sizes, options.flip)
+    datasets.check_classes(split, predictor.class_names, segmenter_dir)
+    plain = {"stage": "predictions", "segmenter": predictor.run["finished"], "fingerprint": split.fingerprint,
+             "sizes": list(predictor.sizes), "flip": predictor.flip, "use_tags": options.use_tags}
+    specs = outputs(name, options.spec, options.further)
+    settings = {output: plain if spec is None else {**plain, "crf": dataclasses.asdict(spec),
+                                                    "backend": options.backend} for output, spec in specs.items()}
     for output in specs:
-        artifacts.claim(run_dir / output, own[output])
-
-    def missing(image_id):
-        return [output for output in specs if not (run_dir / output / f"{image_id}.png").exists()]
-
+        stage.begin_stage(run_dir / output, settings[output])
     spent = {output: [] for output in specs}
-    indices, began = shards.own(shard, len(split)), time.monotonic()
-    pending = [i for i in indices if missing(split.image_ids[i])]
-    shards.check_complete(run_dir / name, shard, [split.image_ids[i] for i in pending])
-    for index in progress.bar(pending, total=len(indices), initial=len(indices) - len(pending), desc=name, unit="img"):
-        example = split[index]
-        image = images.decode(example["image"]).numpy()
-        started = time.perf_counter()
-        probs = predictor(image)
-        probs = restrict(probs, example["tags"]) if use_tags else probs
-        spent[name].append(time.perf_counter() - started)
-        for output in missing(example["image_id"]):
-            answer = probs
-            if specs[output] is not None:
-                started = time.perf_counter()
-                answer = refine(image, probs, specs[output], backend)
-                spent[output].append(time.perf_counter() - started)
-            labels.write_label(run_dir / output / f"{example['image_id']}.png", answer.argmax(-1))
-    shards.write_manifest(run_dir / name, shard, [split.image_ids[i] for i in indices], len(pending), began)
-    if shard != shards.WHOLE:
-        return
-    for output, seconds in spent.items():
-        if seconds or artifacts.read_run(run_dir / output) is None:
-            artifacts.write_run(run_dir / output, **own[output], images=len(split),
-                                seconds_per_image=float(np.median(seconds)) if seconds else None)
+
+    def facts_of(output):
+        if not spent[output] and artifacts.read_run(run_dir / output) is not None:
+            return None
+        return {"seconds_per_image": float(np.median(spent[output])) if spent[output] else None}
+
+    def facts():
+        for output in specs:
+            found = facts_of(output)
+            if output != name and found is not None:
+                artifacts.write_run(run_dir / output, **settings[output], images=len(split), **found)
+        return facts_of(name)
+
+    def work(pending):
+        for index in pending:
+            _predict(run_dir, predictor, split[index], specs, options, spent)
+            yield index
+
+    stage.run_per_image(
+        run_dir / name, settings[name], split, shard=shard, work=work, facts=facts,
+        files=lambda image_id: [layout.label_image(run_dir / output, image_id) for output in specs])
+
+
+def _predict(run_dir, predictor, example, specs, options, spent):
+    """Predicts one image and writes the answers that are missing; adds the seconds to `spent`."""
+    image = images.decode(example["image"]).numpy()
+    started = time.perf_counter()
+    probs = predictor(image)
+    probs = restrict(probs, example["tags"]) if options.use_tags else probs
+    network_seconds = time.perf_counter() - started
+    for output, spec in specs.items():
+        path = layout.label_image(run_dir / output, example["image_id"])
+        if spec is None:
+            spent[output].append(network_seconds)
+        if path.exists():
+            continue
+        answer = probs
+        if spec is not None:
+            started = time.perf_counter()
+            answer = refine(image, probs, spec, options.backend)
+            spent[output].append(time.perf_counter() - started)
+        labels.write_label(path, answer.argmax(-1))

@@ -6,8 +6,9 @@ import pathlib
 import numpy as np
 
 from ficklenet_tf.data import labels
+from ficklenet_tf.errors import UserError
 from ficklenet_tf.evaluation import metrics, prediction
-from ficklenet_tf.runs import artifacts, progress
+from ficklenet_tf.runs import artifacts, layout, progress
 
 
 def score_directory(directory, split):
@@ -32,10 +33,10 @@ def score_directory(directory, split):
         if not example["has_label"]:
             return None
         target = labels.decode_label(example["label"]).numpy()
-        path = directory / f"{example['image_id']}.png"
+        path = layout.label_image(directory, example["image_id"])
         predicted = labels.read_label(path, num_classes)
         if target.shape != predicted.shape:
-            raise ValueError(f"{path}: expected {target.shape} pixels as the mask, found {predicted.shape}")
+            raise UserError(f"{path}: expected {target.shape} pixels as the mask, found {predicted.shape}")
         return example["image_id"], metrics.confusion(target, predicted, num_classes)
 
     total, each, unlabelled = np.zeros((num_classes, num_classes + 1), np.int64), {}, 0
@@ -58,7 +59,7 @@ def _own_iou(matrix):
     return float(np.asarray(metrics.scores(matrix)["iou_per_class"])[present].mean())
 
 
-def evaluate(run_dir, split, *, stage=None, name="predictions", spec=None, further=(), sizes=None, flip=None):
+def evaluate(run_dir, split, options=prediction.Options(), *, stage_name=None, name=layout.PREDICTIONS):
     """Predicts a split, without CRF and with each, and scores all; see `prediction.predict_split`.
 
     Returns:
@@ -66,22 +67,20 @@ def evaluate(run_dir, split, *, stage=None, name="predictions", spec=None, furth
       `<run_dir>/evaluation/<name>.json`, and as a table to `.txt` and `.csv`.
 
     Raises:
-      ValueError: the split has no masks.
+      UserError: the split has no masks.
     """
     if not split.has_labels:
-        raise ValueError(f"{split.dataset} {split.name}: expected masks to score against, found none")
-    run_dir = pathlib.Path(run_dir)
-    prediction.predict_split(run_dir, split, stage=stage, name=name, spec=spec, further=further, sizes=sizes,
-                             flip=flip)
-    result = {}
-    for one in prediction.outputs(name, spec, further):
-        result[one] = score_directory(run_dir / one, split)
-        artifacts.write_json(run_dir / "evaluation" / f"{one}.json", result[one])
-        rows = table(result[one], split.class_names)
-        artifacts.write_bytes(run_dir / "evaluation" / f"{one}.csv", "\n".join(map(",".join, rows)).encode() + b"\n")
+        raise UserError(f"{split.dataset} {split.name}: expected masks to score against, found none")
+    prediction.predict_split(run_dir, split, options, stage_name=stage_name, name=name)
+    scores = {}
+    for output in prediction.outputs(name, options.spec, options.further):
+        scores[output] = score_directory(pathlib.Path(run_dir) / output, split)
+        artifacts.write_json(layout.scores(run_dir, output), scores[output])
+        rows = table(scores[output], split.class_names)
+        artifacts.write_bytes(layout.scores(run_dir, output, "csv"), "\n".join(map(",".join, rows)).encode() + b"\n")
         text = "\n".join(f"{r[0]:<16}" + "".join(f"{cell:>11}" for cell in r[1:]) for r in rows)
-        artifacts.write_bytes(run_dir / "evaluation" / f"{one}.txt", text.encode() + b"\n")
-    return result
+        artifacts.write_bytes(layout.scores(run_dir, output, "txt"), text.encode() + b"\n")
+    return scores
 
 
 def table(scores, class_names):

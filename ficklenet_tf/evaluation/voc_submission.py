@@ -13,6 +13,7 @@ import tarfile
 import numpy as np
 
 from ficklenet_tf.data import images, labels
+from ficklenet_tf.errors import UserError
 from ficklenet_tf.runs import artifacts
 
 FOLDER = "results/VOC2012/Segmentation/comp6_test_cls"
@@ -52,8 +53,8 @@ def _checked(path, example, num_classes):
     label = labels.read_label(path, num_classes)
     size = tuple(images.decode(example["image"]).shape[:2])
     if label.shape != size:
-        raise ValueError(f"{path}: expected {size} pixels as the photograph, found {label.shape}")
+        raise UserError(f"{path}: expected {size} pixels as the photograph, found {label.shape}")
     without = int(np.sum(label == labels.IGNORE))
     if without:
-        raise ValueError(f"{path}: expected a class for each pixel, found 255 at {without}")
+        raise UserError(f"{path}: expected a class for each pixel, found 255 at {without}")
     return label

@@ -4,7 +4,7 @@ import numpy as np
 
 from ficklenet_tf.data import images, labels
 from ficklenet_tf.evaluation import prediction
-from ficklenet_tf.experiments import drawing, map_tables, maps, mask_tables, paper
+from ficklenet_tf.experiments import drawing, map_scores, map_tables, mask_tables, paper
 from ficklenet_tf.report import pictures
 from ficklenet_tf.report.sheet import lay_out
 from ficklenet_tf.seeds import extraction
@@ -12,40 +12,42 @@ from ficklenet_tf.seeds import extraction
 SIDE = 160  # longer side of a picture in pixels
 
 
-def localize(plan, stage, inference, chosen, selections=None, seed=0):
+def localize(plan, classifier, inference, chosen, num_maps=None, seed=0):
     """Localizes a few training images by one classifier.
 
     Args:
       plan: a `plan.Plan`.
-      stage: the classifier's directory below run_dir.
+      classifier: its directory below run_dir.
       inference: "S", "G" or "D".
       chosen: indices into the plan's training split.
-      selections: N; None for the preset's.
+      num_maps: N; None for the preset's.
       seed: of the selections.
 
     Returns:
-      A list of what `localizer.Localizer` answers.
+      A list of (prepared example, `ImageMaps`).
     """
-    counts = (selections or plan.preset.seeds.selections,)
-    draws = maps.Draws(plan.run_dir / stage, plan.preset.seeds, paper.SELECTIONS[inference], counts)
-    return [draws(draws.prepare(plan.split[index]), seed)[0][1] for index in chosen]
+    counts = (num_maps or plan.preset.maps.num_maps,)
+    draws = map_scores.Draws(plan.run_dir / classifier, plan.preset.maps, paper.MODES[inference], counts)
+    prepared = [draws.prepare(plan.split[index]) for index in chosen]
+    return [(example, draws(example, seed)[0]) for example in prepared]
 
 
 def figure1(plan, rows=3, single=4):
     """Several maps of one image, each on its own selection, and what N of them make together."""
-    stage, chosen = plan.classifier("S"), pictures.choose(plan.run_dir, plan.split, rows)
+    classifier, chosen = plan.classifier("S"), pictures.choose(plan.run_dir, plan.split, rows)
     indices = [index for index, _ in chosen]
-    each = [localize(plan, stage, "S", indices, 1, f"figure 1, map {number}") for number in range(single)]
-    whole = localize(plan, stage, "S", indices)
+    draws = [localize(plan, classifier, "S", indices, 1, f"figure 1, map {number}") for number in range(single)]
+    whole = localize(plan, classifier, "S", indices)
     sheet = []
     for row, (index, class_id) in enumerate(chosen):
         photo, cells = _photo(plan.split[index])
-        for number, found in enumerate(each, 1):
-            cells[f"selection {number}"] = pictures.heat(photo, _map(found[row], class_id, "mean"))
-        for heading, key in ((f"mean of {plan.preset.seeds.selections}", "mean"), ("maximum", "max")):
-            cells[heading] = pictures.heat(photo, _map(whole[row], class_id, key))
+        for number, maps in enumerate(draws, 1):
+            cells[f"selection {number}"] = pictures.heat(photo, _map(maps[row][1], class_id, "mean"))
+        prepared, maps = whole[row]
+        for heading, key in ((f"mean of {plan.preset.maps.num_maps}", "mean"), ("maximum", "max")):
+            cells[heading] = pictures.heat(photo, _map(maps, class_id, key))
         cells["seeds"] = pictures.mask(photo, extraction.make_seed(
-            whole[row], plan.preset.seeds, plan.split.image_ids[index], plan.saliency_dir))
+            plan.split.image_ids[index], prepared["image"].numpy(), maps, plan.preset.seeds, plan.saliency_dir))
         sheet.append(cells | _truth(photo, plan.split[index]))
     return lay_out(sheet, SIDE)
 
@@ -83,7 +85,7 @@ def figure5(plan, repeats=10):
     runs = plan.repeated_maps(map_tables.COUNTS, repeats)
     found = [map_tables.best(runs, position)[1]["miou"] for position in range(len(map_tables.COUNTS))]
     return drawing.curve(map_tables.COUNTS, [f.mean for f in found], [f.deviation for f in found],
-                         across="number of selections N", up="mIoU of the mean map, per cent",
+                         across="number of maps N", up="mIoU of the mean map, per cent",
                          reference=(found[-1].mean, f"N = {map_tables.COUNTS[-1]}"))
 
 
@@ -100,7 +102,7 @@ def figure6(plan, rows=4, rates=map_tables.RATES):
         photo, cells = _photo(example)
         for (training, rate), answers in found.items():
             heading = f"p = {rate:g}" if training != "G" else f"general {rate:g}"
-            cells[heading] = pictures.heat(photo, _map(answers[row], class_id, "mean"))
+            cells[heading] = pictures.heat(photo, _map(answers[row][1], class_id, "mean"))
         probs = prediction.restrict(dsrg(images.decode(example["image"]).numpy()), example["tags"])
         cells["DSRG"] = pictures.mask(photo, probs.argmax(-1).astype(np.uint8))
         sheet.append(cells | _truth(photo, example))
@@ -117,10 +119,10 @@ def _truth(photo, example):
         if example["has_label"] else {}
 
 
-def _map(found, class_id, key):
+def _map(maps, class_id, key):
     """One class's map, scaled by its own greatest value so that it can be seen."""
-    position = np.flatnonzero(found["classes"] == class_id - 1)
+    position = np.flatnonzero(maps.tag_ids == class_id - 1)
     if not position.size:
-        return np.zeros(found["mean"].shape[:2], np.float32)
-    values = found[key][..., position[0]]
+        return np.zeros(maps.mean.shape[:2], np.float32)
+    values = getattr(maps, key)[..., position[0]]
     return values / max(values.max(), 1e-9)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ficklenet_tf.experiments import maps, paper
+from ficklenet_tf.experiments import map_scores, paper
 from ficklenet_tf.experiments.tables import Claim, Measured, Table
 
 COUNTS = (1, 3, 10, 30, 100, 200, 300, 1000)  # Table 6 and Figure 5
@@ -17,15 +17,15 @@ def best(runs, count=-1):
     """Returns the threshold with the highest mean mIoU over runs, and the scores there.
 
     Args:
-      runs: list of what `maps.score` returned, one a seed.
-      count: position of the number of selections.
+      runs: list of what `map_scores.score` returned, one per seed.
+      count: position of the number of maps.
 
     Returns:
       (threshold, dict of key -> `Measured`).
     """
-    each = {key: np.array([run["maps"][count][key] for run in runs]) for key in maps.KEYS}
+    each = {key: np.array([run["maps"][count][key] for run in runs]) for key in map_scores.KEYS}
     position = int(each["miou"].mean(0).argmax())
-    return maps.THRESHOLDS[position], {key: Measured(tuple(values[:, position])) for key, values in each.items()}
+    return map_scores.THRESHOLDS[position], {key: Measured(tuple(values[:, position])) for key, values in each.items()}
 
 
 def scores(runs):
@@ -33,7 +33,7 @@ def scores(runs):
     threshold, found = best(runs)
     cells = {f"maps: {key.replace('miou', 'mIoU')}": value for key, value in found.items()}
     cells["threshold"] = threshold
-    for key in maps.KEYS:
+    for key in map_scores.KEYS:
         cells[f"seeds: {key.replace('miou', 'mIoU')}"] = Measured(tuple(run["seeds"][key] for run in runs))
     return cells
 
@@ -77,7 +77,7 @@ def rescaling(plan, rates=RATES):
 
 
 def table6(plan, repeats=10):
-    """Deviation of the maps' scores over repeats, by the number of selections."""
+    """Deviation of the maps' scores over repeats, by the number of maps."""
     runs = plan.repeated_maps(COUNTS, repeats)
     rows, deviation = [], {}
     for position, count in enumerate(COUNTS):
@@ -95,8 +95,8 @@ def table6(plan, repeats=10):
               for few, many in zip(steady, steady[1:], strict=False)]
     return Table("table6", f"Table 6: deviation over {repeats} repeats", tuple(rows), tuple(claims), (
         f"One classifier (S, p = {plan.preset.classifier.rate:g}, seed 0), {repeats} seeds of the selections; mean "
-        f"maps of {len(plan.scored)} training images at the best of {len(maps.THRESHOLDS)} thresholds, one a row. A "
-        f"deviation from {repeats} repeats is itself off by about {100 * relative:.0f} %.",))
+        f"maps of {len(plan.scored)} training images at the best of {len(map_scores.THRESHOLDS)} thresholds, one per "
+        f"row. A deviation from {repeats} repeats is itself off by about {100 * relative:.0f} %.",))
 
 
 def table7(plan):
@@ -125,6 +125,6 @@ def _notes(plan):
     rule = "the dense CRF" if seeds.refine == "crf" else seeds.refine if seeds.refine != "none" else "theta and cue"
     return (f"{plan.split.dataset}, preset {plan.preset.name}, backbone {plan.preset.classifier.backbone}, "
             f"{plan.repeats}, per cent. Maps: {len(plan.scored)} training images, mean of "
-            f"N = {seeds.selections} maps, the best of {len(maps.THRESHOLDS)} thresholds a row. Seeds: by the "
-            f"preset's rule ({rule}), chosen on stochastic maps.",
+            f"N = {plan.preset.maps.num_maps} maps, the best of {len(map_scores.THRESHOLDS)} thresholds per row. "
+            f"Seeds: by the preset's rule ({rule}), chosen on stochastic maps.",
             "The paper's column is another quantity, the segmenter's mIoU on VOC val: compare directions, not sizes.")

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from ficklenet_tf.evaluation import prediction
+from ficklenet_tf import crf
 from ficklenet_tf.experiments import paper
 from ficklenet_tf.experiments.tables import Claim, Measured, Table
 
@@ -14,8 +14,8 @@ class System:
     Attributes:
       title: of its row.
       training: of the classifier, "S" or "D".
-      seeds: changes of the preset's `presets.Seeds`.
-      options: of `segmenter_training.train`.
+      seeds: changes of the preset's `presets.SeedsConfig`.
+      options: of `segmenter_training.Options`.
     """
 
     title: str
@@ -29,7 +29,7 @@ SYSTEMS = {
     "deterministic": System("deterministic Grad-CAM seeds", "D"),
     "srg": System("deterministic seeds, grown on the colours (SRG)", "D", {"refine": "srg"}),
     "sec": System("SEC: sparse deterministic seeds; seed, expansion and boundary loss", "D", _CUES,
-                  {"losses_used": ("seed", "expand", "boundary")}),
+                  {"losses": ("seed", "expand", "boundary")}),
     "dsrg": System("DSRG: sparse deterministic seeds that grow in training", "D", _CUES, {"growing": "dsrg"}),
     "ficklenet": System("FickleNet: stochastic seeds", "S"),
     "ficklenet_theta": System("FickleNet, sparse seeds by theta (the paper's rule)", "S", _CUES),
@@ -128,10 +128,10 @@ def notes(plan):
     segmenter = plan.preset.segmenter
     rounds = f"{segmenter.steps} steps" + (f", then {segmenter.retrain_steps} on its own labels"
                                            if segmenter.retrain_steps else ", one round")
-    crf = next((name for name, spec in prediction.CRFS.items() if spec == plan.spec), "of one's own")
+    spec = next((name for name, spec in crf.SPECS.items() if spec == plan.spec), "of one's own")
     return (f"{plan.held_out.dataset}, {len(plan.held_out)} images of {plan.held_out.name}, preset "
             f"{plan.preset.name}, {plan.repeats}, per cent; {rounds}, sizes "
-            f"{', '.join(map(str, segmenter.test_sizes))}; CRF: {crf}. Trained on {len(plan.split)} images. All "
+            f"{', '.join(map(str, segmenter.test_sizes))}; CRF: {spec}. Trained on {len(plan.split)} images. All "
             "segmenters start from one backbone, that of the stochastic classifier with seed 0.",
             "The paper's column: VOC 2012 val, the network trained whole on 10,582 images, saliency maps for the "
             "background.")

@@ -17,4 +17,4 @@ TABLE5 = {("D", 0.0): 56.3, ("S", 0.3): 58.8, ("S", 0.5): 59.4, ("S", 0.7): 60.0
 TABLE6 = {10: 21.0, 100: 14.0, 200: 6.8, 300: 4.8}  # standard deviation of mIoU, in thousandths
 TABLE7 = {("G", "G"): 49.1, ("G", "S"): 55.5, ("G", "D"): 57.1, ("S", "S"): 61.2, ("S", "D"): 59.6, ("D", "D"): 59.0}
 
-SELECTIONS = {"S": "stochastic", "G": "general", "D": "deterministic"}
+MODES = {"S": "stochastic", "G": "general", "D": "deterministic"}

@@ -5,10 +5,11 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-from ficklenet_tf.experiments import maps, mask_tables, paper
+from ficklenet_tf.errors import UserError
+from ficklenet_tf.experiments import map_scores, mask_tables, paper
 from ficklenet_tf.experiments.tables import Claim, Measured, Table
 from ficklenet_tf.maps import localizer, reference
-from ficklenet_tf.runs import artifacts, progress
+from ficklenet_tf.runs import artifacts, layout, progress, stage
 
 COUNTS = (10, 30, 100, 200, 300, 1000)
 LARGE = reference.LARGE
@@ -20,13 +21,13 @@ def uncertainty(plan, limits=LIMITS):
 
     Args:
       plan: a `plan.Plan`.
-      limits: of `presets.Seeds.max_uncertainty`; the first, 1, keeps all.
+      limits: of `presets.SeedsConfig.max_uncertainty`; the first, 1, keeps all.
 
     Returns:
       A `tables.Table`.
     """
     if not plan.split.has_labels:
-        raise ValueError(f"{plan.split.dataset} {plan.split.name}: expected masks to score seeds against, found none")
+        raise UserError(f"{plan.split.dataset} {plan.split.name}: expected masks to score seeds against, found none")
     found = {}
     for limit in limits:
         runs, scored = [], []
@@ -38,7 +39,7 @@ def uncertainty(plan, limits=LIMITS):
             "greatest uncertainty": float(limit),
             "pixels with a seed": Measured(tuple(_answered(score["confusion"]) for score in scored)),
             **{f"seeds: {key.replace('miou', 'mIoU')}": Measured(tuple(score[key] for score in scored))
-               for key in maps.KEYS}, **mask_tables.measured(runs)}
+               for key in map_scores.KEYS}, **mask_tables.measured(runs)}
     pairs = {f"without seeds above {limit:g} above all seeds": (found[limit], found[limits[0]])
              for limit in limits[1:]}
     return Table("uncertainty", "Study: does leaving out the most uncertain seeds help the segmenter?",
@@ -53,12 +54,12 @@ def _answered(confusion):
 
 
 def convergence(plan, count=20, large=LARGE):
-    """How far N maps are from `large` ones, what «auto» takes, and how good the closed approximation is.
+    """How far N maps are from `large` ones, what "auto" takes, and how good the closed approximation is.
 
     Args:
       plan: a `plan.Plan`.
       count: training images, evenly spaced among those that maps are scored on.
-      large: number of selections of the reference.
+      large: number of maps of the reference.
 
     Returns:
       A `tables.Table`.
@@ -67,8 +68,8 @@ def convergence(plan, count=20, large=LARGE):
     rows, by_name = [], {}
     for name in runs[0]["rows"]:
         each = [run["rows"][name] for run in runs]
-        by_name[name] = {"aggregate": name, "selections": Measured(tuple(e["selections"] for e in each), 1, 0)
-                         if each[0]["selections"] else None,
+        by_name[name] = {"aggregate": name, "maps": Measured(tuple(e["num_maps"] for e in each), 1, 0)
+                         if each[0]["num_maps"] else None,
                          **{text: Measured(tuple(e[key] for e in each), 100, 2) if key in each[0] else None
                             for key, text in (("mean", "mean map, difference"), ("max", "maximum map, difference"),
                                               ("labels", "labels that differ"))}}
@@ -78,48 +79,49 @@ def convergence(plan, count=20, large=LARGE):
                          by_name[many]["mean map, difference"]) for few, many in zip(steady, steady[1:], strict=False))
     return Table("convergence", f"Study: distance to N = {large}", tuple(rows), claims, (
         f"Stochastic classifiers, {plan.repeats}, {runs[0]['images']} training images; per cent: mean absolute "
-        "difference of maps in 0..1, and share of the positions whose label by theta is another one. «limit»: what "
-        "the maximum tends to for N to infinity, exactly. «normal»: the mean by normal distributions, without "
+        "difference of maps in 0..1, and share of the positions whose label by theta is another one. 'limit': what "
+        "the maximum tends to for N to infinity, exactly. 'normal': the mean by normal distributions, without "
         "drawing.",))
 
 
 def _distances(plan, seed, count, large):
     """Distances for one seed; what is finished is not done again."""
-    stage = plan.classifier("S", seed)
-    preset, some = plan.preset.seeds, plan.scored
-    some = some.select(i * len(some) // min(count, len(some)) for i in range(min(count, len(some))))
-    directory = plan.run_dir / "maps" / f"convergence_{stage}"
-    artifacts.claim(directory, {"stage": "convergence", "preset": dataclasses.asdict(preset), "seed": seed,
-                                "counts": COUNTS, "large": large, "fingerprint": some.fingerprint,
-                                "classifier": artifacts.read_run(plan.run_dir / stage)["finished"]})
-    finished = artifacts.read_run(directory)
-    if finished:
-        return finished
-    draws = maps.Draws(plan.run_dir / stage, preset, paper.SELECTIONS["S"], COUNTS)
-    many, auto = (maps.Draws(plan.run_dir / stage, preset, paper.SELECTIONS["S"], counts)
-                  for counts in ((large,), (localizer.AUTO,)))
-    closed = tf.function(lambda x, classes: reference.exact(draws.model.head, x, classes))
-    each = {}
-    for example in progress.bar([some[i] for i in range(len(some))], desc=directory.name, unit="img"):
+    classifier = plan.classifier("S", seed)
+    split = plan.scored
+    split = split.select(i * len(split) // min(count, len(split)) for i in range(min(count, len(split))))
+    directory = plan.run_dir / layout.MAP_SCORES / f"convergence_{classifier}"
+    settings = {"stage": "convergence", "config": dataclasses.asdict(plan.preset.maps),
+                "theta": plan.preset.seeds.theta, "seed": seed, "counts": COUNTS, "large": large,
+                "fingerprint": split.fingerprint,
+                "classifier": artifacts.read_run(plan.run_dir / classifier)["finished"]}
+    return stage.run(directory, settings, lambda: lambda: {
+        "rows": _measured(plan, plan.run_dir / classifier, split, seed, large, directory.name), "images": len(split)})
+
+
+def _measured(plan, classifier_dir, split, seed, large, description):
+    """Returns {aggregate: {measure: mean over the images}}."""
+    draws, many, auto = (map_scores.Draws(classifier_dir, plan.preset.maps, paper.MODES["S"], counts)
+                         for counts in (COUNTS, (large,), (localizer.AUTO,)))
+    closed = tf.function(lambda x, tag_ids: reference.exact(draws.model.head, x, tag_ids))
+    rows = {}
+    for example in progress.bar([split[i] for i in range(len(split))], desc=description, unit="img"):
         if not example["tags"].any():
             continue
         prepared = draws.prepare(example)
-        target = many(prepared, f"{seed} reference")[0][1]
+        target = many(prepared, f"{seed} reference")[0]
         parts = draws(prepared, seed)
-        exact = closed(prepared["views"][0], tf.constant(target["classes"]))
+        exact = closed(prepared["views"][0], tf.constant(target.tag_ids))
         normal = reference.normal(exact["response_mean"], exact["response_std"]).numpy()
-        found = {f"N = {n}": maps.aggregate(parts[:k + 1]) for k, n in enumerate(COUNTS)}
-        found["auto"] = auto(prepared, seed)[0][1]
-        for name, answer in found.items():
-            measured = reference.distance(answer, target, preset.theta)
-            each.setdefault(name, []).append({**{k: measured[k] for k in ("mean", "max", "labels")},
-                                              "selections": int(answer["selections"])})
-        each.setdefault("limit", []).append({"selections": 0, "max": _apart(exact["max_limit"], target["max"])})
-        each.setdefault("normal", []).append({"selections": 0, "mean": _apart(normal, target["mean"])})
-    rows = {name: {key: float(np.mean([one[key] for one in values])) for key in values[0]}
-            for name, values in each.items()}
-    artifacts.write_run(directory, rows=rows, images=len(some))
-    return artifacts.read_run(directory)
+        answers = {f"N = {n}": map_scores.aggregate(parts[:k + 1]) for k, n in enumerate(COUNTS)}
+        answers["auto"] = auto(prepared, seed)[0]
+        for name, maps in answers.items():
+            distances = reference.distance(vars(maps), vars(target), plan.preset.seeds.theta)
+            rows.setdefault(name, []).append({**{k: distances[k] for k in ("mean", "max", "labels")},
+                                              "num_maps": maps.num_maps})
+        rows.setdefault("limit", []).append({"num_maps": 0, "max": _apart(exact["max_limit"], target.max)})
+        rows.setdefault("normal", []).append({"num_maps": 0, "mean": _apart(normal, target.mean)})
+    return {name: {key: float(np.mean([image[key] for image in images])) for key in images[0]}
+            for name, images in rows.items()}
 
 
 def _apart(one, other):

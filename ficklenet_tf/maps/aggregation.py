@@ -9,6 +9,7 @@ import hashlib
 import numpy as np
 import tensorflow as tf
 
+from ficklenet_tf.errors import UserError
 from ficklenet_tf.maps import grad_cam
 from ficklenet_tf.models import stochastic
 from ficklenet_tf.models.hidden_units import SEED_BITS, keep_bits
@@ -22,7 +23,7 @@ def image_seed(seed, image_id):
     return tf.constant([int.from_bytes(digest[i:i + 4], "little", signed=True) for i in (0, 4)], tf.int32)
 
 
-def localize(head, features, classes, seed, *, selections, selection="stochastic", method="closed_form", cam="gradcam",
+def localize(head, features, tag_ids, seed, *, num_maps, mode="stochastic", method="closed_form", cam="gradcam",
              samples=0, tolerance=None):
     """Aggregates the maps of one image. Call it inside a tf.function.
 
@@ -33,59 +34,55 @@ def localize(head, features, classes, seed, *, selections, selection="stochastic
       head: a built `stochastic.StochasticHead`; with `method="tape"` any object with `kernel_size`,
         `rate`, `rescale` and a differentiable `logits(x, selection)`.
       features: `[h, w, k]` float32, static shape.
-      classes: `[c]` int32, the classes to localize, 0 the first foreground class.
+      tag_ids: `[c]` int32, the classes to localize, 0 the first foreground class.
       seed: `[2]` int32, signs do not count. The i-th selection is the same whatever N, method or batch.
-      selections: N, a Python int or scalar tensor; with a tolerance the greatest N.
-      selection: "stochastic", "general" or "deterministic" (one map; N is not used).
+      num_maps: N, a Python int or scalar tensor; with a tolerance the greatest N.
+      mode: "stochastic", "general" or "deterministic" (one map; N is not used).
       method: "closed_form" or "tape".
-      cam: "gradcam", or "cam": Zhou et al. 2016, what the head averages over the image, here the convolution's output;
-        it has no gradient and is deterministic.
+      cam: "gradcam", or "cam": the head's own `class_maps` (Zhou et al. 2016), without gradient, deterministic.
       samples: how many of the first maps (at most `BLOCK`) to return as they are.
       tolerance: a share, or None: all N.
 
     Returns:
       A dict of float32: "mean", "max", "std" `[h, w, c]` over the N maps, each map 0..1 by its own
-      maximum (a map without a positive value is 0), "samples" `[samples, h, w, c]`, and "selections", int32, the
+      maximum (a map without a positive value is 0), "samples" `[samples, h, w, c]`, and "num_maps", int32, the
       number of maps it took.
     """
-    for name, value, legal in (("method", method, grad_cam.METHODS), ("selection", selection, stochastic.SELECTIONS),
+    for name, value, legal in (("method", method, grad_cam.METHODS), ("mode", mode, stochastic.MODES),
                                ("cam", cam, grad_cam.CAMS)):
         if value not in legal:
-            raise ValueError(f"{name}: expected one of {', '.join(legal)}, found {value!r}")
-    if cam == "cam" and selection != "deterministic":
-        raise ValueError(f"cam: expected selection deterministic with cam, found {selection}")
+            raise UserError(f"{name}: expected one of {', '.join(legal)}, found {value!r}")
+    if cam == "cam" and mode != "deterministic":
+        raise UserError(f"cam: expected mode deterministic with cam, found {mode}")
     height, width, _ = features.shape
-    if cam == "cam":
-        raw_maps = grad_cam.class_activation(head, features, classes)
-    else:
-        form = grad_cam.closed_form if method == "closed_form" else grad_cam.tape
-        raw_maps = form(head, features, classes, selection)
+    form = grad_cam.class_activation if cam == "cam" else grad_cam.METHODS[method]
+    raw_maps = form(head, features, tag_ids, mode)
 
     def block_maps(block):
-        maps = tf.nn.relu(raw_maps(_draw(seed, block, features.shape, head, selection)))  # [h * w, BLOCK or 1, c]
+        maps = tf.nn.relu(raw_maps(_draw(seed, block, features.shape, head, mode)))  # [h * w, BLOCK or 1, c]
         return tf.math.divide_no_nan(maps, tf.reduce_max(maps, axis=0, keepdims=True))
 
-    if selection == "deterministic":
+    if mode == "deterministic":
         one = block_maps(0)
-        found = {"mean": one[:, 0], "max": one[:, 0], "std": tf.zeros_like(one[:, 0]), "selections": tf.constant(1),
+        found = {"mean": one[:, 0], "max": one[:, 0], "std": tf.zeros_like(one[:, 0]), "num_maps": tf.constant(1),
                  "samples": tf.repeat(one, samples, axis=1)}
     else:
-        found = _aggregate(block_maps, (height * width, tf.shape(classes)[0]), tf.cast(selections, tf.int32), samples,
+        found = _aggregate(block_maps, (height * width, tf.shape(tag_ids)[0]), tf.cast(num_maps, tf.int32), samples,
                            tolerance)
     shaped = {name: tf.reshape(found[name], [height, width, -1]) for name in ("mean", "max", "std")}
     if samples:
         shaped["samples"] = tf.reshape(tf.transpose(found["samples"], [1, 0, 2]),
-                                       [samples, height, width, tf.shape(classes)[0]])
-    return {**shaped, "selections": found["selections"]}
+                                       [samples, height, width, tf.shape(tag_ids)[0]])
+    return {**shaped, "num_maps": found["num_maps"]}
 
 
-def _aggregate(block_maps, shape, selections, samples, tolerance):
+def _aggregate(block_maps, shape, num_maps, samples, tolerance):
     """Runs over the blocks; returns "mean", "max", "std" `[h * w, c]`, "samples" `[h * w, samples, c]`, the count."""
-    blocks = (selections + BLOCK - 1) // BLOCK
+    blocks = (num_maps + BLOCK - 1) // BLOCK
 
     def body(block, total, squares, highest, first, before, change):
         maps = block_maps(block)
-        maps *= tf.cast(block * BLOCK + tf.range(BLOCK) < selections, tf.float32)[:, None]
+        maps *= tf.cast(block * BLOCK + tf.range(BLOCK) < num_maps, tf.float32)[:, None]
         total, squares = total + tf.reduce_sum(maps, 1), squares + tf.reduce_sum(maps * maps, 1)
         highest = tf.maximum(highest, tf.reduce_max(maps, 1))
         if samples:
@@ -101,10 +98,10 @@ def _aggregate(block_maps, shape, selections, samples, tolerance):
     done, total, squares, highest, first, _, _ = tf.while_loop(
         lambda block, *state: (block < blocks) & (state[-1] > settled), body, start, parallel_iterations=2,
         shape_invariants=(tf.TensorShape([]), *kept, tf.TensorShape([])))
-    used = tf.minimum(done * BLOCK, selections)
+    used = tf.minimum(done * BLOCK, num_maps)
     mean = total / tf.cast(used, tf.float32)
     spread = tf.sqrt(tf.nn.relu(squares / tf.cast(used, tf.float32) - mean * mean))
-    return {"mean": mean, "max": highest, "std": spread, "samples": first, "selections": used}
+    return {"mean": mean, "max": highest, "std": spread, "samples": first, "num_maps": used}
 
 
 def _doubled(blocks, now, before, change):
@@ -127,11 +124,11 @@ def _doubled(blocks, now, before, change):
     return tf.where(due, now, before), tf.where(due, share, change)
 
 
-def _draw(seed, block, shape, head, selection):
+def _draw(seed, block, shape, head, mode):
     """Bits of BLOCK selections: `[h * w, BLOCK, s * s]`, for «general» `[h * w, BLOCK, k]`, else None."""
-    if selection == "deterministic":
+    if mode == "deterministic":
         return None
     height, width, channels = shape
-    units = channels if selection == "general" else head.kernel_size**2
+    units = channels if mode == "general" else head.kernel_size**2
     own = tf.random.fold_in(seed & SEED_BITS, block)
     return keep_bits(own, (height * width, BLOCK, units), head.rate)

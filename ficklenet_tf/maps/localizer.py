@@ -1,60 +1,63 @@
-"""Maps of whole photographs by a trained classifier: decoding, views (sizes, mirror), backbone, `localization`."""
+"""Maps of whole photographs by a trained classifier: decoding, views (sizes, mirror), backbone, `aggregation`."""
 
 import numpy as np
 import tensorflow as tf
 
-from ficklenet_tf.data import feature_cache, images
+from ficklenet_tf.data import images
+from ficklenet_tf.errors import UserError
 from ficklenet_tf.maps import aggregation
+from ficklenet_tf.maps.image_maps import ImageMaps
 
-AUTO = "auto"  # presets.Seeds.selections
+AUTO = "auto"  # presets.MapsConfig.num_maps
 SAMPLES = 3  # single maps that an answer holds
 
 
 class Localizer:
-    """Maps of one photograph by a trained classifier, over the preset's views (sizes, mirror).
+    """Maps of one photograph by a trained classifier, over the configured views (sizes, mirror).
 
     Args:
       model: a `classifier.Classifier`.
       normalization: its backbone's.
-      preset: `presets.Seeds`.
-      selection: see `localization.localize`.
-      features_dir: cached features for the first size, or None.
+      config: `presets.MapsConfig`.
+      mode: see `aggregation.localize`.
+      features: a `FeatureCache` for the first size, or None.
       jit_compile: compile by XLA; the maps anew for each number of classes, so that all shapes are static.
+
+    Raises:
+      UserError: `config.num_maps` is neither a number from 1 nor "auto".
     """
 
-    def __init__(self, model, normalization, preset, selection, features_dir=None, jit_compile=False):
-        if isinstance(preset.selections, str) and preset.selections != AUTO:
-            raise ValueError(f"selections: expected a number or {AUTO}, found {preset.selections!r}")
-        if (preset.auto_most if preset.selections == AUTO else preset.selections) < 1:
-            raise ValueError(f"selections: expected at least 1, found {preset.selections} (auto_most "
-                             f"{preset.auto_most})")
-        self.model, self.normalization, self.preset = model, normalization, preset
-        self.selection, self.features_dir = selection, features_dir
-        self._views = [(size, mirrored) for size in preset.sizes
-                       for mirrored in ((False, True) if preset.flip_views else (False,))]
-        self._shape = None if features_dir is None else feature_cache.shape_in(features_dir)
-        self._checksums = {} if features_dir is None else feature_cache.checksums(features_dir)
+    def __init__(self, model, normalization, config, mode="stochastic", features=None, jit_compile=False):
+        if isinstance(config.num_maps, str) and config.num_maps != AUTO:
+            raise UserError(f"num_maps: expected a number or {AUTO}, found {config.num_maps!r}")
+        if (config.auto_most if config.num_maps == AUTO else config.num_maps) < 1:
+            raise UserError(f"num_maps: expected at least 1, found {config.num_maps} (auto_most {config.auto_most})")
+        self.model, self.normalization, self.config = model, normalization, config
+        self.mode, self._cache = mode, features
+        self._views = [(size, mirrored) for size in config.sizes
+                       for mirrored in ((False, True) if config.flip_views else (False,))]
         self._features = {size: tf.function(lambda x: tf.cast(model.backbone(x, training=False), tf.float32),
                                             jit_compile=jit_compile)
-                          for size in preset.sizes}
+                          for size in config.sizes}
         # Else one graph for all numbers of tags.
         self._localize = {size: tf.function(self._run, jit_compile=jit_compile, reduce_retracing=not jit_compile)
-                          for size in preset.sizes}
+                          for size in config.sizes}
         self._gradient = tf.function(self._saliency)
 
-    def _run(self, x, tags, seed):
-        auto = self.preset.selections == AUTO
+    def _run(self, x, tag_ids, seed):
+        auto = self.config.num_maps == AUTO
         return aggregation.localize(
-            self.model.head, x, tags, seed, selections=self.preset.auto_most if auto else self.preset.selections,
-            selection=self.selection, method=self.preset.method, cam=self.preset.cam,
-            samples=1 if self.selection == "deterministic" else SAMPLES,
-            tolerance=self.preset.auto_tolerance if auto else None)
+            self.model.head, x, tag_ids, seed, num_maps=self.config.auto_most if auto else self.config.num_maps,
+            mode=self.mode, method=self.config.method, cam=self.config.cam,
+            samples=1 if self.mode == "deterministic" else SAMPLES,
+            tolerance=self.config.auto_tolerance if auto else None)
 
     def _saliency(self, x):
         with tf.GradientTape() as tape:
             tape.watch(x)
             score = tf.reduce_sum(self.model.head.expected_logits(tf.cast(self.model.backbone(x), tf.float32)))
-        return tf.reduce_max(tf.abs(tape.gradient(score, x)), -1)[0]
+        gradient = tf.reduce_max(tf.abs(tape.gradient(score, x)), -1)[0]
+        return tf.math.divide_no_nan(gradient, tf.reduce_max(gradient))
 
     def prepare(self, example):
         """Decodes an example (of a `datasets.Split`): all that can be done before the network is free.
@@ -64,16 +67,11 @@ class Localizer:
           cached features `[h, w, k]` or the network's input `[1, size, size, 3]`.
         """
         image = images.decode(example["image"])
-        cached = None
-        if self.features_dir is not None:
-            path = feature_cache.path_of(self.features_dir, example["image_id"])
-            own = feature_cache.checksum(example["image"])
-            if path.exists() and self._checksums.get(example["image_id"], own) == own:  # of this photograph
-                cached = tf.cast(feature_cache.read(str(path), self._shape), tf.float32)
         views = []
-        for number, (size, mirrored) in enumerate(self._views):
-            if number == 0 and cached is not None:
-                views.append(cached)
+        for size, mirrored in self._views:
+            if not views and self._cache and self._cache.holds(example["image_id"], example["image"]):
+                path = str(self._cache.path(example["image_id"]))
+                views.append(tf.cast(self._cache.read(path), tf.float32))
                 continue
             x = images.normalize(images.warp(image, size), self.normalization)
             views.append((tf.reverse(x, [1]) if mirrored else x)[None])
@@ -86,23 +84,26 @@ class Localizer:
     def localize(self, prepared, seed):
         """Localizes the classes of what `prepare` made.
 
+        Args:
+          prepared: as above.
+          seed: of the selections, an int or a string.
+
         Returns:
-          dict: "classes" `[c]`, "mean", "max", "std" `[h, w, c]` and "samples" `[3, h, w, c]` at the first view's
-          map size, "selections" (the number it took, with several views the greatest), "image" and "shape" (height,
-          width) of the photograph, and for the cue "gradient" that, `[h', w']`.
+          `ImageMaps` at the first view's map size, rounded as in a file.
         """
-        tags = np.flatnonzero(prepared["tags"]).astype(np.int32)
-        image, found = prepared["image"].numpy(), []
+        tag_ids = np.flatnonzero(prepared["tags"]).astype(np.int32)
+        views = []
         for number, ((size, mirrored), view) in enumerate(zip(self._views, prepared["views"], strict=True)):
             x = self._features[size](view)[0] if len(view.shape) == 4 else view
-            own = tf.random.fold_in(aggregation.image_seed(seed, prepared["image_id"]), number)
-            maps = {k: v.numpy() for k, v in self._localize[size](x, tf.constant(tags), own).items()}
-            found.append({k: v[..., ::-1, :] if mirrored and k != "selections" else v for k, v in maps.items()})
-        result = {**_merge(found), "classes": tags, "image": image, "shape": image.shape[:2]}
-        if self.preset.background_cue == "gradient":
-            x = images.normalize(images.warp(prepared["image"], self.preset.sizes[0]), self.normalization)
-            result["gradient"] = self._gradient(x[None]).numpy()
-        return result
+            view_seed = tf.random.fold_in(aggregation.image_seed(seed, prepared["image_id"]), number)
+            maps = {k: v.numpy() for k, v in self._localize[size](x, tf.constant(tag_ids), view_seed).items()}
+            views.append({k: v[..., ::-1, :] if mirrored and k != "num_maps" else v for k, v in maps.items()})
+        gradient = None
+        if self.config.gradient:
+            x = images.normalize(images.warp(prepared["image"], self.config.sizes[0]), self.normalization)
+            gradient = self._gradient(x[None]).numpy()
+        height, width = prepared["image"].shape[:2]
+        return ImageMaps(tag_ids, **_merge(views), shape=(height, width), gradient=gradient).rounded()
 
 
 def _merge(views):
@@ -114,4 +115,4 @@ def _merge(views):
             view[key] = images.resize_maps(view[key], shape)
     return {"mean": np.mean([v["mean"] for v in views], 0), "max": np.max([v["max"] for v in views], 0),
             "std": np.mean([v["std"] for v in views], 0), "samples": first["samples"],
-            "selections": max(int(v["selections"]) for v in views)}
+            "num_maps": max(int(v["num_maps"]) for v in views)}

@@ -19,19 +19,19 @@ from ficklenet_tf.maps import aggregation, grad_cam
 LARGE = 20_000
 
 
-def exact(head, features, classes):
+def exact(head, features, tag_ids):
     """What has a closed form.
 
     Args:
       head: a built `stochastic.StochasticHead`.
       features: `[h, w, k]` float32, static shape.
-      classes: `[c]` int32.
+      tag_ids: `[c]` int32.
 
     Returns:
       dict of `[h, w, c]` float32: "response_mean" and "response_std" of the linear response before ReLU and
       normalisation, and "max_limit", what the maximum of the normalised maps tends to, 0..1.
     """
-    y = grad_cam.responses(head, features, classes)
+    y = grad_cam.responses(head, features, tag_ids)
     middle = head.kernel_size**2 // 2
     centre = y[:, middle]
     others = y * (1 - tf.one_hot(middle, head.kernel_size**2))[:, None]
@@ -78,21 +78,21 @@ def _below(z):
     return 0.5 * tf.math.erfc(-z / np.sqrt(2))
 
 
-def reference(head, features, classes, seed, selections=LARGE):
+def reference(head, features, tag_ids, seed, num_maps=LARGE):
     """Returns the reference of an image: `exact`, "normal" and, by a large N, "mean", "max", "std", "mean_error".
 
     Args:
       head: a built `stochastic.StochasticHead`.
       features: `[h, w, k]` float32, static shape.
-      classes: `[c]` int32.
+      tag_ids: `[c]` int32.
       seed: `[2]` int32; take another than that of the N to be judged.
-      selections: the large N. "mean_error" is the standard error of its mean.
+      num_maps: the large N. "mean_error" is the standard error of its mean.
     """
     run = tf.function(aggregation.localize, autograph=False)
-    large = run(head, features, classes, seed, selections=tf.constant(selections))
-    closed = exact(head, features, classes)
+    large = run(head, features, tag_ids, seed, num_maps=tf.constant(num_maps))
+    closed = exact(head, features, tag_ids)
     return {**closed, "normal": normal(closed["response_mean"], closed["response_std"]), "mean": large["mean"],
-            "max": large["max"], "std": large["std"], "mean_error": large["std"] / np.sqrt(selections)}
+            "max": large["max"], "std": large["std"], "mean_error": large["std"] / np.sqrt(num_maps)}
 
 
 def distance(found, target, theta):

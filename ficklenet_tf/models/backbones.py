@@ -5,17 +5,19 @@ stride 1, the last block dilated by 2, so 321 x 321 gives 41 x 41 x 512
 (FickleNet, Section 4.1). ResNets as in DeepLab-v2: conv4 dilated by 2, conv5 by 4.
 """
 
+import dataclasses
+from collections.abc import Callable
+
 import keras
 import tensorflow as tf
 from keras import layers
 
+from ficklenet_tf.errors import UserError
 from ficklenet_tf.models.dilated_convolution import DilatedConv2D
 from ficklenet_tf.models.precision import policy
 
 STRIDE = 8
-NAMES = ("vgg16", "resnet50", "resnet101", "small")
 _VGG_BLOCKS = ((64, 2, 1), (128, 2, 1), (256, 3, 1), (512, 3, 1), (512, 3, 2))  # channels, convolutions, dilation
-_RESNET_DEPTHS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
 
 
 def _vgg16(x):
@@ -67,11 +69,35 @@ def _resnet(x, depths):
     return x
 
 
+@dataclasses.dataclass(frozen=True)
+class Backbone:
+    """How one is built.
+
+    Attributes:
+      layers: normalised `[b, height, width, 3]` symbolic tensor -> rectified features of stride 8.
+      last_block: prefixes of the layers' names that "last_block" trains.
+      frozen_norm: whether batch norm stays as it is, with pretrained weights (DeepLab-v2).
+    """
+
+    layers: Callable
+    last_block: tuple[str, ...]
+    frozen_norm: bool = False
+
+
+# By the word in --backbone. Pretrained weights: pretrained.py has what keras.applications calls them.
+BACKBONES = {
+    "vgg16": Backbone(_vgg16, ("block5",)),
+    "resnet50": Backbone(lambda x: _resnet(x, (3, 4, 6, 3)), ("conv5",), frozen_norm=True),
+    "resnet101": Backbone(lambda x: _resnet(x, (3, 4, 23, 3)), ("conv5",), frozen_norm=True),
+    "small": Backbone(_small, ("block5", "block6")),
+}
+
+
 def build(name, trainable="all", precision="float32"):
     """Builds a backbone.
 
     Args:
-      name: one of `NAMES`.
+      name: a key of `BACKBONES`.
       trainable: "all", "last_block" (VGG's block5, ResNet's conv5, the small one's last two), or "none".
         Batch norm of a pretrained ResNet stays frozen in all of them (DeepLab-v2).
       precision: of the computation, see `precision.policy`.
@@ -81,23 +107,18 @@ def build(name, trainable="all", precision="float32"):
       `[batch, ceil(height / 8), ceil(width / 8), channels]` rectified features.
 
     Raises:
-      ValueError: unknown name or `trainable`.
+      UserError: unknown name or `trainable`.
     """
-    if name not in NAMES:
-        raise ValueError(f"backbone: expected one of {', '.join(NAMES)}, found {name!r}")
-    inputs = keras.Input((None, None, 3), name="image")
-    with policy(precision):
-        if name == "vgg16":
-            outputs, last = _vgg16(inputs), ("block5",)
-        elif name == "small":
-            outputs, last = _small(inputs), ("block5", "block6")
-        else:
-            outputs, last = _resnet(inputs, _RESNET_DEPTHS[name]), ("conv5",)
-    model = keras.Model(inputs, outputs, name=name)
+    if name not in BACKBONES:
+        raise UserError(f"backbone: expected one of {', '.join(BACKBONES)}, found {name!r}")
     if trainable not in ("all", "last_block", "none"):
-        raise ValueError(f"trainable: expected all, last_block or none, found {trainable!r}")
+        raise UserError(f"trainable: expected all, last_block or none, found {trainable!r}")
+    backbone, inputs = BACKBONES[name], keras.Input((None, None, 3), name="image")
+    with policy(precision):
+        model = keras.Model(inputs, backbone.layers(inputs), name=name)
     for layer in model.layers:
-        layer.trainable = trainable == "all" or (trainable == "last_block" and layer.name.startswith(last))
-        if name.startswith("resnet") and isinstance(layer, layers.BatchNormalization):
+        layer.trainable = trainable == "all" or (trainable == "last_block"
+                                                 and layer.name.startswith(backbone.last_block))
+        if backbone.frozen_norm and isinstance(layer, layers.BatchNormalization):
             layer.trainable = False
     return model

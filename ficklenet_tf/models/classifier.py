@@ -6,8 +6,14 @@ import keras
 
 from ficklenet_tf import presets
 from ficklenet_tf.data import images
+from ficklenet_tf.errors import UserError
 from ficklenet_tf.models import backbones, pretrained, stochastic
-from ficklenet_tf.runs import artifacts
+from ficklenet_tf.runs import artifacts, layout
+
+# By the word in --head: (`presets.ClassifierConfig`, number of foreground classes) -> an unbuilt float32 layer,
+# features `[b, h, w, k]` -> logits `[b, classes]`. What else it needs: `call(x, training, rng_seeds)`, `logits(x)`
+# and `expected_logits(x)`; for --cam=cam `class_maps(x, tag_ids)`, see `stochastic.StochasticHead`.
+HEADS = {"stochastic": stochastic.build}
 
 
 @keras.saving.register_keras_serializable("ficklenet")
@@ -16,16 +22,16 @@ class Classifier(keras.Model):
 
     Args:
       backbone: keras.Model, normalised images -> features.
-      head: a `stochastic.StochasticHead`.
+      head: a layer as `HEADS` makes it.
     """
 
     def __init__(self, backbone, head, **kwargs):
         super().__init__(**kwargs)
         self.backbone, self.head = backbone, head
 
-    def call(self, x, training=False, seeds=None):
+    def call(self, x, training=False, rng_seeds=None):
         """Returns `[b, classes]` float32 logits of normalised `[b, side, side, 3]` images; see `StochasticHead`."""
-        return self.head(self.backbone(x, training=training), training=training, seeds=seeds)
+        return self.head(self.backbone(x, training=training), training=training, rng_seeds=rng_seeds)
 
     def get_config(self):
         """Returns the constructor's arguments."""
@@ -39,30 +45,30 @@ class Classifier(keras.Model):
         return cls(**parts, **config)
 
 
-def feature_shape(preset, backbone):
-    """Returns (height, width, channels) of the features at the preset's input size."""
-    side = -(-preset.input_size // backbones.STRIDE)
+def feature_shape(config, backbone):
+    """Returns (height, width, channels) of the features at the config's input size."""
+    side = -(-config.input_size // backbones.STRIDE)
     return side, side, backbone.output_shape[-1]
 
 
-def build(preset, num_tags, weights=""):
+def build(config, num_tags, weights=""):
     """Builds a classifier and loads the backbone's pretrained weights.
 
     Args:
-      preset: a `presets.Classifier`.
+      config: a `presets.ClassifierConfig`.
       num_tags: number of foreground classes.
       weights: see `pretrained.load_weights`.
 
     Returns:
       (a built `Classifier`, its `images.Normalization`).
     """
-    trainable = "none" if preset.trainable_layers == "head" else preset.trainable_layers
-    backbone = backbones.build(preset.backbone, trainable, preset.precision)
+    trainable = "none" if config.trainable_layers == "head" else config.trainable_layers
+    backbone = backbones.build(config.backbone, trainable, config.precision)
     pretrained.load_weights(backbone, weights)
-    head = stochastic.StochasticHead(num_tags, preset.kernel_size, preset.rate, preset.rescale,
-                                     preset.training_selection, preset.inference_selection, preset.form,
-                                     dtype="float32")
-    head.build((None, *feature_shape(preset, backbone)))
+    if config.head not in HEADS:
+        raise UserError(f"head: expected one of {', '.join(HEADS)}, found {config.head!r}")
+    head = HEADS[config.head](config, num_tags)
+    head.build((None, *feature_shape(config, backbone)))
     model = Classifier(backbone, head)
     model.built = True
     return model, pretrained.normalization_of(weights)
@@ -72,13 +78,13 @@ def load(directory):
     """Loads what `tools.train_classifier` finished in `directory`.
 
     Returns:
-      (Classifier, images.Normalization, the stage's run.json as a dict, presets.Classifier).
+      (Classifier, images.Normalization, the stage's run.json as a dict, presets.ClassifierConfig).
 
     Raises:
       FileNotFoundError: the stage has not finished there.
     """
     run = artifacts.finished_run(directory, "classifier", "tools.train_classifier")
-    preset = presets.Classifier(**run["preset"])
-    model, _ = build(preset, len(run["class_names"]) - 1)
-    model.load_weights(pathlib.Path(directory) / "model.weights.h5")
-    return model, images.Normalization(**run["normalization"]), run, preset
+    config = presets.ClassifierConfig(**run["config"])
+    model, _ = build(config, len(run["class_names"]) - 1)
+    model.load_weights(pathlib.Path(directory) / layout.WEIGHTS)
+    return model, images.Normalization(**run["normalization"]), run, config

@@ -8,6 +8,8 @@ import keras
 import tensorflow as tf
 from keras import layers
 
+from ficklenet_tf.errors import UserError
+
 
 def conv2d(x, kernel, dilation):
     """Convolves with stride 1, zero padded to the size of the input; differentiable any number of times.
@@ -75,7 +77,7 @@ class DilatedConv2D(layers.Conv2D):
         super().__init__(*args, **kwargs)
         if self._dilated and (self.padding != "same" or self.groups != 1 or self.data_format != "channels_last"
                               or not all(side % 2 for side in self.kernel_size)):
-            raise ValueError(f"{self.name}: dilation expects an odd kernel, padding same, one group, channels last")
+            raise UserError(f"{self.name}: dilation expects an odd kernel, padding same, one group, channels last")
 
     @property
     def _dilated(self):

@@ -7,11 +7,11 @@ import pathlib
 import keras
 
 from ficklenet_tf import distribution
-from ficklenet_tf.runs import artifacts, hardware, progress
+from ficklenet_tf.errors import UserError
+from ficklenet_tf.runs import artifacts, hardware, layout, progress
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 AUTO = "auto"
-_FILE = "precision.json"
 
 
 @contextlib.contextmanager
@@ -25,8 +25,8 @@ def policy(precision):
       ValueError: unknown precision.
     """
     if precision not in PRECISIONS:
-        raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)} (or auto for a training), found "
-                         f"{precision!r}")
+        raise UserError(f"precision: expected one of {', '.join(PRECISIONS)} (or auto for a training), found "
+                        f"{precision!r}")
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32" if precision == "float32" else f"mixed_{precision}")
     try:
@@ -35,30 +35,30 @@ def policy(precision):
         keras.config.set_dtype_policy(before)
 
 
-def settled(preset, run_dir):
-    """Returns a stage's preset with the precision "auto" replaced by this run's.
+def settled(config, run_dir):
+    """Returns a stage's config with the precision "auto" replaced by this run's.
 
     The first stage of a run that asks chooses: as the classifier that is there already, else bfloat16 where the
     hardware computes in it, else float32. It says so in one line and writes `run_dir`/precision.json, from which all
     later and resumed stages take it, on whatever machine.
 
     Args:
-      preset: `presets.Classifier` or `presets.Segmenter`.
+      config: `presets.ClassifierConfig` or `presets.SegmenterConfig`.
       run_dir: the run's directory; under several workers one that all share.
     """
-    if preset.precision != AUTO:
-        return preset
-    path = pathlib.Path(run_dir) / _FILE
-    distribution.by_chief(_choose, path)
-    return dataclasses.replace(preset, precision=artifacts.read_json(path)["precision"])
+    if config.precision != AUTO:
+        return config
+    path = pathlib.Path(run_dir) / layout.PRECISION
+    distribution.on_chief(_choose, path)
+    return dataclasses.replace(config, precision=artifacts.read_json(path)["precision"])
 
 
 def _choose(path):
     if path.exists():
         return
-    before, unit = path.parent / "classifier" / "settings.json", hardware.bfloat16_unit()
+    before, unit = path.parent / layout.CLASSIFIER / layout.SETTINGS, hardware.bfloat16_unit()
     if before.exists():
-        chosen, why = artifacts.read_json(before)["preset"]["precision"], "as the classifier's"
+        chosen, why = artifacts.read_json(before)["config"]["precision"], "as the classifier's"
     elif unit:
         chosen, why = "bfloat16", unit
     else:

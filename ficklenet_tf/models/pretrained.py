@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from ficklenet_tf.data import images
+from ficklenet_tf.errors import UserError
 
 _FC_INPUT, _FC_CHANNELS = (7, 7, 512), 4096  # of VGG-16's fc6, a dense layer; fc7 has as many channels
 
@@ -48,18 +49,18 @@ def load_weights(model, weights):
         try:
             model.load_weights(weights)
         except Exception as error:
-            raise ValueError(f"{weights}: expected weights of {model.name}, found {error}") from error
+            raise UserError(f"{weights}: expected weights of {model.name}, found {error}") from error
     elif weights == "imagenet" or weights.endswith(".h5"):
         _load_applications(model, weights)
     else:
-        raise ValueError(f"{weights}: expected imagenet, .npz, .weights.h5 or .h5")
+        raise UserError(f"{weights}: expected imagenet, .npz, .weights.h5 or .h5")
 
 
 def _load_applications(model, weights):
     source = {"vgg16": keras.applications.VGG16, "resnet50": keras.applications.ResNet50,
               "resnet101": keras.applications.ResNet101}.get(model.name)
     if source is None:
-        raise ValueError(f"{weights}: keras.applications has no weights for {model.name}")
+        raise UserError(f"{weights}: keras.applications has no weights for {model.name}")
     if weights != "imagenet" and _has_top(weights):
         with h5py.File(weights) as file:
             for layer in model.layers:
@@ -69,8 +70,8 @@ def _load_applications(model, weights):
     try:
         pretrained = source(include_top=False, weights=weights)
     except Exception as error:
-        raise ValueError(f"{weights}: cannot load {model.name} of keras.applications ({error}); without a network, "
-                         "fetch its .h5 file elsewhere and name its path") from error
+        raise UserError(f"{weights}: cannot load {model.name} of keras.applications ({error}); without a network, "
+                        "fetch its .h5 file elsewhere and name its path") from error
     for layer in model.layers:
         if layer.weights:
             layer.set_weights(pretrained.get_layer(layer.name).get_weights())
@@ -82,20 +83,20 @@ def _has_top(path):
         with h5py.File(path) as file:
             return "fc1" in file and "fc2" in file
     except OSError as error:
-        raise ValueError(f"{path}: expected an HDF5 file of keras.applications, found {error}") from error
+        raise UserError(f"{path}: expected an HDF5 file of keras.applications, found {error}") from error
 
 
 def _arrays(file, layer, path):
     """Returns the arrays of one layer in a keras.applications file."""
     if layer not in file:
-        raise ValueError(f"{path}: expected a layer {layer}, found none")
+        raise UserError(f"{path}: expected a layer {layer}, found none")
     group = file[layer]
     return [group[name] for name in group.attrs["weight_names"]]
 
 
 def _load_npz(model, path):
     if model.name != "vgg16":
-        raise ValueError(f"{path}: .npz weights are VGG-16's, the backbone is {model.name}")
+        raise UserError(f"{path}: .npz weights are VGG-16's, the backbone is {model.name}")
     with np.load(path) as arrays:
         for layer in model.layers:
             if not layer.weights:
@@ -104,11 +105,11 @@ def _load_npz(model, path):
             values = []
             for suffix, variable in zip(("W", "b"), layer.weights, strict=True):
                 if f"{key}/{suffix}" not in arrays:
-                    raise ValueError(f"{path}: expected an array {key}/{suffix}, found none")
+                    raise UserError(f"{path}: expected an array {key}/{suffix}, found none")
                 value = arrays[f"{key}/{suffix}"].astype(np.float32)
                 if value.shape != tuple(variable.shape):
-                    raise ValueError(f"{path}: expected {key}/{suffix} of shape {tuple(variable.shape)}, "
-                                     f"found {value.shape}")
+                    raise UserError(f"{path}: expected {key}/{suffix} of shape {tuple(variable.shape)}, "
+                                    f"found {value.shape}")
                 values.append(value)
             layer.set_weights(values)
 
@@ -137,8 +138,8 @@ def load_fc_layers(head, weights):
     (kernel6, bias6), (kernel7, bias7) = found
     channels = layers[0].filters
     if _FC_CHANNELS % channels:
-        raise ValueError(f"channels: expected a divisor of {_FC_CHANNELS} for fc6 and fc7 of {weights}, found "
-                         f"{channels}; or pass --nopretrained_fc")
+        raise UserError(f"channels: expected a divisor of {_FC_CHANNELS} for fc6 and fc7 of {weights}, found "
+                        f"{channels}; or pass --nopretrained_fc")
     step = _FC_CHANNELS // channels
     values = {"fc6": [kernel6.reshape(*_FC_INPUT, -1)[::3, ::3, :, ::step], bias6[::step]],
               "fc7": [kernel7[None, None, ::step, ::step], bias7[::step]]}
@@ -153,8 +154,8 @@ def _classifier_layers(weights):
         try:
             network = keras.applications.VGG16(weights="imagenet")
         except Exception as error:
-            raise ValueError(f"imagenet: cannot fetch VGG-16's classifier for fc6 and fc7 ({error}); pass "
-                             "--nopretrained_fc, or the path of keras.applications' .h5 file") from error
+            raise UserError(f"imagenet: cannot fetch VGG-16's classifier for fc6 and fc7 ({error}); pass "
+                            "--nopretrained_fc, or the path of keras.applications' .h5 file") from error
         return [network.get_layer(name).get_weights() for name in ("fc1", "fc2")]
     if not weights.endswith(".h5") or weights.endswith(".weights.h5"):
         return None

@@ -8,12 +8,12 @@ from keras import layers
 
 from ficklenet_tf import presets
 from ficklenet_tf.data import images
+from ficklenet_tf.errors import UserError
 from ficklenet_tf.models import backbones, pretrained
 from ficklenet_tf.models.dilated_convolution import DilatedConv2D
 from ficklenet_tf.models.precision import policy
-from ficklenet_tf.runs import artifacts
+from ficklenet_tf.runs import artifacts, layout
 
-HEADS = ("largefov", "largefov4", "aspp")
 INITIALIZERS = ("normal", "he_normal")
 
 
@@ -24,46 +24,61 @@ def _convolution(x, channels, size, dilation, name, activation=None, initializer
                          kernel_initializer=start, name=name)(x)
 
 
-def build_head(kind, feature_shape, classes, channels=1024, dropout=0.5, precision="float32", dilation=12,
-               initializer="normal"):
+def _largefov_branches(x, config, num_classes, dilations):
+    pooled = layers.AveragePooling2D(3, strides=1, padding="same", name="pool5a")(
+        layers.MaxPooling2D(3, strides=1, padding="same", name="pool5")(x))
+    outputs = []
+    for d in dilations:
+        x = _convolution(pooled, config.channels, 3, d, f"fc6_{d}", "relu", config.initializer)
+        x = layers.Dropout(config.dropout, name=f"drop6_{d}")(x)
+        x = _convolution(x, config.channels, 1, 1, f"fc7_{d}", "relu", config.initializer)
+        x = layers.Dropout(config.dropout, name=f"drop7_{d}")(x)
+        outputs.append(_convolution(x, num_classes, 1, 1, f"fc8_{d}"))
+    return outputs
+
+
+def _largefov(x, config, num_classes):
+    """Average pool, fc6 (3 x 3, dilated), fc7 (1 x 1), fc8, dropout after fc6 and fc7."""
+    return _largefov_branches(x, config, num_classes, (config.dilation,))
+
+
+def _largefov4(x, config, num_classes):
+    """DSRG's four such branches."""
+    return _largefov_branches(x, config, num_classes, (6, 12, 18, 24))
+
+
+def _aspp(x, config, num_classes):
+    """DeepLab-v2's four 3 x 3 convolutions straight to the classes."""
+    return [_convolution(x, num_classes, 3, d, f"fc8_{d}") for d in (6, 12, 18, 24)]
+
+
+# By the word in --head: (features, `presets.SegmenterConfig`, number of classes) -> the branches, which are summed.
+HEADS = {"largefov": _largefov, "largefov4": _largefov4, "aspp": _aspp}
+
+
+def build_head(config, feature_shape, num_classes):
     """Builds what stands above the backbone.
 
     Args:
-      kind: "largefov": average pool, fc6 (3 x 3, dilated), fc7 (1 x 1), fc8, dropout after fc6 and
-        fc7; "largefov4": DSRG's four such branches (dilation 6, 12, 18, 24), summed; "aspp":
-        DeepLab-v2's four 3 x 3 convolutions straight to the classes, summed.
+      config: `presets.SegmenterConfig`: head, channels, dilation, dropout, initializer, precision.
       feature_shape: (height, width, channels), height and width may be None.
-      classes: with the background.
-      channels: of fc6 and fc7.
-      dropout: rate after fc6 and fc7.
-      precision: of the computation; the logits are float32.
-      dilation: of LargeFOV's fc6.
-      initializer: of fc6 and fc7, one of `INITIALIZERS`: N(0, 0.01), as all new layers of DeepLab, or he_normal.
+      num_classes: with the background.
 
     Returns:
       A functional keras.Model: `[b, h, w, k]` features -> `[b, h, w, classes]` float32 logits.
+
+    Raises:
+      UserError: unknown head, initializer or precision.
     """
-    if kind not in HEADS:
-        raise ValueError(f"head: expected one of {', '.join(HEADS)}, found {kind!r}")
-    if initializer not in INITIALIZERS:
-        raise ValueError(f"initializer: expected one of {', '.join(INITIALIZERS)}, found {initializer!r}")
+    for field, legal in (("head", HEADS), ("initializer", INITIALIZERS)):
+        if getattr(config, field) not in legal:
+            raise UserError(f"{field}: expected one of {', '.join(legal)}, found {getattr(config, field)!r}")
     inputs = keras.Input(feature_shape, name="features")
-    with policy(precision):
-        if kind == "aspp":
-            outputs = [_convolution(inputs, classes, 3, d, f"fc8_{d}") for d in (6, 12, 18, 24)]
-        else:
-            pooled = layers.AveragePooling2D(3, strides=1, padding="same", name="pool5a")(
-                layers.MaxPooling2D(3, strides=1, padding="same", name="pool5")(inputs))
-            outputs = []
-            for d in (6, 12, 18, 24) if kind == "largefov4" else (dilation,):
-                x = _convolution(pooled, channels, 3, d, f"fc6_{d}", "relu", initializer)
-                x = layers.Dropout(dropout, name=f"drop6_{d}")(x)
-                x = _convolution(x, channels, 1, 1, f"fc7_{d}", "relu", initializer)
-                x = layers.Dropout(dropout, name=f"drop7_{d}")(x)
-                outputs.append(_convolution(x, classes, 1, 1, f"fc8_{d}"))
+    with policy(config.precision):
+        outputs = HEADS[config.head](inputs, config, num_classes)
         x = layers.Add(name="sum")(outputs) if len(outputs) > 1 else outputs[0]
         x = layers.Activation("linear", dtype="float32", name="logits")(x)
-    return keras.Model(inputs, x, name=kind)
+    return keras.Model(inputs, x, name=config.head)
 
 
 def connect(backbone, head):
@@ -72,20 +87,19 @@ def connect(backbone, head):
     return keras.Model(inputs, head(backbone(inputs)), name="segmenter")
 
 
-def build(preset, classes, backbone_name, weights=""):
+def build(config, num_classes, backbone_name, weights=""):
     """Builds a segmenter; returns (whole network, backbone, head, normalization).
 
     Args:
-      preset: `presets.Segmenter`.
-      classes: with the background.
+      config: `presets.SegmenterConfig`.
+      num_classes: with the background.
       backbone_name: see `backbones.build`.
       weights: of the backbone, see `pretrained.load_weights`.
     """
-    trainable = "none" if preset.trainable_layers == "head" else preset.trainable_layers
-    backbone = backbones.build(backbone_name, trainable, preset.precision)
+    trainable = "none" if config.trainable_layers == "head" else config.trainable_layers
+    backbone = backbones.build(backbone_name, trainable, config.precision)
     pretrained.load_weights(backbone, weights)
-    head = build_head(preset.head, (None, None, backbone.output_shape[-1]), classes, preset.channels,
-                      preset.dropout, preset.precision, preset.dilation, preset.initializer)
+    head = build_head(config, (None, None, backbone.output_shape[-1]), num_classes)
     return connect(backbone, head), backbone, head, pretrained.normalization_of(weights)
 
 
@@ -93,16 +107,38 @@ def load(directory):
     """Loads what `tools.train_segmenter` finished in `directory`.
 
     Returns:
-      (whole network, images.Normalization, run.json as a dict, presets.Segmenter).
+      (whole network, images.Normalization, run.json as a dict, presets.SegmenterConfig).
 
     Raises:
       FileNotFoundError: the stage has not finished there.
     """
     run = artifacts.finished_run(directory, "segmenter", "tools.train_segmenter")
-    preset = presets.Segmenter(**run["preset"])
-    network, *_ = build(preset, len(run["class_names"]), run["backbone"])
-    network.load_weights(pathlib.Path(directory) / "model.weights.h5")
-    return network, images.Normalization(**run["normalization"]), run, preset
+    config = presets.SegmenterConfig(**run["config"])
+    network, *_ = build(config, len(run["class_names"]), run["backbone"])
+    network.load_weights(pathlib.Path(directory) / layout.WEIGHTS)
+    return network, images.Normalization(**run["normalization"]), run, config
+
+
+def views(images_, sizes, normalization):
+    """Warps `[..., h, w, 3]` RGB 0..255 to each of `sizes`: a tuple of `[..., s, s, 3]` float32, normalised."""
+    return tuple(images.normalize(tf.image.resize(tf.cast(images_, tf.float32), (size, size)), normalization)
+                 for size in sizes)
+
+
+def grids(network, views_, flip):
+    """Runs the network: a tuple of `[b, s / 8, s / 8, classes]` probabilities, with `flip` two per view."""
+    result = []
+    for x in views_:
+        result.append(tf.nn.softmax(network(x, training=False)))
+        if flip:
+            result.append(tf.reverse(tf.nn.softmax(network(tf.reverse(x, [2]), training=False)), [2]))
+    return tuple(result)
+
+
+def merge(grids_, shape):
+    """Averages what `grids` returns at `shape`: probabilities `[..., height, width, classes]` that sum to 1."""
+    total = tf.add_n([tf.image.resize(grid, shape) for grid in grids_])
+    return total / tf.reduce_sum(total, -1, keepdims=True)
 
 
 def predict_probs(network, image, normalization, sizes, flip):
@@ -118,12 +154,4 @@ def predict_probs(network, image, normalization, sizes, flip):
     Returns:
       `[b, h, w, classes]` float32 probabilities.
     """
-    shape = tf.shape(image)[1:3]
-    total = 0.0
-    for size in sizes:
-        x = images.normalize(tf.image.resize(tf.cast(image, tf.float32), (size, size)), normalization)
-        for mirrored in (False, True) if flip else (False,):
-            probs = tf.nn.softmax(network(tf.reverse(x, [2]) if mirrored else x, training=False))
-            probs = tf.reverse(probs, [2]) if mirrored else probs
-            total += tf.image.resize(probs, shape)
-    return total / tf.reduce_sum(total, -1, keepdims=True)
+    return merge(grids(network, views(image, sizes, normalization), flip), tf.shape(image)[1:3])

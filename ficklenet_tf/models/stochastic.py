@@ -7,16 +7,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ficklenet_tf.errors import UserError
 from ficklenet_tf.models import hidden_units
 
-SELECTIONS = ("stochastic", "general", "deterministic")  # the paper's S, G, D (Table 7)
+MODES = ("stochastic", "general", "deterministic")  # the paper's S, G, D (Table 7)
 
 
 def _check(kernel_size, rate):
     if kernel_size < 1 or kernel_size % 2 == 0:
-        raise ValueError(f"kernel_size: expected an odd number (a window has a centre), found {kernel_size}")
+        raise UserError(f"kernel_size: expected an odd number (a window has a centre), found {kernel_size}")
     if not 0 <= rate <= 1:
-        raise ValueError(f"rate: expected 0..1, found {rate}")
+        raise UserError(f"rate: expected 0..1, found {rate}")
 
 
 @keras.saving.register_keras_serializable("ficklenet")
@@ -89,8 +90,8 @@ class CenterPreservingDropout(keras.layers.Layer):
         s = self.kernel_size
         height, width = x.shape[1] // s, x.shape[2] // s
         if selection is None:
-            seeds = next_seeds(self.seed_generator, tf.shape(x)[0])
-            selection = hidden_units.draw(seeds, height, width, s, self.rate, self.rescale)
+            rng_seeds = draw_seeds(self.seed_generator, tf.shape(x)[0])
+            selection = hidden_units.draw(rng_seeds, height, width, s, self.rate, self.rescale)
         mask = hidden_units.windows_of(selection, height, width, s)
         mask = tf.transpose(tf.reshape(mask, [-1, height, width, s, s]), [0, 1, 3, 2, 4])
         return x * tf.cast(tf.reshape(mask, [-1, height * s, width * s, 1]), x.dtype)
@@ -105,7 +106,7 @@ class CenterPreservingDropout(keras.layers.Layer):
                 "seed": self.seed}
 
 
-def next_seeds(generator, count):
+def draw_seeds(generator, count):
     """Draws `[count, 2]` int32 seeds from a `keras.random.SeedGenerator`, which moves on."""
     seed = tf.cast(generator.next(), tf.int32) & hidden_units.SEED_BITS
     return tf.random.stateless_uniform([count, 2], seed, None, None, tf.int32)
@@ -121,27 +122,28 @@ class StochasticHead(keras.layers.Layer):
     which needs no expanded map and no convolution.
 
     Args:
-      classes: number of foreground classes.
+      num_classes: number of foreground classes.
       kernel_size: s, odd.
       rate: p.
       rescale: see `CenterPreservingDropout`.
-      training_selection: one of `SELECTIONS`, used when training.
-      inference_selection: one of `SELECTIONS`, used otherwise.
+      training_mode: one of `MODES`, used when training.
+      inference_mode: one of `MODES`, used otherwise.
       form: "contracted" or "expanded".
-      seed: for calls without `seeds`.
+      seed: for calls without `rng_seeds`.
     """
 
-    def __init__(self, classes, kernel_size=9, rate=0.9, rescale=False, training_selection="stochastic",
-                 inference_selection="stochastic", form="contracted", seed=None, **kwargs):
+    def __init__(self, num_classes, kernel_size=9, rate=0.9, rescale=False, training_mode="stochastic",
+                 inference_mode="stochastic", form="contracted", seed=None, **kwargs):
         super().__init__(**kwargs)
         _check(kernel_size, rate)
-        for name, value, legal in (("training_selection", training_selection, SELECTIONS),
-                                   ("inference_selection", inference_selection, SELECTIONS),
+        for name, value, legal in (("training_mode", training_mode, MODES),
+                                   ("inference_mode", inference_mode, MODES),
                                    ("form", form, ("contracted", "expanded"))):
             if value not in legal:
-                raise ValueError(f"{name}: expected one of {', '.join(legal)}, found {value!r}")
-        self.classes, self.kernel_size, self.rate, self.rescale, self.seed = classes, kernel_size, rate, rescale, seed
-        self.training_selection, self.inference_selection, self.form = training_selection, inference_selection, form
+                raise UserError(f"{name}: expected one of {', '.join(legal)}, found {value!r}")
+        self.num_classes, self.kernel_size, self.rate = num_classes, kernel_size, rate
+        self.rescale, self.seed = rescale, seed
+        self.training_mode, self.inference_mode, self.form = training_mode, inference_mode, form
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.expansion = FeatureMapExpansion(kernel_size, dtype=self.dtype_policy)
         self.dropout = CenterPreservingDropout(rate, kernel_size, rescale, dtype=self.dtype_policy)
@@ -149,25 +151,25 @@ class StochasticHead(keras.layers.Layer):
     def build(self, input_shape):
         """Makes the kernel `[s, s, k, classes]` and the bias `[classes]`."""
         s = self.kernel_size
-        self.kernel = self.add_weight(shape=(s, s, input_shape[-1], self.classes), initializer="glorot_uniform",
+        self.kernel = self.add_weight(shape=(s, s, input_shape[-1], self.num_classes), initializer="glorot_uniform",
                                       name="kernel")
-        self.bias = self.add_weight(shape=(self.classes,), initializer="zeros", name="bias")
+        self.bias = self.add_weight(shape=(self.num_classes,), initializer="zeros", name="bias")
 
-    def call(self, x, training=False, seeds=None):
+    def call(self, x, training=False, rng_seeds=None):
         """Returns class logits `[b, classes]` float32 on a selection of the mode in force.
 
         Args:
           x: features `[b, h, w, k]`, static h and w.
           training: chooses between the two selection modes.
-          seeds: `[b, 2]` int32, one selection an image; drawn from the layer's generator without it.
+          rng_seeds: `[b, 2]` int32, one selection an image; drawn from the layer's generator without it.
         """
-        mode = self.training_selection if training else self.inference_selection
+        mode = self.training_mode if training else self.inference_mode
         if mode == "deterministic":
             return self.logits(x)
-        seeds = next_seeds(self.seed_generator, tf.shape(x)[0]) if seeds is None else seeds
+        rng_seeds = draw_seeds(self.seed_generator, tf.shape(x)[0]) if rng_seeds is None else rng_seeds
         if mode == "general":
-            return self.logits(x * tf.cast(hidden_units.general_mask(seeds, x.shape[1:], self.rate), x.dtype))
-        drawn = hidden_units.draw(seeds, *x.shape[1:3], self.kernel_size, self.rate, self.rescale)
+            return self.logits(x * tf.cast(hidden_units.general_mask(rng_seeds, x.shape[1:], self.rate), x.dtype))
+        drawn = hidden_units.draw(rng_seeds, *x.shape[1:3], self.kernel_size, self.rate, self.rescale)
         return self.logits(x, drawn)
 
     def logits(self, x, selection=None):
@@ -180,9 +182,21 @@ class StochasticHead(keras.layers.Layer):
         form = self._expanded if self.form == "expanded" else self._contracted
         return form(x, selection) + self.bias
 
+    def class_maps(self, x, tag_ids):
+        """Returns the convolution's output over all hidden units, `[h * w, c]`; its mean is the logit less the bias.
+
+        These are the class activation maps of Zhou et al. 2016, "cam" of `presets.MapsConfig`.
+
+        Args:
+          x: features `[h, w, k]` float32, static shape.
+          tag_ids: `[c]` int32, 0 the first foreground class.
+        """
+        kernel = tf.gather(tf.convert_to_tensor(self.kernel), tag_ids, axis=3)
+        return tf.reshape(tf.nn.conv2d(x[None], kernel, 1, "SAME"), [x.shape[0] * x.shape[1], -1])
+
     def expected_logits(self, x):
         """Returns the mean of the logits over all selections of the inference mode, exactly: they are linear in it."""
-        if self.inference_selection != "stochastic":
+        if self.inference_mode != "stochastic":
             return self.logits(x)
         (height, width), s = x.shape[1:3], self.kernel_size
         every = tf.ones([1, height * width, s * s], tf.bool)
@@ -204,15 +218,21 @@ class StochasticHead(keras.layers.Layer):
             z = tf.einsum("ud,buk->bdk", tf.constant(hidden_units.inside(height, width, s), x.dtype), x)
         else:
             z = tf.matmul(tf.cast(selection, x.dtype), x, transpose_a=True)
-        weights = tf.reshape(tf.convert_to_tensor(self.kernel), [s * s * channels, self.classes])
+        weights = tf.reshape(tf.convert_to_tensor(self.kernel), [s * s * channels, self.num_classes])
         return tf.matmul(tf.reshape(tf.cast(z, tf.float32), [-1, s * s * channels]), weights) / (height * width)
 
     def compute_output_shape(self, input_shape):
         """Returns (b, classes)."""
-        return input_shape[0], self.classes
+        return input_shape[0], self.num_classes
 
     def get_config(self):
         """Returns the constructor's arguments."""
-        return {**super().get_config(), "classes": self.classes, "kernel_size": self.kernel_size, "rate": self.rate,
-                "rescale": self.rescale, "training_selection": self.training_selection,
-                "inference_selection": self.inference_selection, "form": self.form, "seed": self.seed}
+        return {**super().get_config(), "num_classes": self.num_classes, "kernel_size": self.kernel_size,
+                "rate": self.rate, "rescale": self.rescale, "training_mode": self.training_mode,
+                "inference_mode": self.inference_mode, "form": self.form, "seed": self.seed}
+
+
+def build(config, num_tags):
+    """Returns the `StochasticHead` of a `presets.ClassifierConfig`, not built yet, in float32."""
+    return StochasticHead(num_tags, config.kernel_size, config.rate, config.rescale, config.training_mode,
+                          config.inference_mode, config.form, dtype="float32")

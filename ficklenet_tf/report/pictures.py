@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 
 from ficklenet_tf.data import images, labels
+from ficklenet_tf.maps.image_maps import ImageMaps
+from ficklenet_tf.runs import layout
 from ficklenet_tf.seeds import rule
 
 SPREAD_SCALE = 2.0  # the standard deviation of numbers in 0..1 is at most 0.5
@@ -40,7 +42,7 @@ def mask(photo, label):
 
     Args:
       photo: `[h, w, 3]` uint8.
-      label: `[h', w']` uint8 ids, 255 for «no answer»; resized to the photograph, nearest.
+      label: `[h', w']` uint8 ids, 255 for "no answer"; resized to the photograph, nearest.
 
     Returns:
       `[h, w, 3]` uint8; the background is dark, 255 pale.
@@ -69,8 +71,8 @@ def choose(run_dir, split, rows):
       list of (index, class id whose maps to show; 0 for an image without tags).
     """
     run_dir, candidates = pathlib.Path(run_dir), range(len(split))
-    filters = (lambda i: (run_dir / "seeds" / f"{split.image_ids[i]}.png").exists(),
-               lambda i: (run_dir / "seeds_maps" / f"{split.image_ids[i]}.npz").exists(),
+    filters = (lambda i: layout.label_image(run_dir / layout.SEEDS, split.image_ids[i]).exists(),
+               lambda i: layout.map_file(run_dir / layout.MAPS, split.image_ids[i]).exists(),
                lambda i: split.labelled[i])
     for keep in filters:
         candidates = [i for i in candidates if keep(i)] or candidates
@@ -89,7 +91,7 @@ def choose(run_dir, split, rows):
 def predicted(run_dir, split, rows):
     """Returns the indices of at most `rows` evenly spaced images, those with a prediction if there are any."""
     there = [i for i, image_id in enumerate(split.image_ids)
-             if (pathlib.Path(run_dir) / "predictions" / f"{image_id}.png").exists()]
+             if layout.label_image(pathlib.Path(run_dir) / layout.PREDICTIONS, image_id).exists()]
     return evenly(there or range(len(split)), rows)
 
 
@@ -117,15 +119,15 @@ def seed_pictures(run_dir, example, class_id, num_classes, side):
     run_dir, image_id = pathlib.Path(run_dir), example["image_id"]
     photo = thumbnail(images.decode(example["image"]).numpy(), side)
     cells = {"photograph": photo}
-    plain = _maps(run_dir / "seeds_deterministic_maps" / f"{image_id}.npz", class_id)
-    own = _maps(run_dir / "seeds_maps" / f"{image_id}.npz", class_id)
-    for number, sample in enumerate(own.get("samples", ()), 1):
+    plain = _maps(layout.map_file(run_dir / layout.deterministic(layout.MAPS), image_id), class_id)
+    maps = _maps(layout.map_file(run_dir / layout.MAPS, image_id), class_id)
+    for number, sample in enumerate(maps.get("samples", ()), 1):
         cells[f"map {number}"] = heat(photo, sample)
     for heading, key, scale in (("mean", "mean", 1), ("maximum", "max", 1), ("spread", "std", SPREAD_SCALE)):
-        if key in own:
-            cells[heading] = heat(photo, own[key].astype(np.float32) * scale)
+        if key in maps:
+            cells[heading] = heat(photo, maps[key] * scale)
     cells |= _masks(run_dir, photo, image_id, num_classes, [("seeds", "seeds")])
-    uncertain = run_dir / "seeds_uncertainty" / f"{image_id}.png"
+    uncertain = layout.label_image(run_dir / layout.uncertainty_of(layout.SEEDS), image_id)
     if uncertain.exists():
         cells["uncertainty"] = heat(photo, rule.read_uncertainty(uncertain))
     if plain:
@@ -146,15 +148,15 @@ def _maps(path, class_id):
     """Reads one class's maps: dict of "mean", "max", "std" `[h, w]` and "samples" `[n, h, w]`, {} if not there."""
     if not path.exists():
         return {}
-    with np.load(path) as arrays:
-        position = np.flatnonzero(arrays["classes"] == class_id - 1)
-        if not position.size:
-            return {}
-        return {key: arrays[key][..., position[0]] for key in arrays.files if key != "classes"}
+    maps = ImageMaps.read(path)
+    position = np.flatnonzero(maps.tag_ids == class_id - 1)
+    if not position.size:
+        return {}
+    return {key: getattr(maps, key)[..., position[0]] for key in ("mean", "max", "std", "samples")}
 
 
 def _masks(run_dir, photo, image_id, num_classes, wanted):
-    paths = {heading: run_dir / name / f"{image_id}.png" for heading, name in wanted}
+    paths = {heading: layout.label_image(run_dir / name, image_id) for heading, name in wanted}
     return {heading: mask(photo, labels.read_label(path, num_classes)) for heading, path in paths.items()
             if path.exists()}
 

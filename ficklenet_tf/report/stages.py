@@ -8,17 +8,17 @@ import shlex
 import time
 
 from ficklenet_tf import presets
-from ficklenet_tf.runs import artifacts
+from ficklenet_tf.runs import artifacts, layout
 
 # directory below the run, title, command, without which the page says "missing"
 _STAGES = (
     ("classifier", "Classifier", "tools.train_classifier", True),
     ("classifier_deterministic", "Deterministic classifier", "tools.train_classifier --name=classifier_deterministic "
-     "--training_selection=deterministic --inference_selection=deterministic", False),
-    ("seeds", "Seeds", "tools.extract_seeds --maps", True),
+     "--training_mode=deterministic --inference_mode=deterministic", False),
+    ("seeds", "Seeds", "tools.extract_seeds --keep_maps", True),
     ("seeds_deterministic", "Seeds of the plain Grad-CAM",
-     "tools.extract_seeds --stage=classifier_deterministic --selection=deterministic --name=seeds_deterministic "
-     "--maps", True),
+     "tools.extract_seeds --classifier=classifier_deterministic --mode=deterministic --name=seeds_deterministic "
+     "--keep_maps", True),
     ("segmenter", "Segmenter", "tools.train_segmenter", True),
     ("segmenter_labels", "Labels for the second round", "tools.train_segmenter", False),
     ("segmenter_retrained", "Segmenter, second round", "tools.train_segmenter", False),
@@ -65,7 +65,7 @@ class Run:
       directory: the run's.
       stages: name -> `Stage`.
       scores: "seeds", "seeds_deterministic", "predictions", "predictions_crf" -> what
-        `evaluation.score_directory` returned, only those that are there.
+        `scoring.score_directory` returned, only those that are there.
       result: content of result.json, or {}.
       exported: version directories below saved_model/.
       evaluate: the command line that predicts and scores.
@@ -100,21 +100,21 @@ def read(directory, dataset):
     directory = pathlib.Path(directory)
     if not directory.is_dir():
         raise FileNotFoundError(f"{directory}: expected a run's directory, found none")
-    result = _json(directory / "result.json")
-    settings = {name: _json(directory / name / "settings.json") for name, *_ in _STAGES}
+    result = _json(directory / layout.RESULT)
+    settings = {name: _json(directory / name / layout.SETTINGS) for name, *_ in _STAGES}
     flags = _flags(directory, dataset, result.get("preset") or _preset(settings))
     stages = {}
     for name, title, command, expected in _STAGES:
-        run = _json(directory / name / "run.json")
+        run = _json(directory / name / layout.RUN)
         stages[name] = Stage(name, title, f"python -m {command} {flags}", expected, settings[name], run,
-                             _log(directory / name / "log.csv"), _seconds(directory / name, run, result))
+                             _log(directory / name / layout.LOG), _seconds(directory / name, run, result))
     scores = {name: stages[name].run["metrics"] for name in ("seeds", "seeds_deterministic")
               if stages[name].run.get("metrics")}
     for name in ("predictions", "predictions_crf"):
-        path = directory / "evaluation" / f"{name}.json"
+        path = layout.scores(directory, name)
         if path.exists():
             scores[name] = artifacts.read_json(path)
-    exported = sorted((p.name for p in (directory / "saved_model").glob("[0-9]*") if p.is_dir()), key=int)
+    exported = sorted((p.name for p in (directory / layout.SAVED_MODEL).glob("[0-9]*") if p.is_dir()), key=int)
     return Run(directory, stages, scores, result, tuple(exported), stages["predictions"].command,
                f"python -m export.export_saved_model --run_dir={shlex.quote(str(directory))} --version=1",
                f"python -m tools.run_pipeline {flags}")
@@ -131,8 +131,8 @@ def _flags(directory, dataset, preset):
 
 
 def _preset(settings):
-    """The preset one of whose stages a stage of the run was made with, or None."""
-    used = [stage["preset"] for stage in settings.values() if stage.get("preset")]
+    """The preset one of whose configs a stage of the run was made with, or None."""
+    used = [stage["config"] for stage in settings.values() if stage.get("config")]
     for name, preset in presets.PRESETS.items():
         if any(artifacts.as_json(dataclasses.asdict(getattr(preset, field))) in used
                for field in ("classifier", "seeds", "segmenter")):
@@ -152,7 +152,7 @@ def _seconds(directory, run, result):
     measured = result.get("seconds", {}).get(directory.name)
     if measured is not None or not run.get("finished"):
         return measured
-    settings = directory / "settings.json"
+    settings = directory / layout.SETTINGS
     finished = calendar.timegm(time.strptime(run["finished"], "%Y-%m-%dT%H:%M:%SZ"))
     taken = finished - int(settings.stat().st_mtime) if settings.exists() else -1
     return float(taken) if taken >= 0 else None

@@ -8,8 +8,10 @@ import tempfile
 import time
 from importlib import metadata
 
-from ficklenet_tf.runs import hardware
+from ficklenet_tf.errors import UserError
+from ficklenet_tf.runs import hardware, layout
 
+FORMAT = 2  # of a run's directories; 1 had no number
 _PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "tensorflow-datasets", "numpy", "opencv-python-headless")
 
 
@@ -52,7 +54,7 @@ def read_json(path):
     try:
         return json.loads(path.read_text())
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: expected JSON, found {error}") from error
+        raise UserError(f"{path}: expected JSON, found {error}") from error
 
 
 def versions():
@@ -75,15 +77,25 @@ def write_run(directory, **facts):
       directory: the stage's directory.
       **facts: anything JSON can hold (flags, preset, dataset fingerprint, metrics).
     """
-    write_json(pathlib.Path(directory) / "run.json",
-               {**facts, "versions": versions(), "hardware": hardware.describe(),
+    write_json(pathlib.Path(directory) / layout.RUN,
+               {"format": FORMAT, **facts, "versions": versions(), "hardware": hardware.describe(),
                 "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
 
 
 def read_run(directory):
-    """Returns `directory`/run.json, or None where the stage has not finished."""
-    path = pathlib.Path(directory) / "run.json"
-    return read_json(path) if path.exists() else None
+    """Returns `directory`/run.json, or None where the stage has not finished.
+
+    Raises:
+      UserError: another version of this software wrote it, in another format.
+    """
+    path = pathlib.Path(directory) / layout.RUN
+    if not path.exists():
+        return None
+    run = read_json(path)
+    if run.get("format", 1) != FORMAT:
+        raise UserError(f"{path}: expected format {FORMAT}, found {run.get('format', 1)}: another version of this "
+                        "software made it; use that version, or make the run again in another directory")
+    return run
 
 
 def finished_run(directory, what, tool):
@@ -99,7 +111,7 @@ def finished_run(directory, what, tool):
     """
     run = read_run(directory)
     if run is None:
-        raise FileNotFoundError(f"{pathlib.Path(directory) / 'run.json'}: expected a finished {what}, found none; "
+        raise FileNotFoundError(f"{pathlib.Path(directory) / layout.RUN}: expected a finished {what}, found none; "
                                 f"run {tool} first")
     return run
 
@@ -107,35 +119,3 @@ def finished_run(directory, what, tool):
 def as_json(value):
     """Returns `value` as it would be read back from a JSON file (tuples become lists)."""
     return json.loads(json.dumps(value))
-
-
-def _changes(before, now, prefix=""):
-    """Yields "name: before -> now" for what differs in two dicts, those inside them included."""
-    for name in sorted(before.keys() | now.keys()):
-        old, new = before.get(name), now.get(name)
-        if isinstance(old, dict) and isinstance(new, dict):
-            yield from _changes(old, new, f"{prefix}{name}.")
-        elif old != new:
-            yield f"{prefix}{name}: {old} -> {new}"
-
-
-def claim(directory, settings):
-    """Marks a stage's directory as belonging to these settings, or checks that it already does.
-
-    Args:
-      directory: the stage's; made if missing.
-      settings: what JSON can hold.
-
-    Raises:
-      ValueError: an earlier run with other settings began here; the message names what differs.
-    """
-    directory = pathlib.Path(directory)
-    path = directory / "settings.json"
-    if path.exists():
-        before = read_json(path)
-        now = as_json(settings)
-        if before != now:
-            raise ValueError(f"{directory}: was begun with other settings ({', '.join(_changes(before, now))}); "
-                             "give another --output_dir or remove this directory")
-    else:
-        write_json(path, settings)

@@ -8,6 +8,7 @@ do not depend on the shard, so a shard may be run anywhere, again, or beside oth
 import pathlib
 import time
 
+from ficklenet_tf.errors import UserError
 from ficklenet_tf.runs import artifacts
 
 WHOLE = (0, 1)
@@ -25,7 +26,7 @@ def own(shard, count):
     """
     index, shards = shard
     if not 0 <= index < shards:
-        raise ValueError(f"shard_index: expected 0 to {shards - 1} of {shards} shards, found {index}")
+        raise UserError(f"shard_index: expected 0 to {shards - 1} of {shards} shards, found {index}")
     return range(index, count, shards)
 
 
@@ -46,8 +47,8 @@ def check_complete(directory, shard, missing):
     count = max(manifest["shards"] for manifest in manifests)
     open_ = sorted(set(range(count)) - {m["shard"] for m in manifests if m["shards"] == count})
     which = f"shards {', '.join(map(str, open_))} of {count} have not finished" if open_ else "files were removed"
-    raise ValueError(f"{directory}: expected the files of all images, {len(missing)} are missing, the first "
-                     f"{missing[0]}: {which}. Run them again, or remove {directory}/manifest to make the rest here")
+    raise UserError(f"{directory}: expected the files of all images, {len(missing)} are missing, the first "
+                    f"{missing[0]}: {which}. Run them again, or remove {directory}/manifest to make the rest here")
 
 
 def write_manifest(directory, shard, image_ids, made, started):

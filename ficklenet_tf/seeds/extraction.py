@@ -1,186 +1,206 @@
-"""Extracts seeds: photographs and tags -> N maps an image -> seeds/<image id>.png, resumable and in shards."""
+"""The stage of seeds: maps -> seeds/<image id>.png, from the disk or in one go with the maps, resumable, in shards."""
 
 import concurrent.futures
 import dataclasses
-import io
 import pathlib
-import time
 
-import numpy as np
-
-from ficklenet_tf.data import datasets, images, labels
+from ficklenet_tf.data import images, labels
+from ficklenet_tf.errors import UserError
 from ficklenet_tf.evaluation import scoring
-from ficklenet_tf.maps.localizer import AUTO, Localizer
-from ficklenet_tf.models import classifier
-from ficklenet_tf.runs import artifacts, progress, shards
-from ficklenet_tf.seeds import refinement, rule
+from ficklenet_tf.maps import extraction as map_extraction
+from ficklenet_tf.maps.image_maps import ImageMaps
+from ficklenet_tf.maps.localizer import AUTO
+from ficklenet_tf.runs import artifacts, layout, shards, stage
+from ficklenet_tf.seeds import cues, refinement, rule
 
 
-def extract(run_dir, split, preset, *, stage="classifier", name="seeds", selection="stochastic", seed=0,
-            saliency_dir=None, maps=False, uncertainty=False, shard=shards.WHOLE, jit_compile=False):
-    """Writes one seed image a photograph, at the photograph's size.
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What seeds need and leave, beside `presets.SeedsConfig`.
 
-    The answer for an image is a function of (classifier, preset, seed, image id), not of batch,
+    Attributes:
+      saliency_dir: `<image id>.png` for the background cue "saliency", or None.
+      uncertainty: also write `<name>_uncertainty/<image id>.png`, grey, see `rule.uncertainty`.
+      keep_maps: `extract` also writes the maps, from which `make` makes other seeds; with N "auto" it always does.
+    """
+
+    saliency_dir: str | pathlib.Path | None = None
+    uncertainty: bool = False
+    keep_maps: bool = False
+
+
+def make(run_dir, split, config, options=Options(), *, maps=layout.MAPS, name=layout.SEEDS, shard=shards.WHOLE):
+    """Makes seeds of the maps that a run has on disk, without a network: one label image per photograph.
+
+    Args:
+      run_dir: the run's directory.
+      split: `datasets.Split`; its masks, if any, serve the report only.
+      config: `presets.SeedsConfig`.
+      options: `Options`.
+      maps: directory below run_dir with the finished maps of the split.
+      name: directory below run_dir for the seeds.
+      shard: (index, count): only every count-th image, see shards.py.
+
+    Returns:
+      As `extract`; the seeds are the same, too.
+
+    Raises:
+      UserError: the maps are of another split, or without what the background cue needs.
+    """
+    map_dir = pathlib.Path(run_dir) / maps
+    artifacts.finished_run(map_dir, "set of maps", "tools.extract_maps")
+    map_settings = artifacts.read_json(map_dir / layout.SETTINGS)
+    if map_settings["fingerprint"] != split.fingerprint:
+        raise UserError(f"{map_dir}: expected maps of {split.dataset} {split.name}, found those of other images "
+                        f"({map_settings['dataset']} {map_settings['split']})")
+    check(config, options, gradient=map_settings["config"]["gradient"])
+    directory = pathlib.Path(run_dir) / name
+
+    def one(index):
+        example = split[index]
+        image_maps = ImageMaps.read(layout.map_file(map_dir, example["image_id"]))
+        image = images.decode(example["image"]).numpy()
+        write(directory, example["image_id"], image, image_maps, config, options)
+
+    def work(pending):
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            yield from pool.map(one, pending)
+
+    return _stage(directory, split, config, options, map_settings, work, lambda: {}, shard)
+
+
+def extract(run_dir, split, maps_config, config, map_options=map_extraction.Options(), options=Options(), *,
+            name=layout.SEEDS, shard=shards.WHOLE):
+    """Extracts maps and makes seeds of them in one go: one label image per photograph, at its size.
+
+    The answer for an image is a function of (classifier, both configs, mode, seed, image id), not of batch,
     order or shard. Files that are there are not made again.
 
     Args:
       run_dir: the run's directory.
       split: `datasets.Split`; its masks, if any, serve the report only.
-      preset: `presets.Seeds`.
-      stage: the classifier's directory below run_dir.
-      name: directory below run_dir for the seeds; maps go to `<name>_maps`.
-      selection: "stochastic", "general" or "deterministic" (a plain Grad-CAM).
-      seed: of the selections.
-      saliency_dir: for the background cue "saliency".
-      maps: also write mean, maximum, spread and the first three maps (.npz, float16).
-      uncertainty: also write `<name>_uncertainty/<image id>.png`, grey, see `seeds.uncertainty`.
+      maps_config: `presets.MapsConfig`.
+      config: `presets.SeedsConfig`.
+      map_options: `maps.extraction.Options`.
+      options: `Options`.
+      name: directory below run_dir for the seeds; `layout.maps_of` it is that of the maps.
       shard: (index, count): only every count-th image, see shards.py.
-      jit_compile: compile backbone and maps by XLA, anew for each number of tags.
 
     Returns:
-      The content of run.json (of a shard: without metrics, which need every image). With selections "auto" it has
-      the median and the greatest number of selections that an image took, `<name>_selections/<image id>.json` each.
+      The content of run.json (of a shard: the settings). With N "auto" it has the median and the greatest number of
+      maps that an image took.
     """
+    maps_config = with_gradient(maps_config, config)
+    check(config, options, gradient=maps_config.gradient)
     run_dir = pathlib.Path(run_dir)
-    directory = run_dir / name
-    cue = cue_settings(preset, saliency_dir)
-    model, normalization, run, trained = classifier.load(run_dir / stage)
-    datasets.check_classes(split, run["class_names"], run_dir / stage)
-    settings = {"stage": "seeds", "preset": dataclasses.asdict(preset), "selection": selection, "seed": seed,
-                "dataset": split.dataset, "split": split.name, "fingerprint": split.fingerprint,
-                "classifier": run["finished"], **cue}
-    directory.mkdir(parents=True, exist_ok=True)
-    artifacts.claim(directory, settings)
-    beside = [kind for kind, wanted in (("maps", maps), ("uncertainty", uncertainty),
-                                        ("selections", preset.selections == AUTO)) if wanted]
-    own, started = shards.own(shard, len(split)), time.monotonic()
-    pending = [i for i in own if not all(path.exists() for path in _paths(directory, split.image_ids[i], beside))]
-    finished = artifacts.read_run(directory)
-    if finished and not pending:
-        return finished
-    shards.check_complete(directory, shard, [split.image_ids[i] for i in pending])
-    cached = run["features_dir"] if preset.sizes[0] == trained.input_size else None
-    localizer = Localizer(model, normalization, preset, selection, cached, jit_compile)
-    made = stream(localizer, split, pending, seed, directory, saliency_dir=saliency_dir, beside=beside)
-    for _ in progress.bar(made, total=len(own), initial=len(own) - len(pending), desc=name, unit="img"):
-        pass
-    shards.write_manifest(directory, shard, [split.image_ids[i] for i in own], len(pending), started)
-    if shard != shards.WHOLE:
-        return settings
-    result = scoring.score_directory(directory, split) if split.has_labels else None
-    artifacts.write_run(directory, **settings, images=len(split), metrics=result,
-                        **_selections_taken(directory, split, beside))
-    return artifacts.read_run(directory)
+    localizer, map_settings = map_extraction.open_localizer(run_dir, split, maps_config, map_options)
+    directory, map_dir = run_dir / name, run_dir / layout.maps_of(name)
+    keep = options.keep_maps or maps_config.num_maps == AUTO
+
+    def write_both(example, image_maps):
+        if keep:
+            image_maps.write(layout.map_file(map_dir, example["image_id"]))
+        write(directory, example["image_id"], example["image"].numpy(), image_maps, config, options)
+
+    def work(pending):
+        return map_extraction.stream(localizer, split, pending, map_options.seed, write_both)
+
+    def facts():
+        counted = map_extraction.counts(map_dir, split, maps_config)
+        if keep:
+            artifacts.write_run(map_dir, **map_settings, images=len(split), **counted)
+        return counted
+
+    if keep:
+        stage.begin_stage(map_dir, map_settings)
+    return _stage(directory, split, config, options, map_settings, work, facts, shard, map_dir if keep else None)
 
 
-def stream(localizer, examples, indices, seed, directory, *, saliency_dir=None, beside=()):
-    """Localizes images one after another and writes what comes out, reading ahead and writing behind meanwhile.
+def with_gradient(maps_config, config):
+    """Returns the `presets.MapsConfig` with the gradient where the background cue of `config` wants it."""
+    wanted = config.background_cue == "gradient" and config.refine not in refinement.CUELESS
+    return dataclasses.replace(maps_config, gradient=True) if wanted else maps_config
+
+
+def _stage(directory, split, config, options, map_settings, work, facts, shard, map_dir=None):
+    """Runs the stage; its settings do not depend on whether the maps went by way of the disk."""
+    map_settings = {key: value for key, value in map_settings.items() if key != "format"}
+    settings = {"stage": "seeds", "config": dataclasses.asdict(config), "maps": map_settings, "dataset": split.dataset,
+                "split": split.name, "fingerprint": split.fingerprint,
+                **({"saliency_dir": str(options.saliency_dir)} if options.saliency_dir else {})}
+
+    def files(image_id):
+        return [layout.label_image(directory, image_id),
+                *([layout.map_file(map_dir, image_id)] if map_dir else []),
+                *([layout.label_image(_uncertainty_dir(directory), image_id)] if options.uncertainty else [])]
+
+    def all_facts():
+        return {**facts(), "metrics": scoring.score_directory(directory, split) if split.has_labels else None}
+
+    return stage.run_per_image(directory, settings, split, files=files, work=work, facts=all_facts, shard=shard)
+
+
+def check(config, options, gradient=True):
+    """Raises UserError where seeds cannot be made: an unknown word, or a cue without what it needs.
 
     Args:
-      localizer: a `Localizer`.
-      examples: `datasets.Split`, or a list of its examples.
-      indices: which of them.
-      seed: of the selections.
-      directory: for the seeds.
+      config: `presets.SeedsConfig`.
+      options: `Options`.
+      gradient: whether the maps hold the gradient.
+    """
+    for field, legal in (("refine", refinement.REFINEMENTS), ("background_cue", cues.CUES)):
+        if getattr(config, field) not in legal:
+            raise UserError(f"{field}: expected one of {', '.join(legal)}, found {getattr(config, field)!r}")
+    if config.refine in refinement.CUELESS:
+        return
+    if config.background_cue == "saliency" and not options.saliency_dir:
+        raise UserError("background_cue saliency: expected --saliency_dir with a map for each image, found none")
+    if config.background_cue == "gradient" and not gradient:
+        raise UserError("background_cue gradient: expected maps with the gradient; extract them with --gradient")
+
+
+def make_seed(image_id, image, maps, config, saliency_dir=None):
+    """Turns the maps of a photograph into its seed image.
+
+    Args:
+      image_id: of the photograph.
+      image: `[h, w, 3]` uint8.
+      maps: its `ImageMaps`.
+      config: `presets.SeedsConfig`.
       saliency_dir: for the background cue "saliency".
-      beside: what else to write, of "maps", "uncertainty", "selections".
 
-    Yields:
-      The id of an image when its maps are there; its files are there when the next one comes or all is over.
+    Returns:
+      `[h, w]` uint8: 0 background, tag id + 1, 255 where nothing is allotted.
     """
-    with concurrent.futures.ThreadPoolExecutor(1) as reader, concurrent.futures.ThreadPoolExecutor(1) as writer:
-        ahead = written = None
-        for index in [*indices, None]:
-            now = ahead
-            ahead = None if index is None else reader.submit(lambda i: localizer.prepare(examples[i]), index)
-            if now is None:
-                continue
-            image_id, found = now.result()["image_id"], localizer.localize(now.result(), seed)
-            if written is not None:
-                written.result()
-            written = writer.submit(_write, image_id, found, localizer.preset, directory, saliency_dir, beside)
-            yield image_id
-        if written is not None:
-            written.result()
+    return _made(image_id, image, maps, config, saliency_dir)[0]
 
 
-def _paths(directory, image_id, beside):
-    """The files of an image: its seeds, then those that stand beside them."""
-    suffixes = {"maps": "npz", "uncertainty": "png", "selections": "json"}
-    return [directory / f"{image_id}.png",
-            *(directory.with_name(f"{directory.name}_{kind}") / f"{image_id}.{suffixes[kind]}" for kind in beside)]
-
-
-def _selections_taken(directory, split, beside):
-    """How many selections the images of an «auto» run took, for run.json."""
-    if "selections" not in beside:
-        return {}
-    taken = [artifacts.read_json(_paths(directory, image_id, ["selections"])[1])["selections"]
-             for image_id in split.image_ids]
-    return {"selections": {"median": float(np.median(taken)), "max": max(taken)}}
-
-
-def cue_settings(preset, saliency_dir):
-    """Returns what a stage's settings say of the saliency maps: nothing where there are none.
-
-    Raises:
-      ValueError: the background cue of `preset`, a `presets.Seeds`, wants them and there are none.
-    """
-    if preset.background_cue == "saliency" and preset.refine != "crf" and not saliency_dir:
-        raise ValueError("background_cue saliency: expected --saliency_dir with a map for each image, found none")
-    return {"saliency_dir": str(saliency_dir)} if saliency_dir else {}
-
-
-def make_seed(found, preset, image_id="", saliency_dir=None):
-    """Turns a `Localizer`'s answer into a seed image `[height, width]` uint8 at the photograph's size."""
-    return _make(found, preset, image_id, saliency_dir)[0]
-
-
-def _make(found, preset, image_id, saliency_dir, uncertainty=False):
+def _made(image_id, image, maps, config, saliency_dir, uncertainty=False):
     """Returns the seed image and, where it is wanted or needed, the uncertainty of what the rule says, or None."""
-    label, uncertain = _by_rule(found, preset, image_id, saliency_dir), None
-    if uncertainty or preset.max_uncertainty < 1:
-        uncertain = rule.uncertainty(found["std"], found["mean"], found["classes"], label)
-    if preset.max_uncertainty < 1:
-        label = rule.leave_out(label, uncertain, preset.max_uncertainty)
+    label, uncertain = _refined(image_id, image, maps, config, saliency_dir), None
+    if uncertainty or config.max_uncertainty < 1:
+        uncertain = rule.uncertainty(maps.std, maps.mean, maps.tag_ids, label)
+    if config.max_uncertainty < 1:
+        label = rule.leave_out(label, uncertain, config.max_uncertainty)
     return label, uncertain
 
 
-def _by_rule(found, preset, image_id, saliency_dir):
-    shape = found["shape"]
-    if preset.refine == "crf":
-        return refinement.crf_refine(found["image"], found["mean"], found["classes"], preset.refine_low,
-                                     preset.refine_high, scale=preset.refine_scale)
-    if preset.refine not in ("none", "srg"):
-        raise ValueError(f"refine: expected none, crf or srg, found {preset.refine!r}")
-    mean, highest = (images.resize_maps(found[k], shape) for k in ("mean", "max"))
-    label = rule.allot(highest, mean, found["classes"], preset.theta)
-    if preset.background_cue == "activation":
-        background = rule.activation_cue(mean, preset.background_threshold)
-    elif preset.background_cue == "gradient":
-        gradient = rule.gradient_cue(found["gradient"], preset.background_threshold)
-        background = images.resize_maps(gradient.astype(np.float32)[..., None], shape)[..., 0] > 0.5
-    elif preset.background_cue == "saliency":
-        background = rule.saliency_cue(saliency_dir, image_id, shape, preset.background_threshold)
-    else:
-        raise ValueError(f"background_cue: expected one of {', '.join(rule.CUES)}, found {preset.background_cue!r}")
-    label = rule.add_background(label, background)
-    if preset.refine == "srg":
-        return refinement.srg_refine(found["image"], label, preset.srg_distance, preset.refine_scale)
-    return label
+def _refined(image_id, image, maps, config, saliency_dir):
+    def by_rule():
+        mean, highest = (images.resize_maps(values, maps.shape) for values in (maps.mean, maps.max))
+        label = rule.allot(highest, mean, maps.tag_ids, config.theta)
+        return rule.add_background(label, cues.CUES[config.background_cue](maps, image_id, config, saliency_dir))
+
+    return refinement.REFINEMENTS[config.refine](image, maps, by_rule, config)
 
 
-def _write(image_id, found, preset, directory, saliency_dir, beside):
-    label, uncertain = _make(found, preset, image_id, saliency_dir, "uncertainty" in beside)
-    target, *others = _paths(directory, image_id, beside)
-    for kind, path in zip(beside, others, strict=True):
-        if kind == "maps":
-            buffer = io.BytesIO()
-            np.savez(buffer, classes=found["classes"], **{k: found[k].astype(np.float16)
-                                                          for k in ("mean", "max", "std", "samples")})
-            artifacts.write_bytes(path, buffer.getvalue())
-        elif kind == "uncertainty":
-            rule.write_uncertainty(path, uncertain)
-        else:
-            artifacts.write_json(path, {"selections": found["selections"]})
-    labels.write_label(target, label)
+def write(directory, image_id, image, maps, config, options):
+    """Makes and writes the seeds of one photograph, and their uncertainty where it is wanted."""
+    label, uncertain = _made(image_id, image, maps, config, options.saliency_dir, options.uncertainty)
+    if options.uncertainty:
+        rule.write_uncertainty(layout.label_image(_uncertainty_dir(directory), image_id), uncertain)
+    labels.write_label(layout.label_image(directory, image_id), label)
+
+
+def _uncertainty_dir(directory):
+    return directory.with_name(layout.uncertainty_of(directory.name))

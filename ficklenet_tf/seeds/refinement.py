@@ -1,6 +1,7 @@
-"""Refines seeds by the photograph itself.
+"""Refines seeds by the photograph itself: the dense CRF on two background scores (IRN, Section 5), region growing.
 
-`crf_refine`: the dense CRF on a low and a high background score (IRN, Section 5); `srg_refine`: seeded region growing.
+A refinement is a function (photograph `[h, w, 3]` uint8, `ImageMaps`, rule, `presets.SeedsConfig`) -> `[h, w]` uint8
+labels, and a line in `REFINEMENTS`. `rule` is a function of no arguments: the labels by thresholds and cue.
 """
 
 import dataclasses
@@ -10,19 +11,20 @@ import numpy as np
 
 from ficklenet_tf import crf
 from ficklenet_tf.data import images, labels
+from ficklenet_tf.errors import UserError
 from ficklenet_tf.seeds import region_growing
 
 IRN = crf.CRFSpec(10.0, 50.0, 5.0, 3.0, 3.0, 10)  # Ahn et al. 2019: their code's widths at the photograph's size
 CONFIDENCE = 0.7  # probability given to the map's own label (IRN)
 
 
-def crf_refine(image, mean, classes, low, high, *, scale=1.0, spec=IRN, backend="permutohedral"):
+def crf_refine(image, mean, tag_ids, low, high, *, scale=1.0, spec=IRN, backend="permutohedral"):
     """Decides foreground by the higher background score and background by the lower one; between them 255.
 
     Args:
       image: `[h, w, 3]` uint8 photograph.
       mean: `[h', w', c]` float32 mean maps, 0..1.
-      classes: `[c]` class of each map, 0 the first foreground class.
+      tag_ids: `[c]` class of each map, 0 the first foreground class.
       low: background score for the background: what is background even at so low a score.
       high: background score for the foreground, at least `low`.
       scale: the CRF works on the photograph reduced by this factor, 0..1.
@@ -33,9 +35,9 @@ def crf_refine(image, mean, classes, low, high, *, scale=1.0, spec=IRN, backend=
       `[h, w]` uint8 labels.
     """
     if not 0 <= low <= high:
-        raise ValueError(f"background scores: expected 0 <= low <= high, found {low} and {high}")
+        raise UserError(f"background scores: expected 0 <= low <= high, found {low} and {high}")
     shape = image.shape[:2]
-    if not len(classes):
+    if not len(tag_ids):
         return np.zeros(shape, np.uint8)
     reduced = _reduce(image, scale)
     small = reduced.shape[:2]
@@ -43,11 +45,11 @@ def crf_refine(image, mean, classes, low, high, *, scale=1.0, spec=IRN, backend=
                                gaussian_sigma_xy=spec.gaussian_sigma_xy * scale)
     maps = images.resize_maps(mean, small)
     scores = [low, high] if low < high else [high]
-    given = [np.concatenate([np.full((*small, 1), score, np.float32), maps], -1).argmax(-1) for score in scores]
-    logits = np.stack([_log_probs(label, len(classes) + 1) for label in given])
+    strongest = [np.concatenate([np.full((*small, 1), score, np.float32), maps], -1).argmax(-1) for score in scores]
+    logits = np.stack([_log_probs(label, len(tag_ids) + 1) for label in strongest])
     probs = np.asarray(crf.refiner(spec, backend)(np.stack([reduced] * len(scores)), logits))
-    names = np.concatenate([[labels.BACKGROUND], np.asarray(classes, np.int64) + 1])
-    answers = names[probs.argmax(-1)]
+    class_ids = np.concatenate([[labels.BACKGROUND], np.asarray(tag_ids, np.int64) + 1])
+    answers = class_ids[probs.argmax(-1)]
     at_low, at_high = answers[0], answers[-1]
     label = np.where(at_high != labels.BACKGROUND, at_high,
                      np.where(at_low == labels.BACKGROUND, labels.BACKGROUND, labels.IGNORE)).astype(np.uint8)
@@ -82,3 +84,20 @@ def _log_probs(label, count):
     """`[h, w]` labels -> `[h, w, count]` float32 log-probabilities: CONFIDENCE for the label, the rest shared."""
     other = (1 - CONFIDENCE) / max(count - 1, 1)
     return np.log(np.where(np.arange(count) == label[..., None], CONFIDENCE, other)).astype(np.float32)
+
+
+def _none(image, maps, rule, config):
+    return rule()
+
+
+def _crf(image, maps, rule, config):
+    return crf_refine(image, maps.mean, maps.tag_ids, config.refine_low, config.refine_high,
+                      scale=config.refine_scale)
+
+
+def _srg(image, maps, rule, config):
+    return srg_refine(image, rule(), config.srg_distance, config.refine_scale)
+
+
+REFINEMENTS = {"none": _none, "crf": _crf, "srg": _srg}
+CUELESS = ("crf",)  # those that decide in place of the rule and never ask for the background cue

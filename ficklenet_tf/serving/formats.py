@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ficklenet_tf.errors import UserError
 from ficklenet_tf.evaluation import prediction
 from ficklenet_tf.runs import artifacts
 from ficklenet_tf.serving import loading, model_card, saved_model, warmup
@@ -24,16 +25,16 @@ LEAST_AGREEMENT = 0.99  # of the labels with TensorFlow's; below it the export i
 _IMAGE = tf.TensorSpec([1, None, None, 3], tf.uint8, name="images")
 
 
-def export(run_dir, version, target, *, stage=None, photographs=(), **how):
+def export(run_dir, version, target, options=loading.Options(), *, stage_name=None, photographs=()):
     """Writes `<run_dir>/<target>/<version>/` with the converted model and its card.
 
     Args:
       run_dir: the run's directory.
       version: integer from 1.
       target: a key of `FILES`.
-      stage: directory of the segmenter below run_dir; None: the last that was trained.
+      options: `loading.Options`.
+      stage_name: directory of the segmenter below run_dir; None: the last that was trained.
       photographs: `[h, w, 3]` uint8 images for the check; some made ones without.
-      **how: see `loading.load_segmenter`.
 
     Returns:
       The version's directory.
@@ -43,12 +44,12 @@ def export(run_dir, version, target, *, stage=None, photographs=(), **how):
       ValueError: the converter is missing or fails, the version is there, or labels differ from TensorFlow's.
     """
     if target not in FILES:
-        raise ValueError(f"format: expected one of {', '.join(FILES)}, found {target!r}")
+        raise UserError(f"format: expected one of {', '.join(FILES)}, found {target!r}")
     run_dir = pathlib.Path(run_dir)
     directory = run_dir / target / str(int(version))
     if directory.exists():
-        raise ValueError(f"{directory}: expected no such version, found one; give another --version")
-    model, run, precision = loading.load_segmenter(prediction.last_stage(run_dir, stage), **how)
+        raise UserError(f"{directory}: expected no such version, found one; give another --version")
+    model, run, precision = loading.load_segmenter(prediction.last_stage(run_dir, stage_name), options)
     photographs = photographs or [warmup.photograph(side)[: side - side // 4] for side in (61, 120)]
 
     def build(temporary):
@@ -56,10 +57,10 @@ def export(run_dir, version, target, *, stage=None, photographs=(), **how):
         try:
             _CONVERTERS[target](model, path)
         except Exception as error:  # converters raise many kinds
-            raise ValueError(f"{target}: the converter failed: {str(error).strip().splitlines()[-1]}") from error
+            raise UserError(f"{target}: the converter failed: {str(error).strip().splitlines()[-1]}") from error
         share = compare(path, model, photographs)
         if share < LEAST_AGREEMENT:
-            raise ValueError(f"{directory}: expected TensorFlow's labels, found {100 * share:.2f} % of them")
+            raise UserError(f"{directory}: expected TensorFlow's labels, found {100 * share:.2f} % of them")
         model_card.write(temporary, {
             **model_card.make(run_dir, run, None, {"format": target, "precision": precision, "sizes": model.sizes,
                                                    "flip": model.flip}, {}),
@@ -75,7 +76,7 @@ def compare(path, model, photographs):
     pairs = [(answer(image), model.probs(model.shrunk(image[None])).numpy()[0].argmax(-1)) for image in photographs]
     for found, expected in pairs:
         if found.shape != expected.shape:
-            raise ValueError(f"{path}: expected labels of the shape {expected.shape}, found {found.shape}")
+            raise UserError(f"{path}: expected labels of the shape {expected.shape}, found {found.shape}")
     return float(sum((a == b).sum() for a, b in pairs) / sum(b.size for _, b in pairs))
 
 
@@ -135,4 +136,4 @@ def _package(name):
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise ValueError(f"this format needs a package: pip install {name}") from error
+        raise UserError(f"this format needs a package: pip install {name}") from error

@@ -27,7 +27,7 @@ def make(run_dir, segmenter_run, classifier_run, settings, signatures):
         "class_names": segmenter_run["class_names"], "ignore_label": labels.IGNORE,
         "data": {key: segmenter_run.get(key) for key in ("dataset", "split", "fingerprint")},
         "backbone": segmenter_run["backbone"], "normalization": segmenter_run["normalization"],
-        "presets": {"classifier": (classifier_run or {}).get("preset"), "segmenter": segmenter_run["preset"]},
+        "configs": {"classifier": (classifier_run or {}).get("config"), "segmenter": segmenter_run["config"]},
         "metrics": {"classifier": (classifier_run or {}).get("metrics"), "segmenter": segmenter_run.get("metrics"),
                     **_evaluations(run_dir)},
         "pretrained_weights": {"source": pathlib.Path(weights).name or "none", "licence": _licence(weights)},

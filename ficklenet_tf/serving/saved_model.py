@@ -4,6 +4,7 @@ One `keras.export.ExportArchive`, written under a temporary name and renamed: a 
 that watches `<run>/saved_model` never sees half a version.
 """
 
+import dataclasses
 import math
 import os
 import pathlib
@@ -12,40 +13,48 @@ import tempfile
 
 import keras
 
+from ficklenet_tf import crf
 from ficklenet_tf.data import labels
+from ficklenet_tf.errors import UserError
 from ficklenet_tf.evaluation import prediction
-from ficklenet_tf.runs import artifacts
+from ficklenet_tf.runs import artifacts, layout
 from ficklenet_tf.serving import (
     graph_scan,
     loading,
     localization_maps,
     model_card,
-    servable,
     server_files,
     signatures,
     warmup,
 )
 
 
-def export(run_dir, version, *, stage=None, crf="dsrg", localization_maps=True, precision=None, sizes=None,
-           flip=None, max_pixels=servable.MAX_PIXELS, max_batch=servable.MAX_BATCH, max_side=0, buckets=(), label=None,
-           photographs=()):
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What is exported, and how it is applied.
+
+    Attributes:
+      stage_name: directory of the segmenter below the run's; None: the last that was trained.
+      crf: a key of `crf.SPECS` for the signature serve_crf; "none" leaves it out.
+      localization_maps: whether that signature is exported; the classifier is then part of the model.
+      label: the version's label in models.config, see `server_files.write`.
+      applied: `loading.Options`.
+    """
+
+    stage_name: str | None = None
+    crf: str = "dsrg"
+    localization_maps: bool = True
+    label: str | None = None
+    applied: loading.Options = loading.Options()
+
+
+def export(run_dir, version, options=Options(), *, photographs=()):
     """Writes `<run_dir>/saved_model/<version>/`; what is there with the same settings is not made again.
 
     Args:
       run_dir: the run's directory, its segmenter finished.
       version: integer, at least 1: TensorFlow Serving's version number.
-      stage: directory of the segmenter below run_dir; None: the last that was trained.
-      crf: a name of `prediction.CRFS` for the signature serve_crf; "none" leaves it out.
-      localization_maps: whether that signature is exported; the classifier is then part of the model.
-      precision: see `loading.load_segmenter`; so are sizes, flip, max_pixels, max_batch, max_side and buckets.
-      sizes: as above.
-      flip: as above.
-      max_pixels: as above.
-      max_batch: as above.
-      max_side: as above.
-      buckets: as above.
-      label: the version's label in models.config, see `server_files.write`.
+      options: `Options`.
       photographs: `[h, w, 3]` uint8 images on which the agreement with float32 is measured for the card.
 
     Returns:
@@ -53,36 +62,35 @@ def export(run_dir, version, *, stage=None, crf="dsrg", localization_maps=True, 
 
     Raises:
       FileNotFoundError: a stage has not finished.
-      ValueError: a bad argument, a graph that a server would not run, or the version is there with other settings.
+      UserError: a bad argument, a graph that a server would not run, or the version is there with other settings.
     """
-    run_dir = pathlib.Path(run_dir)
+    run_dir, applied = pathlib.Path(run_dir), options.applied
     if int(version) < 1:
-        raise ValueError(f"version: expected an integer from 1, found {version}")
-    if crf not in prediction.CRFS:
-        raise ValueError(f"crf: expected one of {', '.join(prediction.CRFS)}, found {crf!r}")
-    directory = prediction.last_stage(run_dir, stage)
-    limits = {"max_pixels": max_pixels, "max_batch": max_batch}
-    model, run, precision = loading.load_segmenter(directory, precision=precision, sizes=sizes, flip=flip,
-                                                   max_side=max_side, buckets=buckets, **limits)
-    localizer, source = loading.load_localizer(run_dir, **limits) if localization_maps else (None, None)
+        raise UserError(f"version: expected an integer from 1, found {version}")
+    if options.crf not in crf.SPECS:
+        raise UserError(f"crf: expected one of {', '.join(crf.SPECS)}, found {options.crf!r}")
+    directory = prediction.last_stage(run_dir, options.stage_name)
+    model, run, precision = loading.load_segmenter(directory, applied)
+    localizer, classifier_run = loading.load_localizer(run_dir, applied) if options.localization_maps else (None, None)
     settings = artifacts.as_json({
-        "stage": directory.name, "segmenter": run["finished"], "classifier": source and source["finished"],
-        "crf": crf, "precision": precision,
-        "sizes": model.sizes, "flip": model.flip, "max_side": max_side, "size_buckets": model.buckets, **limits})
-    target = run_dir / "saved_model" / str(int(version))
+        "stage": directory.name, "segmenter": run["finished"],
+        "classifier": classifier_run and classifier_run["finished"], "crf": options.crf, "precision": precision,
+        "sizes": model.sizes, "flip": model.flip, "max_side": applied.max_side, "size_buckets": model.buckets,
+        "max_pixels": applied.max_pixels, "max_batch": applied.max_batch})
+    target = run_dir / layout.SAVED_MODEL / str(int(version))
     if not _is_there(target, settings):
-        agreement = _agreement(directory, model, precision, photographs)
+        agreement = _agreement(directory, model, precision, applied, photographs)
 
         def build(temporary):
-            _archive(model, localizer, prediction.CRFS[crf]).write_out(temporary, verbose=False)
+            _archive(model, localizer, crf.SPECS[options.crf]).write_out(temporary, verbose=False)
             refuse(temporary)
-            found = graph_scan.signatures(graph_scan.read(temporary))
-            card = model_card.make(run_dir, run, source, settings, found)
+            described = graph_scan.signatures(graph_scan.read(temporary))
+            card = model_card.make(run_dir, run, classifier_run, settings, described)
             model_card.write(temporary, {**card, "agreement_with_float32": agreement})
-            warmup.write(temporary, warmup.examples(found, _warm_sides(model)))
+            warmup.write(temporary, warmup.examples(described, _warm_sides(model)))
 
         write_whole(target, build)
-    server_files.write(target.parent, int(version), label=label, batch=min(8, max_batch))
+    server_files.write(target.parent, int(version), label=options.label, batch=min(8, applied.max_batch))
     return target
 
 
@@ -110,15 +118,13 @@ def refuse(directory):
     """Raises ValueError where `graph_scan.scan` finds something."""
     found = graph_scan.scan(directory)
     if found:
-        raise ValueError(f"{directory}: expected a graph that a stock server runs, found {'; '.join(found[:5])}")
+        raise UserError(f"{directory}: expected a graph that a stock server runs, found {'; '.join(found[:5])}")
 
 
-def _agreement(directory, model, precision, photographs):
+def _agreement(directory, model, precision, applied, photographs):
     if not photographs:
         return None
-    reference, *_ = loading.load_segmenter(
-        directory, precision="float32", sizes=model.sizes, flip=model.flip, max_side=model.max_side,
-        buckets=model.buckets, max_pixels=model.max_pixels, max_batch=model.max_batch)
+    reference, *_ = loading.load_segmenter(directory, dataclasses.replace(applied, precision="float32"))
     return {"precision": precision, "images": len(photographs),
             "same_labels": loading.agreement(model, reference, photographs)}
 
@@ -130,8 +136,8 @@ def _is_there(target, settings):
     before = {} if run is None else run["settings"]
     if before != settings:
         differing = sorted(key for key in before.keys() | settings.keys() if before.get(key) != settings.get(key))
-        raise ValueError(f"{target}: expected no such version or one of the same settings, found one that differs in "
-                         f"{', '.join(differing)}; give another --version")
+        raise UserError(f"{target}: expected no such version or one of the same settings, found one that differs in "
+                        f"{', '.join(differing)}; give another --version")
     return True
 
 

@@ -1,6 +1,6 @@
 """A trained segmenter as it is applied to photographs of any size, in stages that batch.
 
-The stages are those of `ficklenet_tf.models.segmenter.predict_probs`, taken apart: photographs of
+The stages are those of `segmenter.predict_probs`: photographs of
 different sizes are warped one by one, go through the network together, and are answered one
 by one at their own size. With `buckets` a photograph is padded instead of warped.
 """
@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from ficklenet_tf.data import images as photographs
+from ficklenet_tf.models import segmenter
 
 MAX_PIXELS = 2**24  # of one request: at 21 classes, 1.4 GB of probabilities
 MAX_BATCH = 32
@@ -25,7 +26,7 @@ class Segmenter:
       normalization: `images.Normalization`.
       sizes: sides of the multi-scale prediction.
       flip: whether mirror images are averaged in.
-      classes: with the background.
+      num_classes: with the background.
       max_pixels: of one request, all its photographs together; more is refused.
       max_batch: photographs in one request; more is refused.
       max_side: a photograph with a longer side is shrunk to it, and its answer enlarged; 0: never.
@@ -37,7 +38,7 @@ class Segmenter:
     normalization: photographs.Normalization
     sizes: tuple
     flip: bool
-    classes: int
+    num_classes: int
     max_pixels: int = MAX_PIXELS
     max_batch: int = MAX_BATCH
     max_side: int = 0
@@ -66,31 +67,18 @@ class Segmenter:
             tf.round(tf.image.resize(tf.cast(images, tf.float32), inner, antialias=True)), tf.uint8))
 
     def views(self, images):
-        """Warps `[..., h, w, 3]` photographs to each size: a tuple of `[..., s, s, 3]` float32, normalised."""
-        return tuple(photographs.normalize(tf.image.resize(tf.cast(images, tf.float32), (s, s)), self.normalization)
-                     for s in self.sizes)
+        """Warps `[..., h, w, 3]` photographs to each size; see `segmenter.views`."""
+        return segmenter.views(images, self.sizes, self.normalization)
 
     def grids(self, views):
-        """Runs the network: a tuple of `[n, s / 8, s / 8, classes]` probabilities, two a view with `flip`."""
-        result = []
-        for x in views:
-            result.append(tf.nn.softmax(self.network(x, training=False)))
-            if self.flip:
-                mirrored = tf.nn.softmax(self.network(tf.reverse(x, [2]), training=False))
-                result.append(tf.reverse(mirrored, [2]))
-        return tuple(result)
-
-    @staticmethod
-    def merged(grids, shape):
-        """Averages the views at `shape`: probabilities `[..., height, width, classes]` that sum to 1."""
-        total = tf.add_n([tf.image.resize(grid, shape) for grid in grids])
-        return total / tf.reduce_sum(total, -1, keepdims=True)
+        """Runs the network; see `segmenter.grids`."""
+        return segmenter.grids(self.network, views, self.flip)
 
     def probs(self, images):
         """Returns `[n, h, w, classes]` float32 probabilities of `[n, h, w, 3]` uint8 photographs, already shrunk."""
         if self.buckets:
             return self._padded(images)
-        return self.merged(self.grids(self.views(images)), tf.shape(images)[1:3])
+        return segmenter.merge(self.grids(self.views(images)), tf.shape(images)[1:3])
 
     def _padded(self, images):
         shape = tf.shape(images)[1:3]
@@ -99,7 +87,7 @@ class Segmenter:
         def at(side):
             room = tf.maximum(side - shape, 0)  # never negative; tells the shape of the branch that is not taken
             padded = tf.pad(x, [[0, 0], [0, room[0]], [0, room[1]], [0, 0]])[:, :side, :side]
-            probs = self.merged(self.grids([tf.ensure_shape(padded, [None, side, side, 3])]), (side, side))
+            probs = segmenter.merge(self.grids([tf.ensure_shape(padded, [None, side, side, 3])]), (side, side))
             return probs[:, :shape[0], :shape[1]]
 
         index = tf.reduce_sum(tf.cast(tf.reduce_max(shape) > tf.constant(self.buckets[:-1], tf.int32), tf.int32))

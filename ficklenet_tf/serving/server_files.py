@@ -5,6 +5,7 @@ import pathlib
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
+from ficklenet_tf.errors import UserError
 from ficklenet_tf.runs import artifacts
 
 MODELS, BATCHING = "models.config", "batching_parameters.txt"
@@ -40,7 +41,7 @@ def write(directory, version, *, label=None, name="ficklenet", base_path="/model
       ValueError: models.config is there and is no ModelServerConfig, or the label is unknown.
     """
     if label is not None and label not in LABELS:
-        raise ValueError(f"label: expected one of {', '.join(LABELS)}, found {label!r}")
+        raise UserError(f"label: expected one of {', '.join(LABELS)}, found {label!r}")
     directory = pathlib.Path(directory)
     before = read(directory / MODELS)
     labelled = dict(before.model_config_list.config[0].version_labels) if before.model_config_list.config else {}
@@ -65,4 +66,4 @@ def read(path):
     try:
         return text_format.Parse(path.read_text(), model_server_config_pb2.ModelServerConfig())
     except (text_format.ParseError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: expected a ModelServerConfig as text, found {error}") from error
+        raise UserError(f"{path}: expected a ModelServerConfig as text, found {error}") from error

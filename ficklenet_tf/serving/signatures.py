@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from ficklenet_tf import crf
 from ficklenet_tf.data import images
+from ficklenet_tf.models import segmenter
 from ficklenet_tf.serving import decoding, png
 
 IMAGES = tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")
@@ -30,7 +31,7 @@ def _answer(probs, shape, model):
     """The outputs of `serving_default` from probabilities that may have been computed on a smaller size."""
     labels = _enlarge(tf.cast(tf.argmax(probs, -1, tf.int32), tf.uint8), shape, model)
     return {"labels": labels, "probabilities": tf.image.resize(probs, shape) if model.longest else probs,
-            "classes_present": fractions(tf.cast(labels, tf.int32), model.classes) > 0}
+            "classes_present": fractions(tf.cast(labels, tf.int32), model.num_classes) > 0}
 
 
 def _enlarge(labels, shape, model):
@@ -45,7 +46,7 @@ def serving_default(model):
     "classes_present" `[n, classes]` bool.
 
     Args:
-      model: an `applied.Segmenter`.
+      model: an `servable.Segmenter`.
     """
     def serve(images):
         images = decoding.checked(images, model.max_pixels, model.max_batch)
@@ -60,7 +61,7 @@ def serve_crf(model, spec):
     The outputs are those of `serving_default`; `iterations` 0 leaves its labels as they are.
 
     Args:
-      model: an `applied.Segmenter`.
+      model: an `servable.Segmenter`.
       spec: a `crf.CRFSpec`.
     """
     def serve(images, iterations):
@@ -70,7 +71,7 @@ def serve_crf(model, spec):
             (tf.reduce_all((iterations >= 0) & (iterations <= MAX_ITERATIONS)),
              f"iterations: expected 0..{MAX_ITERATIONS}, found", iterations)])
         small = model.shrunk(images)
-        logits = tf.math.log(tf.maximum(model.probs(small), 1e-6))
+        logits = crf.logits_of(model.probs(small))
         probs = crf.mean_field(small, logits, spec, "permutohedral", iterations)
         return _answer(probs, tf.shape(images)[1:3], model)
 
@@ -84,24 +85,24 @@ def serve_jpeg(model, palette):
     int32 height and width, and "fractions" `[n, classes]` float32, each class' share of the pixels.
 
     Args:
-      model: an `applied.Segmenter`.
+      model: an `servable.Segmenter`.
       palette: `[256, 3]` uint8 colours of the labels.
     """
     max_pixels = images.MAX_PIXELS if model.longest else model.max_pixels
     answer = {"label_png_bytes": tf.TensorSpec([], tf.string), "size": tf.TensorSpec([2], tf.int32),
-              "fractions": tf.TensorSpec([model.classes], tf.float32)}
+              "fractions": tf.TensorSpec([model.num_classes], tf.float32)}
 
     def encoded(probs, shape):
         labels = _enlarge(tf.cast(tf.argmax(probs, -1, tf.int32), tf.uint8)[None], shape, model)
         return {"label_png_bytes": png.encode_palette(labels[0], palette), "size": shape,
-                "fractions": fractions(tf.cast(labels, tf.int32), model.classes)[0]}
+                "fractions": fractions(tf.cast(labels, tf.int32), model.num_classes)[0]}
 
     def warped(file):
         photograph = decoding.decode(file, max_pixels)
         return (*model.views(model.shrunk(photograph)), tf.shape(photograph)[:2])
 
     def merged(row):
-        return encoded(model.merged(row[:-1], model.inner_shape(row[-1])), row[-1])
+        return encoded(segmenter.merge(row[:-1], model.inner_shape(row[-1])), row[-1])
 
     def padded(file):
         photograph = decoding.decode(file, max_pixels)

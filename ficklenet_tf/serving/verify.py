@@ -10,6 +10,7 @@ import tempfile
 import numpy as np
 from PIL import Image
 
+from ficklenet_tf.errors import UserError
 from ficklenet_tf.serving import bare_session, warmup
 
 
@@ -41,7 +42,7 @@ def ask(model_dir, requests, timeout=900):
             cwd=directory, env=environment, timeout=timeout, capture_output=True, text=True, errors="replace")
         if finished.returncode:
             said = (finished.stderr.strip().splitlines() or ["nothing"])[-3:]
-            raise ValueError(f"{model_dir}: expected answers from a bare session, found {' '.join(said)}")
+            raise UserError(f"{model_dir}: expected answers from a bare session, found {' '.join(said)}")
         with np.load(received) as arrays:
             return [tensors for _, tensors in bare_session.unpack(dict(arrays))]
 
@@ -57,7 +58,7 @@ def decode_ids(png):
     """Decodes the ids of a palette or grey PNG of labels; returns `[h, w]` uint8."""
     with Image.open(io.BytesIO(png)) as image:
         if image.mode not in ("P", "L"):
-            raise ValueError(f"labels: expected a palette or grey PNG, found mode {image.mode}")
+            raise UserError(f"labels: expected a palette or grey PNG, found mode {image.mode}")
         return np.asarray(image)
 
 
@@ -81,8 +82,8 @@ def verify(model_dir, images, expected_labels):
     """
     images, expected = [np.asarray(image) for image in images], [np.asarray(label) for label in expected_labels]
     if not images or len(images) != len(expected):
-        raise ValueError(f"verify: expected as many labels as images, at least one, found {len(images)} images and "
-                         f"{len(expected)} labels")
+        raise UserError(f"verify: expected as many labels as images, at least one, found {len(images)} images and "
+                        f"{len(expected)} labels")
     requests = [("serving_default", {"images": image[None]}) for image in images]
     requests += [("serve_jpeg", {"image": np.array([encode(image)], object)}) for image in images]
     answers = ask(model_dir, requests + warmup.read(model_dir))
@@ -94,5 +95,5 @@ def verify(model_dir, images, expected_labels):
 def _agreement(found, expected):
     for one, other in zip(found, expected, strict=True):
         if one.shape != other.shape:
-            raise ValueError(f"labels: expected the shape {other.shape}, found {one.shape}")
+            raise UserError(f"labels: expected the shape {other.shape}, found {one.shape}")
     return sum((a == b).sum() for a, b in zip(found, expected, strict=True)) / sum(b.size for b in expected)

@@ -44,7 +44,7 @@ def examples(signatures, sides):
     for side in sides:
         image = photograph(side)
         given = {"images": image[None], "iterations": np.array([2], np.int32), "seed": np.array([[1, 2]], np.int32),
-                 "selections": np.array([10], np.int32)}
+                 "num_maps": np.array([10], np.int32)}
         for name, found in signatures.items():
             if name == "serve_jpeg":
                 rows += [(name, {"image": np.array([_encoded(image, kind)], object)}) for kind in ("JPEG", "PNG")]

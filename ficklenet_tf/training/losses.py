@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from ficklenet_tf import crf, distribution
 from ficklenet_tf.data import labels
+from ficklenet_tf.errors import UserError
 
 FLOOR = 1e-4  # of probabilities before a logarithm, and of a pixel count (DSRG's code)
 UNARIES = ("log_probs", "probs")
@@ -93,7 +94,7 @@ def refine(logits, images, spec=crf.SEC_TRAIN, unaries="log_probs"):
         DSRG's code gives it in training.
     """
     if unaries not in UNARIES:
-        raise ValueError(f"crf_unaries: expected one of {', '.join(UNARIES)}, found {unaries!r}")
+        raise UserError(f"crf_unaries: expected one of {', '.join(UNARIES)}, found {unaries!r}")
     own = tf.stop_gradient(log_probs(logits))
     refined = crf.refiner(spec, "exact")(images, own if unaries == "log_probs" else tf.exp(own))
     return tf.stop_gradient(_floored(refined))

@@ -5,16 +5,17 @@ L_seed + L_boundary + alpha L_full.
 """
 
 import dataclasses
+import functools
 import logging
 
 import tensorflow as tf
 
 from ficklenet_tf.data import datasets, labels
+from ficklenet_tf.errors import UserError
 from ficklenet_tf.seeds import region_growing
 from ficklenet_tf.training import losses
 
 KINDS = ("weak", "semi", "full")
-LOSSES = ("seed", "expand", "boundary", "full")  # of the weak images; full: cross-entropy on their label images
 GROWINGS = ("none", "dsrg")
 
 
@@ -42,12 +43,12 @@ class Task:
                                   "fingerprint": self.strong.fingerprint}
         return {"supervision": self.kind, "losses": list(self.losses_used), "growing": self.growing, "strong": strong}
 
-    def total_loss(self, model, preset):
+    def total_loss(self, model, config):
         """Returns the function from a batch to its losses, for `training.fit`.
 
         Args:
           model: logits of a batch's "image" or "features".
-          preset: `presets.Segmenter`: weights and thresholds.
+          config: `presets.SegmenterConfig`: weights and thresholds.
 
         Returns:
           batch -> dict of scalars: "loss", the weighted parts whose sum it is ("strong_loss": alpha L_full), and
@@ -59,11 +60,11 @@ class Task:
             x = _inputs(batch) if strong is None else tf.concat([_inputs(batch), _inputs(strong)], 0)
             logits = model(x, training=True)
             if strong is None:
-                parts, measured = _own_losses(logits, batch, preset, self)
+                parts, measured = _weak_losses(logits, batch, config, self)
             else:
-                own, other = tf.split(logits, [tf.shape(batch["label"])[0], tf.shape(strong["label"])[0]])
-                parts, measured = _own_losses(own, batch, preset, self)
-                parts["strong_loss"] = preset.alpha * losses.full_loss(other, strong["label"])
+                weak, masked = tf.split(logits, [tf.shape(batch["label"])[0], tf.shape(strong["label"])[0]])
+                parts, measured = _weak_losses(weak, batch, config, self)
+                parts["strong_loss"] = config.alpha * losses.full_loss(masked, strong["label"])
             return {"loss": tf.add_n(list(parts.values())), **parts, **measured}
 
         return losses_of
@@ -75,14 +76,14 @@ def plan(kind, split, strong=None, losses_used=("seed", "boundary"), growing="no
     Raises:
       ValueError: these do not go together; the message says what to change.
     """
-    for name, given, legal in (("supervision", [kind], KINDS), ("growing", [growing], GROWINGS),
+    for name, words, legal in (("supervision", [kind], KINDS), ("growing", [growing], GROWINGS),
                                ("losses", losses_used, LOSSES)):
-        if not given or len(set(given)) < len(given) or not set(given) <= set(legal):
-            raise ValueError(f"{name}: expected {'some' if name == 'losses' else 'one'} of {', '.join(legal)}, "
-                             f"found {','.join(given)!r}")
+        if not words or len(set(words)) < len(words) or not set(words) <= set(legal):
+            raise UserError(f"{name}: expected {'some' if name == 'losses' else 'one'} of {', '.join(legal)}, "
+                            f"found {','.join(words)!r}")
     if growing != "none" and (kind == "full" or "seed" not in losses_used):
-        raise ValueError(f"growing {growing}: expected seeds that can grow and the seed loss, found supervision "
-                         f"{kind} with losses {','.join(losses_used)}")
+        raise UserError(f"growing {growing}: expected seeds that can grow and the seed loss, found supervision "
+                        f"{kind} with losses {','.join(losses_used)}")
     return Task(kind, *divide(kind, split, strong), ("full",) if kind == "full" else tuple(losses_used), growing)
 
 
@@ -104,14 +105,14 @@ def divide(kind, split, strong=None):
       ValueError: one of those that `kind` wants would be empty.
     """
     if (kind == "semi") != (strong is not None):
-        raise ValueError(f"supervision {kind}: expected {'' if kind == 'semi' else 'no '}strong images, "
-                         f"found {'some' if strong is not None else 'none'}")
+        raise UserError(f"supervision {kind}: expected {'' if kind == 'semi' else 'no '}strong images, "
+                        f"found {'some' if strong is not None else 'none'}")
     if kind == "weak":
         return split, None
     strong = split if kind == "full" else strong
     kept = [i for i, labelled in enumerate(strong.labelled) if labelled]
     if not kept:
-        raise ValueError(f"supervision {kind}: expected masks in {strong.dataset} {strong.name}, found none")
+        raise UserError(f"supervision {kind}: expected masks in {strong.dataset} {strong.name}, found none")
     if len(kept) < len(strong):
         logging.getLogger(__name__).warning("%s %s: %d of %d images have no mask, left out", strong.dataset,
                                             strong.name, len(strong) - len(kept), len(strong))
@@ -121,8 +122,8 @@ def divide(kind, split, strong=None):
     known = set(strong.image_ids)
     kept = [i for i, image_id in enumerate(split.image_ids) if image_id not in known]
     if not kept:
-        raise ValueError(f"supervision semi: expected images in {split.dataset} {split.name} that are not among the "
-                         f"strong ones ({strong.name}), found none")
+        raise UserError(f"supervision semi: expected images in {split.dataset} {split.name} that are not among the "
+                        f"strong ones ({strong.name}), found none")
     return (split if len(kept) == len(split) else split.select(kept)), strong
 
 
@@ -141,8 +142,8 @@ def batch_sizes(batch_size, weak, strong, share):
         return min(batch_size, len(weak)), 0
     total = min(batch_size, len(weak) + len(strong))
     if not 0 <= share < 1 or total < 2:
-        raise ValueError("strong_share and batch_size: expected 0 <= share < 1 and two images a batch or more, found "
-                         f"{share} and {total}")
+        raise UserError("strong_share and batch_size: expected 0 <= share < 1 and two images a batch or more, found "
+                        f"{share} and {total}")
     own = min(max(round(total * (share or len(strong) / (len(weak) + len(strong)))), 1), total - 1)
     return total - own, own
 
@@ -151,22 +152,62 @@ def _inputs(batch):
     return tf.cast(batch.get("features", batch.get("image")), tf.float32)
 
 
-def _own_losses(logits, batch, preset, task):
-    seeds, parts, measured, refined = batch["label"], {}, {}, None
-    boundary = "boundary" in task.losses_used and preset.boundary_weight
-    if boundary or task.growing == "dsrg":  # one CRF a step serves both
-        refined = losses.refine(logits, batch["small_image"], unaries=preset.crf_unaries)
+class Step:
+    """What the losses of the weak images see in one step.
+
+    Args:
+      logits: `[b, h, w, classes]` float32.
+      batch: as of `input_pipeline.training_batches`, with label images.
+      config: `presets.SegmenterConfig`.
+      growing: one of `GROWINGS`.
+
+    Attributes:
+      logits: as above.
+      batch: as above.
+      config: as above.
+      seeds: `[b, h, w]` uint8, 255 where there is none: the label images, grown where that is asked for.
+    """
+
+    def __init__(self, logits, batch, config, growing="none"):
+        self.logits, self.batch, self.config, self.seeds = logits, batch, config, batch["label"]
+        if growing == "dsrg":
+            self.seeds = region_growing.dsrg(tf.exp(self.refined), self.seeds, batch["tags"],
+                                             config.growing_foreground, config.growing_background)
+
+    @functools.cached_property
+    def refined(self):
+        """The dense CRF's answer to the logits, `[b, h, w, classes]` log Q; one CRF per step serves all who ask."""
+        return losses.refine(self.logits, self.batch["small_image"], unaries=self.config.crf_unaries)
+
+
+def _seed(step):
+    return losses.seed_loss(step.logits, step.seeds)
+
+
+def _expand(step):
+    return losses.expand_loss(step.logits, step.batch["tags"], step.config.expand_decay,
+                              step.config.expand_background_decay)
+
+
+def _boundary(step):
+    if not step.config.boundary_weight:
+        return None
+    return step.config.boundary_weight * losses.boundary_loss(step.logits, step.refined)
+
+
+def _full(step):
+    return losses.full_loss(step.logits, step.batch["label"])
+
+
+# Of the weak images, by the word in --losses: a function of a `Step`, weighted; None where its weight is 0.
+# "full" is the cross-entropy on their label images.
+LOSSES = {"seed": _seed, "expand": _expand, "boundary": _boundary, "full": _full}
+
+
+def _weak_losses(logits, batch, config, task):
+    step = Step(logits, batch, config, task.growing)
+    parts = {f"{name}_loss": LOSSES[name](step) for name in LOSSES if name in task.losses_used}
+    measured = {}
     if task.growing == "dsrg":
-        seeds = region_growing.dsrg(tf.exp(refined), seeds, batch["tags"], preset.growing_foreground,
-                                    preset.growing_background)
-        measured["seeds_share"] = tf.reduce_mean(tf.cast(seeds != labels.IGNORE, tf.float32))
-    if "seed" in task.losses_used:
-        parts["seed_loss"] = losses.seed_loss(logits, seeds)
-    if "expand" in task.losses_used:
-        parts["expand_loss"] = losses.expand_loss(logits, batch["tags"], preset.expand_decay,
-                                                  preset.expand_background_decay)
-    if boundary:
-        parts["boundary_loss"] = preset.boundary_weight * losses.boundary_loss(logits, refined)
-    if "full" in task.losses_used:
-        parts["full_loss"] = losses.full_loss(logits, batch["label"])
-    return parts, measured
+        measured["seeds_share"] = tf.reduce_mean(tf.cast(step.seeds != labels.IGNORE, tf.float32))
+    return {name: loss for name, loss in parts.items() if loss is not None}, measured

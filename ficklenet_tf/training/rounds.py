@@ -6,15 +6,16 @@ import pathlib
 import tensorflow as tf
 
 from ficklenet_tf import crf, distribution
-from ficklenet_tf.data import feature_cache, images, labels
+from ficklenet_tf.data import images, labels
+from ficklenet_tf.data.feature_cache import FeatureCache
 from ficklenet_tf.models import backbones, segmenter
-from ficklenet_tf.runs import artifacts, progress
+from ficklenet_tf.runs import layout, stage
 from ficklenet_tf.training import losses
 from ficklenet_tf.training import segmenter as segmenter_training
 
 
-def train_rounds(run_dir, split, preset, *, name="segmenter", **options):
-    """Trains on seeds; with `preset.retrain_steps`, goes on from the network's own labels (DSRG's retraining).
+def train_rounds(run_dir, split, config, options=segmenter_training.Options(), *, name=layout.SEGMENTER):
+    """Trains on seeds; with `config.retrain_steps`, goes on from the network's own labels (DSRG's retraining).
 
     The labels are the network's answers for the training images, restricted to their tags and
     refined by the dense CRF at map size; the second round learns them by cross-entropy, and the masks
@@ -23,58 +24,57 @@ def train_rounds(run_dir, split, preset, *, name="segmenter", **options):
     Args:
       run_dir: the run's directory.
       split: `datasets.Split`.
-      preset: `presets.Segmenter`.
-      name: directory below run_dir; `<name>_labels` and `<name>_retrained` follow.
-      **options: of `train`.
+      config: `presets.SegmenterConfig`.
+      options: `segmenter_training.Options`.
+      name: directory below run_dir; `layout.labels_of` and `layout.retrained` it follow.
 
     Returns:
       The directory's name of the last round.
     """
-    segmenter_training.train(run_dir, split, preset, name=name, **options)
-    if not preset.retrain_steps or options.get("supervision") == "full":
+    segmenter_training.train(run_dir, split, config, options, name=name)
+    if not config.retrain_steps or options.supervision == "full":
         return name
-    distribution.by_chief(label_split, run_dir, split, name, f"{name}_labels")
-    second = dataclasses.replace(preset, steps=preset.retrain_steps, learning_rate=preset.retrain_learning_rate,
+    distribution.on_chief(label_split, run_dir, split, name, layout.labels_of(name))
+    second = dataclasses.replace(config, steps=config.retrain_steps, learning_rate=config.retrain_learning_rate,
                                  retrain_steps=0)
-    segmenter_training.train(run_dir, split, second, name=f"{name}_retrained",
-                             **{**options, "seeds": f"{name}_labels", "initial": name, "losses_used": ("full",),
-                                "growing": "none"})
-    return f"{name}_retrained"
+    on_labels = dataclasses.replace(options, seeds=layout.labels_of(name), initial=name, losses=("full",),
+                                    growing="none")
+    segmenter_training.train(run_dir, split, second, on_labels, name=layout.retrained(name))
+    return layout.retrained(name)
 
 
-def label_split(run_dir, split, stage, name, spec=crf.SEC_TRAIN):
+def label_split(run_dir, split, segmenter_name, name, spec=crf.SEC_TRAIN):
     """Labels training images by a trained segmenter, restricted to their tags, with the CRF at map size.
 
     Writes `<run_dir>/<name>/<image id>.png` at map size; what is there is not made again.
     """
     run_dir = pathlib.Path(run_dir)
-    network, normalization, run, _ = segmenter.load(run_dir / stage)
-    artifacts.claim(run_dir / name, {"stage": "labels", "segmenter": run["finished"],
-                                     "fingerprint": split.fingerprint})
-    if artifacts.read_run(run_dir / name):
-        return
-    cached = run.get("features_dir")  # of what the segmenter itself was trained on
+    network, normalization, run, _ = segmenter.load(run_dir / segmenter_name)
+    features = FeatureCache.of_run(run)  # of what the segmenter itself was trained on
     head, size = network.layers[-1], run["input_size"]
     side = -(-size // backbones.STRIDE)
 
     @tf.function(reduce_retracing=True)
     def answer(x, image, tags):
-        logits = (head if cached else network)(tf.cast(x, tf.float32)[None], training=False)
+        logits = (head if features else network)(tf.cast(x, tf.float32)[None], training=False)
         allowed = tf.concat([[1.0], tags], 0)
         probs = tf.exp(losses.log_probs(logits)) * allowed
         probs /= tf.reduce_sum(probs, -1, keepdims=True)
-        refined = crf.refiner(spec, "exact")(image[None], tf.math.log(probs + losses.FLOOR * 1e-4))
+        refined = crf.refiner(spec, "exact")(image[None], crf.logits_of(probs))
         return tf.argmax(refined * allowed, -1)[0]
 
-    pending = [i for i, image_id in enumerate(split.image_ids) if not (run_dir / name / f"{image_id}.png").exists()]
-    for index in progress.bar(pending, total=len(split), initial=len(split) - len(pending), desc=name, unit="img"):
-        example = split[index]
-        image = images.decode(example["image"])
-        if cached:
-            path = feature_cache.path_of(cached, example["image_id"])
-            x = feature_cache.read(str(path), feature_cache.shape_in(cached))
-        else:
-            x = images.normalize(images.warp(image, size), normalization)
-        label = answer(x, images.warp(image, side), example["tags"]).numpy()
-        labels.write_label(run_dir / name / f"{example['image_id']}.png", label)
-    artifacts.write_run(run_dir / name, images=len(split))
+    def work(pending):
+        for index in pending:
+            example = split[index]
+            image = images.decode(example["image"])
+            if features:
+                x = features.read(str(features.path(example["image_id"])))
+            else:
+                x = images.normalize(images.warp(image, size), normalization)
+            label = answer(x, images.warp(image, side), example["tags"]).numpy()
+            labels.write_label(layout.label_image(run_dir / name, example["image_id"]), label)
+            yield index
+
+    stage.run_per_image(run_dir / name, {"stage": "labels", "segmenter": run["finished"],
+                                         "fingerprint": split.fingerprint}, split, work=work, facts=lambda: {},
+                        files=lambda image_id: [layout.label_image(run_dir / name, image_id)])

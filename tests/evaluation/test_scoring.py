@@ -59,7 +59,7 @@ def seen(monkeypatch):
 
 def test_the_network_sees_an_image_once_for_all_crfs(tmp_path, seen):
     split, run = Split(tmp_path), tmp_path / "run"
-    found = scoring.evaluate(run, split, spec=crf.DSRG_TEST, further=["deeplab"])
+    found = scoring.evaluate(run, split, prediction.Options(crf.DSRG_TEST, ("deeplab",)))
     specs = {"predictions": None, "predictions_crf": crf.DSRG_TEST, "predictions_crf_deeplab": crf.DEEPLAB_LARGEFOV}
     assert list(found) == list(specs) and len(seen) == 3
     for name, spec in specs.items():
@@ -82,9 +82,9 @@ def test_only_what_is_missing_is_made(tmp_path, seen):
     took = artifacts.read_run(run / "predictions")
     assert list(scoring.evaluate(run, split)) == ["predictions"] and len(seen) == 3
     assert artifacts.read_run(run / "predictions") == took
-    scoring.evaluate(run, split, spec=crf.DSRG_TEST, further=["deeplab"])
+    scoring.evaluate(run, split, prediction.Options(crf.DSRG_TEST, ("deeplab",)))
     assert len(seen) == 6 and len(list((run / "predictions_crf_deeplab").glob("*.png"))) == 3
     assert all(path.stat().st_mtime_ns == before for path, before in made.items() if path.suffix == ".png")
     (run / "predictions_crf_deeplab" / "b.png").unlink()
-    scoring.evaluate(run, split, spec=crf.DSRG_TEST, further=["deeplab"])
+    scoring.evaluate(run, split, prediction.Options(crf.DSRG_TEST, ("deeplab",)))
     assert len(seen) == 7

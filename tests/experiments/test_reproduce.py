@@ -11,9 +11,12 @@ import pytest
 
 from ficklenet_tf import crf, presets
 from ficklenet_tf.data import datasets, images
-from ficklenet_tf.evaluation import metrics, scoring
-from ficklenet_tf.experiments import drawing, figures, map_tables, maps, mask_tables, plan, studies, tables
+from ficklenet_tf.data.feature_cache import FeatureCache
+from ficklenet_tf.evaluation import metrics, prediction, scoring
+from ficklenet_tf.experiments import drawing, figures, map_scores, map_tables, mask_tables, plan, studies, tables
+from ficklenet_tf.maps.image_maps import ImageMaps
 from ficklenet_tf.runs import artifacts
+from ficklenet_tf.training import loop
 from tools import table4
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -25,7 +28,7 @@ def test_thresholds_in_one_pass_count_what_each_one_counts():
     mean = rng.random((5, 6, 2)).astype(np.float32) ** 2
     target = rng.choice([0, 1, 2, 3, 255], (21, 17)).astype(np.uint8)
     limits = (0.1, 0.4, 0.9, 1.5)
-    found = maps.threshold_confusions(mean, np.array([2, 0]), target, 4, limits)
+    found = map_scores.threshold_confusions(mean, np.array([2, 0]), target, 4, limits)
     resized = images.resize_maps(mean, target.shape)
     for threshold, matrix in zip(limits, found, strict=True):
         predicted = np.zeros_like(target)
@@ -39,19 +42,19 @@ def test_thresholds_in_one_pass_count_what_each_one_counts():
 
 def test_an_image_without_tags_is_background_everywhere():
     target = np.array([[0, 1, 255]], np.uint8)
-    found = maps.threshold_confusions(np.zeros((1, 1, 0), np.float32), np.array([], int), target, 2, (0.1, 0.2))
+    found = map_scores.threshold_confusions(np.zeros((1, 1, 0), np.float32), np.array([], int), target, 2, (0.1, 0.2))
     np.testing.assert_array_equal(found, [[[1, 0, 0], [1, 0, 0]]] * 2)
 
 
 def test_several_draws_join_to_one():
     drawn = np.random.default_rng(1).random((7, 3, 4, 2)).astype(np.float32)
 
-    def answer(some):
-        return len(some), {"mean": some.mean(0), "max": some.max(0), "std": some.std(0), "classes": [0, 5]}
+    def maps_of(some):
+        return ImageMaps(np.array([0, 5]), some.mean(0), some.max(0), some.std(0), some[:1], len(some), (6, 8))
 
-    found = maps.aggregate([answer(drawn[:1]), answer(drawn[1:5]), answer(drawn[5:])])
-    for key, value in answer(drawn)[1].items():
-        np.testing.assert_allclose(found[key], value, atol=1e-6)
+    joined = map_scores.aggregate([maps_of(drawn[:1]), maps_of(drawn[1:5]), maps_of(drawn[5:])])
+    for field in ("mean", "max", "std", "num_maps", "tag_ids"):
+        np.testing.assert_allclose(getattr(joined, field), getattr(maps_of(drawn), field), atol=1e-6)
 
 
 def test_a_claim_is_judged_by_pairs_of_seeds():
@@ -103,10 +106,10 @@ def work(tmp_path_factory):
     replace = presets.dataclasses.replace
     preset = replace(
         tiny, classifier=replace(tiny.classifier, input_size=33, epochs=2, batch_size=4),
-        seeds=replace(tiny.seeds, sizes=(33,), selections=10, refine="none"),
+        maps=replace(tiny.maps, sizes=(33,), num_maps=10), seeds=replace(tiny.seeds, refine="none"),
         segmenter=replace(tiny.segmenter, steps=2, batch_size=4, channels=8, test_sizes=(33,)))
     return plan.Plan(root / "run", split, held_out, preset, seeds=1, map_images=4, strong=split.select((0, 3)),
-                     spec=None, options={"save_every": 2})
+                     spec=None, options=loop.Options(save_every=2))
 
 
 def _check(made, work, rows):
@@ -133,8 +136,8 @@ def test_table_5_and_how_stages_are_shared(work, monkeypatch):
 
 
 def test_maps_by_as_many_selections_as_it_takes(work):
-    auto = presets.dataclasses.replace(work.preset.seeds, selections="auto", auto_most=40)
-    found = presets.dataclasses.replace(work, preset=presets.dataclasses.replace(work.preset, seeds=auto)).maps("S")
+    auto = presets.dataclasses.replace(work.preset.maps, num_maps="auto", auto_most=40)
+    found = presets.dataclasses.replace(work, preset=presets.dataclasses.replace(work.preset, maps=auto)).maps("S")
     assert found["counts"] == ["auto"] and 0 < max(found["maps"][0]["miou"]) < 1
 
 
@@ -176,7 +179,8 @@ def test_tables_1_2_and_3_and_figure_4(work):
     assert made.rows[3]["val mIoU"].values == (run["miou"],) and run["images"] == 4
     stage, name = "segmenter_largefov_full_seed0", "predictions_largefov_full_seed0"
     specs = [presets.dataclasses.replace(work, spec=spec) for spec in (crf.SEC_TRAIN, crf.DSRG_TEST)]
-    scoring.evaluate(work.run_dir, work.held_out, stage=stage, name=name, spec=crf.SEC_TRAIN, sizes=(33,))
+    scoring.evaluate(work.run_dir, work.held_out, prediction.Options(crf.SEC_TRAIN, sizes=(33,)), stage_name=stage,
+                     name=name)
     assert list(specs[0]._evaluation(stage, name, work.preset.segmenter)) == [name, f"{name}_crf"]
     assert specs[1]._evaluation(stage, name, work.preset.segmenter) is None  # another CRF's scores are not its own
     assert figures.figure4(work, rows=2).shape[1] > 5 * figures.SIDE
@@ -199,7 +203,7 @@ def test_the_studies_of_convergence_and_uncertainty(work, monkeypatch):
     made = _check(studies.convergence(work, count=2, large=400), work, 5)
     few, many, auto, limit, normal = made.rows
     assert few["mean map, difference"].mean > many["mean map, difference"].mean > 0
-    assert auto["selections"].mean > 10 and limit["selections"] is None and normal["maximum map, difference"] is None
+    assert auto["maps"].mean > 10 and limit["maps"] is None and normal["maximum map, difference"] is None
     made = _check(studies.uncertainty(work, (1.0, 0.4)), work, 2)
     assert made.rows[0]["pixels with a seed"].mean > made.rows[1]["pixels with a seed"].mean
 
@@ -210,7 +214,7 @@ def test_tags_from_cached_features_are_those_from_photographs(work, tmp_path):
     own = presets.dataclasses.replace(work.preset.classifier, trainable_layers="head", epochs=1, photometric=0.0)
     run = classifier_training.train(tmp_path / "classifier", work.split, work.held_out, own)
     model, normalization, _, _ = classifier.load(tmp_path / "classifier")
-    cached = classifier_training.predict(model, work.held_out, normalization, 33, features_dir=run["features_dir"])
+    cached = classifier_training.predict(model, work.held_out, normalization, 33, features=FeatureCache.of_run(run))
     plain = classifier_training.predict(model, work.held_out, normalization, 33)
     assert plain.std() > 0
     np.testing.assert_allclose(cached, plain, atol=2e-2 * plain.std())

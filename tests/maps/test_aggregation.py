@@ -23,13 +23,13 @@ def _features(height=7, width=9, channels=6, seed=0):
 
 
 @pytest.mark.parametrize("form", ["expanded", "contracted"])
-@pytest.mark.parametrize("selection", stochastic.SELECTIONS)
+@pytest.mark.parametrize("mode", stochastic.MODES)
 @pytest.mark.parametrize("s, rate, rescale, shape", [(3, 0.5, True, (7, 9)), (5, 0.9, False, (8, 5)),
                                                      (9, 0.3, True, (6, 11))])
-def test_closed_form_equals_tape(form, selection, s, rate, rescale, shape):
+def test_closed_form_equals_tape(form, mode, s, rate, rescale, shape):
     head, x = _head(form, s, rate, rescale), _features(*shape)
     run = tf.function(aggregation.localize, autograph=False)
-    answers = [run(head, x, tf.constant([2, 0]), tf.constant([3, 4]), selections=13, selection=selection,
+    answers = [run(head, x, tf.constant([2, 0]), tf.constant([3, 4]), num_maps=13, mode=mode,
                    method=method, samples=2) for method in ("closed_form", "tape")]
     for name in ("mean", "max", "std", "samples"):
         accuracy = 2e-5 if name == "std" else 2e-6  # a spread is the root of a difference of like numbers
@@ -50,13 +50,13 @@ def test_one_map_by_hand():
     # position 1 by window 1 through 5 and by window 0 through d = 5 (6). Each S is an average over 2 windows.
     for i in range(3):
         raw = np.array([2 * (5 + 4 * bits[0, i, 3]) / 2, 3 * (5 + 6 * bits[1, i, 5]) / 2])
-        maps = aggregation.localize(head, x, tf.constant([0]), seed, selections=1 + i, samples=3)["samples"]
+        maps = aggregation.localize(head, x, tf.constant([0]), seed, num_maps=1 + i, samples=3)["samples"]
         np.testing.assert_allclose(maps[i, 0, :, 0], raw / raw.max(), rtol=1e-6)
 
 
 def test_running_statistics_equal_those_of_single_maps():
     head, x, seed = _head(), _features(), tf.constant([5, 6])
-    answer = aggregation.localize(head, x, tf.constant([1, 3]), seed, selections=8, samples=8)
+    answer = aggregation.localize(head, x, tf.constant([1, 3]), seed, num_maps=8, samples=8)
     maps = answer["samples"].numpy()
     np.testing.assert_allclose(answer["mean"], maps.mean(0), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(answer["max"], maps.max(0), rtol=1e-6)
@@ -66,8 +66,8 @@ def test_running_statistics_equal_those_of_single_maps():
 
 def test_selections_do_not_depend_on_n_or_on_the_other_classes():
     head, x, seed = _head(), _features(), tf.constant([5, 6])
-    few = aggregation.localize(head, x, tf.constant([1]), seed, selections=3, samples=3)["samples"]
-    many = aggregation.localize(head, x, tf.constant([0, 1]), seed, selections=40, samples=3)["samples"]
+    few = aggregation.localize(head, x, tf.constant([1]), seed, num_maps=3, samples=3)["samples"]
+    many = aggregation.localize(head, x, tf.constant([0, 1]), seed, num_maps=40, samples=3)["samples"]
     np.testing.assert_allclose(few[..., 0], many[..., 1], rtol=1e-5, atol=1e-6)
 
 
@@ -80,67 +80,67 @@ def test_the_seed_of_an_image_is_its_own():
 def test_no_positive_evidence_gives_an_empty_map():
     head = _head()
     head.kernel.assign(-tf.abs(head.kernel))
-    answer = aggregation.localize(head, _features(), tf.constant([0]), tf.constant([0, 0]), selections=5)
+    answer = aggregation.localize(head, _features(), tf.constant([0]), tf.constant([0, 0]), num_maps=5)
     assert float(tf.reduce_max(answer["max"])) == 0 and not np.isnan(answer["mean"].numpy()).any()
 
 
 def test_unknown_names_are_refused():
     with pytest.raises(ValueError, match="method"):
-        aggregation.localize(_head(), _features(), tf.constant([0]), tf.constant([0, 0]), selections=1, method="x")
-    with pytest.raises(ValueError, match="selection"):
-        aggregation.localize(_head(), _features(), tf.constant([0]), tf.constant([0, 0]), selections=1, selection="x")
+        aggregation.localize(_head(), _features(), tf.constant([0]), tf.constant([0, 0]), num_maps=1, method="x")
+    with pytest.raises(ValueError, match="mode"):
+        aggregation.localize(_head(), _features(), tf.constant([0]), tf.constant([0, 0]), num_maps=1, mode="x")
 
 
 def test_drawing_stops_when_doubling_changes_little():
     """The criterion, done again in NumPy on all single maps, and at 20, 40, 80, ... selections only."""
     head, x, seed, classes = _head(rate=0.5), _features(), tf.constant([5, 6]), tf.constant([1, 3])
-    aggregates = {n: aggregation.localize(head, x, classes, seed, selections=n) for n in (10, 20, 40, 80, 160)}
+    aggregates = {n: aggregation.localize(head, x, classes, seed, num_maps=n) for n in (10, 20, 40, 80, 160)}
     changes = {n: max(float((tf.reduce_sum(abs(aggregates[n][k] - aggregates[n // 2][k]), (0, 1))
                              / tf.reduce_sum(aggregates[n][k], (0, 1))).numpy().max()) for k in ("mean", "max"))
                for n in (20, 40, 80, 160)}
     assert changes[40] > 1.05 * changes[80] > 1.1 * changes[160]  # so that the tolerances below tell them apart
     run = tf.function(aggregation.localize, autograph=False)
     for method in ("closed_form", "tape"):
-        found = run(head, x, classes, seed, selections=1000, tolerance=1.02 * changes[80], method=method)
-        assert int(found["selections"]) == 80
+        found = run(head, x, classes, seed, num_maps=1000, tolerance=1.02 * changes[80], method=method)
+        assert int(found["num_maps"]) == 80
         np.testing.assert_allclose(found["mean"], aggregates[80]["mean"], rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(found["std"], aggregates[80]["std"], rtol=1e-3, atol=1e-4)
-    found = aggregation.localize(head, x, classes, seed, selections=75, tolerance=1.02 * changes[80])
-    assert int(found["selections"]) == 75
-    assert int(aggregation.localize(head, x, classes, seed, selections=75)["selections"]) == 75
+    found = aggregation.localize(head, x, classes, seed, num_maps=75, tolerance=1.02 * changes[80])
+    assert int(found["num_maps"]) == 75
+    assert int(aggregation.localize(head, x, classes, seed, num_maps=75)["num_maps"]) == 75
 
 
 def test_drawing_stops_soon_where_there_is_nothing_to_see():
     head = _head()
     head.kernel.assign(-tf.abs(head.kernel))
     for classes in (tf.constant([0]), tf.zeros([0], tf.int32)):
-        found = aggregation.localize(head, _features(), classes, tf.constant([0, 0]), selections=500, tolerance=0.0)
-        assert int(found["selections"]) == 20
+        found = aggregation.localize(head, _features(), classes, tf.constant([0, 0]), num_maps=500, tolerance=0.0)
+        assert int(found["num_maps"]) == 20
 
 
 def test_a_class_activation_map_is_what_the_logit_averages():
     head, x, classes = _head(classes=4), _features(), tf.constant([3, 1])
-    raw = grad_cam.class_activation(head, x, classes)(None).numpy().reshape(7 * 9, 2)
+    raw = grad_cam.class_activation(head, x, classes, "deterministic")(None).numpy().reshape(7 * 9, 2)
     logits = (head.logits(x[None]) - head.bias).numpy()[0, [3, 1]]
     np.testing.assert_allclose(raw.mean(0), logits, rtol=1e-4, atol=1e-5)
     # Position by position: the window's weighted sum, zero beyond the border.
     padded = np.pad(x.numpy(), ((2, 2), (2, 2), (0, 0)))
     by_hand = np.einsum("yxk,yxk->", padded[3:8, 4:9], head.kernel.numpy()[..., 3])
     np.testing.assert_allclose(raw[3 * 9 + 4, 0], by_hand, rtol=1e-4)
-    found = aggregation.localize(head, x, classes, tf.constant([0, 0]), selections=1, selection="deterministic",
+    found = aggregation.localize(head, x, classes, tf.constant([0, 0]), num_maps=1, mode="deterministic",
                                  cam="cam", samples=2)
     shown = np.maximum(raw, 0) / raw.max(0)
     for maps in (found["mean"], found["max"], *found["samples"]):
         np.testing.assert_allclose(maps.numpy().reshape(7 * 9, 2), shown, rtol=1e-5)
     with pytest.raises(ValueError, match="deterministic"):
-        aggregation.localize(head, x, classes, tf.constant([0, 0]), selections=1, cam="cam")
+        aggregation.localize(head, x, classes, tf.constant([0, 0]), num_maps=1, cam="cam")
 
 
 def test_compiled_and_uncompiled_maps_agree():
     head, x = _head(s=3), _features()
 
     def run(tags, seed):
-        return aggregation.localize(head, x, tags, seed, selections=25, samples=2)
+        return aggregation.localize(head, x, tags, seed, num_maps=25, samples=2)
 
     arguments = tf.constant([2, 0]), tf.constant([-3, 4])
     plain, compiled = run(*arguments), tf.function(run, jit_compile=True)(*arguments)

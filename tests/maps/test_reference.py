@@ -53,7 +53,7 @@ def test_a_large_n_is_near_the_sum_over_every_selection_and_its_error_is_as_said
     rng = np.random.default_rng(4)
     head, x = _head(rng), tf.constant(rng.random((2, 2, 3)), tf.float32)
     maps, _, weight = _every_selection(head, x)
-    target = reference.reference(head, x, tf.constant([0, 1]), tf.constant([1, 2]), selections=1500)
+    target = reference.reference(head, x, tf.constant([0, 1]), tf.constant([1, 2]), num_maps=1500)
     difference = np.abs(target["mean"].numpy().reshape(4, 2) - np.einsum("s,suc->uc", weight, maps))
     assert (difference < 4 * target["mean_error"].numpy().reshape(4, 2) + 1e-6).all()
     assert 0.001 < target["mean_error"].numpy().max() < 0.5 / np.sqrt(1500)
@@ -65,10 +65,10 @@ def test_the_normal_approximation_is_near_on_a_map_of_many_positions():
     head.build((None, 12, 12, 8))
     head.kernel.assign(rng.normal(0.15, 1, head.kernel.shape))
     x = tf.constant(rng.random((12, 12, 8)), tf.float32)
-    target = reference.reference(head, x, tf.constant([0]), tf.constant([1, 2]), selections=1500)
+    target = reference.reference(head, x, tf.constant([0]), tf.constant([1, 2]), num_maps=1500)
     error = float(tf.reduce_mean(tf.abs(target["normal"] - target["mean"])))
     assert error < 0.05 * float(tf.reduce_mean(target["mean"]))
-    few = aggregation.localize(head, x, tf.constant([0]), tf.constant([3, 4]), selections=10)
+    few = aggregation.localize(head, x, tf.constant([0]), tf.constant([3, 4]), num_maps=10)
     assert error < float(tf.reduce_mean(tf.abs(few["mean"] - target["mean"])))
 
 

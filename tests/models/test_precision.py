@@ -43,7 +43,8 @@ def test_bfloat16_where_processor_and_onednn_have_it(machine, flags, onednn, uni
 def test_whether_onednn_is_on_is_asked_of_tensorflow(wanted):
     if platform.machine() not in ("x86_64", "AMD64"):
         pytest.skip("TF_ENABLE_ONEDNN_OPTS counts on x86 only")
-    done = subprocess.run([sys.executable, "-c", "from ficklenet_tf import hardware; print(int(hardware.onednn()))"],
+    code = "from ficklenet_tf.runs import hardware; print(int(hardware.onednn()))"
+    done = subprocess.run([sys.executable, "-c", code],
                           cwd=pathlib.Path(__file__).parents[2], capture_output=True, text=True,
                           env={**os.environ, "TF_ENABLE_ONEDNN_OPTS": wanted})
     assert done.stdout.split()[-1] == wanted
@@ -72,7 +73,7 @@ def test_a_run_keeps_the_first_stages_choice_on_another_machine(machine, tmp_pat
 
 def test_a_segmenter_takes_the_precision_that_its_classifier_was_given(machine, tmp_path, capsys):
     machine(BF16)
-    artifacts.write_json(tmp_path / "classifier" / "settings.json", {"preset": {"precision": "float16"}})
+    artifacts.write_json(tmp_path / "classifier" / "settings.json", {"config": {"precision": "float16"}})
     assert precision.settled(presets.CPU.segmenter, tmp_path).precision == "float16"
     assert "precision: float16 (as the classifier's)" in capsys.readouterr().err
 

@@ -3,6 +3,7 @@
 import dataclasses
 
 import h5py
+import keras
 import numpy as np
 import pytest
 
@@ -45,9 +46,14 @@ def test_convolutions_of_a_file_with_its_classifier(path):
     assert pretrained.normalization_of(path[0]).order == "bgr"
 
 
+def _head(channels, num_classes, **changes):
+    return segmenter.build_head(dataclasses.replace(presets.PAPER.segmenter, **changes), (None, None, channels),
+                                num_classes)
+
+
 @pytest.mark.parametrize("kind, count", [("largefov", 1), ("largefov4", 4)])
 def test_decimation_keeps_every_third_row_and_column_and_evenly_spaced_channels(path, kind, count):
-    head = segmenter.build_head(kind, (None, None, 512), 21, channels=16)
+    head = _head(512, 21, head=kind, channels=16)
     loaded = pretrained.load_fc_layers(head, path[0])
     assert len(loaded) == 4 * count
     dense, bias = path[1]["fc1"]
@@ -64,9 +70,9 @@ def test_decimation_keeps_every_third_row_and_column_and_evenly_spaced_channels(
 
 
 def test_weights_without_a_classifier_leave_new_layers(tmp_path):
-    head = segmenter.build_head("largefov", (None, None, 8), 3, channels=16)
+    head = _head(8, 3, channels=16)
     assert pretrained.load_fc_layers(head, "") == [] and pretrained.load_fc_layers(head, "vgg.npz") == []
-    aspp = segmenter.build_head("aspp", (None, None, 8), 3)
+    aspp = _head(8, 3, head="aspp")
     assert pretrained.load_fc_layers(aspp, "imagenet") == []  # nothing to load them into: no download
     with pytest.raises(FileNotFoundError, match="absent.h5: expected the weights that the classifier started from"):
         pretrained.load_fc_layers(head, str(tmp_path / "absent.h5"))
@@ -77,11 +83,11 @@ def test_weights_without_a_classifier_leave_new_layers(tmp_path):
 
 def test_channels_that_do_not_divide(path):
     with pytest.raises(ValueError, match="expected a divisor of 64 .* found 24; or pass --nopretrained_fc"):
-        pretrained.load_fc_layers(segmenter.build_head("largefov", (None, None, 512), 3, channels=24), path[0])
+        pretrained.load_fc_layers(_head(512, 3, channels=24), path[0])
 
 
 def test_new_layers_are_normal_with_the_deviation_of_deeplab():
-    head = segmenter.build_head("largefov", (None, None, 128), 21, channels=64)
+    head = _head(128, 21, channels=64)
     for name in ("fc6_12", "fc7_12", "fc8_12"):
         kernel = np.asarray(head.get_layer(name).kernel)
         assert abs(kernel.mean()) < 1e-3 and abs(kernel.std() - 0.01) < 1e-3, name
@@ -91,7 +97,7 @@ def test_multipliers_of_pretrained_and_new_layers(path):
     preset = dataclasses.replace(presets.PAPER.segmenter, channels=16)
     network, _, head, _ = segmenter.build(preset, 3, "vgg16")
     loaded = pretrained.load_fc_layers(head, path[0])
-    parts = segmenter_training._Parts(network, head, None, None, None, False, loaded, "classifier")
+    parts = segmenter_training._Parts(network, head, None, None, None, loaded, "classifier")
 
     def factors(parts):
         optimizer = optimizers.segmenter_optimizer(preset, network, parts.new_variables)
@@ -105,3 +111,41 @@ def test_multipliers_of_pretrained_and_new_layers(path):
     assert [found[f"fc{n}_12/kernel"] for n in (6, 7, 8)] == [10, 10, 10]  # all of them new
     found = factors(dataclasses.replace(parts, pretrained_fc=[], initial="segmenter"))
     assert [found[f"fc{n}_12/kernel"] for n in (6, 7, 8)] == [1, 1, 10]  # an earlier round has trained them
+
+
+def test_weights_of_a_file(tmp_path):
+    rng, arrays = np.random.default_rng(0), {}
+    model = backbones.build("vgg16")
+    for layer in model.layers:
+        if layer.weights:
+            block, k = layer.name.removeprefix("block").split("_conv")
+            for suffix, variable in zip("Wb", layer.weights, strict=True):
+                arrays[f"conv{block}_{k}/{suffix}"] = rng.normal(size=variable.shape).astype("float16")
+    np.savez(tmp_path / "vgg.npz", **arrays)
+    pretrained.load_weights(model, str(tmp_path / "vgg.npz"))
+    np.testing.assert_array_equal(model.get_layer("block3_conv2").kernel, arrays["conv3_2/W"])
+    model.save_weights(tmp_path / "own.weights.h5")
+    again = backbones.build("vgg16")
+    pretrained.load_weights(again, str(tmp_path / "own.weights.h5"))
+    np.testing.assert_array_equal(again.get_layer("block5_conv3").bias, arrays["conv5_3/b"])
+    arrays["conv4_1/W"] = arrays["conv4_1/W"][..., :5]
+    np.savez(tmp_path / "wrong.npz", **arrays)
+    with pytest.raises(ValueError, match="conv4_1/W of shape"):
+        pretrained.load_weights(model, str(tmp_path / "wrong.npz"))
+    with pytest.raises(FileNotFoundError, match="absent.npz"):
+        pretrained.load_weights(model, str(tmp_path / "absent.npz"))
+    with pytest.raises(ValueError, match="small"):
+        pretrained.load_weights(backbones.build("small"), str(tmp_path / "vgg.npz"))
+
+
+def test_keras_weights_load_by_their_own_file(tmp_path):
+    """keras.applications' "notop" layout: written from its own (random) model, read into ours."""
+    source = keras.applications.VGG16(include_top=False, weights=None)
+    source.save_weights(tmp_path / "vgg16_notop.weights.h5")
+    (tmp_path / "vgg16_notop.weights.h5").rename(tmp_path / "vgg16.h5")
+    model = backbones.build("vgg16")
+    try:
+        pretrained.load_weights(model, str(tmp_path / "vgg16.h5"))
+    except ValueError as error:
+        pytest.skip(f"this Keras writes no legacy .h5: {error}")
+    np.testing.assert_array_equal(model.get_layer("block1_conv1").kernel, source.get_layer("block1_conv1").kernel)

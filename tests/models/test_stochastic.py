@@ -1,11 +1,14 @@
 """The selection layers: what is kept, and that both forms of the head are one function (Section 3.1, 3.2)."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from ficklenet_tf.models import hidden_units, stochastic
+from ficklenet_tf import presets
+from ficklenet_tf.models import classifier, hidden_units, stochastic
 from tools.benchmarks import head as benchmark
 
 
@@ -78,7 +81,7 @@ def test_expanded_and_contracted_are_one_function(s, rate, rescale, height, widt
     for head in _pair(s, rate, rescale, height, width):
         with tf.GradientTape() as tape:
             tape.watch(x)
-            logits = head(x, training=training, seeds=seeds)
+            logits = head(x, training=training, rng_seeds=seeds)
             target = tf.reduce_sum(logits**2)
         answers.append([logits, *tape.gradient(target, [x, head.kernel, head.bias])])
     for expanded, contracted in zip(*answers, strict=True):
@@ -90,7 +93,7 @@ def test_expanded_head_against_slow_numpy():
     height, width, s = 4, 5, 3
     head = stochastic.StochasticHead(2, s, 0.5, rescale=True, form="expanded")
     x, seeds = _features(height, width, batch=1), tf.constant([[7, 9]])
-    got = head(x, seeds=seeds).numpy()[0]
+    got = head(x, rng_seeds=seeds).numpy()[0]
     t = hidden_units.draw(seeds, height, width, s, 0.5, True)
     mask = hidden_units.windows_of(t, height, width, s).numpy().reshape(height, width, s, s).astype("float64")
     padded = np.pad(x.numpy()[0].astype("float64"), ((1, 1), (1, 1), (0, 0)))
@@ -104,24 +107,25 @@ def test_expanded_head_against_slow_numpy():
 
 def test_modes_of_training_and_inference_are_chosen_apart():
     x, seeds = _features(5, 5), [tf.constant([[1, 2], [3, 4]]), tf.constant([[5, 6], [7, 8]])]
-    head = stochastic.StochasticHead(3, 3, 0.5, training_selection="stochastic", inference_selection="deterministic")
-    np.testing.assert_array_equal(head(x, seeds=seeds[0]), head(x, seeds=seeds[1]))
-    assert (head(x, training=True, seeds=seeds[0]).numpy() != head(x, training=True, seeds=seeds[1]).numpy()).all()
-    np.testing.assert_array_equal(head(x, training=True, seeds=seeds[0]), head(x, training=True, seeds=seeds[0]))
-    general = stochastic.StochasticHead(3, 3, 0.5, training_selection="general")
-    first, second = (general(x, training=True, seeds=own).numpy() for own in seeds)
+    head = stochastic.StochasticHead(3, 3, 0.5, training_mode="stochastic", inference_mode="deterministic")
+    np.testing.assert_array_equal(head(x, rng_seeds=seeds[0]), head(x, rng_seeds=seeds[1]))
+    first, second, again = (head(x, training=True, rng_seeds=each).numpy() for each in (*seeds, seeds[0]))
+    assert (first != second).all()
+    np.testing.assert_array_equal(first, again)
+    general = stochastic.StochasticHead(3, 3, 0.5, training_mode="general")
+    first, second = (general(x, training=True, rng_seeds=own).numpy() for own in seeds)
     assert (first != second).all()
 
 
 def test_an_image_of_a_batch_has_the_selection_of_its_own_seed():
     x, seeds = _features(5, 6), tf.constant([[1, 2], [3, 4]])
     head = stochastic.StochasticHead(3, 3, 0.5)
-    np.testing.assert_allclose(head(x, seeds=seeds)[1:], head(x[1:], seeds=seeds[1:]), rtol=1e-5)
+    np.testing.assert_allclose(head(x, rng_seeds=seeds)[1:], head(x[1:], rng_seeds=seeds[1:]), rtol=1e-5)
 
 
 def test_save_and_reload(tmp_path):
     inputs = keras.Input((5, 6, 4))
-    head = stochastic.StochasticHead(3, 3, 0.5, True, inference_selection="deterministic")
+    head = stochastic.StochasticHead(3, 3, 0.5, True, inference_mode="deterministic")
     model = keras.Model(inputs, head(inputs))
     expanded = keras.Sequential([keras.Input((5, 6, 4)), stochastic.FeatureMapExpansion(3),
                                  stochastic.CenterPreservingDropout(0.5, 3, True, seed=4)])
@@ -134,7 +138,7 @@ def test_save_and_reload(tmp_path):
 
 
 @pytest.mark.parametrize("arguments", [dict(kernel_size=4), dict(rate=1.5), dict(form="x"),
-                                       dict(training_selection="x")])
+                                       dict(training_mode="x")])
 def test_wrong_arguments_are_refused(arguments):
     with pytest.raises(ValueError, match="expected"):
         stochastic.StochasticHead(3, **arguments)
@@ -145,3 +149,12 @@ def test_the_benchmarks_naive_head_is_the_same_function():
     head = _pair(3, 0.5, True, 4, 5)[1]
     x, drawn = _features(4, 5), hidden_units.draw(tf.constant([[1, 2], [3, 4]]), 4, 5, 3, 0.5, True)
     np.testing.assert_allclose(benchmark.Naive(head).logits(x, drawn), head.logits(x, drawn), rtol=2e-5, atol=2e-5)
+
+
+def test_the_mean_over_all_selections_is_what_many_selections_tend_to():
+    preset = dataclasses.replace(presets.TINY.classifier, input_size=33)
+    model, _ = classifier.build(preset, 3)
+    x = tf.random.stateless_uniform([1, 5, 5, 128], [1, 2])
+    many = model.head(tf.repeat(x, 1000, axis=0), rng_seeds=tf.random.stateless_uniform([1000, 2], [3, 4], None, None,
+                                                                                    tf.int32)).numpy()
+    np.testing.assert_allclose(model.head.expected_logits(x)[0], many.mean(0), atol=5 * many.std(0).max() / 1000**0.5)

@@ -13,8 +13,9 @@ from ficklenet_tf import presets, report
 from ficklenet_tf.data import datasets, labels
 from ficklenet_tf.data.datasets import records
 from ficklenet_tf.evaluation import metrics
+from ficklenet_tf.maps.image_maps import ImageMaps
 from ficklenet_tf.report import charts, markup, pictures, stages
-from ficklenet_tf.runs import artifacts
+from ficklenet_tf.runs import artifacts, layout, stage
 
 NAMES = ("background", "cat & <dog>", 'the "bus"')
 SECTIONS = ("headline", "seeds", "seed-scores", "masks", "iou", "confusion", "hardest", "curves", "run")
@@ -84,8 +85,8 @@ def _scores(rng, ids):
             "image_iou": {image_id: float(rng.random()) for image_id in ids}}
 
 
-def _write_training(directory, preset, columns, **facts):
-    artifacts.claim(directory, {"preset": artifacts.as_json(preset.__dict__), "seed": 7})
+def _write_training(directory, config, columns, **facts):
+    stage.begin_stage(directory, {"config": artifacts.as_json(config.__dict__), "seed": 7})
     lines = [",".join(["step", "learning_rate", *columns])]
     lines += [",".join(map(str, [step, 0.01 / step, *(1 / (step + i) for i in range(len(columns)))]))
               for step in range(1, 90)]
@@ -113,14 +114,13 @@ def run_dir(tmp_path, train, val):
                     metrics={"map": 0.54321, "ap_per_class": [0.9, float("nan")], "loss": 0.1})
     _write_training(run / "segmenter", presets.CPU.segmenter, ["loss", "seed_loss", "boundary_loss"], metrics={})
     for name in ("seeds", "seeds_deterministic"):
-        artifacts.claim(run / name, {"stage": "seeds"})
+        stage.begin_stage(run / name, {"stage": "seeds"})
         artifacts.write_run(run / name, metrics=_scores(rng, train.image_ids))
-        (run / f"{name}_maps").mkdir()
         for i, image_id in enumerate(train.image_ids):
             labels.write_label(run / name / f"{image_id}.png", rng.choice([0, i % 2 + 1, labels.IGNORE], (20, 30)))
-            maps = {k: rng.random((5, 5, 1)).astype(np.float16) for k in ("mean", "max", "std")}
-            np.savez(run / f"{name}_maps" / f"{image_id}.npz", classes=np.array([i % 2]), **maps,
-                     samples=rng.random((3, 5, 5, 1)).astype(np.float16))
+            maps = ImageMaps(np.array([i % 2]), *(rng.random((5, 5, 1)) for _ in range(3)),
+                             samples=rng.random((3, 5, 5, 1)), num_maps=3, shape=(20, 30))
+            maps.write(run / layout.maps_of(name) / f"{image_id}.npz")
     for name in ("predictions", "predictions_crf"):
         for image_id in val.image_ids:
             labels.write_label(run / name / f"{image_id}.png", rng.integers(0, 3, (20, 30)))
@@ -199,7 +199,7 @@ def test_empty_run_names_every_stage_and_its_command(tmp_path, train, val):
     run.mkdir()
     _, page = _page(run, train, val)
     assert "missing" in page.ids and set(SECTIONS) <= set(page.ids)
-    for command in ("tools.train_classifier", "tools.extract_seeds --maps", "--selection=deterministic",
+    for command in ("tools.train_classifier", "tools.extract_seeds --keep_maps", "--mode=deterministic",
                     "tools.train_segmenter", "tools.evaluate", "tools.run_pipeline"):
         assert command in page.text
     assert "--dataset=shapes --preset=... --output_dir='" in page.text  # a path with a space, quoted

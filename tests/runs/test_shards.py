@@ -15,13 +15,16 @@ import pytest
 from ficklenet_tf import presets
 from ficklenet_tf.data import datasets
 from ficklenet_tf.evaluation import prediction
+from ficklenet_tf.maps import extraction as map_extraction
+from ficklenet_tf.maps.image_maps import ImageMaps
 from ficklenet_tf.models import classifier, segmenter
 from ficklenet_tf.runs import artifacts, shards
 from ficklenet_tf.seeds import extraction
 
 ROOT = pathlib.Path(__file__).parents[2]
-FLAGS = ["--dataset=folder", "--preset=tiny", "--sizes=33", "--selections=12", "--refine=none"]
-SEEDS = dataclasses.replace(presets.TINY.seeds, sizes=(33,), selections=12, refine="none")
+FLAGS = ["--dataset=folder", "--preset=tiny", "--sizes=33", "--num_maps=12", "--refine=none"]
+MAPS = dataclasses.replace(presets.TINY.maps, sizes=(33,), num_maps=12)
+SEEDS = dataclasses.replace(presets.TINY.seeds, refine="none")
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +38,18 @@ def run(tmp_path_factory, photographs_dir):
     facts = {"class_names": list(split.class_names), "normalization": dataclasses.asdict(normalization)}
     (root / "run" / "classifier").mkdir(parents=True)
     model.save_weights(root / "run" / "classifier" / "model.weights.h5")
-    artifacts.write_run(root / "run" / "classifier", preset=dataclasses.asdict(first), features_dir=None, **facts)
+    artifacts.write_run(root / "run" / "classifier", config=dataclasses.asdict(first), features=None, **facts)
     second = dataclasses.replace(presets.TINY.segmenter, channels=8, test_sizes=(33,))
     network, *_ = segmenter.build(second, len(split.class_names), "small")
     (root / "run" / "segmenter").mkdir()
     network.save_weights(root / "run" / "segmenter" / "model.weights.h5")
-    artifacts.write_run(root / "run" / "segmenter", preset=dataclasses.asdict(second), backbone="small", **facts)
-    extraction.extract(root / "run", split, SEEDS, name="whole", maps=True)
+    artifacts.write_run(root / "run" / "segmenter", config=dataclasses.asdict(second), backbone="small", **facts)
+    _extract(root / "run", split, name="whole")
     return root / "data", root / "run", split
+
+
+def _extract(run_dir, split, map_options=map_extraction.Options(), **changes):
+    return extraction.extract(run_dir, split, MAPS, SEEDS, map_options, extraction.Options(keep_maps=True), **changes)
 
 
 def _files(*directories):
@@ -53,7 +60,7 @@ def _files(*directories):
 def _process(data_dir, cache_dir, run_dir, name, index):
     return subprocess.Popen(
         [sys.executable, "-m", "tools.extract_seeds", *FLAGS, f"--data_dir={data_dir}", f"--cache_dir={cache_dir}",
-         f"--output_dir={run_dir}", f"--name={name}", "--maps", "--num_shards=3", f"--shard_index={index}"],
+         f"--output_dir={run_dir}", f"--name={name}", "--keep_maps", "--num_shards=3", f"--shard_index={index}"],
         cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
 
@@ -67,29 +74,29 @@ def test_a_killed_shard_run_again_gives_the_same_files(run, photographs_dir):
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
     for index in (0, 2):
-        extraction.extract(run_dir, split, SEEDS, name="fleet", maps=True, shard=(index, 3))
+        _extract(run_dir, split, name="fleet", shard=(index, 3))
     done = {path.name for path in (run_dir / "fleet" / "manifest").glob("*.json")}
     if not (run_dir / "fleet" / "manifest" / "1-of-3.json").exists():  # it was killed before its end
         assert done == {"0-of-3.json", "2-of-3.json"}
         with pytest.raises(ValueError, match="shards 1 of 3 have not finished"):
-            extraction.extract(run_dir, split, SEEDS, name="fleet", maps=True)
+            _extract(run_dir, split, name="fleet")
     again = _process(photographs_dir, cache_dir, run_dir, "fleet", 1)
     output = again.communicate(timeout=300)[0]
     assert again.returncode == 0, output[-3000:]
-    finished = extraction.extract(run_dir, split, SEEDS, name="fleet", maps=True)
+    finished = _extract(run_dir, split, name="fleet")
     assert finished["images"] == 9 and artifacts.read_run(run_dir / "fleet") == finished
-    for kind in ("", "_maps"):
-        one, other = _files(run_dir / f"whole{kind}", run_dir / f"fleet{kind}")
-        assert len(one) == 9 and one == other
+    for suffix in ("", "_maps"):
+        whole, fleet = _files(run_dir / f"whole{suffix}", run_dir / f"fleet{suffix}")
+        assert len(whole) == 9 and whole == fleet
 
 
 def test_seven_shards_predict_what_one_call_does(run):
     _, run_dir, split = run
-    prediction.predict_split(run_dir, split, stage="segmenter", name="one")
+    prediction.predict_split(run_dir, split, stage_name="segmenter", name="one")
     for index in range(7):
-        prediction.predict_split(run_dir, split, stage="segmenter", name="seven", shard=(index, 7))
+        prediction.predict_split(run_dir, split, stage_name="segmenter", name="seven", shard=(index, 7))
     assert artifacts.read_run(run_dir / "seven") is None
-    prediction.predict_split(run_dir, split, stage="segmenter", name="seven")
+    prediction.predict_split(run_dir, split, stage_name="segmenter", name="seven")
     one, seven = _files(run_dir / "one", run_dir / "seven")
     assert len(one) == 9 and one == seven and artifacts.read_run(run_dir / "seven")["images"] == 9
     manifests = [artifacts.read_json(path) for path in (run_dir / "seven" / "manifest").glob("*.json")]
@@ -105,16 +112,16 @@ def test_shards_part_the_images_and_an_absent_shard_is_an_error():
 
 
 def test_compiled_extraction_agrees(run):
-    """XLA, one graph a number of tags: maps to 1e-3 (float16 in the file), seeds in all but a few pixels."""
+    """XLA, one graph per number of tags: maps to 1e-3 (float16 in the file), seeds in all but a few pixels."""
     _, run_dir, split = run
-    extraction.extract(run_dir, split, SEEDS, name="compiled", maps=True, jit_compile=True, shard=(0, 4))
+    _extract(run_dir, split, map_extraction.Options(jit_compile=True), name="compiled", shard=(0, 4))
     chosen = [split.image_ids[i] for i in shards.own((0, 4), len(split))]
     assert len({int(split[i]["tags"].sum()) for i in shards.own((0, 4), len(split))}) >= 1
     for image_id in chosen:
-        with (np.load(run_dir / "whole_maps" / f"{image_id}.npz") as one,
-              np.load(run_dir / "compiled_maps" / f"{image_id}.npz") as other):
-            for key in ("mean", "max", "std", "samples"):
-                np.testing.assert_allclose(other[key], one[key], atol=1e-3, err_msg=key)
+        plain, compiled = (ImageMaps.read(run_dir / f"{name}_maps" / f"{image_id}.npz")
+                           for name in ("whole", "compiled"))
+        for field in ("mean", "max", "std", "samples"):
+            np.testing.assert_allclose(getattr(compiled, field), getattr(plain, field), atol=1e-3, err_msg=field)
 
 
 def test_beam_hands_out_the_shards(run, photographs_dir):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ficklenet_tf.data import labels
-from ficklenet_tf.seeds import rule
+from ficklenet_tf.seeds import cues, rule
 
 
 def test_allotment_by_hand():
@@ -21,32 +21,12 @@ def test_an_image_without_tags_is_all_background():
     nothing = np.zeros((2, 2, 0), "float32")
     label = rule.allot(nothing, nothing, np.array([], int), 0.35)
     assert (label == 255).all()
-    assert (rule.add_background(label, rule.activation_cue(nothing, 0.1)) == 0).all()
+    assert (rule.add_background(label, cues.low_everywhere(nothing, 0.1)) == 0).all()
 
 
 def test_background_takes_only_what_no_class_claims():
     label = np.array([[3, 255, 255]], np.uint8)
     assert rule.add_background(label, np.array([[True, True, False]])).tolist() == [[3, 0, 255]]
-
-
-def test_activation_cue_needs_every_class_to_be_low():
-    mean = np.array([[[0.05, 0.05], [0.05, 0.2]]], "float32")
-    assert rule.activation_cue(mean, 0.1).tolist() == [[True, False]]
-
-
-def test_gradient_cue_takes_the_lowest_tenth():
-    gradient = np.tile(np.arange(100, dtype="float32"), (100, 1))
-    cue = rule.gradient_cue(gradient, 0.1)
-    assert cue[:, :9].all() and not cue[:, 11:].any()
-
-
-def test_saliency_cue_reads_a_map(tmp_path):
-    saliency = np.zeros((4, 4), np.uint8)
-    saliency[:, 2:] = 255
-    cv2.imwrite(str(tmp_path / "a.png"), saliency)
-    assert rule.saliency_cue(tmp_path, "a", (4, 4), 0.06).tolist() == [[True, True, False, False]] * 4
-    with pytest.raises(FileNotFoundError, match="b.png"):
-        rule.saliency_cue(tmp_path, "b", (4, 4), 0.06)
 
 
 def test_seed_images_survive_the_disk(tmp_path):

@@ -16,8 +16,8 @@ from tests import tiny_run
 LIMITS = {"max_pixels": 10**6, "max_batch": 4}
 
 
-def _load(exported, **how):
-    return loading.load_segmenter(exported[0] / "segmenter", **LIMITS, **how)[0]
+def _load(exported, **changes):
+    return loading.load_segmenter(exported[0] / "segmenter", loading.Options(**LIMITS, **changes))[0]
 
 
 def _serve(model):
@@ -71,8 +71,8 @@ def test_agreement_of_a_precision_is_written_into_the_card(run):
     model, reference = _load(run, precision="bfloat16"), _load(run)
     one, other = (m.probs(photographs[0][None]).numpy() for m in (model, reference))
     assert 1e-5 < np.abs(one - other).max() < 0.1, "another precision, the same weights"
-    path = saved_model.export(run[0], 7, precision="bfloat16", crf="none", localization_maps=False,
-                              photographs=photographs)
+    options = saved_model.Options(crf="none", localization_maps=False, applied=loading.Options("bfloat16"))
+    path = saved_model.export(run[0], 7, options, photographs=photographs)
     found = json.loads((path / "assets.extra" / "model_card.json").read_text())["agreement_with_float32"]
     same = [(m.probs(p[None]).numpy().argmax(-1)) for p in photographs for m in (model, reference)]
     expected = np.mean([(a == b).mean() for a, b in zip(same[::2], same[1::2], strict=True)])

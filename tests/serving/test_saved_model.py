@@ -10,10 +10,10 @@ import tensorflow as tf
 
 from ficklenet_tf import crf, presets
 from ficklenet_tf.data import images, labels
+from ficklenet_tf.errors import UserError
 from ficklenet_tf.evaluation import prediction
 from ficklenet_tf.maps import aggregation
-from ficklenet_tf.runs import artifacts
-from ficklenet_tf.seeds import extraction
+from ficklenet_tf.maps.localizer import Localizer
 from ficklenet_tf.serving import graph_scan, loading, png, saved_model, server_files, verify, warmup
 from tests import tiny_run
 
@@ -88,17 +88,18 @@ def test_serve_crf_is_the_packages_answer_with_iterations_a_row(served, live, re
 
 def test_localization_maps_are_the_extractions_own(exported, served):
     model, normalization, run, _ = loading.classifier.load(exported[0] / "classifier")
-    preset = presets.Seeds(**{**artifacts.read_run(exported[0] / "seeds")["preset"], "selections": 23, "sizes": (64,)})
+    config = presets.MapsConfig(num_maps=23, sizes=(64,))
     photograph, tags = tiny_run.photograph(50, 61, 5), np.array([0, 1, 1], np.float32)
-    localizer = extraction.Localizer(model, normalization, preset, "stochastic")
+    localizer = Localizer(model, normalization, config)
     example = {"image": tf.io.encode_png(photograph), "image_id": "one", "tags": tags}
     expected = localizer(example, 7)
     seed = tf.random.fold_in(aggregation.image_seed(7, "one"), 0).numpy()
     request = {"images": np.stack([photograph] * 2), "tags": np.stack([tags, [1, 0, 0]]).astype(np.float32),
-               "seed": np.stack([seed, seed]), "selections": np.array([23, 1], np.int32)}
+               "seed": np.stack([seed, seed]), "num_maps": np.array([23, 1], np.int32)}
     found = served.run("localization_maps", request)
     for name in ("mean", "max"):
-        np.testing.assert_allclose(found[f"{name}_maps"][0, ..., 1:], expected[name], atol=1e-5)
+        served_maps = found[f"{name}_maps"][0, ..., 1:]
+        np.testing.assert_allclose(served_maps, getattr(expected, name), atol=5e-4)  # the extraction's: half precision
     assert not found["max_maps"][0, ..., 0].any() and found["max_maps"][0, ..., 1:].max() == pytest.approx(1)
     np.testing.assert_allclose(found["max_maps"][1], found["mean_maps"][1])  # of one selection
     again = served.run("localization_maps", request)
@@ -144,14 +145,16 @@ def test_a_finished_version_is_kept_and_another_is_refused(exported):
     assert saved_model.export(exported[0], 1) == exported[1]
     assert (exported[1] / "saved_model.pb").stat().st_mtime_ns == before
     with pytest.raises(ValueError, match=r"differs in flip; give another --version"):
-        saved_model.export(exported[0], 1, flip=False)
+        saved_model.export(exported[0], 1, saved_model.Options(applied=loading.Options(flip=False)))
     with pytest.raises(ValueError, match="version: expected an integer from 1"):
         saved_model.export(exported[0], 0)
     with pytest.raises(FileNotFoundError, match=r"segmenter.run\.json"):
         saved_model.export(exported[0] / "nothing", 1)
-    for wrong in ({"crf": "x"}, {"precision": "int8"}, {"sizes": (0,)}, {"max_side": -1}, {"max_pixels": 9}):
-        with pytest.raises(ValueError, match=f"{next(iter(wrong))}.*expected"):
-            saved_model.export(exported[0], 9, **wrong)
+    with pytest.raises(UserError, match="crf: expected"):
+        saved_model.export(exported[0], 9, saved_model.Options(crf="x"))
+    for wrong in ({"precision": "int8"}, {"sizes": (0,)}, {"max_side": -1}, {"max_pixels": 9}):
+        with pytest.raises(UserError, match=f"{next(iter(wrong))}.*expected"):
+            saved_model.export(exported[0], 9, saved_model.Options(applied=loading.Options(**wrong)))
 
 
 def test_nothing_half_written_is_left(tmp_path):

@@ -108,7 +108,7 @@ def _fuzz_tensors(served, count, seed):
         elif name == "localization_maps":
             inputs["tags"] = rng.choice([0, 1, np.nan, np.inf, -1], (rows(n), 3)).astype(np.float32)
             inputs["seed"] = rng.integers(-2**31, 2**31, (rows(n), 2)).astype(np.int32)
-            inputs["selections"] = rng.choice([0, 1, 11, 1001], rows(n), p=[.05, .45, .45, .05]).astype(np.int32)
+            inputs["num_maps"] = rng.choice([0, 1, 11, 1001], rows(n), p=[.05, .45, .45, .05]).astype(np.int32)
         try:
             found = served.run(name, inputs)
         except servers.Refused as error:
@@ -166,7 +166,7 @@ def test_one_pixel_and_too_many(served):
     assert served.run("serving_default", {"images": np.zeros((1, 1, 3000, 3), np.uint8)})["labels"].shape[2] == 3000
     one = {"iterations": np.ones(1, np.int32)}
     tags = {"tags": np.ones((1, 3), np.float32), "seed": np.zeros((1, 2), np.int32),
-            "selections": np.ones(1, np.int32)}
+            "num_maps": np.ones(1, np.int32)}
     before = _memory()
     twenty = np.broadcast_to(np.uint8(0), (1, 4000, 5000, 3)).copy()
     for name, more in (("serving_default", {}), ("serve_crf", one), ("localization_maps", tags)):

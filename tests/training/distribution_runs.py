@@ -36,17 +36,15 @@ def _batches(start, context):
 
 def _train(strategy, precision):
     """Returns (weights, rows) of a head trained by seed, boundary and full loss, SGD with multipliers and decay."""
-    preset = dataclasses.replace(presets.PAPER.segmenter, channels=8, dilation=1, dropout=0.0, precision=precision,
+    config = dataclasses.replace(presets.PAPER.segmenter, channels=8, dilation=1, dropout=0.0, precision=precision,
                                  learning_rate=1e-3, decay=0.5, decay_every=4)
     task = objective.Task("weak", None, None, ("seed", "boundary", "full"), "none")
     with strategy.scope(), tempfile.TemporaryDirectory() as directory:
         keras.utils.set_random_seed(0)
-        head = segmenter.build_head("largefov", (None, None, 8), 3, 8, 0.0, precision, 1)
-        rows = loop.fit(
-            directory=pathlib.Path(directory), model=head,
-            optimizer=optimizers.segmenter_optimizer(preset, head, head.trainable_variables),
-            losses=task.total_loss(head, preset), adjust=optimizers.weight_decay(head, preset),
-            make_batches=_batches, steps=6, description="head", log_every=1, precision=precision)
+        head = segmenter.build_head(config, (None, None, 8), 3)
+        optimizer = optimizers.segmenter_optimizer(config, head, head.trainable_variables)
+        learner = loop.Learner(head, optimizer, task.total_loss(head, config), optimizers.weight_decay(head, config))
+        rows = loop.fit(pathlib.Path(directory), learner, _batches, 6, loop.Options(log_every=1, precision=precision))
         return head.get_weights(), rows
 
 

@@ -17,11 +17,13 @@ from ficklenet_tf.data.datasets import records
 from ficklenet_tf.evaluation import prediction
 from ficklenet_tf.models import backbones, classifier, segmenter
 from ficklenet_tf.runs import artifacts
-from ficklenet_tf.training import losses, objective, rounds
+from ficklenet_tf.training import loop, losses, objective, rounds
 from ficklenet_tf.training import segmenter as segmenter_training
+from ficklenet_tf.training.segmenter import Options
 
 pytestmark = pytest.mark.trains
 NAMES = ("background", "disc", "square")
+GROWING = Options(growing="dsrg")
 SIDE = 24  # pixels; the network's input has 32, its map 4 x 4
 
 
@@ -100,9 +102,9 @@ def _model(x, training):
 def test_the_parts_are_those_of_each_group_of_images(used):
     """L_seed + L_boundary on the first three images, alpha L_full on the other two, and nothing else."""
     weak, strong = _batch(3, 0), _batch(2, 1)
-    preset = dataclasses.replace(presets.PAPER.segmenter, alpha=3.0)
+    config = dataclasses.replace(presets.PAPER.segmenter, alpha=3.0)
     task = objective.Task("semi", None, None, used, "none")
-    found = {k: float(v) for k, v in task.total_loss(_model, preset)({**weak, "strong": strong}).items()}
+    found = {k: float(v) for k, v in task.total_loss(_model, config)({**weak, "strong": strong}).items()}
     logits = 3 * weak["image"]
     parts = {"seed": losses.seed_loss(logits, weak["label"]), "full": losses.full_loss(logits, weak["label"]),
              "expand": losses.expand_loss(logits, weak["tags"], 0.996, 0.999),
@@ -117,9 +119,9 @@ def test_seeds_grow_by_the_boundary_losses_own_crf(monkeypatch):
     """One CRF a step; the seed loss is that of the grown seeds, and the share counts them."""
     weak, calls, mean_field = _batch(2, 2), [], crf.mean_field
     monkeypatch.setattr(crf, "mean_field", lambda *a, **k: calls.append(a) or mean_field(*a, **k))
-    preset = dataclasses.replace(presets.PAPER.segmenter, growing_foreground=0.5, growing_background=0.5)
+    config = dataclasses.replace(presets.PAPER.segmenter, growing_foreground=0.5, growing_background=0.5)
     task = objective.Task("weak", None, None, ("seed", "boundary"), "dsrg")
-    found = task.total_loss(_model, preset)(weak)
+    found = task.total_loss(_model, config)(weak)
     assert len(calls) == 1
     q = np.exp(losses.refine(3 * weak["image"], weak["small_image"]))
     grown = objective.region_growing.dsrg(q, weak["label"], weak["tags"], 0.5, 0.5)
@@ -133,13 +135,13 @@ def test_seeds_grow_by_the_boundary_losses_own_crf(monkeypatch):
 def run_dir(tmp_path):
     """A run with a finished classifier, its backbone frozen but no features cached yet, and seeds for a to d."""
     keras.utils.set_random_seed(0)
-    preset = dataclasses.replace(presets.TINY.classifier, input_size=32, kernel_size=3, trainable_layers="head")
-    model, normalization = classifier.build(preset, 2)
+    config = dataclasses.replace(presets.TINY.classifier, input_size=32, kernel_size=3, trainable_layers="head")
+    model, normalization = classifier.build(config, 2)
     (tmp_path / "classifier").mkdir()
     model.save_weights(tmp_path / "classifier" / "model.weights.h5")
-    artifacts.write_run(tmp_path / "classifier", preset=dataclasses.asdict(preset), class_names=NAMES,
-                        normalization=dataclasses.asdict(normalization), features_dir=str(tmp_path / "features"),
-                        cache_flips=False)
+    artifacts.write_run(tmp_path / "classifier", config=dataclasses.asdict(config), class_names=NAMES,
+                        normalization=dataclasses.asdict(normalization),
+                        features={"directory": str(tmp_path / "features"), "flips": False})
     for image_id in "abcd":
         label = np.full((SIDE, SIDE), labels.IGNORE, np.uint8)
         label[6:12, 6:12], label[20:] = 1 + "abcd".index(image_id) % 2, 0
@@ -148,7 +150,7 @@ def run_dir(tmp_path):
     return tmp_path
 
 
-def _preset(**changes):
+def _config(**changes):
     return dataclasses.replace(presets.TINY.segmenter, **{"channels": 4, "batch_size": 4, "steps": 2,
                                                           "trainable_layers": "head", **changes})
 
@@ -160,11 +162,11 @@ def _log(directory):
 
 def test_a_semi_supervised_batch_has_seeds_and_masks(run_dir):
     """Three images with seeds, of which most positions have none, and one whose mask leaves no position open."""
-    parts = types.SimpleNamespace(classifier=presets.Classifier(input_size=32), normalization=images.TORCH,
-                                  features_dir=None, flipped_features=False)
+    parts = types.SimpleNamespace(classifier=presets.ClassifierConfig(input_size=32), normalization=images.TORCH,
+                                  features=None)
     task = objective.plan("semi", _split("abcd", ""), _split("xy", "xy"))
-    preset = _preset(strong_share=0.25)
-    data = segmenter_training._batches(task, preset, parts, run_dir / "seeds", 1, 0, tf.distribute.InputContext())
+    config = _config(strong_share=0.25)
+    data = segmenter_training._batches(task, config, parts, run_dir / "seeds", 1, 0, tf.distribute.InputContext())
     for batch in data.take(3):
         assert batch["label"].shape == (3, 4, 4) and batch["strong"]["label"].shape == (1, 4, 4)
         assert (batch["label"].numpy() == labels.IGNORE).mean() == 11 / 16
@@ -174,37 +176,37 @@ def test_a_semi_supervised_batch_has_seeds_and_masks(run_dir):
 
 def test_semi_supervised_rounds(run_dir):
     """The second round learns the first one's labels and goes on with the masks; missing features are made."""
-    stage = rounds.train_rounds(run_dir, _split("abcd", "cd"), _preset(retrain_steps=1), supervision="semi",
-                                strong=_split("cdx", "cdx", "masks"))
+    options = Options(supervision="semi", strong=_split("cdx", "cdx", "masks"))
+    stage = rounds.train_rounds(run_dir, _split("abcd", "cd"), _config(retrain_steps=1), options)
     assert stage == "segmenter_retrained"
     names = [[k for k in _log(run_dir / one)[-1] if k.endswith("_loss")] for one in ("segmenter", stage)]
     assert names == [["seed_loss", "boundary_loss", "strong_loss"], ["full_loss", "strong_loss"]]
     settings = json.loads((run_dir / "segmenter" / "settings.json").read_text())
     assert settings["supervision"] == "semi" and settings["strong"]["images"] == 3 and settings["seeds"] == "seeds"
     assert {p.stem for p in (run_dir / "features").glob("*.npy")} == set("abcdx")
-    assert feature_cache.shape_in(run_dir / "features") == (4, 4, 128)
+    assert feature_cache.FeatureCache(run_dir / "features").shape == (4, 4, 128)
 
 
 def test_masks_alone_need_no_seeds_and_one_round(run_dir):
     (run_dir / "seeds" / "run.json").unlink()
-    preset = _preset(retrain_steps=1, head="aspp", schedule="poly", steps=3)
-    assert rounds.train_rounds(run_dir, _split("abxy", "abx"), preset, supervision="full") == "segmenter"
+    config = _config(retrain_steps=1, head="aspp", schedule="poly", steps=3)
+    assert rounds.train_rounds(run_dir, _split("abxy", "abx"), config, Options(supervision="full")) == "segmenter"
     rows = _log(run_dir / "segmenter")
     assert [k for k in rows[0] if k.endswith("_loss")] == ["full_loss"]
     assert [float(row["learning_rate"]) for row in rows] == pytest.approx([1e-3 * (2 / 3) ** 0.9, 0.0], rel=1e-5)
     network, *_ = segmenter.load(run_dir / "segmenter")
     assert network(np.zeros((1, 16, 24, 3), np.float32)).shape == (1, 2, 3, 3)
     with pytest.raises(FileNotFoundError, match="finished set of seeds"):
-        segmenter_training.train(run_dir, _split("ab", "ab"), preset, name="weak")
+        segmenter_training.train(run_dir, _split("ab", "ab"), config, name="weak")
 
 
 def test_the_second_round_is_labelled_by_what_was_trained(run_dir, monkeypatch):
     """A backbone trained with the head gives labels of its own features, not of the classifier's cached ones."""
-    preset = _preset(trainable_layers="last_block", retrain_steps=1)
-    monkeypatch.setattr(rounds.features, "read", None)
-    assert rounds.train_rounds(run_dir, _split("abcd", ""), preset) == "segmenter_retrained"
+    config = _config(trainable_layers="last_block", retrain_steps=1)
+    monkeypatch.setattr(feature_cache.FeatureCache, "read", None)
+    assert rounds.train_rounds(run_dir, _split("abcd", ""), config) == "segmenter_retrained"
     for stage in ("segmenter", "segmenter_retrained"):
-        assert artifacts.read_run(run_dir / stage)["features_dir"] is None
+        assert artifacts.read_run(run_dir / stage)["features"] is None
     assert prediction.last_stage(run_dir).name == "segmenter_retrained"
     artifacts.write_json(run_dir / "segmenter_labels" / "settings.json", {"segmenter": "an earlier one"})
     assert prediction.last_stage(run_dir).name == "segmenter"
@@ -212,35 +214,37 @@ def test_the_second_round_is_labelled_by_what_was_trained(run_dir, monkeypatch):
 
 def test_the_same_seeds_made_again_are_the_same(run_dir):
     artifacts.write_json(run_dir / "seeds" / "settings.json", {"theta": 0.35})
-    segmenter_training.train(run_dir, _split("abcd", ""), _preset())
+    segmenter_training.train(run_dir, _split("abcd", ""), _config())
     artifacts.write_run(run_dir / "seeds", images=4)
-    assert segmenter_training.train(run_dir, _split("abcd", ""), _preset())["seeds"] == "seeds"
+    assert segmenter_training.train(run_dir, _split("abcd", ""), _config())["seeds"] == "seeds"
     artifacts.write_json(run_dir / "seeds" / "settings.json", {"theta": 0.4})
     with pytest.raises(ValueError, match="seeds_made"):
-        segmenter_training.train(run_dir, _split("abcd", ""), _preset())
+        segmenter_training.train(run_dir, _split("abcd", ""), _config())
 
 
 def test_growing_in_a_training(run_dir):
-    preset = _preset(growing_foreground=0.3, growing_background=0.3)
-    segmenter_training.train(run_dir, _split("abcd", ""), preset, growing="dsrg")
+    config = _config(growing_foreground=0.3, growing_background=0.3)
+    segmenter_training.train(run_dir, _split("abcd", ""), config, GROWING)
     shares = [float(row["seeds_share"]) for row in _log(run_dir / "segmenter")]
     assert all(5 / 16 < share <= 1 for share in shares)  # 5 of an image's 16 positions have seeds
     with pytest.raises(ValueError, match="XLA cannot compile"):
-        segmenter_training.train(run_dir, _split("abcd", ""), preset, name="other", growing="dsrg", jit_compile=True)
+        compiled = dataclasses.replace(GROWING, training=loop.Options(jit_compile=True))
+        segmenter_training.train(run_dir, _split("abcd", ""), config, compiled, name="other")
     with pytest.raises(ValueError, match="random crop pads"):
-        segmenter_training.train(run_dir, _split("abcd", ""), dataclasses.replace(preset, random_crop=True),
-                                 name="other", growing="dsrg")
+        segmenter_training.train(run_dir, _split("abcd", ""), dataclasses.replace(config, random_crop=True),
+                                 GROWING, name="other")
     for image_id in "abcd":
         labels.write_label(run_dir / "seeds" / f"{image_id}.png", np.zeros((SIDE, SIDE)))
     with pytest.raises(ValueError, match="expected seeds with unlabelled pixels"):
-        segmenter_training.train(run_dir, _split("abcd", ""), preset, name="full", growing="dsrg")
+        segmenter_training.train(run_dir, _split("abcd", ""), config, GROWING, name="full")
 
 
 def test_heads_are_the_sums_of_their_branches():
     """DSRG's four branches and ASPP: with the same weights in all, four times one branch."""
     x = np.random.default_rng(0).normal(size=(1, 6, 6, 8)).astype("float32")
     for kind in ("largefov4", "aspp"):
-        head = segmenter.build_head(kind, (None, None, 8), 3, channels=5)
+        head = segmenter.build_head(dataclasses.replace(presets.PAPER.segmenter, head=kind, channels=5),
+                                    (None, None, 8), 3)
         whole = head(x).numpy()
         alone = 0
         for d in (6, 12, 18, 24):

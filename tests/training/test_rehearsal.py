@@ -8,13 +8,13 @@ from ficklenet_tf import presets
 from ficklenet_tf.data import datasets, feature_cache
 from ficklenet_tf.runs import artifacts
 from ficklenet_tf.seeds import extraction
-from ficklenet_tf.training import losses, optimizers, rehearsal
+from ficklenet_tf.training import losses, optimizers, rehearsal, segmenter
 
 pytestmark = pytest.mark.trains
 SIZE = 33
 CLASSIFIER = dataclasses.replace(presets.CPU.classifier, backbone="small", input_size=SIZE, kernel_size=3,
                                  batch_size=4)
-SEEDS = dataclasses.replace(presets.TINY.seeds, sizes=(SIZE,), selections=5)
+MAPS = dataclasses.replace(presets.TINY.maps, sizes=(SIZE,), num_maps=5)
 SEGMENTER = dataclasses.replace(presets.CPU.segmenter, channels=8, dilation=1, retrain_steps=5)
 
 
@@ -25,16 +25,17 @@ def splits(tmp_path_factory):
 
 
 def _rehearse(run_dir, splits, segmenter=SEGMENTER):
-    rehearsal.rehearse_run(run_dir, *splits, (CLASSIFIER, SEEDS, segmenter), deterministic=CLASSIFIER)
+    preset = presets.Preset("test", CLASSIFIER, MAPS, presets.TINY.seeds, segmenter)
+    rehearsal.rehearse_run(run_dir, *splits, preset, deterministic=CLASSIFIER)
 
 
 def test_every_training_takes_a_step_of_a_few_images_and_nothing_is_left(splits, tmp_path, monkeypatch, capsys):
-    seen, cache = [], feature_cache.cache
-    monkeypatch.setattr(feature_cache, "cache", lambda split, *args, **kwargs: (
-        seen.append(len(split)), cache(split, *args, **kwargs))[1])
+    seen, fill = [], feature_cache.FeatureCache.fill
+    monkeypatch.setattr(feature_cache.FeatureCache, "fill", lambda cache, split, *args, **kwargs: (
+        seen.append(len(split)), fill(cache, split, *args, **kwargs))[1])
     steps, made = [], optimizers.segmenter_optimizer
-    monkeypatch.setattr(optimizers, "segmenter_optimizer", lambda preset, *args: (
-        steps.append(preset.steps), made(preset, *args))[1])
+    monkeypatch.setattr(optimizers, "segmenter_optimizer", lambda config, *args: (
+        steps.append(config.steps), made(config, *args))[1])
     _rehearse(tmp_path, splits)
     assert [path.name for path in tmp_path.iterdir()] == ["precision.json"]
     assert steps == [1, 1] and max(seen) == 4  # two rounds
@@ -68,11 +69,12 @@ def test_the_images_of_a_semi_supervised_rehearsal_are_those_of_the_training(spl
     """Every second image has its mask in use: the few weak ones are others, and the share is the whole splits'."""
     split, seen = splits[0], {}
     masked = split.select(range(0, 9, 2))
-    monkeypatch.setattr(rehearsal.retraining, "train_rounds", lambda run_dir, few, preset, **options: seen.update(
-        few=few, preset=preset, **options))
-    artifacts.write_json(tmp_path / "classifier" / "settings.json", {"preset": {"precision": "float32"}})
-    preset = dataclasses.replace(SEGMENTER, strong_share=0.0)
-    rehearsal.rehearse_segmenter(tmp_path, split, preset, strong=masked, supervision="semi", name="semi")
+    monkeypatch.setattr(rehearsal.rounds, "train_rounds", lambda run_dir, few, config, options, name: seen.update(
+        few=few, config=config, strong=options.strong, name=name))
+    artifacts.write_json(tmp_path / "classifier" / "settings.json", {"config": {"precision": "float32"}})
+    config = dataclasses.replace(SEGMENTER, strong_share=0.0)
+    rehearsal.rehearse_segmenter(tmp_path, split, config, segmenter.Options(strong=masked, supervision="semi"),
+                                 name="semi")
     assert seen["few"].image_ids == split.image_ids[1::2] and seen["strong"].image_ids == masked.image_ids
-    assert seen["preset"].strong_share == 5 / 9 and seen["preset"].steps == 1
+    assert seen["config"].strong_share == 5 / 9 and seen["config"].steps == 1
     assert seen["name"] == ".rehearsal_semi/segmenter"

@@ -75,7 +75,7 @@ def one_map_work(form, scale="full"):
 
 def table4(options):
     """The paper's Table 4 for the head, with a third row."""
-    n, name = options.size.selections, {"scale": options.scale}
+    n, name = options.size.num_maps, {"scale": options.scale}
     rounds = min(options.rounds, 3)
     steps = measure.compare({form: head_work(form, **name) for form in FORMS}, rounds)
     maps = measure.compare({form: one_map_work(form, **name) for form in FORMS[:2]} |
@@ -104,9 +104,9 @@ def step_work(kind, scale="full", weights="", batch=None):
     """
     size = measure.SIZES[scale]
     batch = batch or size.batch
-    preset = presets.Classifier(input_size=size.side, backbone=size.backbone, kernel_size=size.kernel_size,
-                                rate=size.rate)
-    model, _ = classifier.build(preset, size.classes, weights)
+    config = presets.ClassifierConfig(input_size=size.side, backbone=size.backbone, kernel_size=size.kernel_size,
+                                      rate=size.rate)
+    model, _ = classifier.build(config, size.classes, weights)
     variables = model.backbone.trainable_variables
     if kind == "plain":
         plain = keras.layers.Conv2D(size.classes, 1)
@@ -122,12 +122,12 @@ def step_work(kind, scale="full", weights="", batch=None):
              tf.constant(rng.integers(0, 2**30, (batch, 2)), tf.int32))
 
     @tf.function
-    def step(x, tags, seeds):
+    def step(x, tags, rng_seeds):
         with tf.GradientTape() as tape:
             if kind == "plain":
                 logits = tf.reduce_mean(plain(model.backbone(x, training=True)), (1, 2))
             else:
-                logits = model(x, training=True, seeds=seeds)
+                logits = model(x, training=True, rng_seeds=rng_seeds)
             loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(tags, logits))
         optimizer.apply(tape.gradient(loss, variables), variables)
         return loss

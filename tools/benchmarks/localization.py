@@ -9,9 +9,10 @@ import numpy as np
 import tensorflow as tf
 
 from ficklenet_tf import presets
-from ficklenet_tf.maps import aggregation, grad_cam
+from ficklenet_tf.maps import aggregation, extraction, grad_cam
+from ficklenet_tf.maps.localizer import Localizer
 from ficklenet_tf.models import classifier, hidden_units, stochastic
-from ficklenet_tf.seeds import extraction
+from ficklenet_tf.seeds import extraction as seed_extraction
 from tools.benchmarks import inputs, measure
 from tools.benchmarks.tables import Goal, Plot, Table
 
@@ -51,7 +52,7 @@ def maps_work(method, count, scale="full", **changes):
     @tf.function
     def maps(x, tags, seed):
         if method == "closed_form":
-            return aggregation.localize(head, x, tags, seed, selections=count)["mean"]
+            return aggregation.localize(head, x, tags, seed, num_maps=count)["mean"]
         bits = hidden_units.keep_bits(seed, (size.grid**2, count, size.kernel_size**2), size.rate)
         return grad_cam.tape(head, x, tags, "stochastic")(bits)
 
@@ -60,7 +61,7 @@ def maps_work(method, count, scale="full", **changes):
 
 def given_features(options):
     """N maps from given features; the paper's form is timed for a few selections and multiplied."""
-    n, name = options.size.selections, {"scale": options.scale}
+    n, name = options.size.num_maps, {"scale": options.scale}
     variants = {"closed form": ("closed_form", n), "expansion + GradientTape": ("tape", TAPED)}
     times = measure.compare({key: maps_work(*how, **name) for key, how in variants.items()}, min(options.rounds, 3))
     memory = {key: measure.peak_memory(f"{__name__}:maps_work", {"method": method, "count": count, **name})["peak_mib"]
@@ -137,7 +138,7 @@ def whole_extraction(options, localizers):
 def many_images(options, localizers):
     """Extraction of hundreds of images, as a run of `tools.extract_seeds` goes, against the network's passes alone."""
     size, count = options.size, MANY[options.scale]
-    localizer = localizers.make(size.selections)
+    localizer = localizers.make(size.num_maps)
     photographs = examples(options, count, size.classes)
     rounds = []
     with tempfile.TemporaryDirectory() as directory:
@@ -150,7 +151,7 @@ def many_images(options, localizers):
     return Table(
         f"Extraction of {count} images", ("what", "s", "ms an image", "times the network"),
         [[name, value, 1000 * value / count, value / network] for name, value in
-         ((f"extraction, N = {size.selections}, JPEG to seed PNG", ours), ("the network's passes alone", network))],
+         ((f"extraction, N = {size.num_maps}, JPEG to seed PNG", ours), ("the network's passes alone", network))],
         f"{inputs.described(options)} The paper's rule; {CHUNK} images at a time, in turn. Reading the next image and "
         "writing the last go on while the network and the maps are computed.",
         (Goal(f"extraction of {count} images, wall time", "the network's own compute time", 1.10, ours / network),))
@@ -162,25 +163,32 @@ class _Localizers:
     def __init__(self, options):
         size = options.size
         self.side = size.side
-        trained = presets.Classifier(input_size=size.side, backbone=size.backbone, kernel_size=size.kernel_size,
-                                     rate=size.rate)
+        trained = presets.ClassifierConfig(input_size=size.side, backbone=size.backbone, kernel_size=size.kernel_size,
+                                           rate=size.rate)
         self.model, self.normalization = classifier.build(trained, size.classes, options.weights)
         self.forward = tf.function(lambda x: tf.cast(self.model.backbone(x, training=False), tf.float32))
 
     def make(self, count, refine="none"):
-        """Returns a `Localizer` of N = count maps; 0: one Grad-CAM."""
-        preset = presets.Seeds(selections=max(count, 1), sizes=(self.side,), refine=refine)
-        return extraction.Localizer(self.model, self.normalization, preset, "stochastic" if count else "deterministic")
+        """Returns (a `Localizer` of N = count maps; 0: one Grad-CAM, `presets.SeedsConfig`)."""
+        config = presets.MapsConfig(num_maps=max(count, 1), sizes=(self.side,))
+        mode = "stochastic" if count else "deterministic"
+        return Localizer(self.model, self.normalization, config, mode), presets.SeedsConfig(refine=refine)
 
     def network_alone(self, photographs):
         """Returns the work «the backbone's pass over each photograph», decoded beforehand."""
-        prepare = self.make(0).prepare
+        prepare = self.make(0)[0].prepare
         views = [prepare(example)["views"][0] for example in photographs]
         return lambda: [self.forward(view).numpy() for view in views]
 
 
-def _extract(localizer, photographs, directory):
-    return list(extraction.stream(localizer, photographs, range(len(photographs)), 0, pathlib.Path(directory)))
+def _extract(work, photographs, directory):
+    localizer, config = work
+
+    def write(example, maps):
+        seed_extraction.write(pathlib.Path(directory), example["image_id"], example["image"].numpy(), maps, config,
+                              seed_extraction.Options())
+
+    return list(extraction.stream(localizer, photographs, range(len(photographs)), 0, write))
 
 
 def growth(options):
@@ -199,7 +207,7 @@ def growth(options):
     for axis, points in axes.items():
         rows = []
         for position, (field, value) in enumerate(points):
-            changes = {"count": size.selections, "classes": max(size.classes, value * (field == "tags")), field: value}
+            changes = {"count": size.num_maps, "classes": max(size.classes, value * (field == "tags")), field: value}
             cores = changes.pop("cores", None)
             case = measure.peak_memory(f"{__name__}:maps_work",
                                        {"method": "closed_form", "scale": options.scale, **changes}, cores=cores)

@@ -28,7 +28,7 @@ class Size:
     channels: int
     kernel_size: int  # s
     rate: float  # p
-    selections: int  # N
+    num_maps: int  # N
     classes: int  # foreground
     tags: int  # that an image has
     batch: int

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from ficklenet_tf.data import images
+from ficklenet_tf.errors import UserError
 from ficklenet_tf.maps import aggregation
 from ficklenet_tf.models import backbones, pretrained
 from tools.benchmarks import inputs, measure
@@ -37,15 +38,15 @@ class Peer:
             self._process = subprocess.Popen([python, str(script), str(path)], stdin=subprocess.PIPE,
                                              stdout=subprocess.PIPE, text=True)
         except OSError as error:
-            raise ValueError(f"peers_python: expected the Python of an environment with requirements-peers.txt, "
-                             f"found {error}") from error
+            raise UserError(f"peers_python: expected the Python of an environment with requirements-peers.txt, "
+                            f"found {error}") from error
         self._directory, self.facts = path.parent, self._answer()
 
     def _answer(self):
         line = self._process.stdout.readline()
         if not line:
-            raise ValueError(f"peers: the process ended with {self._process.wait()}; its environment needs what "
-                             "requirements-peers.txt pins")
+            raise UserError(f"peers: the process ended with {self._process.wait()}; its environment needs what "
+                            "requirements-peers.txt pins")
         return json.loads(line)
 
     def ask(self, what):
@@ -68,7 +69,7 @@ def run(options):
       ValueError: --peers_python is not given, or that environment lacks something.
     """
     if options.peers_python is None:
-        raise ValueError("peers: expected --peers_python, the Python of an environment with requirements-peers.txt")
+        raise UserError("peers: expected --peers_python, the Python of an environment with requirements-peers.txt")
     size = options.size
     network = backbones.build("vgg16", "none")
     pretrained.load_weights(network, options.weights)
@@ -98,11 +99,11 @@ def compared(options, peer, network, head, image):
     """Times both sides in turn and compares one deterministic map."""
     size = options.size
 
-    def ours(selection, count):
+    def ours(mode, count):
         @tf.function
         def maps(x):
             found = aggregation.localize(head, network(x)[0], tf.constant([TAG]), tf.constant([1, 2]),
-                                         selections=count, selection=selection)
+                                         num_maps=count, mode=mode)
             return found["mean"][..., 0]
         return lambda: maps(image).numpy()
 
@@ -113,14 +114,14 @@ def compared(options, peer, network, head, image):
              "one HiResCAM, pytorch-grad-cam": lambda: peer.ask("hirescam"),
              "one deterministic map, ours": ours("deterministic", 1),
              f"{FEW} stochastic maps, unfold + autograd": lambda: peer.ask("stochastic"),
-             f"N = {size.selections} stochastic maps, ours": ours("stochastic", size.selections)}
+             f"N = {size.num_maps} stochastic maps, ours": ours("stochastic", size.num_maps)}
     times = measure.compare(works, min(options.rounds, 3))
     bare = times["network alone, PyTorch"].median
-    last = times[f"N = {size.selections} stochastic maps, ours"]
+    last = times[f"N = {size.num_maps} stochastic maps, ours"]
     peers = times[f"{FEW} stochastic maps, unfold + autograd"].median - bare
     rows = [[name, found.median, None] for name, found in times.items()]
-    whole = bare + peers * size.selections / FEW
-    rows += [[f"N = {size.selections}, unfold + autograd, from {FEW}", whole, whole / last.median]]
+    whole = bare + peers * size.num_maps / FEW
+    rows += [[f"N = {size.num_maps}, unfold + autograd, from {FEW}", whole, whole / last.median]]
     theirs, one = peer.ask("hirescam"), works["one deterministic map, ours"]()
     one = cv2.resize(one, theirs.shape[::-1])
     one = (one - one.min()) / (one.max() - one.min())  # after resizing, as pytorch-grad-cam does

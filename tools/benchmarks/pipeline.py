@@ -28,8 +28,8 @@ def decoded(split, count):
 
 def batches(split, count, size, prepare=None, **options):
     """Returns the work «make batches of `count` images», from a fresh iterator: nothing is read ahead untimed."""
-    data = input_pipeline.training_batches(split, batch_size=size.batch, seed=0, start_step=0, size=size.side,
-                                           **options)
+    reader = input_pipeline.ExampleReader(split, 0, size.side, **options)
+    data = input_pipeline.training_batches(reader, batch_size=size.batch, start_step=0)
     data = (data if prepare is None else data.map(prepare).prefetch(2)).take(count // size.batch)
     return lambda: [None for _ in data]
 

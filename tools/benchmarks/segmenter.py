@@ -28,13 +28,13 @@ def batch_of(photo_dir, size):
     photos = tf.cast(tf.round(inputs.batch(photo_dir, size.batch, size.side)), tf.uint8)
     return {"image": photos, "label": tf.stack([images.warp_label(patch, size.grid) for patch in patches]),
             "small_image": tf.cast(tf.image.resize(photos, (size.grid, size.grid)), tf.uint8),
-            "seeds": tf.constant(rng.integers(0, 2**30, (size.batch, 2)), tf.int32),
+            "rng_seeds": tf.constant(rng.integers(0, 2**30, (size.batch, 2)), tf.int32),
             "tags": tf.constant(rng.integers(0, 2, (size.batch, size.classes)), tf.float32)}
 
 
-def step_of(model, task, preset, normalization, jit_compile=False):
+def step_of(model, task, config, normalization, jit_compile=False):
     """Returns a training step as a graph: batch -> loss; the weights move by SGD."""
-    losses = task.total_loss(model, preset)
+    losses = task.total_loss(model, config)
     variables = model.trainable_variables
 
     @tf.function(jit_compile=jit_compile)
@@ -63,14 +63,14 @@ def work(task, scale="full", weights="", photo_dir=None, trained="all"):
 
 def _works(size, weights, photo_dir, trained, tasks):
     """Returns {task: work}; all share one network, so that only one step's memory is in use at a time."""
-    preset = presets.Segmenter(dropout=0.5, trainable_layers=trained)
-    preset = preset if size.backbone == "vgg16" else dataclasses.replace(preset, channels=32, dilation=3)
-    network, _, head, normalization = segmenter.build(preset, size.classes + 1, size.backbone, weights)
+    config = presets.SegmenterConfig(dropout=0.5, trainable_layers=trained)
+    config = config if size.backbone == "vgg16" else dataclasses.replace(config, channels=32, dilation=3)
+    network, _, head, normalization = segmenter.build(config, size.classes + 1, size.backbone, weights)
     batch = batch_of(photo_dir, size)
     if trained == "head":
         batch = {**{k: v for k, v in batch.items() if k != "image"}, "features": inputs.features(size, size.batch)}
     target = network if trained == "all" else head
-    graphs = {task: step_of(target, TASKS[task], preset, normalization) for task in tasks}
+    graphs = {task: step_of(target, TASKS[task], config, normalization) for task in tasks}
     return {task: lambda graph=graph: graph(batch).numpy() for task, graph in graphs.items()}
 
 
@@ -79,10 +79,10 @@ def losses_alone(size, photo_dir):
     batch = batch_of(photo_dir, size)
     shape = (size.batch, size.grid, size.grid, size.classes + 1)
     logits = tf.constant(np.random.default_rng(0).normal(0, 2, shape), tf.float32)
-    preset = presets.Segmenter()
+    config = presets.SegmenterConfig()
 
     def graph(task):
-        losses = task.total_loss(lambda x, training: x, preset)
+        losses = task.total_loss(lambda x, training: x, config)
 
         @tf.function
         def gradient(x):

@@ -10,10 +10,11 @@ import numpy as np
 from export import benchmark
 from ficklenet_tf import presets
 from ficklenet_tf.data import images
+from ficklenet_tf.errors import UserError
 from ficklenet_tf.evaluation import prediction
 from ficklenet_tf.models import classifier, segmenter
 from ficklenet_tf.models.precision import PRECISIONS
-from ficklenet_tf.runs import artifacts
+from ficklenet_tf.runs import artifacts, layout
 from ficklenet_tf.serving import formats, loading, model_card, saved_model
 from tools.benchmarks import inputs
 from tools.benchmarks.tables import Goal, Table
@@ -35,15 +36,17 @@ def run(options):
 def random_run(run_dir, size, weights):
     """Writes a finished run of a `measure.Size`'s networks, their heads of random weights."""
     keras.utils.set_random_seed(0)
-    first = presets.Classifier(input_size=size.side, backbone=size.backbone, kernel_size=size.kernel_size)
-    second = presets.Segmenter() if size.side == 321 else presets.Segmenter(channels=32, test_sizes=(size.side,))
+    first = presets.ClassifierConfig(input_size=size.side, backbone=size.backbone, kernel_size=size.kernel_size)
+    second = presets.SegmenterConfig()
+    if size.side != 321:
+        second = dataclasses.replace(second, channels=32, test_sizes=(size.side,))
     model, normalization = classifier.build(first, size.classes, weights)
     network, *_ = segmenter.build(second, size.classes + 1, size.backbone, weights)
     names = ["background", *(f"class{index:02d}" for index in range(size.classes))]
-    for stage, net, preset in (("classifier", model, first), ("segmenter", network, second)):
+    for stage, net, config in ((layout.CLASSIFIER, model, first), (layout.SEGMENTER, network, second)):
         (run_dir / stage).mkdir()
-        net.save_weights(run_dir / stage / "model.weights.h5")
-        artifacts.write_run(run_dir / stage, stage=stage, preset=dataclasses.asdict(preset), class_names=names,
+        net.save_weights(run_dir / stage / layout.WEIGHTS)
+        artifacts.write_run(run_dir / stage, stage=stage, config=dataclasses.asdict(config), class_names=names,
                             backbone=size.backbone, input_size=size.side, dataset="none", split="none", weights="",
                             seed=0, fingerprint="none", metrics={}, normalization=dataclasses.asdict(normalization))
 
@@ -58,7 +61,7 @@ def borrowed_run(directory, run_dir):
 def latency(options, run_dir, photographs):
     """Each signature beside the bare network."""
     found = benchmark.measure_version(run_dir, saved_model.export(run_dir, 1), photographs,
-                                      count=options.rounds, iterations=10, selections=options.size.selections)
+                                      count=options.rounds, iterations=10, num_maps=options.size.num_maps)
     bare = found.seconds["bare network"]
     rows = [[what, *(1000 * float(np.percentile(values, q)) for q in (50, 99)), float(1 / values.mean()),
              float(np.median(values / bare))] for what, values in found.seconds.items()]
@@ -75,17 +78,17 @@ def latency(options, run_dir, photographs):
 def agreement(run_dir, photographs, full):
     """The labels of each precision and format against float32 in TensorFlow; what is not installed is said."""
     stage = prediction.last_stage(run_dir, None)
-    reference, *_ = loading.load_segmenter(stage, precision="float32")
+    reference, *_ = loading.load_segmenter(stage, loading.Options("float32"))
     rows = []
     for precision in PRECISIONS[1:]:
-        other, *_ = loading.load_segmenter(stage, precision=precision)
+        other, *_ = loading.load_segmenter(stage, loading.Options(precision))
         rows.append([precision, 100 * loading.agreement(other, reference, photographs), ""])
     for target in formats.FILES if full else ("litert",):
         try:
-            directory = formats.export(run_dir, 1, target, photographs=photographs[:1], precision="float32")
+            directory = formats.export(run_dir, 1, target, loading.Options("float32"), photographs=photographs[:1])
             card = artifacts.read_json(directory / model_card.DIRECTORY / "model_card.json")
             rows.append([target, 100 * card["agreement_with_tensorflow"]["same_labels"], ""])
-        except ValueError as error:
+        except UserError as error:
             rows.append([target, None, str(error).replace("|", "/")])
     return Table("Labels that agree with float32 in TensorFlow", ("precision or format", "%", "reason if none"), rows,
                  f"{len(photographs)} photographs for precisions, one for formats.")

@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 import re
 
+from ficklenet_tf.errors import UserError
 from ficklenet_tf.runs import artifacts
 
 
@@ -57,7 +58,7 @@ class Table:
         """Checks the rows' lengths."""
         for row in self.rows:
             if len(row) != len(self.columns):
-                raise ValueError(f"{self.title}: expected {len(self.columns)} values a row, found {row}")
+                raise UserError(f"{self.title}: expected {len(self.columns)} values a row, found {row}")
 
     def markdown(self):
         """Returns title, note and table."""
@@ -106,7 +107,7 @@ def draw(table, path):
     try:
         import matplotlib
     except ImportError as error:
-        raise ValueError("plots: expected matplotlib, found none; install requirements-test.txt") from error
+        raise UserError("plots: expected matplotlib, found none; install requirements-test.txt") from error
     matplotlib.use("Agg")
     from matplotlib import pyplot
     plot, columns = table.plot, list(table.columns)
@@ -140,7 +141,7 @@ def marked(text, section):
     start, end = f"<!-- benchmark:{section} -->", f"<!-- /benchmark:{section} -->"
     found = re.search(f"(?<={re.escape(start)}).*?(?={re.escape(end)})", text, re.DOTALL)
     if found is None:
-        raise ValueError(f"expected the lines {start} and {end} in the document to update, found none")
+        raise UserError(f"expected the lines {start} and {end} in the document to update, found none")
     return found
 
 

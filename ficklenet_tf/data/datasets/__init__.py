@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from ficklenet_tf.data.datasets import folder, records, shapes, table, voc
+from ficklenet_tf.errors import UserError
 from ficklenet_tf.runs import progress
 
 DATASETS = ("shapes", "voc", "folder")
@@ -98,9 +99,9 @@ def load_split(dataset, split, *, data_dir=None, cache_dir=None, on_error="stop"
       ValueError, OSError: bad input; the message names file, expectation and finding.
     """
     if dataset not in DATASETS:
-        raise ValueError(f"dataset: expected one of {', '.join(DATASETS)}, found {dataset!r}")
+        raise UserError(f"dataset: expected one of {', '.join(DATASETS)}, found {dataset!r}")
     if on_error not in ("stop", "skip"):
-        raise ValueError(f"on_error: expected 'stop' or 'skip', found {on_error!r}")
+        raise UserError(f"on_error: expected 'stop' or 'skip', found {on_error!r}")
     if cache_dir is not None:
         _check_writable(cache_dir)
     builder = _builder(dataset, data_dir, cache_dir, on_error)
@@ -128,8 +129,8 @@ def check_classes(split, class_names, where):
       ValueError: they differ, so that the same id would mean another class.
     """
     if list(class_names) != list(split.class_names):
-        raise ValueError(f"{where}: knows the classes {', '.join(class_names)}; found {', '.join(split.class_names)} "
-                         f"in {split.dataset} {split.name} (a folder's classes.txt fixes them and their order)")
+        raise UserError(f"{where}: knows the classes {', '.join(class_names)}; found {', '.join(split.class_names)} "
+                        f"in {split.dataset} {split.name} (a folder's classes.txt fixes them and their order)")
 
 
 def _check_writable(directory):
@@ -149,7 +150,7 @@ def _builder(dataset, data_dir, cache_dir, on_error):
         if dataset == "folder":
             return folder.builder(data_dir, cache_dir, on_error)
         if data_dir:
-            raise ValueError(f"data_dir: expected none for shapes, which are drawn, found {data_dir}")
+            raise UserError(f"data_dir: expected none for shapes, which are drawn, found {data_dir}")
         return shapes.builder(cache_dir)
 
 
@@ -157,20 +158,20 @@ def _open(builder, dataset, split, max_images):
     """Opens a split of a prepared builder."""
     stored = {"all" if name == table.EVERY else name: name for name in builder.info.splits}
     if split not in stored and split in builder.info.metadata:
-        raise ValueError(builder.info.metadata[split]["empty"])
+        raise UserError(builder.info.metadata[split]["empty"])
     if split not in stored:
-        raise ValueError(f"{dataset}: expected one of the splits {', '.join(sorted(stored))}, found {split!r}")
+        raise UserError(f"{dataset}: expected one of the splits {', '.join(sorted(stored))}, found {split!r}")
     contents = builder.info.metadata[stored[split]]
     class_names = tuple(builder.info.metadata["class_names"])
     encoded = {"image": tfds.decode.SkipDecoding(), "label": tfds.decode.SkipDecoding()}
     try:
         source = builder.as_data_source(stored[split], decoders=encoded)
     except NotImplementedError as error:  # prepared by TFDS alone, in its own default format
-        raise ValueError(f"{builder.data_dir}: expected records in the format {records.FILE_FORMAT}, found "
-                         f"{builder.info.file_format.value}; remove that directory, it is made anew") from error
+        raise UserError(f"{builder.data_dir}: expected records in the format {records.FILE_FORMAT}, found "
+                        f"{builder.info.file_format.value}; remove that directory, it is made anew") from error
     if len(source) != len(contents["image_ids"]):
-        raise ValueError(f"{builder.data_dir}: expected {len(contents['image_ids'])} records in split "
-                         f"{split!r}, found {len(source)}; remove that directory, it is made anew")
+        raise UserError(f"{builder.data_dir}: expected {len(contents['image_ids'])} records in split "
+                        f"{split!r}, found {len(source)}; remove that directory, it is made anew")
     if contents["left_out"]:
         logging.getLogger(__name__).warning("%s, split %r: %d images kept, left out:\n  %s", dataset, split,
                                             len(source), "\n  ".join(contents["left_out"]))

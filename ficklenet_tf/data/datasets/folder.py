@@ -20,6 +20,7 @@ import re
 import tensorflow_datasets as tfds
 
 from ficklenet_tf.data.datasets import records, table
+from ficklenet_tf.errors import UserError
 
 
 @dataclasses.dataclass
@@ -53,7 +54,7 @@ class FickleFolder(tfds.core.GeneratorBasedBuilder):
 
         def read(image_id):
             if image_id not in by_id:
-                raise ValueError(f"{source}: expected images that {root / 'tags.csv'} lists, found {image_id!r}")
+                raise UserError(f"{source}: expected images that {root / 'tags.csv'} lists, found {image_id!r}")
             return _read(root, by_id[image_id], config.class_names, split.startswith("train"))
 
         yield from records.generate(self, split, source, image_ids, read, config.on_error, notes)
@@ -71,7 +72,7 @@ def builder(data_dir, cache_dir, on_error):
       FileNotFoundError, ValueError: something in the directory is missing or not as it should be.
     """
     if not data_dir:
-        raise ValueError("data_dir: expected the directory with images/ and tags.csv, found none")
+        raise UserError("data_dir: expected the directory with images/ and tags.csv, found none")
     root = pathlib.Path(data_dir).expanduser().resolve()
     if not (root / "images").is_dir():
         raise FileNotFoundError(f"{root}: expected a directory images/ and a table tags.csv, found no images/")
@@ -90,10 +91,10 @@ def _read(root, row, class_names, needs_tags):
     where = f"{root / 'tags.csv'}, line {row.line}, {row.image}"
     unknown = [tag for tag in row.tags if tag not in class_names[1:]]
     if unknown:
-        raise ValueError(f"{where}: expected tags of {root / 'classes.txt'} ({', '.join(class_names[1:])}), "
-                         f"found {', '.join(map(repr, unknown))}")
+        raise UserError(f"{where}: expected tags of {root / 'classes.txt'} ({', '.join(class_names[1:])}), "
+                        f"found {', '.join(map(repr, unknown))}")
     if needs_tags and not row.tags:
-        raise ValueError(f"{where}: expected at least one tag for training, found none")
+        raise UserError(f"{where}: expected at least one tag for training, found none")
     label = root / "labels" / f"{row.image_id}.png"
     return records.example(row.image_id, root / "images" / row.image, [class_names.index(tag) for tag in row.tags],
                            label if label.exists() else None, len(class_names))

@@ -25,6 +25,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from ficklenet_tf.data import images, labels
+from ficklenet_tf.errors import UserError
 
 FILE_FORMAT = "array_record"  # the format of TFDS with random access
 _HEADER_END = 33  # PNG signature (8) and the IHDR chunk (25)
@@ -76,8 +77,8 @@ def example(image_id, image_path, tags, label_path, num_classes):
     else:
         label = labels.read_label(label_path, num_classes)
         if label.shape != size:
-            raise ValueError(f"{label_path}: expected the size of {image_path}, {size[1]} x {size[0]} pixels, "
-                             f"found {label.shape[1]} x {label.shape[0]}")
+            raise UserError(f"{label_path}: expected the size of {image_path}, {size[1]} x {size[0]} pixels, "
+                            f"found {label.shape[1]} x {label.shape[0]}")
     return {"image_id": image_id, "image": image, "tags": sorted(tags), "label": encode_ids(label),
             "has_label": label_path is not None}
 
@@ -104,8 +105,8 @@ def generate(builder, split, source, image_ids, read, on_error, notes=()):
     for image_id in image_ids:
         try:
             if image_id in seen:
-                raise ValueError(f"{source}: expected each image (file name without its ending) once, "
-                                 f"found {image_id!r} twice")
+                raise UserError(f"{source}: expected each image (file name without its ending) once, "
+                                f"found {image_id!r} twice")
             seen.add(image_id)
             record = read(image_id)
         except (ValueError, OSError) as error:
@@ -119,8 +120,8 @@ def generate(builder, split, source, image_ids, read, on_error, notes=()):
         yield len(kept) - 1, record
     if not kept:
         reason = f"; left out: {left_out[0]}" if left_out else ""
-        raise ValueError(f"{source}: expected at least one usable image in split {split!r}, "
-                         f"found none of {len(seen)}{reason}")
+        raise UserError(f"{source}: expected at least one usable image in split {split!r}, "
+                        f"found none of {len(seen)}{reason}")
     builder.info.metadata[split] = {
         "image_ids": [image_id for image_id, _ in kept], "has_label": [int(has_label) for _, has_label in kept],
         "digest": digest.hexdigest(), "left_out": left_out}
@@ -184,7 +185,7 @@ def palette_png(png):
     """
     header = png[12:29]
     if header[:4] != b"IHDR" or header[12:14] != b"\x08\x00":
-        raise ValueError(f"expected an 8-bit grey PNG of class ids, found a file that starts with {png[:32]!r}")
+        raise UserError(f"expected an 8-bit grey PNG of class ids, found a file that starts with {png[:32]!r}")
     header = header[:13] + b"\x03" + header[14:]
     return b"".join((png[:12], header, struct.pack(">I", zlib.crc32(header)), _palette_chunk(), png[_HEADER_END:]))
 

@@ -8,6 +8,7 @@ import pathlib
 import re
 
 from ficklenet_tf.data import labels
+from ficklenet_tf.errors import UserError
 
 VAL_FRACTION = 0.1
 MAX_CLASSES = labels.IGNORE - 1  # ids 1..254
@@ -42,24 +43,24 @@ def read_table(path):
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: expected a table with columns image and tags, found no such file") from None
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: expected UTF-8 text, found {error}") from error
+        raise UserError(f"{path}: expected UTF-8 text, found {error}") from error
     reader = csv.DictReader(io.StringIO(text, newline=""))
     columns = [(name or "").strip() for name in reader.fieldnames or ()]
     if not {"image", "tags"} <= set(columns):
-        raise ValueError(f"{path}: expected columns image and tags, separated by a comma, found {columns}")
+        raise UserError(f"{path}: expected columns image and tags, separated by a comma, found {columns}")
     reader.fieldnames = columns
     rows = []
     for cells in reader:
         image, where = (cells["image"] or "").strip(), f"{path}, line {reader.line_num}"
         if not image or image.startswith(".") or re.search(r"[/\\\0]", image):
-            raise ValueError(f"{where}: expected the name of a file in images/, found {image!r}")
+            raise UserError(f"{where}: expected the name of a file in images/, found {image!r}")
         if None in cells:
-            raise ValueError(f"{where}: expected {len(columns)} columns (tags are separated by ;), "
-                             f"found {len(columns) + len(cells[None])}")
+            raise UserError(f"{where}: expected {len(columns)} columns (tags are separated by ;), "
+                            f"found {len(columns) + len(cells[None])}")
         tags = tuple(sorted({tag.strip() for tag in (cells["tags"] or "").split(";")} - {""}))
         rows.append(Row(pathlib.PurePath(image).stem, image, tags, reader.line_num))
     if not rows:
-        raise ValueError(f"{path}: expected at least one image, found none")
+        raise UserError(f"{path}: expected at least one image, found none")
     return rows
 
 
@@ -77,11 +78,11 @@ def read_classes(root, rows):
         path = root / "tags.csv"
         names = sorted({tag for row in rows for tag in row.tags})
     if not 1 <= len(names) <= MAX_CLASSES:
-        raise ValueError(f"{path}: expected 1 to {MAX_CLASSES} classes, found {len(names)}")
+        raise UserError(f"{path}: expected 1 to {MAX_CLASSES} classes, found {len(names)}")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice or "background" in names:
-        raise ValueError(f"{path}: expected each class once and none called background, "
-                         f"found {', '.join(twice) or 'background'}")
+        raise UserError(f"{path}: expected each class once and none called background, "
+                        f"found {', '.join(twice) or 'background'}")
     return ("background", *names)
 
 
@@ -98,11 +99,11 @@ def split_ids(root, rows):
         if path == root / "classes.txt":
             continue
         if path.stem in (*splits, "all") or not re.fullmatch(r"[A-Za-z]\w*", path.stem):
-            raise ValueError(f"{path}: expected a split list with a name of its own (letters, digits, _; not all), "
-                             f"found {path.stem!r}")
+            raise UserError(f"{path}: expected a split list with a name of its own (letters, digits, _; not all), "
+                            f"found {path.stem!r}")
         names = [line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
         if not names:
-            raise ValueError(f"{path}: expected at least one image, found an empty split")
+            raise UserError(f"{path}: expected at least one image, found an empty split")
         splits[path.stem] = (path, [known.get(name, name) for name in names])
     if "train" not in splits and "val" not in splits:
         held_out = _held_out(ids)

@@ -13,6 +13,7 @@ import xml.etree.ElementTree
 import tensorflow_datasets as tfds
 
 from ficklenet_tf.data.datasets import records
+from ficklenet_tf.errors import UserError
 
 CLASS_NAMES = ("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
                "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train",
@@ -144,11 +145,11 @@ def read_tags(path):
     try:
         tree = xml.etree.ElementTree.parse(path)
     except xml.etree.ElementTree.ParseError as error:
-        raise ValueError(f"{path}: expected an annotation in XML, found {error}") from error
+        raise UserError(f"{path}: expected an annotation in XML, found {error}") from error
     names = {(item.findtext("name") or "").strip() for item in tree.iterfind("object")}
     unknown = sorted(names - set(CLASS_NAMES[1:]))
     if unknown:
-        raise ValueError(f"{path}: expected VOC's 20 classes, found {', '.join(map(repr, unknown))}")
+        raise UserError(f"{path}: expected VOC's 20 classes, found {', '.join(map(repr, unknown))}")
     return sorted(CLASS_NAMES.index(name) for name in names)
 
 
@@ -157,7 +158,7 @@ def _read(root, split, image_id):
     secret = split == "test" and not _annotation(root, image_id).exists()  # the test server alone knows them
     tags = [] if secret else read_tags(_annotation(root, image_id))
     if not tags and split not in ("val", "test"):
-        raise ValueError(f"{_annotation(root, image_id)}: expected at least one object for training, found none")
+        raise UserError(f"{_annotation(root, image_id)}: expected at least one object for training, found none")
     return records.example(image_id, _image(root, image_id), tags, _mask(root, image_id), len(CLASS_NAMES))
 
 

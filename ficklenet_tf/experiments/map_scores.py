@@ -13,22 +13,25 @@ import numpy as np
 import tensorflow as tf
 
 from ficklenet_tf.data import images, labels
+from ficklenet_tf.data.feature_cache import FeatureCache
+from ficklenet_tf.errors import UserError
 from ficklenet_tf.evaluation import metrics
+from ficklenet_tf.maps import extraction as map_extraction
 from ficklenet_tf.maps import localizer
 from ficklenet_tf.models import classifier
-from ficklenet_tf.runs import artifacts, progress
+from ficklenet_tf.runs import artifacts, progress, stage
 from ficklenet_tf.seeds import extraction
 
 THRESHOLDS = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 KEYS = ("miou", "recall", "precision")
 
 
-def threshold_confusions(mean, classes, target, num_classes, thresholds=THRESHOLDS):
+def threshold_confusions(mean, tag_ids, target, num_classes, thresholds=THRESHOLDS):
     """Confusion matrices of one image's maps at every threshold, by one resize and one histogram.
 
     Args:
       mean: `[h, w, c]` float32 maps, 0..1.
-      classes: `[c]` class of each map, 0 the first foreground class.
+      tag_ids: `[c]` class of each map, 0 the first foreground class.
       target: `[height, width]` uint8 mask; 255 is left out.
       num_classes: with the background.
       thresholds: rising; a pixel is foreground where its strongest map is above.
@@ -39,10 +42,10 @@ def threshold_confusions(mean, classes, target, num_classes, thresholds=THRESHOL
     labels.check_label(target, num_classes, "mask")
     known = target != labels.IGNORE
     bins = len(thresholds) + 1
-    if len(classes):
+    if len(tag_ids):
         resized = images.resize_maps(mean, target.shape)
         strongest = resized.argmax(-1)[known]
-        winner = np.asarray(classes, np.int64)[strongest] + 1
+        winner = np.asarray(tag_ids, np.int64)[strongest] + 1
         passed = np.searchsorted(np.float32(thresholds), resized.max(-1)[known], side="left")
     else:
         winner = passed = np.zeros(int(known.sum()), np.int64)
@@ -56,39 +59,51 @@ def threshold_confusions(mean, classes, target, num_classes, thresholds=THRESHOL
 
 
 def aggregate(parts):
-    """Joins the answers of `localizer.Localizer` for several draws of selections to the one for all of them.
+    """Joins maps of one photograph from several draws of selections to the maps from all of them.
 
     Args:
-      parts: list of (number of selections, answer).
+      parts: list of `ImageMaps`.
 
     Returns:
-      The first answer with "mean", "max", "std" and "selections" of all.
+      `ImageMaps`: the first part with the statistics over all selections.
     """
-    total = sum(n for n, _ in parts)
-    mean = sum(n * found["mean"] for n, found in parts) / total
-    squares = sum(n * (found["std"]**2 + found["mean"]**2) for n, found in parts) / total
-    highest = np.max([found["max"] for _, found in parts], 0)
-    return {**parts[0][1], "mean": mean, "max": highest, "std": np.sqrt(np.maximum(squares - mean**2, 0)),
-            "selections": total}
+    total = sum(part.num_maps for part in parts)
+    mean = sum(part.num_maps * part.mean for part in parts) / total
+    squares = sum(part.num_maps * (part.std**2 + part.mean**2) for part in parts) / total
+    return dataclasses.replace(parts[0], mean=mean, max=np.max([part.max for part in parts], 0),
+                               std=np.sqrt(np.maximum(squares - mean**2, 0)), num_maps=total)
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How maps are scored.
+
+    Attributes:
+      maps: `maps.extraction.Options`: mode and seed of the inference.
+      saliency_dir: for the rule's background cue "saliency", or None.
+    """
+
+    maps: map_extraction.Options = map_extraction.Options()
+    saliency_dir: str | None = None
 
 
 class Draws:
-    """Maps of one photograph at several numbers of selections; the greater ones hold the smaller ones' maps.
+    """Maps of one photograph at several numbers N of maps; the greater ones hold the smaller ones' maps.
 
     Args:
       stage_dir: a finished classifier's directory.
-      preset: `presets.Seeds`.
-      selection: of the inference, see `localization.localize`.
-      counts: rising numbers of selections, or ("auto",).
+      config: `presets.MapsConfig`.
+      mode: of the inference, see `aggregation.localize`.
+      counts: rising numbers of maps, or ("auto",).
     """
 
-    def __init__(self, stage_dir, preset, selection, counts):
+    def __init__(self, stage_dir, config, mode, counts):
         keras.backend.clear_session()
         self.model, normalization, self.run, trained = classifier.load(stage_dir)
-        cached = self.run["features_dir"] if preset.sizes[0] == trained.input_size else None
+        features = FeatureCache.of_run(self.run) if config.sizes[0] == trained.input_size else None
         self.steps = [*counts[:1], *(b - a for a, b in zip(counts, counts[1:], strict=False))]
         self._localizers = {step: localizer.Localizer(
-            self.model, normalization, dataclasses.replace(preset, selections=step), selection, cached)
+            self.model, normalization, dataclasses.replace(config, num_maps=step), mode, features)
             for step in self.steps}
         self._backbone = tf.function(lambda x: tf.cast(self.model.backbone(x, training=False), tf.float32)[0])
 
@@ -99,66 +114,67 @@ class Draws:
         return {**prepared, "views": views}
 
     def __call__(self, prepared, seed):
-        """Returns a list of (number of selections, answer of `Localizer.localize`), parts to `aggregate`."""
-        found = [self._localizers[step].localize(prepared, seed if k == 0 else f"{seed} part {k}")
-                 for k, step in enumerate(self.steps)]
-        return [(answer["selections"], answer) for answer in found]
+        """Returns a list of `ImageMaps`, parts to `aggregate`."""
+        return [self._localizers[step].localize(prepared, seed if k == 0 else f"{seed} part {k}")
+                for k, step in enumerate(self.steps)]
 
 
-def score(directory, split, stage_dir, preset, *, selection, seed, counts=None, rule=True, draws=None,
-          saliency_dir=None):
+def score(directory, split, stage_dir, configs, options, *, counts=None, draws=None):
     """Scores the maps of one classifier on a split; what is finished is not done again.
 
     Args:
       directory: where run.json goes.
       split: `datasets.Split`; every image needs a mask.
       stage_dir: the classifier's directory.
-      preset: `presets.Seeds`.
-      selection: of the inference, see `localization.localize`.
-      seed: of the selections.
-      counts: rising numbers of selections to score at; default (preset.selections,). The maps of a greater
+      configs: (`presets.MapsConfig`, `presets.SeedsConfig`); without the second one seeds are not scored: None.
+      options: `Options`.
+      counts: rising numbers of maps to score at; default (num_maps,). The maps of a greater
         number hold those of the smaller ones, so all cost no more than the greatest.
-      rule: also score the seeds by the preset's rule, from the last count's maps.
       draws: a `Draws` of these settings, where there is one already.
-      saliency_dir: for the rule's background cue "saliency".
 
     Returns:
-      The content of run.json: "counts", "thresholds", "maps" (one dict a count: key of `KEYS` -> list over the
-      thresholds) and "seeds" (key -> number, or None).
+      The content of run.json: "counts", "thresholds", "maps" (one dict per count: key of `KEYS` -> list over the
+      thresholds) and "seeds" by the rule from the last count's maps (key -> number, or None).
     """
-    directory, counts = pathlib.Path(directory), tuple(counts or (preset.selections,))
-    cue = extraction.cue_settings(preset, saliency_dir)
+    maps_config, seeds_config = configs
+    directory, counts = pathlib.Path(directory), tuple(counts or (maps_config.num_maps,))
     run = artifacts.finished_run(stage_dir, "classifier", "tools.train_classifier")
-    settings = {"stage": "map scores", "preset": dataclasses.asdict(preset), "selection": selection, "seed": seed,
-                "counts": counts, "thresholds": THRESHOLDS, "rule": rule, "classifier": run["finished"],
-                "fingerprint": split.fingerprint, **cue}
-    artifacts.claim(directory, settings)
-    finished = artifacts.read_run(directory)
-    if finished:
-        return finished
-    draws = draws or Draws(stage_dir, preset, selection, counts)
-    classes = len(split.class_names)
+    settings = {**map_extraction.settings_of(run, split, maps_config, options.maps), "stage": "map scores",
+                "seeds_config": seeds_config and dataclasses.asdict(seeds_config), "counts": counts,
+                "thresholds": THRESHOLDS,
+                **({"saliency_dir": str(options.saliency_dir)} if options.saliency_dir else {})}
 
-    def measure(example, parts):
+    def work():
+        by_count, by_rule = _work(directory, split, draws or Draws(stage_dir, maps_config, options.maps.mode, counts),
+                                  seeds_config, options, counts)
+        return lambda: {"images": len(split), "maps": [_by_threshold(matrices) for matrices in by_count],
+                        "seeds": {k: metrics.scores(by_rule)[k] for k in KEYS} if seeds_config else None}
+
+    return stage.run(directory, settings, work)
+
+
+def _work(directory, split, draws, seeds_config, options, counts):
+    num_classes = len(split.class_names)
+
+    def measure(example, prepared, parts):
         target = labels.decode_label(example["label"]).numpy()
-        each = np.zeros((len(counts), len(THRESHOLDS), classes, classes + 1), np.int64)
+        by_count = np.zeros((len(counts), len(THRESHOLDS), num_classes, num_classes + 1), np.int64)
         for k in range(len(parts)):
-            whole = aggregate(parts[:k + 1])
-            each[k] = threshold_confusions(whole["mean"], whole["classes"], target, classes)
-        made = extraction.make_seed(whole, preset, example["image_id"], saliency_dir) if rule else target
-        return each, metrics.confusion(target, made, classes)
+            maps = aggregate(parts[:k + 1])
+            by_count[k] = threshold_confusions(maps.mean, maps.tag_ids, target, num_classes)
+        seeds = target if seeds_config is None else extraction.make_seed(
+            example["image_id"], prepared["image"].numpy(), maps, seeds_config, options.saliency_dir)
+        return by_count, metrics.confusion(target, seeds, num_classes)
 
     def localized():
         for index in progress.bar(range(len(split)), desc=directory.name, unit="img"):
             example = split[index]
             if not example["has_label"]:
-                raise ValueError(f"{example['image_id']}: expected a mask to score maps against, found none")
-            yield example, draws(draws.prepare(example), seed)
+                raise UserError(f"{example['image_id']}: expected a mask to score maps against, found none")
+            prepared = draws.prepare(example)
+            yield example, prepared, draws(prepared, options.maps.seed)
 
-    total, by_rule = _summed(measure, localized())
-    artifacts.write_run(directory, **settings, images=len(split), maps=[_by_threshold(each) for each in total],
-                        seeds={k: metrics.scores(by_rule)[k] for k in KEYS} if rule else None)
-    return artifacts.read_run(directory)
+    return _summed(measure, localized())
 
 
 def _summed(measure, arguments):

@@ -1,0 +1,119 @@
+"""The stage of maps: photographs and tags -> maps/<image id>.npz, resumable and in shards."""
+
+import concurrent.futures
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from ficklenet_tf.data import datasets
+from ficklenet_tf.data.feature_cache import FeatureCache
+from ficklenet_tf.maps.image_maps import ImageMaps
+from ficklenet_tf.maps.localizer import AUTO, Localizer
+from ficklenet_tf.models import classifier
+from ficklenet_tf.runs import artifacts, layout, shards, stage
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How maps are drawn, beside `presets.MapsConfig`.
+
+    Attributes:
+      classifier: the classifier's directory below the run's.
+      mode: "stochastic", "general" or "deterministic" (a plain Grad-CAM).
+      seed: of the selections.
+      jit_compile: compile backbone and maps by XLA, anew for each number of tags.
+    """
+
+    classifier: str = layout.CLASSIFIER
+    mode: str = "stochastic"
+    seed: int = 0
+    jit_compile: bool = False
+
+
+def extract(run_dir, split, config, options=Options(), *, name=layout.MAPS, shard=shards.WHOLE):
+    """Writes the maps of each photograph; what is there is not made again.
+
+    The maps of an image are a function of (classifier, config, mode, seed, image id), not of batch,
+    order or shard.
+
+    Args:
+      run_dir: the run's directory.
+      split: `datasets.Split`.
+      config: `presets.MapsConfig`.
+      options: `Options`.
+      name: directory below run_dir for the maps.
+      shard: (index, count): only every count-th image, see shards.py.
+
+    Returns:
+      The content of run.json (of a shard: the settings), with "num_maps" by `counts` where N is "auto".
+    """
+    directory = pathlib.Path(run_dir) / name
+    localizer, settings = open_localizer(run_dir, split, config, options)
+
+    def work(pending):
+        return stream(localizer, split, pending, options.seed,
+                      lambda example, maps: maps.write(layout.map_file(directory, example["image_id"])))
+
+    return stage.run_per_image(
+        directory, settings, split, files=lambda image_id: [layout.map_file(directory, image_id)], work=work,
+        facts=lambda: counts(directory, split, config), shard=shard)
+
+
+def open_localizer(run_dir, split, config, options):
+    """Returns (`Localizer`, the settings that its maps are a function of).
+
+    Raises:
+      UserError: the classifier knows other classes than the split.
+    """
+    classifier_dir = pathlib.Path(run_dir) / options.classifier
+    model, normalization, run, trained = classifier.load(classifier_dir)
+    datasets.check_classes(split, run["class_names"], classifier_dir)
+    features = FeatureCache.of_run(run) if config.sizes[0] == trained.input_size else None
+    localizer = Localizer(model, normalization, config, options.mode, features, options.jit_compile)
+    return localizer, settings_of(run, split, config, options)
+
+
+def settings_of(classifier_run, split, config, options):
+    """Returns the settings that maps are a function of, of a classifier's run.json; see `extract`."""
+    return artifacts.as_json({
+        "stage": "maps", "config": dataclasses.asdict(config), "mode": options.mode, "seed": options.seed,
+        "dataset": split.dataset, "split": split.name, "fingerprint": split.fingerprint,
+        "classifier": classifier_run["finished"]})
+
+
+def stream(localizer, examples, indices, seed, write):
+    """Localizes images one after another, reading ahead and writing behind meanwhile.
+
+    Args:
+      localizer: a `Localizer`.
+      examples: `datasets.Split`, or a list of its examples.
+      indices: which of them.
+      seed: of the selections.
+      write: (what `Localizer.prepare` returned, `ImageMaps`) -> None, called in another thread.
+
+    Yields:
+      The id of an image when its maps are there; it is written when the next one comes or all is over.
+    """
+    with concurrent.futures.ThreadPoolExecutor(1) as reader, concurrent.futures.ThreadPoolExecutor(1) as writer:
+        ahead = written = None
+        for index in [*indices, None]:
+            now = ahead
+            ahead = None if index is None else reader.submit(lambda i: localizer.prepare(examples[i]), index)
+            if now is None:
+                continue
+            example, maps = now.result(), localizer.localize(now.result(), seed)
+            if written is not None:
+                written.result()
+            written = writer.submit(write, example, maps)
+            yield example["image_id"]
+        if written is not None:
+            written.result()
+
+
+def counts(directory, split, config):
+    """Returns {"num_maps": {"median", "max"}} over a split's maps where N is "auto", else {}."""
+    if config.num_maps != AUTO:
+        return {}
+    taken = [ImageMaps.read(layout.map_file(directory, image_id)).num_maps for image_id in split.image_ids]
+    return {"num_maps": {"median": float(np.median(taken)), "max": max(taken)}}

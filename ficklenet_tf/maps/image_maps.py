@@ -1,0 +1,72 @@
+"""The maps of one photograph, as they go from memory to disk and back: what seeds are made of."""
+
+import dataclasses
+import io
+import pathlib
+
+import numpy as np
+
+from ficklenet_tf.errors import UserError
+from ficklenet_tf.runs import artifacts
+
+_STATISTICS = ("mean", "max", "std", "samples")
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageMaps:
+    """N maps of each class in one photograph, aggregated.
+
+    Attributes:
+      tag_ids: `[c]` int32, the classes in the photograph, 0 the first foreground class.
+      mean: `[h, w, c]` float32 over the N maps, each 0..1.
+      max: as `mean`, the greatest.
+      std: as `mean`, the spread.
+      samples: `[n, h, w, c]` float32, the first maps.
+      num_maps: N, with several views the greatest.
+      shape: (height, width) of the photograph in pixels.
+      gradient: `[h', w']` float32, 0..1, the scores' greatest absolute gradient over the colours, or None.
+    """
+
+    tag_ids: np.ndarray
+    mean: np.ndarray
+    max: np.ndarray
+    std: np.ndarray
+    samples: np.ndarray
+    num_maps: int
+    shape: tuple[int, int]
+    gradient: np.ndarray | None = None
+
+    def rounded(self) -> "ImageMaps":
+        """Returns the maps with the precision of a file, float16: seeds are the same by way of the disk or not."""
+        names = [name for name in (*_STATISTICS, "gradient") if getattr(self, name) is not None]
+        return dataclasses.replace(self, **{name: getattr(self, name).astype(np.float16).astype(np.float32)
+                                            for name in names})
+
+    def write(self, path: str | pathlib.Path) -> None:
+        """Writes an .npz file, float16, whole or not at all."""
+        arrays = {name: getattr(self, name).astype(np.float16) for name in _STATISTICS}
+        if self.gradient is not None:
+            arrays["gradient"] = self.gradient.astype(np.float16)
+        buffer = io.BytesIO()
+        np.savez(buffer, tag_ids=self.tag_ids, num_maps=self.num_maps, shape=self.shape, **arrays)
+        artifacts.write_bytes(path, buffer.getvalue())
+
+    @classmethod
+    def read(cls, path: str | pathlib.Path) -> "ImageMaps":
+        """Reads what `write` wrote.
+
+        Raises:
+          UserError: the file is damaged or holds something else; names it.
+          FileNotFoundError: it does not exist.
+        """
+        try:
+            with np.load(path) as arrays:
+                numbers = {name: arrays[name].astype(np.float32) for name in _STATISTICS}
+                gradient = arrays["gradient"].astype(np.float32) if "gradient" in arrays else None
+                height, width = arrays["shape"].tolist()
+                return cls(arrays["tag_ids"], **numbers, num_maps=int(arrays["num_maps"]), shape=(height, width),
+                           gradient=gradient)
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # zip, zlib and NumPy each have their own
+            raise UserError(f"{path}: expected maps of tools.extract_maps, found {error!r}") from error

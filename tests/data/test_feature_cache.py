@@ -1,0 +1,62 @@
+"""The feature cache: computed once, equal to the network's, of this photograph and this network."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from ficklenet_tf import presets
+from ficklenet_tf.data import datasets, feature_cache, images, input_pipeline
+from ficklenet_tf.data.feature_cache import FeatureCache
+from ficklenet_tf.models import backbones
+from ficklenet_tf.runs import artifacts
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory):
+    return datasets.load_split("shapes", "train", cache_dir=tmp_path_factory.mktemp("data"), max_images=7)
+
+
+def test_features_are_computed_once_and_equal_the_network(split, tmp_path):
+    backbone = backbones.build("small", "none")
+    cache, options = FeatureCache(tmp_path / "f", flips=True), dict(size=33, batch_size=4)
+    assert cache.fill(split, backbone, images.TORCH, **options) == 14
+    assert cache.fill(split, backbone, images.TORCH, **options) == 0
+    cache.path(split.image_ids[2]).unlink()
+    assert cache.fill(split, backbone, images.TORCH, **options) == 1
+    image = images.warp(images.decode(split[2]["image"]), 33)
+    for flipped in (False, True):
+        x = images.normalize(image[:, ::-1] if flipped else image, images.TORCH)
+        expected = backbone(x[None], training=False)[0]
+        got = cache.read(str(cache.path(split.image_ids[2], flipped)))
+        np.testing.assert_allclose(got, expected, rtol=2e-3, atol=2e-3)
+        np.testing.assert_array_equal(cache.load(split.image_ids[2], flipped), got)
+
+
+def test_features_of_another_photograph_or_network_are_not_taken(split, tmp_path):
+    backbone = backbones.build("small", "none")
+    cache, options = FeatureCache(tmp_path / "f"), dict(size=33, batch_size=4)
+    assert cache.fill(split, backbone, images.TORCH, **options) == 7
+    other = dataclasses.replace(split, rows=(*split.rows[:2], split.rows[4], *split.rows[3:]))  # the third is replaced
+    assert cache.fill(other, backbone, images.TORCH, **options) == 1
+    assert cache.fill(other, backbone, images.TORCH, **options) == 0
+    names = [feature_cache.cache_directory("", dataset="d", backbone="vgg16", weights=weights, size=33, precision="p",
+                                           seed=seed)
+             for weights, seed in (("", 0), ("", 1), ("imagenet", 0), ("imagenet", 1))]
+    assert len(set(names)) == 3 and names[2] == names[3]
+    with pytest.raises(ValueError, match="photometric and random_crop: .* --photometric=0 --norandom_crop"):
+        feature_cache.check_augmentation(
+            dataclasses.replace(presets.PAPER.segmenter, photometric=0.1, random_crop=True))
+
+
+def test_features_of_any_number_of_channels_are_mirrored(split, tmp_path):
+    """OpenCV mirrors up to 128 channels."""
+    artifacts.write_json(tmp_path / "features.json", {"shape": [3, 3, 512], "size": 33})
+    stored = np.random.default_rng(0).random((3, 3, 512)).astype(np.float16)
+    for image_id in split.image_ids:
+        np.save(FeatureCache(tmp_path).path(image_id), stored)
+    reader = input_pipeline.ExampleReader(split, 4, 33, features=FeatureCache(tmp_path))
+    seen = [reader.example(position)["features"] for position in range(12)]
+    mirrored = [bool((array == stored[:, ::-1]).all()) for array in seen]
+    assert set(mirrored) == {True, False}
+    assert all(m or (array == stored).all() for m, array in zip(mirrored, seen, strict=True))

@@ -1,0 +1,69 @@
+"""A stage's directory: settings, whole files, and what another version left."""
+
+
+import pytest
+
+from ficklenet_tf.errors import UserError
+from ficklenet_tf.runs import artifacts, stage
+from tests import tiny_run
+
+
+def test_other_settings_in_the_same_directory_are_refused(tmp_path):
+    stage.begin_stage(tmp_path, {"rate": 0.9, "sizes": (1, 2)})
+    stage.begin_stage(tmp_path, {"rate": 0.9, "sizes": (1, 2)})
+    with pytest.raises(ValueError, match=r"other settings \(rate: 0.9 -> 0.5\); give another"):
+        stage.begin_stage(tmp_path, {"rate": 0.5, "sizes": (1, 2)})
+    stage.begin_stage(tmp_path / "stage", {"seed": 0, "preset": {"rate": 0.9, "epochs": 1}})
+    with pytest.raises(ValueError, match=r"\(preset.epochs: 1 -> 2, preset.form: None -> expanded, seed: 0 -> 1\)"):
+        stage.begin_stage(tmp_path / "stage", {"seed": 1, "preset": {"rate": 0.9, "epochs": 2, "form": "expanded"}})
+
+
+def test_nothing_half_written_is_left(tmp_path):
+    class Broken:
+        def __len__(self):
+            raise RuntimeError
+    with pytest.raises(TypeError):
+        artifacts.write_bytes(tmp_path / "x", Broken())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_stage_is_done_once(tmp_path):
+    calls = []
+
+    def work():
+        calls.append("work")
+        return lambda: calls.append("facts") or {"answer": 42}
+
+    first = stage.run(tmp_path / "a", {"seed": 1}, work)
+    assert first["answer"] == 42 and first["seed"] == 1 and calls == ["work", "facts"]
+    assert stage.run(tmp_path / "a", {"seed": 1}, work) == first and calls == ["work", "facts"]
+    with pytest.raises(UserError, match="seed: 1 -> 2"):
+        stage.run(tmp_path / "a", {"seed": 2}, work)
+
+
+def test_images_that_are_there_are_not_done_again(tmp_path):
+    split, done = tiny_run.Photographs(), []
+
+    def work(pending):
+        for index in pending:
+            done.append(index)
+            (tmp_path / f"{split.image_ids[index]}.txt").write_text("x")
+            yield index
+
+    def run():
+        return stage.run_per_image(tmp_path, {"seed": 1}, split, work=work, facts=lambda: {"made": len(done)},
+                                   files=lambda image_id: [tmp_path / f"{image_id}.txt"])
+
+    (tmp_path / "b.txt").write_text("x")
+    assert run()["made"] == 2 and done == [0, 2]
+    assert run()["made"] == 2
+    (tmp_path / "c.txt").unlink()
+    assert run()["made"] == 3 and done == [0, 2, 2]
+
+
+def test_a_run_of_another_format_is_refused(tmp_path):
+    artifacts.write_run(tmp_path, images=3)
+    assert artifacts.read_run(tmp_path)["images"] == 3
+    artifacts.write_json(tmp_path / "run.json", {"images": 3})
+    with pytest.raises(UserError, match="expected format 2, found 1: another version"):
+        artifacts.read_run(tmp_path)

@@ -1,0 +1,41 @@
+"""Background cues by hand."""
+
+import dataclasses
+
+import cv2
+import numpy as np
+import pytest
+
+from ficklenet_tf import presets
+from ficklenet_tf.errors import UserError
+from ficklenet_tf.maps.image_maps import ImageMaps
+from ficklenet_tf.seeds import cues
+
+CONFIG = presets.SeedsConfig()
+
+
+def _maps(mean, shape, gradient=None):
+    return ImageMaps(np.arange(mean.shape[-1]), mean, mean, mean, mean[None], 1, shape, gradient)
+
+
+def test_activation_needs_every_class_to_be_low():
+    mean = np.array([[[0.05, 0.05], [0.05, 0.2]]], "float32")
+    assert cues.activation(_maps(mean, (1, 2)), "a", CONFIG, None).tolist() == [[True, False]]
+
+
+def test_gradient_takes_the_lowest_tenth_at_the_photographs_size():
+    gradient = np.tile(np.arange(100, dtype="float32") / 100, (100, 1))
+    cue = cues.gradient(_maps(np.zeros((2, 2, 1), "float32"), (50, 200), gradient), "a", CONFIG, None)
+    assert cue.shape == (50, 200) and cue[:, :18].all() and not cue[:, 22:].any()
+    with pytest.raises(UserError, match="a: expected maps with the gradient"):
+        cues.gradient(_maps(np.zeros((2, 2, 1), "float32"), (50, 200)), "a", CONFIG, None)
+
+
+def test_saliency_reads_a_map(tmp_path):
+    saliency = np.zeros((4, 4), np.uint8)
+    saliency[:, 2:] = 255
+    cv2.imwrite(str(tmp_path / "a.png"), saliency)
+    maps, config = _maps(np.zeros((2, 2, 1), "float32"), (4, 4)), dataclasses.replace(CONFIG, background_threshold=0.06)
+    assert cues.saliency(maps, "a", config, tmp_path).tolist() == [[True, True, False, False]] * 4
+    with pytest.raises(FileNotFoundError, match="b.png"):
+        cues.saliency(maps, "b", config, tmp_path)

@@ -1,0 +1,33 @@
+"""Extracts localization maps: N Grad-CAMs per photograph on random selections of hidden units, aggregated.
+
+    python -m tools.extract_maps --dataset=voc --data_dir=VOCdevkit --preset=cpu --output_dir=runs/voc
+
+Reads OUTPUT_DIR/classifier/; writes OUTPUT_DIR/maps/<image id>.npz (mean, maximum, spread and the first three maps,
+float16). tools.make_seeds makes seeds of them, with other thresholds or refinements as often as you like.
+--num_maps=auto draws until the maps change little (--auto_tolerance). Several machines: --num_shards and
+--shard_index, then once without.
+"""
+
+from absl import flags
+
+from ficklenet_tf import presets
+from ficklenet_tf.maps import extraction
+from ficklenet_tf.runs import layout
+from tools import cli
+
+flags.DEFINE_string("name", layout.MAPS, "Directory below OUTPUT_DIR.")
+cli.define_drawing()
+cli.define_shards()
+cli.define_data(None)
+cli.define_stage(presets.MapsConfig)
+
+
+def main():
+    """Extracts what is missing."""
+    run = extraction.extract(cli.run_dir(), cli.split(), cli.config("maps"), cli.drawing(), name=cli.FLAGS.name,
+                             shard=cli.shard())
+    cli.done(f"maps ({cli.FLAGS.mode}){cli.maps_text(run)}", cli.run_dir() / cli.FLAGS.name)
+
+
+if __name__ == "__main__":
+    cli.start(main)
