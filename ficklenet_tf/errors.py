@@ -6,3 +6,5 @@ class UserError(ValueError):
 
     The binaries print it in one line. Any other exception is a bug, or the machine's, and keeps its traceback.
     """
+
+    __init__ = Exception.__init__  # then AutoGraph raises it anew as itself, not as a StagingError

@@ -22,7 +22,7 @@ def layers_before_and_after():
     features, seeds = keras.Input((4, 5, 3)), keras.Input((2,), dtype="int32")
     expanded = stochastic.FeatureMapExpansion(3)(features)
     kept = stochastic.CenterPreservingDropout(0.0, 3)(expanded)
-    logits = stochastic.StochasticHead(2, kernel_size=3, rate=0.5)(features, seeds=seeds)
+    logits = stochastic.StochasticHead(2, kernel_size=3, rate=0.5)(features, rng_seeds=seeds)
     model = keras.Model([features, seeds], [kept, logits])
     rng = np.random.default_rng(0)
     inputs = [rng.normal(size=(2, 4, 5, 3)).astype(np.float32), rng.integers(0, 2**31, (2, 2)).astype(np.int32)]

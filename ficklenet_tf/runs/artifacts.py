@@ -92,9 +92,10 @@ def read_run(directory):
     if not path.exists():
         return None
     run = read_json(path)
-    if run.get("format", 1) != FORMAT:
-        raise UserError(f"{path}: expected format {FORMAT}, found {run.get('format', 1)}: another version of this "
-                        "software made it; use that version, or make the run again in another directory")
+    written = run.get("format", 1 if "versions" in run else FORMAT)  # neither: somebody's own, for seeds of their own
+    if written != FORMAT:
+        raise UserError(f"{path}: expected format {FORMAT}, found {written}: another version of this software made "
+                        "it; use that version, or make the run again in another directory")
     return run
 
 

@@ -46,8 +46,8 @@ def test_convolutions_of_a_file_with_its_classifier(path):
     assert pretrained.normalization_of(path[0]).order == "bgr"
 
 
-def _head(channels, num_classes, **changes):
-    return segmenter.build_head(dataclasses.replace(presets.PAPER.segmenter, **changes), (None, None, channels),
+def _head(depth, num_classes, **changes):
+    return segmenter.build_head(dataclasses.replace(presets.PAPER.segmenter, **changes), (None, None, depth),
                                 num_classes)
 
 

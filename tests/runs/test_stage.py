@@ -64,6 +64,6 @@ def test_images_that_are_there_are_not_done_again(tmp_path):
 def test_a_run_of_another_format_is_refused(tmp_path):
     artifacts.write_run(tmp_path, images=3)
     assert artifacts.read_run(tmp_path)["images"] == 3
-    artifacts.write_json(tmp_path / "run.json", {"images": 3})
+    artifacts.write_json(tmp_path / "run.json", {"images": 3, "versions": {}})
     with pytest.raises(UserError, match="expected format 2, found 1: another version"):
         artifacts.read_run(tmp_path)

@@ -35,7 +35,8 @@ def test_saliency_reads_a_map(tmp_path):
     saliency = np.zeros((4, 4), np.uint8)
     saliency[:, 2:] = 255
     cv2.imwrite(str(tmp_path / "a.png"), saliency)
-    maps, config = _maps(np.zeros((2, 2, 1), "float32"), (4, 4)), dataclasses.replace(CONFIG, background_threshold=0.06)
+    maps = _maps(np.zeros((2, 2, 1), "float32"), (4, 4))
+    config = dataclasses.replace(CONFIG, background_threshold=0.06)
     assert cues.saliency(maps, "a", config, tmp_path).tolist() == [[True, True, False, False]] * 4
     with pytest.raises(FileNotFoundError, match="b.png"):
         cues.saliency(maps, "b", config, tmp_path)
