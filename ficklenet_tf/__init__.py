@@ -1,1 +1,47 @@
-"""FickleNet (Lee et al., CVPR 2019) in TensorFlow: from image-level tags to a served segmenter."""
+"""FickleNet (Lee et al., CVPR 2019) in TensorFlow: from photographs and tags to a served segmentation model.
+
+    model = ficklenet_tf.load_segmenter("runs/mine")
+    probs, labels, picture = model(photograph), model.labels(photograph), model.overlay(photograph)
+
+    classifier = ficklenet_tf.load_classifier("runs/mine")
+    maps = ficklenet_tf.localize(classifier, photograph, tags=["dog"], num_maps=200, seed=0)
+
+    probs = ficklenet_tf.crf.mean_field(images, logits, ficklenet_tf.crf.DSRG_TEST)
+
+Importing the package imports nothing else; TensorFlow is loaded with the first name that needs it.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ficklenet_tf import crf, presets
+    from ficklenet_tf.errors import UserError
+    from ficklenet_tf.evaluation.prediction import Predictor, load_segmenter
+    from ficklenet_tf.maps.image_maps import ImageMaps
+    from ficklenet_tf.maps.localizer import Localizer, localize
+    from ficklenet_tf.models.classifier import Classifier, load_classifier
+    from ficklenet_tf.models.stochastic import CenterPreservingDropout, FeatureMapExpansion, StochasticHead
+
+__all__ = ["CenterPreservingDropout", "Classifier", "FeatureMapExpansion", "ImageMaps", "Localizer", "Predictor",
+           "StochasticHead", "UserError", "crf", "load_classifier", "load_segmenter", "localize", "presets"]
+
+_HOMES = {
+    "CenterPreservingDropout": "models.stochastic", "Classifier": "models.classifier",
+    "FeatureMapExpansion": "models.stochastic", "ImageMaps": "maps.image_maps", "Localizer": "maps.localizer",
+    "Predictor": "evaluation.prediction", "StochasticHead": "models.stochastic", "UserError": "errors",
+    "load_classifier": "models.classifier", "load_segmenter": "evaluation.prediction", "localize": "maps.localizer",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Imports a public name when it is asked for."""
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    if name in __all__:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

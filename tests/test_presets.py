@@ -97,12 +97,12 @@ def test_twenty_steps_of_both_networks(name, split, vgg, tmp_path):
     assert losses[-1] < LEFT[name][0] * losses[0], losses
     trained, normalization, _, settled = classifiers.load(tmp_path / "classifier")
     fresh, _ = classifiers.build(settled, len(split.class_names) - 1, weights)
-    x = np.stack([images.normalize(images.warp(images.decode(split[i]["image"]), SIDE), normalization)
+    x = np.stack([images.normalize(images.warp(images.decode_image_op(split[i]["image"]), SIDE), normalization)
                   for i in range(len(split))])
     assert _alive(trained.backbone(x)) > 0.95 * _alive(fresh.backbone(x)) > 0.9
 
     for index, image_id in enumerate(split.image_ids):
-        labels.write_label(tmp_path / "seeds" / f"{image_id}.png", labels.decode_label(split[index]["label"]))
+        labels.write_label(tmp_path / "seeds" / f"{image_id}.png", labels.decode_label_op(split[index]["label"]))
     artifacts.write_run(tmp_path / "seeds")
     second = dataclasses.replace(preset.segmenter, batch_size=4, steps=STEPS)
     segmenter_training.train(tmp_path, split, second)

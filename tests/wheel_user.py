@@ -13,7 +13,6 @@ import numpy as np
 
 import ficklenet_tf
 from ficklenet_tf import crf
-from ficklenet_tf.evaluation import prediction
 from ficklenet_tf.models import stochastic
 
 
@@ -40,7 +39,7 @@ def main(run_dir, inputs_path, answers_path):
     answers = {
         "library": ficklenet_tf.__file__,
         "foreign": [name for name in ("tools", "export", "tests") if importlib.util.find_spec(name)],
-        "probs": prediction.Predictor(pathlib.Path(run_dir) / "segmenter")(inputs["photograph"]),
+        "probs": ficklenet_tf.load_segmenter(run_dir)(inputs["photograph"]),
         "expanded": before[0], "logits": before[1], "reloaded_expanded": after[0], "reloaded_logits": after[1]}
     for backend in ("exact", "permutohedral"):
         answers[backend] = crf.mean_field(inputs["images"], inputs["logits"], crf.DSRG_TEST, backend)

@@ -100,7 +100,7 @@ def _segment(run_dir, split, held_out, preset, seconds, result):
 
 def _serve(run_dir, stage, held_out, seconds, result):
     path = _timed(seconds, "export", saved_model.export, run_dir, 1, saved_model.Options(stage))
-    few = [images.decode(held_out[i]["image"]).numpy() for i in range(min(4, len(held_out)))]
+    few = [images.decode_image_op(held_out[i]["image"]).numpy() for i in range(min(4, len(held_out)))]
     live = prediction.Predictor(run_dir / stage)
     expected = [live(image).argmax(-1) for image in few]
     result["served_agreement"] = _timed(seconds, "verify", verify.verify, path, few, expected)

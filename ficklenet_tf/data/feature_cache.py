@@ -151,7 +151,7 @@ def _photographs(split, wanted, normalization, size):
         return {"encoded": split[index]["image"], "flipped": np.bool_(flipped)}
 
     def prepare(element):
-        image = images.warp(images.decode(element["encoded"]), size)
+        image = images.warp(images.decode_image_op(element["encoded"]), size)
         image = tf.cond(element["flipped"], lambda: tf.reverse(image, [1]), lambda: image)
         return images.normalize(image, normalization)
 

@@ -51,7 +51,7 @@ def normalize(images, normalization):
     return (images * normalization.scale - tf.constant(normalization.mean)) / tf.constant(normalization.std)
 
 
-def decode(encoded):
+def decode_image_op(encoded):
     """Decodes JPEG, PNG, BMP or the first frame of a GIF to `[height, width, 3]` uint8 RGB."""
     image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
     image.set_shape([None, None, 3])
@@ -77,8 +77,8 @@ def warp_label(label, size):
     return tf.ensure_shape(label, (size, size))
 
 
-def pixels_of(encoded):
-    """Decodes what `decode` does outside a graph: JPEG or PNG bytes -> `[height, width, 3]` uint8 RGB.
+def decode_image(encoded):
+    """Decodes what `decode_image_op` does outside a graph: JPEG or PNG bytes -> `[height, width, 3]` uint8 RGB.
 
     By OpenCV, which is faster than TensorFlow's kernels and rounds a JPEG's pixels as Pillow does: the
     two differ by up to 3.
@@ -107,7 +107,7 @@ def nearest(label, shape):
 def read_image(path):
     """Reads any photograph Pillow can: grey, CMYK, palette, alpha, 16 bit; EXIF orientation applied.
 
-    Alpha is dropped, as `decode` drops it; 16 bits become the higher 8; of several frames the first is read.
+    Alpha is dropped, as `decode_image_op` drops it; 16 bits become the higher 8; of several frames the first is read.
 
     Args:
       path: the file.
@@ -129,7 +129,7 @@ def read_image(path):
 
 
 def canonical_bytes(path):
-    """Returns a photograph as bytes which `decode` turns into the pixels of `read_image`.
+    """Returns a photograph as bytes which `decode_image_op` turns into the pixels of `read_image`.
 
     An upright 8-bit RGB or grey JPEG or PNG is kept as it is; everything else is
     written anew as PNG, without loss. TensorFlow rounds a JPEG's pixels faster and
@@ -152,7 +152,7 @@ def canonical_bytes(path):
     data = path.read_bytes()
     if plain and (data[:2] == b"\xff\xd8" or data[24] == 8):
         try:
-            if tuple(decode(data).shape[:2]) == size:
+            if tuple(decode_image_op(data).shape[:2]) == size:
                 return data, size
         except tf.errors.InvalidArgumentError:
             pass  # a file that only Pillow reads, or a broken one: read_image decides

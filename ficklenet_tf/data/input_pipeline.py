@@ -166,7 +166,7 @@ class ExampleReader:
 
     def _pixels(self, record, mirrored, random):
         """Returns the augmented image `[size, size, 3]` and its label image, or None."""
-        image = images.pixels_of(record["image"])
+        image = images.decode_image(record["image"])
         label = self._label(record) if self.label_size is not None else None
         if self.crop is None or self.features is not None:
             image = images.warp_pixels(image, self.size)
@@ -176,8 +176,8 @@ class ExampleReader:
 
     def _label(self, record):
         if self.seeds_dir is None:
-            return labels.ids_of(record["label"])
-        return labels.ids_of(layout.label_image(self.seeds_dir, record["image_id"]).read_bytes())
+            return labels.decode_label(record["label"])
+        return labels.decode_label(layout.label_image(self.seeds_dir, record["image_id"]).read_bytes())
 
 
 def examples(split, *, size=None):
@@ -192,7 +192,7 @@ def examples(split, *, size=None):
       with `size` "input" `[size, size, 3]` float32 0..255.
     """
     def prepare(element):
-        image = images.decode(element.pop("encoded"))
+        image = images.decode_image_op(element.pop("encoded"))
         return {**element, "image": image} if size is None else {
             **element, "image": image, "input": images.warp(image, size)}
 

@@ -51,7 +51,7 @@ def labels_from_colours(colours):
     return tf.cast(label, tf.uint8)
 
 
-def decode_label(png):
+def decode_label_op(png):
     """Decodes a PNG of this module's `encode_label` inside a graph.
 
     Every TensorFlow decoder turns a palette into its colours, so they are
@@ -66,8 +66,8 @@ def decode_label(png):
     return labels_from_colours(tf.io.decode_png(png, channels=3))
 
 
-def ids_of(png):
-    """As `decode_label` outside a graph, several times faster: bytes -> `[height, width]` uint8 labels."""
+def decode_label(png):
+    """As `decode_label_op` outside a graph, several times faster: bytes -> `[height, width]` uint8 labels."""
     with Image.open(io.BytesIO(png)) as image:
         if image.mode != "P":
             raise UserError(f"expected a palette PNG of labels, found an image of mode {image.mode}")

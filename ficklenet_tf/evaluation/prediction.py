@@ -55,6 +55,22 @@ class Predictor:
         return images.overlay(image, self.labels(image, spec))
 
 
+def load_segmenter(run_dir: str | pathlib.Path, stage_name: str | None = None, *,
+                   sizes: tuple[int, ...] | None = None, flip: bool | None = None) -> Predictor:
+    """Loads the trained segmenter of a run as a function of photographs.
+
+    Args:
+      run_dir: the run's directory.
+      stage_name: directory of the segmenter below it; None: the last finished round's.
+      sizes: see `Predictor`.
+      flip: see `Predictor`.
+
+    Raises:
+      FileNotFoundError: no segmenter has finished there.
+    """
+    return Predictor(last_stage(run_dir, stage_name), sizes, flip)
+
+
 def last_stage(run_dir, stage_name=None):
     """Returns the directory of the run's segmenter: `stage_name`, or else the last finished round."""
     run_dir = pathlib.Path(run_dir)
@@ -163,7 +179,7 @@ def predict_split(run_dir, split, options=Options(), *, stage_name=None, name=la
 
 def _predict(run_dir, predictor, example, specs, options, spent):
     """Predicts one image and writes the answers that are missing; adds the seconds to `spent`."""
-    image = images.decode(example["image"]).numpy()
+    image = images.decode_image_op(example["image"]).numpy()
     started = time.perf_counter()
     probs = predictor(image)
     probs = restrict(probs, example["tags"]) if options.use_tags else probs

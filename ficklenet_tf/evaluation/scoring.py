@@ -32,7 +32,7 @@ def score_directory(directory, split):
         example = split[index]
         if not example["has_label"]:
             return None
-        target = labels.decode_label(example["label"]).numpy()
+        target = labels.decode_label_op(example["label"]).numpy()
         path = layout.label_image(directory, example["image_id"])
         predicted = labels.read_label(path, num_classes)
         if target.shape != predicted.shape:

@@ -51,7 +51,7 @@ def write(predictions, split, directory):
 def _checked(path, example, num_classes):
     """Reads a predicted label image that the server would take."""
     label = labels.read_label(path, num_classes)
-    size = tuple(images.decode(example["image"]).shape[:2])
+    size = tuple(images.decode_image_op(example["image"]).shape[:2])
     if label.shape != size:
         raise UserError(f"{path}: expected {size} pixels as the photograph, found {label.shape}")
     without = int(np.sum(label == labels.IGNORE))

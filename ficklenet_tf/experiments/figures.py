@@ -103,19 +103,19 @@ def figure6(plan, rows=4, rates=map_tables.RATES):
         for (training, rate), answers in found.items():
             heading = f"p = {rate:g}" if training != "G" else f"general {rate:g}"
             cells[heading] = pictures.heat(photo, _map(answers[row][1], class_id, "mean"))
-        probs = prediction.restrict(dsrg(images.decode(example["image"]).numpy()), example["tags"])
+        probs = prediction.restrict(dsrg(images.decode_image_op(example["image"]).numpy()), example["tags"])
         cells["DSRG"] = pictures.mask(photo, probs.argmax(-1).astype(np.uint8))
         sheet.append(cells | _truth(photo, example))
     return lay_out(sheet, SIDE)
 
 
 def _photo(example):
-    photo = pictures.thumbnail(images.decode(example["image"]).numpy(), SIDE)
+    photo = pictures.thumbnail(images.decode_image_op(example["image"]).numpy(), SIDE)
     return photo, {"photograph": photo}
 
 
 def _truth(photo, example):
-    return {"ground truth": pictures.mask(photo, labels.decode_label(example["label"]).numpy())} \
+    return {"ground truth": pictures.mask(photo, labels.decode_label_op(example["label"]).numpy())} \
         if example["has_label"] else {}
 
 

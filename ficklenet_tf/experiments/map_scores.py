@@ -157,7 +157,7 @@ def _work(directory, split, draws, seeds_config, options, counts):
     num_classes = len(split.class_names)
 
     def measure(example, prepared, parts):
-        target = labels.decode_label(example["label"]).numpy()
+        target = labels.decode_label_op(example["label"]).numpy()
         by_count = np.zeros((len(counts), len(THRESHOLDS), num_classes, num_classes + 1), np.int64)
         for k in range(len(parts)):
             maps = aggregate(parts[:k + 1])

@@ -1,5 +1,7 @@
 """Maps of whole photographs by a trained classifier: decoding, views (sizes, mirror), backbone, `aggregation`."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import tensorflow as tf
 
@@ -7,6 +9,8 @@ from ficklenet_tf.data import images
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.maps import aggregation
 from ficklenet_tf.maps.image_maps import ImageMaps
+from ficklenet_tf.models.classifier import Trained
+from ficklenet_tf.presets import MapsConfig
 
 AUTO = "auto"  # presets.MapsConfig.num_maps
 SAMPLES = 3  # single maps that an answer holds
@@ -66,7 +70,7 @@ class Localizer:
           What `localize` takes: the example's "image_id", "tags", the decoded "image" and "views", for each view
           cached features `[h, w, k]` or the network's input `[1, size, size, 3]`.
         """
-        image = images.decode(example["image"])
+        image = images.decode_image_op(example["image"])
         views = []
         for size, mirrored in self._views:
             if not views and self._cache and self._cache.holds(example["image_id"], example["image"]):
@@ -116,3 +120,34 @@ def _merge(views):
     return {"mean": np.mean([v["mean"] for v in views], 0), "max": np.max([v["max"] for v in views], 0),
             "std": np.mean([v["std"] for v in views], 0), "samples": first["samples"],
             "num_maps": max(int(v["num_maps"]) for v in views)}
+
+
+def localize(classifier: Trained, photograph: np.ndarray, tags: Sequence[str], *, num_maps: int = 200,
+             mode: str = "stochastic", seed: int = 0, size: int | None = None) -> ImageMaps:
+    """Localizes what a photograph is tagged with: N Grad-CAMs on random selections of hidden units, aggregated.
+
+    For many photographs make one `Localizer`: this function traces its graphs anew in each call.
+
+    Args:
+      classifier: of `models.classifier.load_classifier`.
+      photograph: `[h, w, 3]` uint8 RGB.
+      tags: class names, without the background.
+      num_maps: N.
+      mode: "stochastic", "general" or "deterministic" (one plain Grad-CAM).
+      seed: of the selections.
+      size: side to which the photograph is warped; None: the classifier's own.
+
+    Returns:
+      `ImageMaps`, its last axis in the order of the classes, not of `tags`.
+
+    Raises:
+      UserError: the classifier does not know a tag.
+    """
+    names = list(classifier.run["class_names"][1:])
+    unknown = [tag for tag in tags if tag not in names]
+    if unknown:
+        raise UserError(f"tags: expected some of {', '.join(names)}, found {', '.join(unknown)}")
+    config = MapsConfig(num_maps=num_maps, sizes=(size or classifier.config.input_size,))
+    present = np.array([name in tags for name in names], np.float32)
+    example = {"image_id": "", "tags": present, "image": tf.io.encode_png(photograph)}
+    return Localizer(classifier.model, classifier.normalization, config, mode)(example, seed)

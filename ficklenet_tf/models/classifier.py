@@ -1,6 +1,7 @@
 """The classifier: a backbone and the stochastic head, trained with image-level tags (FickleNet, Section 3)."""
 
 import pathlib
+from typing import Any, NamedTuple
 
 import keras
 
@@ -74,11 +75,24 @@ def build(config, num_tags, weights=""):
     return model, pretrained.normalization_of(weights)
 
 
-def load(directory):
-    """Loads what `tools.train_classifier` finished in `directory`.
+class Trained(NamedTuple):
+    """A trained classifier as `load` finds it.
 
-    Returns:
-      (Classifier, images.Normalization, the stage's run.json as a dict, presets.ClassifierConfig).
+    Attributes:
+      model: its network.
+      normalization: of its backbone's photographs.
+      run: the stage's run.json.
+      config: what it was trained with.
+    """
+
+    model: Classifier
+    normalization: images.Normalization
+    run: dict[str, Any]
+    config: presets.ClassifierConfig
+
+
+def load(directory: str | pathlib.Path) -> Trained:
+    """Loads what `tools.train_classifier` finished in `directory`.
 
     Raises:
       FileNotFoundError: the stage has not finished there.
@@ -87,4 +101,9 @@ def load(directory):
     config = presets.ClassifierConfig(**run["config"])
     model, _ = build(config, len(run["class_names"]) - 1)
     model.load_weights(pathlib.Path(directory) / layout.WEIGHTS)
-    return model, images.Normalization(**run["normalization"]), run, config
+    return Trained(model, images.Normalization(**run["normalization"]), run, config)
+
+
+def load_classifier(run_dir: str | pathlib.Path, stage_name: str = layout.CLASSIFIER) -> Trained:
+    """Loads the trained classifier of a run, for `localize`; see `load`."""
+    return load(pathlib.Path(run_dir) / stage_name)

@@ -117,7 +117,7 @@ def seed_pictures(run_dir, example, class_id, num_classes, side):
       dict of heading -> `[h, w, 3]` uint8, in the order of the work; what is not there is left out.
     """
     run_dir, image_id = pathlib.Path(run_dir), example["image_id"]
-    photo = thumbnail(images.decode(example["image"]).numpy(), side)
+    photo = thumbnail(images.decode_image_op(example["image"]).numpy(), side)
     cells = {"photograph": photo}
     plain = _maps(layout.map_file(run_dir / layout.deterministic(layout.MAPS), image_id), class_id)
     maps = _maps(layout.map_file(run_dir / layout.MAPS, image_id), class_id)
@@ -139,7 +139,7 @@ def seed_pictures(run_dir, example, class_id, num_classes, side):
 
 def mask_pictures(run_dir, example, num_classes, side):
     """Draws a held-out image and its masks; see `seed_pictures`."""
-    photo = thumbnail(images.decode(example["image"]).numpy(), side)
+    photo = thumbnail(images.decode_image_op(example["image"]).numpy(), side)
     cells = {"photograph": photo, **_masks(pathlib.Path(run_dir), photo, example["image_id"], num_classes, _MASKS)}
     return cells | _truth(photo, example)
 
@@ -162,7 +162,9 @@ def _masks(run_dir, photo, image_id, num_classes, wanted):
 
 
 def _truth(photo, example):
-    return {"ground truth": mask(photo, labels.decode_label(example["label"]).numpy())} if example["has_label"] else {}
+    if not example["has_label"]:
+        return {}
+    return {"ground truth": mask(photo, labels.decode_label_op(example["label"]).numpy())}
 
 
 def headings(rows):

@@ -59,7 +59,7 @@ def make(run_dir, split, config, options=Options(), *, maps=layout.MAPS, name=la
     def one(index):
         example = split[index]
         image_maps = ImageMaps.read(layout.map_file(map_dir, example["image_id"]))
-        image = images.decode(example["image"]).numpy()
+        image = images.decode_image_op(example["image"]).numpy()
         write(directory, example["image_id"], image, image_maps, config, options)
 
     def work(pending):

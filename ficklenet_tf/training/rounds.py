@@ -66,7 +66,7 @@ def label_split(run_dir, split, segmenter_name, name, spec=crf.SEC_TRAIN):
     def work(pending):
         for index in pending:
             example = split[index]
-            image = images.decode(example["image"])
+            image = images.decode_image_op(example["image"])
             if features:
                 x = features.read(str(features.path(example["image_id"])))
             else:

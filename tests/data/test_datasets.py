@@ -67,8 +67,8 @@ def test_records_come_back_as_they_were(kit, tmp_path):
         assert set(example) == {"image_id", "image", "tags", "label", "has_label"}
         assert example["image_id"] == image_id and example["has_label"] is True
         assert example["image"] == (kit / "VOC2012" / "JPEGImages" / f"{image_id}.jpg").read_bytes()
-        assert images.decode(example["image"]).shape == (*SIZES[image_id], 3)
-        np.testing.assert_array_equal(labels.decode_label(example["label"]), _mask(image_id))
+        assert images.decode_image_op(example["image"]).shape == (*SIZES[image_id], 3)
+        np.testing.assert_array_equal(labels.decode_label_op(example["label"]), _mask(image_id))
         assert example["tags"].dtype == np.float32
         names = {split.class_names[k + 1] for k in np.flatnonzero(example["tags"])}
         assert names == set(TAGS[image_id]) and set(np.unique(example["tags"])) == {0, 1}
@@ -83,7 +83,7 @@ def test_weak_training_works_without_any_mask(tmp_path):
     split = _load(make_kit(tmp_path, masks=False), "train", tmp_path)
     assert not split.has_labels
     for i, image_id in enumerate(split.image_ids):
-        label = labels.decode_label(split[i]["label"]).numpy()
+        label = labels.decode_label_op(split[i]["label"]).numpy()
         assert label.shape == SIZES[image_id] and (label == 255).all() and split[i]["has_label"] is False
 
 
@@ -129,7 +129,7 @@ def test_fingerprint_follows_the_contents_and_not_the_place(kit, tmp_path):
     labels.write_label(kit / "VOC2012" / "SegmentationClass" / "2007_000001.png", changed)
     second = _load(kit, "train", tmp_path)  # prepared anew: the kit is another
     assert second.fingerprint != first.fingerprint
-    np.testing.assert_array_equal(labels.decode_label(second[0]["label"]), changed)
+    np.testing.assert_array_equal(labels.decode_label_op(second[0]["label"]), changed)
     (kit / "VOC2012" / "Annotations" / "2007_000001.xml").write_text(
         "<annotation><object><name>sheep</name></object></annotation>")
     assert len({first.fingerprint, second.fingerprint, _load(kit, "train", tmp_path).fingerprint}) == 3
@@ -273,7 +273,7 @@ def test_download_that_fails_says_what_to_fetch_and_where_to_put_it(kit, tmp_pat
 def test_palette_png_keeps_every_id_and_refuses_other_pngs():
     every_id = np.arange(256, dtype=np.uint8).reshape(16, 16)
     png = records.palette_png(records.encode_ids(every_id))
-    np.testing.assert_array_equal(labels.decode_label(png), every_id)
+    np.testing.assert_array_equal(labels.decode_label_op(png), every_id)
     image = Image.open(io.BytesIO(png))
     image.load()
     assert image.mode == "P"
@@ -289,7 +289,7 @@ def test_the_real_kit(voc_dir, tmp_path_factory):
     assert voc.read_tags(root / "Annotations" / "2007_000032.xml") == [1, 15]
     example = records.example("2007_000032", root / "JPEGImages" / "2007_000032.jpg", [1, 15],
                               root / "SegmentationClass" / "2007_000032.png", 21)
-    label = labels.decode_label(records.palette_png(example["label"])).numpy()
+    label = labels.decode_label_op(records.palette_png(example["label"])).numpy()
     assert label.shape == (281, 500) and set(np.unique(label)) == {0, 1, 15, 255}
     with Image.open(root / "SegmentationClass" / "2007_000032.png") as mask:
         np.testing.assert_array_equal(label, np.asarray(mask))

@@ -42,7 +42,7 @@ def test_classes_come_from_the_tags(folder):
     assert split.class_names == ("background", "bird", "cat", "dog")
     assert split.image_ids == ("a", "b c", "d.e", "f", "grün") and not split.has_labels
     assert [_tags(split, i) for i in range(5)] == [["cat", "dog"], ["cat"], ["cat", "dog"], ["bird"], ["dog"]]
-    assert images.decode(split[4]["image"]).numpy().tolist() == np.full((*SIZE, 3), 160).tolist()
+    assert images.decode_image_op(split[4]["image"]).numpy().tolist() == np.full((*SIZE, 3), 160).tolist()
     assert split.left_out == ()
 
 
@@ -58,8 +58,8 @@ def test_labels_are_optional_one_by_one(folder):
     labels.write_label(folder / "labels" / "d.e.png", mask)
     split = _load(folder)
     assert split.has_labels and [split[i]["has_label"] for i in range(5)] == [False, False, True, False, False]
-    np.testing.assert_array_equal(labels.decode_label(split[2]["label"]), mask)
-    np.testing.assert_array_equal(labels.decode_label(split[0]["label"]), np.full(SIZE, 255))
+    np.testing.assert_array_equal(labels.decode_label_op(split[2]["label"]), mask)
+    np.testing.assert_array_equal(labels.decode_label_op(split[0]["label"]), np.full(SIZE, 255))
 
 
 def test_table_of_a_spreadsheet(tmp_path):
@@ -221,7 +221,7 @@ def test_254_classes_fit(tmp_path):
     labels.write_label(folder / "labels" / "a.png", np.full(SIZE, 254))
     split = _load(folder)
     assert len(split.class_names) == 255 and split[0]["tags"].sum() == 254
-    assert (labels.decode_label(split[0]["label"]).numpy() == 254).all()
+    assert (labels.decode_label_op(split[0]["label"]).numpy() == 254).all()
 
 
 def test_no_directory_is_an_error():
@@ -238,6 +238,6 @@ def test_odd_photographs_simply_work(tmp_path):
     Image.fromarray(np.full((4, 5, 4), 9, np.uint8)).save(folder / "images" / "alpha.png")
     split = _load(folder)
     for i, shape in enumerate([(1, 1), (10, 8000), (4, 5), (4, 5), (4, 5)]):
-        image = images.decode(split[i]["image"]).numpy()
+        image = images.decode_image_op(split[i]["image"]).numpy()
         assert image.shape == (*shape, 3) and (image == 9).all()
-        assert labels.decode_label(split[i]["label"]).shape == shape
+        assert labels.decode_label_op(split[i]["label"]).shape == shape

@@ -93,8 +93,8 @@ def test_load_split_holds_what_draw_draws(tmp_path):
     assert len(train) == 4 and len(val) == 120 and train.class_names == shapes.CLASS_NAMES and train.has_labels
     for i in range(4):
         image, label = shapes.draw(0, "train", i, 129)
-        np.testing.assert_array_equal(images.decode(train[i]["image"]), image)
-        np.testing.assert_array_equal(labels.decode_label(train[i]["label"]), label)
+        np.testing.assert_array_equal(images.decode_image_op(train[i]["image"]), image)
+        np.testing.assert_array_equal(labels.decode_label_op(train[i]["label"]), label)
         np.testing.assert_array_equal(train[i]["tags"], labels.tags_of(label, NUM_CLASSES))
     assert not set(train.image_ids) & set(val.image_ids)
     with pytest.raises(ValueError, match="data_dir: expected none for shapes"):

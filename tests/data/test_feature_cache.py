@@ -24,7 +24,7 @@ def test_features_are_computed_once_and_equal_the_network(split, tmp_path):
     assert cache.fill(split, backbone, images.TORCH, **options) == 0
     cache.path(split.image_ids[2]).unlink()
     assert cache.fill(split, backbone, images.TORCH, **options) == 1
-    image = images.warp(images.decode(split[2]["image"]), 33)
+    image = images.warp(images.decode_image_op(split[2]["image"]), 33)
     for flipped in (False, True):
         x = images.normalize(image[:, ::-1] if flipped else image, images.TORCH)
         expected = backbone(x[None], training=False)[0]

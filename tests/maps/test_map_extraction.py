@@ -63,7 +63,7 @@ def test_a_file_is_half_precision_and_a_damaged_one_is_named(run_dir, tmp_path):
 def test_the_gradient_is_that_of_the_mean_score_scaled_to_one(run_dir):
     localizer = _localizer(run_dir, dataclasses.replace(CONFIG, gradient=True))
     found = localizer(PHOTOGRAPHS[1], 5).gradient
-    image = images.decode(PHOTOGRAPHS[1]["image"])
+    image = images.decode_image_op(PHOTOGRAPHS[1]["image"])
     x = tf.Variable(images.normalize(images.warp(image, 33), localizer.normalization)[None])
     with tf.GradientTape() as tape:
         score = tf.reduce_sum(localizer.model.head.expected_logits(localizer.model.backbone(x)))
@@ -114,7 +114,7 @@ def test_views_are_joined_and_cam_is_chosen(run_dir):
     found = Localizer(model, normalization, config, "deterministic")(example, 5)
     maps = []
     for size in (33, 49):
-        x = images.normalize(images.warp(images.decode(example["image"]), size), normalization)[None]
+        x = images.normalize(images.warp(images.decode_image_op(example["image"]), size), normalization)[None]
         for mirrored in (False, True):
             features = model.backbone(x[:, :, ::-1] if mirrored else x)[0]
             view = aggregation.localize(model.head, features, tf.constant([1]), tf.constant([0, 0]), num_maps=1,

@@ -91,7 +91,7 @@ def test_maps_that_seeds_cannot_be_made_of(run_dir):
 
 def test_uncertain_seeds_are_left_out(run_dir):
     maps = Localizer(*classifier.load(run_dir / "classifier")[:2], MAPS)(PHOTOGRAPHS[0], 5)
-    image = images.decode(PHOTOGRAPHS[0]["image"]).numpy()
+    image = images.decode_image_op(PHOTOGRAPHS[0]["image"]).numpy()
     whole = extraction.make_seed("a", image, maps, CONFIG)
     uncertain = rule.uncertainty(maps.std, maps.mean, maps.tag_ids, whole)
     limit = float(np.median(uncertain[(whole > 0) & (whole < 255)]))
@@ -121,7 +121,7 @@ def test_an_image_without_tags_is_background(run_dir):
     config = dataclasses.replace(MAPS, sizes=(33, 41), flip_views=True)
     example = {**PHOTOGRAPHS[0], "tags": np.zeros(3, np.float32)}
     maps = Localizer(*classifier.load(run_dir / "classifier")[:2], config)(example, 5)
-    image = images.decode(example["image"]).numpy()
+    image = images.decode_image_op(example["image"]).numpy()
     assert maps.mean.shape == (5, 5, 0) and (extraction.make_seed("a", image, maps, CONFIG) == 0).all()
 
 

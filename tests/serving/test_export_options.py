@@ -41,7 +41,7 @@ def test_a_greater_photograph_is_computed_at_max_side(run):
     assert found["probabilities"].shape == (1, 64, 96, 4)
     file = tf.io.encode_png(photograph)[None]
     answer = _serve_files(_load(run, max_side=48, sizes=(40, 56)))(file)
-    np.testing.assert_array_equal(labels.decode_label(answer["label_png_bytes"][0]), expected)
+    np.testing.assert_array_equal(labels.decode_label_op(answer["label_png_bytes"][0]), expected)
     small = tiny_run.photograph(48, 30, 4)
     np.testing.assert_array_equal(serve(small[None])["labels"][0], predictor(small).argmax(-1))
     assert _load(run, max_side=10).inner_shape(tf.constant([1000, 10])).numpy().tolist() == [10, 1]
@@ -62,7 +62,7 @@ def test_a_photograph_is_padded_to_the_smallest_bucket(run):
         expected = tf.image.resize(tf.nn.softmax(model.network(x[None])), (side, side))[0, :20, :width]
         np.testing.assert_allclose(probs[0], expected, atol=1e-5)
     answer = _serve_files(model)(tf.stack([tf.io.encode_png(p) for p in (photograph[:, :32], photograph)]))
-    np.testing.assert_array_equal(labels.decode_label(answer["label_png_bytes"][0]), alone[0].numpy().argmax(-1))
+    np.testing.assert_array_equal(labels.decode_label_op(answer["label_png_bytes"][0]), alone[0].numpy().argmax(-1))
     assert serve(tiny_run.photograph(90, 100, 1)[None])["labels"].shape == (1, 90, 100)  # shrunk, enlarged
 
 

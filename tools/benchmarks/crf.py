@@ -19,7 +19,8 @@ def run(options):
 def made_up(photo_dir, batch, height, width, classes):
     """Returns photographs `[batch, height, width, 3]` uint8 and logits, blobs with noise, `[..., classes]` float32."""
     random = np.random.default_rng(0)
-    photos = [tf.image.resize(images.decode(data), (height, width)) for data in inputs.jpegs(photo_dir, batch)]
+    photos = [tf.image.resize(images.decode_image_op(data), (height, width))
+              for data in inputs.jpegs(photo_dir, batch)]
     coarse = random.normal(size=(batch, -(-height // 16), -(-width // 16), classes)).astype(np.float32)
     noise = random.normal(0, 0.3, (batch, height, width, classes)).astype(np.float32)
     return tf.cast(photos, tf.uint8).numpy(), 3 * tf.image.resize(coarse, (height, width)).numpy() + noise

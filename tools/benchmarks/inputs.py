@@ -41,7 +41,7 @@ def _drawn(index):
 
 def batch(photo_dir, count, side):
     """Returns `[count, side, side, 3]` float32 RGB 0..255: photographs warped to the network's input."""
-    return tf.stack([images.warp(images.decode(data), side) for data in jpegs(photo_dir, count)])
+    return tf.stack([images.warp(images.decode_image_op(data), side) for data in jpegs(photo_dir, count)])
 
 
 def backbone(size, weights, trainable="all", precision="float32"):

@@ -60,11 +60,11 @@ def parts(options, split):
     """What each part costs on one core."""
     size, numbers = options.size, range(min(len(split), 100))
     encoded = [split[index]["image"] for index in numbers]
-    photos = [images.pixels_of(jpeg) for jpeg in encoded]
+    photos = [images.decode_image(jpeg) for jpeg in encoded]
     warped = [images.warp_pixels(photo, size.side) for photo in photos]
     functions = {
         "record: read and unpacked": lambda: [split[index] for index in numbers],
-        "decode (OpenCV)": lambda: [images.pixels_of(jpeg) for jpeg in encoded],
+        "decode (OpenCV)": lambda: [images.decode_image(jpeg) for jpeg in encoded],
         "decode (tf.io.decode_jpeg)": lambda: [tf.io.decode_jpeg(jpeg, channels=3) for jpeg in encoded],
         "warp (OpenCV, uint8)": lambda: [images.warp_pixels(photo, size.side) for photo in photos],
         "warp (tf.image.resize, float32)": lambda: [images.warp(photo, size.side) for photo in photos],

@@ -23,7 +23,7 @@ from tools.benchmarks.tables import Goal, Table
 def run(options):
     """Returns the section's tables."""
     full = options.scale == "full"
-    photographs = [images.decode(data).numpy() for data in inputs.jpegs(options.photo_dir, 3 if full else 2)]
+    photographs = [images.decode_image_op(data).numpy() for data in inputs.jpegs(options.photo_dir, 3 if full else 2)]
     with tempfile.TemporaryDirectory() as directory:
         run_dir = pathlib.Path(directory)
         if options.run_dir is None:

@@ -1,0 +1,54 @@
+"""The public surface: what `import ficklenet_tf` gives, and that it loads nothing before it is asked for."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import ficklenet_tf
+from ficklenet_tf.data import images
+from ficklenet_tf.evaluation import prediction
+from ficklenet_tf.maps import localizer
+from tests import tiny_run
+
+
+def test_importing_loads_nothing():
+    code = "import sys, ficklenet_tf; print([m for m in ('tensorflow', 'keras', 'cv2', 'numpy') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_every_name_is_there_and_no_other():
+    assert set(ficklenet_tf.__all__) <= set(dir(ficklenet_tf))
+    for name in ficklenet_tf.__all__:
+        assert getattr(ficklenet_tf, name) is not None
+    with pytest.raises(AttributeError, match="nonsense"):
+        ficklenet_tf.nonsense  # noqa: B018
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    return tiny_run.make(tmp_path_factory.mktemp("run"), sizes=(48,), flip=True)
+
+
+def test_a_segmenter_answers_with_probabilities_labels_and_a_picture(run_dir):
+    model, photograph = ficklenet_tf.load_segmenter(run_dir), tiny_run.photograph(70, 93, 1)
+    probs = model(photograph)
+    np.testing.assert_array_equal(probs, prediction.Predictor(run_dir / "segmenter")(photograph))
+    refined = prediction.refine(photograph, probs, ficklenet_tf.crf.DSRG_TEST).argmax(-1)
+    np.testing.assert_array_equal(model.labels(photograph), refined)
+    np.testing.assert_array_equal(model.labels(photograph, None), probs.argmax(-1))
+    np.testing.assert_array_equal(model.overlay(photograph), images.overlay(photograph, refined))
+    assert model.class_names == tiny_run.CLASS_NAMES
+
+
+def test_a_classifier_localizes_tags_by_name(run_dir):
+    classifier, photograph = ficklenet_tf.load_classifier(run_dir), tiny_run.photograph(70, 93, 1)
+    maps = ficklenet_tf.localize(classifier, photograph, tags=["star", "disc"], num_maps=7, seed=3)
+    assert maps.tag_ids.tolist() == [0, 2] and maps.num_maps == 7 and maps.shape == (70, 93)
+    config = ficklenet_tf.presets.MapsConfig(num_maps=7, sizes=(64,))
+    example = {"image_id": "", "image": images.tf.io.encode_png(photograph), "tags": np.array([1, 0, 1], np.float32)}
+    expected = localizer.Localizer(classifier.model, classifier.normalization, config)(example, 3)
+    np.testing.assert_array_equal(maps.mean, expected.mean)
+    with pytest.raises(ficklenet_tf.UserError, match="tags: expected some of disc, square, star, found dog"):
+        ficklenet_tf.localize(classifier, photograph, tags=["dog"])
