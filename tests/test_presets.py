@@ -92,7 +92,8 @@ def test_twenty_steps_of_both_networks(name, split, vgg, tmp_path):
     """Twenty steps leave no more of the losses than `LEFT` says, and kill hardly a channel."""
     preset, weights = presets.PRESETS[name], "" if name == "tiny" else vgg
     first = dataclasses.replace(preset.classifier, input_size=SIDE, batch_size=4, epochs=STEPS // 2)
-    classifier_training.train(tmp_path / "classifier", split, split, first, weights=weights)
+    classifier_training.train(tmp_path / "classifier", split, split, first,
+                              classifier_training.Options(weights))
     losses = _losses(tmp_path / "classifier")
     assert losses[-1] < LEFT[name][0] * losses[0], losses
     trained, normalization, _, settled = classifiers.load(tmp_path / "classifier")

@@ -15,6 +15,7 @@ from ficklenet_tf import crf
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.experiments import drawing, figures, map_tables, mask_tables, plan, studies, tables
 from ficklenet_tf.runs import layout
+from ficklenet_tf.training import classifier as classifier_training
 from ficklenet_tf.training import rehearsal
 from tools import cli, table4
 from tools.benchmarks import measure
@@ -122,8 +123,9 @@ def main():
     """Makes what was asked for."""
     wanted, work = _wanted(), _plan()
     if cli.FLAGS.rehearsal and not set(wanted) <= {("table", "4"), ("figure", "3")}:  # these two train nothing
-        rehearsal.rehearse_run(work.run_dir, work.split, work.held_out, work.preset, last=layout.CLASSIFIER,
-                               saliency_dir=work.saliency_dir, weights=work.weights, options=work.options)
+        options = classifier_training.Options(work.weights, training=work.options)
+        rehearsal.rehearse_run(work.run_dir, work.split, work.held_out, work.preset, options, last=layout.CLASSIFIER,
+                               saliency_dir=work.saliency_dir)
     for kind, name in wanted:
         if kind == "figure":
             path = work.run_dir / layout.FIGURES / f"figure{name}.png"

@@ -51,8 +51,7 @@ def _timed(seconds, stage_name, function, /, *args, **kwargs):
 
 
 def _classifier_options():
-    return {"weights": cli.FLAGS.weights, "seed": cli.FLAGS.seed, "cache_flips": cli.FLAGS.cache_flips,
-            "options": cli.loop_options()}
+    return classifier_training.Options(cli.FLAGS.weights, cli.FLAGS.seed, cli.FLAGS.cache_flips, cli.loop_options())
 
 
 def _deterministic(config):
@@ -61,9 +60,9 @@ def _deterministic(config):
 
 def _rehearse(run_dir, split, held_out, preset):
     last = layout.retrained(layout.SEGMENTER) if preset.segmenter.retrain_steps else layout.SEGMENTER
-    rehearsal.rehearse_run(run_dir, split, held_out, preset, last=last, saliency_dir=cli.FLAGS.saliency_dir,
+    rehearsal.rehearse_run(run_dir, split, held_out, preset, _classifier_options(), last=last,
                            deterministic=_deterministic(preset.classifier) if cli.FLAGS.baseline else None,
-                           **_classifier_options())
+                           saliency_dir=cli.FLAGS.saliency_dir)
 
 
 def _train_and_extract(run_dir, split, held_out, preset, seconds, result):
@@ -73,7 +72,7 @@ def _train_and_extract(run_dir, split, held_out, preset, seconds, result):
                          _deterministic(preset.classifier)))
     for _, classifier, _, config in variants:
         run = _timed(seconds, classifier, classifier_training.train, run_dir / classifier, split, held_out, config,
-                     **_classifier_options())
+                     _classifier_options())
         result.setdefault("map", run["metrics"]["map"])
         cli.done(f"{classifier}: mAP {100 * run['metrics']['map']:.1f}", run_dir / classifier)
     for mode, classifier, seeds, _ in variants:

@@ -26,13 +26,13 @@ cli.define_stage(presets.ClassifierConfig)
 def main():
     """Trains, or says that it is done."""
     run_dir, name, config = cli.run_dir(), cli.FLAGS.name, cli.config("classifier")
-    options = {"weights": cli.FLAGS.weights, "seed": cli.FLAGS.seed, "cache_flips": cli.FLAGS.cache_flips,
-               "options": cli.loop_options()}
+    options = classifier_training.Options(cli.FLAGS.weights, cli.FLAGS.seed, cli.FLAGS.cache_flips,
+                                          cli.loop_options())
     with distribution.strategy(cli.FLAGS.distribute).scope():  # before anything else is computed
         split, held_out = cli.split(), cli.split(cli.FLAGS.held_out, held_out=True)
         if cli.FLAGS.rehearsal:
-            rehearsal.rehearse_classifier(run_dir, split, held_out, config, name=name, **options)
-        run = classifier_training.train(run_dir / name, split, held_out, config, **options)
+            rehearsal.rehearse_classifier(run_dir, split, held_out, config, options, name=name)
+        run = classifier_training.train(run_dir / name, split, held_out, config, options)
     cli.done(f"classifier: mAP {100 * run['metrics']['map']:.1f} on {run['held_out']}", run_dir / name)
 
 

@@ -90,8 +90,8 @@ class Plan:
             "_rescaled" if rescale else "") + f"_seed{seed}"
         if seed == 0 and config == whole:
             name = layout.CLASSIFIER  # the one that the other binaries make and segmenters take their backbone from
-        classifier_training.train(self.run_dir / name, self.split, self.held_out, config, weights=self.weights,
-                                  seed=seed, options=self.options)
+        options = classifier_training.Options(self.weights, seed, training=self.options)
+        classifier_training.train(self.run_dir / name, self.split, self.held_out, config, options)
         return name
 
     def average_precision(self, training, seed=0, rate=None):

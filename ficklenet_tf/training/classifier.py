@@ -15,8 +15,24 @@ from ficklenet_tf.runs import layout, progress, stage
 from ficklenet_tf.training import loop, optimizers
 
 
-def train(directory, split, held_out, config, *, weights="", seed=0, cache_flips=False,
-          options=loop.Options()):
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How a classifier is trained, beside `presets.ClassifierConfig`.
+
+    Attributes:
+      weights: of the backbone, see `pretrained.load_weights`.
+      seed: of weights, order, augmentation and selections.
+      cache_flips: also cache the features of the mirrored photographs (twice the time and space).
+      training: `loop.Options`; the precision is the config's.
+    """
+
+    weights: str = ""
+    seed: int = 0
+    cache_flips: bool = False
+    training: loop.Options = loop.Options()
+
+
+def train(directory, split, held_out, config, options=Options()):
     """Trains a classifier; goes on where an earlier call with the same arguments stopped.
 
     With a frozen backbone its features are cached in `directory`/../features.
@@ -26,25 +42,24 @@ def train(directory, split, held_out, config, *, weights="", seed=0, cache_flips
       split: `datasets.Split` to train on; only its tags are used.
       held_out: `datasets.Split` for the mAP.
       config: `presets.ClassifierConfig`.
-      weights: of the backbone, see `pretrained.load_weights`.
-      seed: of weights, order, augmentation and selections.
-      cache_flips: also cache the features of the mirrored photographs (twice the time and space).
-      options: `loop.Options`; the precision is the config's.
+      options: `Options`.
 
     Returns:
       The content of run.json.
     """
     directory = pathlib.Path(directory)
     config = precision.settled(config, directory.parent)
-    settings = {"stage": "classifier", "config": dataclasses.asdict(config), "weights": str(weights), "seed": seed,
-                "dataset": split.dataset, "split": split.name, "fingerprint": split.fingerprint}
+    settings = {"stage": "classifier", "config": dataclasses.asdict(config), "weights": str(options.weights),
+                "seed": options.seed, "dataset": split.dataset, "split": split.name,
+                "fingerprint": split.fingerprint}
 
     def work():
-        keras.utils.set_random_seed(seed)
-        model, normalization = classifier.build(config, len(split.class_names) - 1, weights)
-        features = _cached(directory, split, held_out, model.backbone, normalization, config, weights, seed,
-                           cache_flips) if config.trainable_layers == "head" else None
-        rows = _fit(directory, split, config, model, normalization, features, weights, seed, options)
+        keras.utils.set_random_seed(options.seed)
+        model, normalization = classifier.build(config, len(split.class_names) - 1, options.weights)
+        features = None
+        if config.trainable_layers == "head":
+            features = _cached(directory, split, held_out, model.backbone, normalization, config, options)
+        rows = _fit(directory, split, config, model, normalization, features, options)
 
         def facts():
             logits = predict(model, held_out, normalization, config.input_size, features=features)
@@ -60,27 +75,28 @@ def train(directory, split, held_out, config, *, weights="", seed=0, cache_flips
     return stage.run(directory, settings, work)
 
 
-def _fit(directory, split, config, model, normalization, features, weights, seed, options):
+def _fit(directory, split, config, model, normalization, features, options):
     steps_per_epoch = max(1, len(split) // config.batch_size)
     target = model if features is None else model.head
-    new = (model.head if weights else target).trainable_variables
-    reader = input_pipeline.ExampleReader(split, seed, config.input_size, features=features, flips=config.flips)
+    new = (model.head if options.weights else target).trainable_variables
+    reader = input_pipeline.ExampleReader(split, options.seed, config.input_size, features=features,
+                                          flips=config.flips)
     learner = loop.Learner(target, optimizers.classifier_optimizer(config, target, new, steps_per_epoch),
                            _losses(target, normalization, config.photometric))
     return loop.fit(
         directory, learner, lambda start, context: input_pipeline.training_batches(
             reader, batch_size=min(config.batch_size, len(split)), start_step=start, context=context),
         config.epochs * steps_per_epoch,
-        dataclasses.replace(options, precision=config.precision if features is None else "float32"))
+        dataclasses.replace(options.training, precision=config.precision if features is None else "float32"))
 
 
-def _cached(directory, split, held_out, backbone, normalization, config, weights, seed, cache_flips):
+def _cached(directory, split, held_out, backbone, normalization, config, options):
     """Caches a frozen backbone's features of both splits; returns the `FeatureCache`."""
     feature_cache.check_augmentation(config)
     features = feature_cache.FeatureCache(feature_cache.cache_directory(
-        directory.parent / layout.FEATURES, dataset=split.dataset, backbone=config.backbone, weights=weights,
-        size=config.input_size, precision=config.precision, seed=seed), cache_flips)
-    for part, flips in ((split, cache_flips and config.flips), (held_out, False)):
+        directory.parent / layout.FEATURES, dataset=split.dataset, backbone=config.backbone, weights=options.weights,
+        size=config.input_size, precision=config.precision, seed=options.seed), options.cache_flips)
+    for part, flips in ((split, options.cache_flips and config.flips), (held_out, False)):
         distribution.on_chief(features.fill, part, backbone, normalization, size=config.input_size, flips=flips)
     return features
 

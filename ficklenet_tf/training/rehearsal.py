@@ -25,7 +25,8 @@ _FEW = 4  # images of a step without a GPU, where a whole batch of the paper's t
 _LOOKED_AT = 20  # images of a segmenter's rehearsal, of which a step takes a batch
 
 
-def rehearse_classifier(run_dir, split, held_out, config, *, name=layout.CLASSIFIER, **options):
+def rehearse_classifier(run_dir, split, held_out, config, options=classifier_training.Options(), *,
+                        name=layout.CLASSIFIER):
     """Takes one step of the classifier's training, unless that has been begun.
 
     Args:
@@ -33,8 +34,8 @@ def rehearse_classifier(run_dir, split, held_out, config, *, name=layout.CLASSIF
       split: see `classifier_training.train`; so are `held_out`, `config` and `options`.
       held_out: see there.
       config: see there.
+      options: see there.
       name: the stage's directory below run_dir.
-      **options: see there.
     """
     if layout.begun(pathlib.Path(run_dir) / name):
         return
@@ -66,8 +67,8 @@ def rehearse_segmenter(run_dir, split, config, options=segmenter_training.Option
         rounds.train_rounds(run_dir, few, _one_step(config), options, name=f"{directory.name}/{layout.SEGMENTER}")
 
 
-def rehearse_run(run_dir, split, held_out, preset, *, last=layout.SEGMENTER, deterministic=None, saliency_dir=None,
-                 seed=0, **options):
+def rehearse_run(run_dir, split, held_out, preset, options=classifier_training.Options(), *, last=layout.SEGMENTER,
+                 deterministic=None, saliency_dir=None):
     """Takes one step of each training of a whole run, from photographs to the segmenter's last round.
 
     Args:
@@ -75,16 +76,15 @@ def rehearse_run(run_dir, split, held_out, preset, *, last=layout.SEGMENTER, det
       split: `datasets.Split` to train on.
       held_out: `datasets.Split` for the mAP.
       preset: `presets.Preset`.
+      options: `classifier_training.Options`.
       last: directory below run_dir of the run's last training: where that has been begun, nothing is done.
       deterministic: `presets.ClassifierConfig` of the baseline, or None.
       saliency_dir: for the background cue "saliency".
-      seed: of weights, order, augmentation and selections.
-      **options: of `classifier_training.train`.
     """
     if layout.begun(pathlib.Path(run_dir) / last):
         return
     classifier, segmenter = (precision.settled(config, run_dir) for config in (preset.classifier, preset.segmenter))
-    options = {**options, "seed": seed}
+    seed = options.seed
     few = _first(split, classifier, segmenter)
     with _rehearsal(run_dir, "run") as directory:
         _step_classifier(directory / layout.CLASSIFIER, few, held_out, classifier, options)
@@ -122,7 +122,7 @@ def _say(text):
 def _step_classifier(directory, few, held_out, config, options):
     """Trains a classifier for one step."""
     config = dataclasses.replace(config, batch_size=_batch_size(config), epochs=1)
-    classifier_training.train(directory, _some(few, config.batch_size), _some(held_out, 2), config, **options)
+    classifier_training.train(directory, _some(few, config.batch_size), _some(held_out, 2), config, options)
 
 
 def _one_step(config):
