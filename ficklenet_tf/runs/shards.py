@@ -14,7 +14,7 @@ from ficklenet_tf.runs import artifacts
 WHOLE = (0, 1)
 
 
-def own(shard, count):
+def indices_of(shard, count):
     """Returns the indices of a shard's images.
 
     Args:
@@ -35,7 +35,7 @@ def check_complete(directory, shard, missing):
 
     Args:
       directory: the stage's.
-      shard: as in `own`; checked is the call without shards.
+      shard: as in `indices_of`; checked is the call without shards.
       missing: ids of the images whose files are not there.
 
     Raises:
@@ -56,7 +56,7 @@ def write_manifest(directory, shard, image_ids, made, started):
 
     Args:
       directory: the stage's.
-      shard: as in `own`.
+      shard: as in `indices_of`.
       image_ids: of the shard.
       made: how many of them this call made.
       started: `time.monotonic()` when it began.

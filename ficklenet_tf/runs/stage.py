@@ -67,7 +67,7 @@ def run_per_image(directory, settings, split, *, files, work, facts, shard=shard
       The content of run.json; of a shard the settings, because facts need every image.
     """
     begin_stage(directory, settings)
-    indices, started = shards.own(shard, len(split)), time.monotonic()
+    indices, started = shards.indices_of(shard, len(split)), time.monotonic()
     pending = [i for i in indices if not all(path.exists() for path in files(split.image_ids[i]))]
     finished = artifacts.read_run(directory)
     if finished and not pending:

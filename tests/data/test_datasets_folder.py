@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from ficklenet_tf.data import datasets, images, labels
-from ficklenet_tf.data.datasets import table
+from ficklenet_tf.data.datasets import tags_csv
 
 TAGS = {"a.png": "dog;cat", "b c.jpg": "cat", "d.e.png": " cat ; dog;dog ", "f.png": "bird", "grün.png": "dog"}
 SIZE = (6, 8)
@@ -87,10 +87,10 @@ def test_a_lone_list_leaves_the_rest_to_the_other_split(folder):
 
 def test_hashed_split_is_a_tenth_stable_and_never_empty(tmp_path):
     def rows(count):
-        return [table.Row(f"i{i}", f"i{i}.png", ("x",), i) for i in range(count)]
+        return [tags_csv.Row(f"i{i}", f"i{i}.png", ("x",), i) for i in range(count)]
 
     def split(count):
-        found = table.split_ids(tmp_path, rows(count))
+        found = tags_csv.split_ids(tmp_path, rows(count))
         return {name: set(ids) for name, (_, ids) in found.items()}
 
     many, more = split(2000), split(2400)
@@ -99,7 +99,7 @@ def test_hashed_split_is_a_tenth_stable_and_never_empty(tmp_path):
     assert many["val"] == {i for i in more["val"] if int(i[1:]) < 2000}  # new images move no old one
     for count in (2, 3, 5):
         assert len(split(count)["val"]) >= 1 and len(split(count)["train"]) >= 1
-    assert set(split(1)) == {table.EVERY, "train"}
+    assert set(split(1)) == {tags_csv.EVERY, "train"}
 
 
 def test_images_without_tags_are_only_for_splits_that_do_not_train(folder):

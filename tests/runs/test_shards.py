@@ -105,18 +105,18 @@ def test_seven_shards_predict_what_one_call_does(run):
 
 
 def test_shards_part_the_images_and_an_absent_shard_is_an_error():
-    parts = [list(shards.own((i, 7), 23)) for i in range(7)]
+    parts = [list(shards.indices_of((i, 7), 23)) for i in range(7)]
     assert sorted(sum(parts, [])) == list(range(23)) and max(map(len, parts)) - min(map(len, parts)) == 1
     with pytest.raises(ValueError, match="expected 0 to 6 of 7 shards, found 7"):
-        shards.own((7, 7), 23)
+        shards.indices_of((7, 7), 23)
 
 
 def test_compiled_extraction_agrees(run):
     """XLA, one graph per number of tags: maps to 1e-3 (float16 in the file), seeds in all but a few pixels."""
     _, run_dir, split = run
     _extract(run_dir, split, map_extraction.Options(jit_compile=True), name="compiled", shard=(0, 4))
-    chosen = [split.image_ids[i] for i in shards.own((0, 4), len(split))]
-    assert len({int(split[i]["tags"].sum()) for i in shards.own((0, 4), len(split))}) >= 1
+    chosen = [split.image_ids[i] for i in shards.indices_of((0, 4), len(split))]
+    assert len({int(split[i]["tags"].sum()) for i in shards.indices_of((0, 4), len(split))}) >= 1
     for image_id in chosen:
         plain, compiled = (ImageMaps.read(run_dir / f"{name}_maps" / f"{image_id}.npz")
                            for name in ("whole", "compiled"))

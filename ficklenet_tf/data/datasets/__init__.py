@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow_datasets as tfds
 
-from ficklenet_tf.data.datasets import folder, records, shapes, table, voc
+from ficklenet_tf.data.datasets import folder, records, shapes, tags_csv, voc
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.runs import progress
 
@@ -156,7 +156,7 @@ def _builder(dataset, data_dir, cache_dir, on_error):
 
 def _open(builder, dataset, split, max_images):
     """Opens a split of a prepared builder."""
-    stored = {"all" if name == table.EVERY else name: name for name in builder.info.splits}
+    stored = {"all" if name == tags_csv.EVERY else name: name for name in builder.info.splits}
     if split not in stored and split in builder.info.metadata:
         raise UserError(builder.info.metadata[split]["empty"])
     if split not in stored:

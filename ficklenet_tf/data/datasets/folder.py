@@ -19,7 +19,7 @@ import re
 
 import tensorflow_datasets as tfds
 
-from ficklenet_tf.data.datasets import records, table
+from ficklenet_tf.data.datasets import records, tags_csv
 from ficklenet_tf.errors import UserError
 
 
@@ -42,10 +42,10 @@ class FickleFolder(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager):
         root = pathlib.Path(self.builder_config.directory)
-        rows = table.read_table(root / "tags.csv")
-        notes = table.unlisted(root, rows)
+        rows = tags_csv.read_table(root / "tags.csv")
+        notes = tags_csv.unlisted(root, rows)
         generators = {split: self._generate_examples(root, rows, split, source, ids, notes)
-                      for split, (source, ids) in table.split_ids(root, rows).items()}
+                      for split, (source, ids) in tags_csv.split_ids(root, rows).items()}
         return records.usable(self, generators, self.builder_config.on_error)
 
     def _generate_examples(self, root, rows, split, source, image_ids, notes):
@@ -76,9 +76,9 @@ def builder(data_dir, cache_dir, on_error):
     root = pathlib.Path(data_dir).expanduser().resolve()
     if not (root / "images").is_dir():
         raise FileNotFoundError(f"{root}: expected a directory images/ and a table tags.csv, found no images/")
-    rows = table.read_table(root / "tags.csv")
-    class_names = table.read_classes(root, rows)
-    state = hashlib.sha256(f"{root} {on_error} {class_names} {rows} {table.split_ids(root, rows)}".encode())
+    rows = tags_csv.read_table(root / "tags.csv")
+    class_names = tags_csv.read_classes(root, rows)
+    state = hashlib.sha256(f"{root} {on_error} {class_names} {rows} {tags_csv.split_ids(root, rows)}".encode())
     for path in sorted([*(root / "images").iterdir(), *(root / "labels").glob("*.png")]):
         state.update(f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}".encode())
     name = re.sub(r"\W+", "_", root.name) or "folder"
