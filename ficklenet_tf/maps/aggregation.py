@@ -1,11 +1,13 @@
 """Localization maps: N Grad-CAMs of one image on N random selections (FickleNet, Section 3.3, Eq. 1).
 
-M_c[u] = ReLU(sum_k x[u, k] * dS_c / dx[u, k]) as `cams.py` computes it, each map divided by its own maximum.
+M_c[u] = ReLU(sum_k x[u, k] * dS_c / dx[u, k]) as `grad_cam.py` computes it, each map divided by its own maximum.
 Only the running maximum, sum and sum of squares over the N maps are kept, so memory does not grow with N.
 """
 
 import hashlib
+from collections.abc import Callable
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -17,14 +19,15 @@ from ficklenet_tf.models.hidden_units import SEED_BITS, keep_bits
 BLOCK = 10  # selections drawn at once; part of what a seed means
 
 
-def image_seed(seed, image_id):
+def image_seed(seed: int | str, image_id: str) -> tf.Tensor:
     """Returns `[2]` int32 for one image of a run: a function of (seed, image id) alone."""
     digest = hashlib.sha256(f"{seed}:{image_id}".encode()).digest()
     return tf.constant([int.from_bytes(digest[i:i + 4], "little", signed=True) for i in (0, 4)], tf.int32)
 
 
-def localize(head, features, tag_ids, seed, *, num_maps, mode="stochastic", method="closed_form", cam="gradcam",
-             samples=0, tolerance=None):
+def localize(head: keras.layers.Layer, features: tf.Tensor, tag_ids: tf.Tensor, seed: tf.Tensor, *,
+             num_maps: int | tf.Tensor, mode: str = "stochastic", method: str = "closed_form", cam: str = "gradcam",
+             samples: int = 0, tolerance: float | None = None) -> dict[str, tf.Tensor]:
     """Aggregates the maps of one image. Call it inside a tf.function.
 
     With a `tolerance`, drawing stops at 20, 40, 80, ... selections, once doubling their number has changed neither the
@@ -45,8 +48,11 @@ def localize(head, features, tag_ids, seed, *, num_maps, mode="stochastic", meth
 
     Returns:
       A dict of float32: "mean", "max", "std" `[h, w, c]` over the N maps, each map 0..1 by its own
-      maximum (a map without a positive value is 0), "samples" `[samples, h, w, c]`, and "num_maps", int32, the
-      number of maps it took.
+      maximum (a map without a positive value is 0), "samples" `[samples, h, w, c]` if any are asked for, and
+      "num_maps", int32, the number of maps it took.
+
+    Raises:
+      UserError: an unknown word, or a `cam` that the mode does not have.
     """
     for name, value, legal in (("method", method, grad_cam.METHODS), ("mode", mode, stochastic.MODES),
                                ("cam", cam, grad_cam.CAMS)):
@@ -55,56 +61,70 @@ def localize(head, features, tag_ids, seed, *, num_maps, mode="stochastic", meth
     if cam == "cam" and mode != "deterministic":
         raise UserError(f"cam: expected mode deterministic with cam, found {mode}")
     height, width, _ = features.shape
-    form = grad_cam.class_activation if cam == "cam" else grad_cam.METHODS[method]
-    raw_maps = form(head, features, tag_ids, mode)
+    make_raw_maps = grad_cam.class_activation if cam == "cam" else grad_cam.METHODS[method]
+    raw_maps = make_raw_maps(head, features, tag_ids, mode)
 
-    def block_maps(block):
+    def block_maps(block: int | tf.Tensor) -> tf.Tensor:
         maps = tf.nn.relu(raw_maps(_draw(seed, block, features.shape, head, mode)))  # [h * w, BLOCK or 1, c]
         return tf.math.divide_no_nan(maps, tf.reduce_max(maps, axis=0, keepdims=True))
 
     if mode == "deterministic":
-        one = block_maps(0)
-        found = {"mean": one[:, 0], "max": one[:, 0], "std": tf.zeros_like(one[:, 0]), "num_maps": tf.constant(1),
-                 "samples": tf.repeat(one, samples, axis=1)}
+        maps = block_maps(0)
+        flat = {"mean": maps[:, 0], "max": maps[:, 0], "std": tf.zeros_like(maps[:, 0]), "num_maps": tf.constant(1),
+                "samples": tf.repeat(maps, samples, axis=1)}
     else:
-        found = _aggregate(block_maps, (height * width, tf.shape(tag_ids)[0]), tf.cast(num_maps, tf.int32), samples,
-                           tolerance)
-    shaped = {name: tf.reshape(found[name], [height, width, -1]) for name in ("mean", "max", "std")}
+        flat = _aggregate(block_maps, (height * width, tf.shape(tag_ids)[0]), tf.cast(num_maps, tf.int32), samples,
+                          tolerance)
+    aggregates = {name: tf.reshape(flat[name], [height, width, -1]) for name in ("mean", "max", "std")}
     if samples:
-        shaped["samples"] = tf.reshape(tf.transpose(found["samples"], [1, 0, 2]),
-                                       [samples, height, width, tf.shape(tag_ids)[0]])
-    return {**shaped, "num_maps": found["num_maps"]}
+        aggregates["samples"] = tf.reshape(tf.transpose(flat["samples"], [1, 0, 2]),
+                                           [samples, height, width, tf.shape(tag_ids)[0]])
+    return {**aggregates, "num_maps": flat["num_maps"]}
 
 
-def _aggregate(block_maps, shape, num_maps, samples, tolerance):
-    """Runs over the blocks; returns "mean", "max", "std" `[h * w, c]`, "samples" `[h * w, samples, c]`, the count."""
+def _aggregate(block_maps: Callable[[tf.Tensor], tf.Tensor], shape: tuple[int, tf.Tensor], num_maps: tf.Tensor,
+               samples: int, tolerance: float | None) -> dict[str, tf.Tensor]:
+    """Runs over the blocks.
+
+    Args:
+      block_maps: number of a block -> its normalised maps `[h * w, BLOCK, c]`.
+      shape: (h * w, c).
+      num_maps: N, scalar int32.
+      samples: see `localize`.
+      tolerance: see `localize`.
+
+    Returns:
+      "mean", "max", "std" `[h * w, c]`, "samples" `[h * w, samples, c]`, and "num_maps".
+    """
     blocks = (num_maps + BLOCK - 1) // BLOCK
 
-    def body(block, total, squares, highest, first, before, change):
+    def body(block: tf.Tensor, total: tf.Tensor, squares: tf.Tensor, highest: tf.Tensor, first_maps: tf.Tensor,
+             before: tf.Tensor, change: tf.Tensor) -> tuple[tf.Tensor, ...]:
         maps = block_maps(block)
         maps *= tf.cast(block * BLOCK + tf.range(BLOCK) < num_maps, tf.float32)[:, None]
         total, squares = total + tf.reduce_sum(maps, 1), squares + tf.reduce_sum(maps * maps, 1)
         highest = tf.maximum(highest, tf.reduce_max(maps, 1))
         if samples:
-            first = tf.where(block == 0, maps[:, :samples], first)
+            first_maps = tf.where(block == 0, maps[:, :samples], first_maps)
         if tolerance is not None:
             before, change = _doubled(block + 1, tf.stack([total, highest]), before, change)
-        return block + 1, total, squares, highest, first, before, change
+        return block + 1, total, squares, highest, first_maps, before, change
 
     zero = tf.zeros(shape)
     start = (0, zero, zero, zero, tf.zeros([shape[0], samples, shape[1]]), tf.stack([zero, zero]), np.float32(np.inf))
     settled = -np.inf if tolerance is None else tolerance
-    kept = [zero.shape, zero.shape, zero.shape, start[4].shape, start[5].shape]
-    done, total, squares, highest, first, _, _ = tf.while_loop(
+    state_shapes = [zero.shape, zero.shape, zero.shape, start[4].shape, start[5].shape]
+    blocks_done, total, squares, highest, first_maps, _, _ = tf.while_loop(
         lambda block, *state: (block < blocks) & (state[-1] > settled), body, start, parallel_iterations=2,
-        shape_invariants=(tf.TensorShape([]), *kept, tf.TensorShape([])))
-    used = tf.minimum(done * BLOCK, num_maps)
+        shape_invariants=(tf.TensorShape([]), *state_shapes, tf.TensorShape([])))
+    used = tf.minimum(blocks_done * BLOCK, num_maps)
     mean = total / tf.cast(used, tf.float32)
-    spread = tf.sqrt(tf.nn.relu(squares / tf.cast(used, tf.float32) - mean * mean))
-    return {"mean": mean, "max": highest, "std": spread, "samples": first, "num_maps": used}
+    std = tf.sqrt(tf.nn.relu(squares / tf.cast(used, tf.float32) - mean * mean))
+    return {"mean": mean, "max": highest, "std": std, "samples": first_maps, "num_maps": used}
 
 
-def _doubled(blocks, now, before, change):
+def _doubled(blocks: tf.Tensor, now: tf.Tensor, before: tf.Tensor,
+             change: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """At 1, 2, 4, ... blocks compares the aggregates with those at half as many.
 
     Args:
@@ -124,11 +144,12 @@ def _doubled(blocks, now, before, change):
     return tf.where(due, now, before), tf.where(due, share, change)
 
 
-def _draw(seed, block, shape, head, mode):
-    """Bits of BLOCK selections: `[h * w, BLOCK, s * s]`, for «general» `[h * w, BLOCK, k]`, else None."""
+def _draw(seed: tf.Tensor, block: int | tf.Tensor, shape: tf.TensorShape, head: keras.layers.Layer,
+          mode: str) -> tf.Tensor | None:
+    """Bits of BLOCK selections: `[h * w, BLOCK, s * s]`, for "general" `[h * w, BLOCK, k]`, else None."""
     if mode == "deterministic":
         return None
     height, width, channels = shape
     units = channels if mode == "general" else head.kernel_size**2
-    own = tf.random.fold_in(seed & SEED_BITS, block)
-    return keep_bits(own, (height * width, BLOCK, units), head.rate)
+    block_seed = tf.random.fold_in(seed & SEED_BITS, block)
+    return keep_bits(block_seed, (height * width, BLOCK, units), head.rate)
