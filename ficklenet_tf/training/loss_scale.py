@@ -4,6 +4,8 @@ Our own, because Keras' LossScaleOptimizer looks at one replica's gradients befo
 another replica's overflow would reach the weights.
 """
 
+from collections.abc import Callable, Sequence
+
 import tensorflow as tf
 
 _GROW_AFTER = 2000  # finite steps until the scale is doubled
@@ -16,20 +18,20 @@ class LossScale:
       initial: too high costs a few steps at the start, too low loses gradients.
     """
 
-    def __init__(self, initial=2.0**15):
+    def __init__(self, initial: float = 2.0**15) -> None:
         self.scale = tf.Variable(initial, dtype=tf.float32, trainable=False)
         self.good_steps = tf.Variable(0, dtype=tf.int64, trainable=False)
         self.variables = [self.scale, self.good_steps]
 
-    def scaled(self, loss):
+    def scaled(self, loss: tf.Tensor) -> tf.Tensor:
         """Returns the loss whose gradient is to be taken."""
         return loss * self.scale
 
-    def unscaled(self, gradients):
+    def unscaled(self, gradients: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """Returns the gradients of the loss itself."""
         return [g / self.scale for g in gradients]
 
-    def apply(self, finite, update):
+    def apply(self, finite: tf.Tensor, update: Callable[[], None]) -> tf.Tensor:
         """Calls `update` if the gradients were finite, and moves the scale; returns the scale of this step.
 
         Args:
@@ -38,23 +40,23 @@ class LossScale:
         """
         before = tf.identity(self.scale)
 
-        def good():
+        def grow() -> tf.Tensor:
             update()
-            grown = self.good_steps + 1 >= _GROW_AFTER
-            self.scale.assign(tf.where(grown, before * 2, before))
-            self.good_steps.assign(tf.where(grown, tf.zeros_like(self.good_steps), self.good_steps + 1))
+            enough = self.good_steps + 1 >= _GROW_AFTER
+            self.scale.assign(tf.where(enough, before * 2, before))
+            self.good_steps.assign(tf.where(enough, tf.zeros_like(self.good_steps), self.good_steps + 1))
             return tf.constant(0)
 
-        def overflown():
+        def shrink() -> tf.Tensor:
             self.scale.assign(before / 2)
             self.good_steps.assign(0)
             return tf.constant(0)
 
         with tf.control_dependencies([before]):
-            tf.cond(finite, good, overflown)
+            tf.cond(finite, grow, shrink)
         return before
 
 
-def count_not_finite(tensors):
+def count_not_finite(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
     """Returns a float32 scalar: how many of a list of tensors have an entry that is not finite."""
     return tf.add_n([tf.cast(~tf.reduce_all(tf.math.is_finite(t)), tf.float32) for t in tensors])

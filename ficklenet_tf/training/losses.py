@@ -14,7 +14,7 @@ FLOOR = 1e-4  # of probabilities before a logarithm, and of a pixel count (DSRG'
 UNARIES = ("log_probs", "probs")
 
 
-def log_probs(logits):
+def log_probs(logits: tf.Tensor) -> tf.Tensor:
     """Returns `[..., classes]` logarithms of the softmax, floored: log((p + 1e-4) / (1 + 1e-4 classes)).
 
     Adding the floor, where SEC's code clips, keeps a gradient for a pixel that is surely wrong.
@@ -22,11 +22,11 @@ def log_probs(logits):
     return _floored(tf.nn.softmax(logits))
 
 
-def _floored(probs):
+def _floored(probs: tf.Tensor) -> tf.Tensor:
     return tf.math.log((probs + FLOOR) / (1 + FLOOR * tf.cast(tf.shape(probs)[-1], probs.dtype)))
 
 
-def seed_loss(logits, seeds):
+def seed_loss(logits: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
     """Balanced seeding loss (DSRG, Eq. 2, with foreground and background normalised apart, as its code does).
 
     Args:
@@ -37,23 +37,25 @@ def seed_loss(logits, seeds):
       Mean over the batch of -mean log p over the foreground seeds - mean log p over the background
       seeds, each mean 0 for an image that has no such seed.
     """
-    classes = logits.shape[-1]
-    target = tf.one_hot(tf.cast(seeds, tf.int32), classes)  # 255 gives a row of zeros
-    picked = log_probs(logits) * target
+    num_classes = logits.shape[-1]
+    target = tf.one_hot(tf.cast(seeds, tf.int32), num_classes)  # 255 gives a row of zeros
+    seed_log_probs = log_probs(logits) * target
 
-    def mean(part, kind):
-        return tf.reduce_sum(part, [1, 2, 3]) / tf.maximum(tf.reduce_sum(kind, [1, 2, 3]), FLOOR)
+    def mean(class_ids: slice) -> tf.Tensor:
+        num_seeds = tf.reduce_sum(target[..., class_ids], [1, 2, 3])
+        return tf.reduce_sum(seed_log_probs[..., class_ids], [1, 2, 3]) / tf.maximum(num_seeds, FLOOR)
 
     background, foreground = slice(labels.BACKGROUND, 1), slice(1, None)
-    return -tf.reduce_mean(mean(picked[..., background], target[..., background])
-                           + mean(picked[..., foreground], target[..., foreground]))
+    return -tf.reduce_mean(mean(background) + mean(foreground))
 
 
-def expand_loss(logits, tags, decay=0.996, background_decay=0.999):
-    """Expansion loss (SEC, Eq. 3 and 4): an image's classes must cover some of it, all others none.
+def expand_loss(logits: tf.Tensor, tags: tf.Tensor, decay: float = 0.996,
+                background_decay: float = 0.999) -> tf.Tensor:
+    """Expansion loss (SEC, Eq. 3 and 4): an image's classes must cover some of it, the others none of it.
 
-    A class' score in an image is its probabilities' weighted mean, the greatest first, each next one's weight
-    `decay` times the one's before (global weighted rank pooling); of an absent class it is the greatest.
+    A class' score in an image is the weighted mean of its probabilities, sorted from the greatest down, where each
+    weight is `decay` times the one before (global weighted rank pooling). An absent class' score is its greatest
+    probability.
 
     Args:
       logits: `[b, h, w, classes]`.
@@ -68,22 +70,23 @@ def expand_loss(logits, tags, decay=0.996, background_decay=0.999):
     probs = tf.exp(log_probs(logits))
     probs = tf.reshape(probs, [tf.shape(probs)[0], -1, probs.shape[-1]])
     background, foreground = probs[..., labels.BACKGROUND], probs[..., 1:]
-    absent = tf.math.log(1 - tf.reduce_max(foreground, 1))
+    log_absent = tf.math.log(1 - tf.reduce_max(foreground, 1))
     return -tf.reduce_mean(
         tf.math.divide_no_nan(tf.reduce_sum(tags * tf.math.log(_rank_pool(foreground, decay)), -1),
                               tf.reduce_sum(tags, -1))
-        + tf.math.divide_no_nan(tf.reduce_sum((1 - tags) * absent, -1), tf.reduce_sum(1 - tags, -1))
+        + tf.math.divide_no_nan(tf.reduce_sum((1 - tags) * log_absent, -1), tf.reduce_sum(1 - tags, -1))
         + tf.math.log(_rank_pool(background[..., None], background_decay))[:, 0])
 
 
-def _rank_pool(probs, decay):
+def _rank_pool(probs: tf.Tensor, decay: float) -> tf.Tensor:
     """Global weighted rank pooling of `[b, pixels, classes]` over the pixels."""
     weights = tf.pow(tf.cast(decay, probs.dtype), tf.range(tf.shape(probs)[1], dtype=probs.dtype))
     falling = tf.sort(tf.transpose(probs, [0, 2, 1]), -1, "DESCENDING")
     return tf.reduce_sum(falling * weights, -1) / tf.reduce_sum(weights)
 
 
-def refine(logits, images, spec=crf.SEC_TRAIN, unaries="log_probs"):
+def refine(logits: tf.Tensor, images: tf.Tensor, spec: crf.CRFSpec = crf.SEC_TRAIN,
+           unaries: str = "log_probs") -> tf.Tensor:
     """Returns the dense CRF's answer to a network's: `[b, h, w, classes]` floored log Q, without a gradient.
 
     Args:
@@ -92,15 +95,18 @@ def refine(logits, images, spec=crf.SEC_TRAIN, unaries="log_probs"):
       spec: the CRF's parameters.
       unaries: what the CRF takes for minus the unary energies: "log_probs" (SEC), or "probs", which is what
         DSRG's code gives it in training.
+
+    Raises:
+      UserError: unknown unaries.
     """
     if unaries not in UNARIES:
         raise UserError(f"crf_unaries: expected one of {', '.join(UNARIES)}, found {unaries!r}")
-    own = tf.stop_gradient(log_probs(logits))
-    refined = crf.refiner(spec, "exact")(images, own if unaries == "log_probs" else tf.exp(own))
+    floored = tf.stop_gradient(log_probs(logits))
+    refined = crf.refiner(spec, "exact")(images, floored if unaries == "log_probs" else tf.exp(floored))
     return tf.stop_gradient(_floored(refined))
 
 
-def boundary_loss(logits, refined):
+def boundary_loss(logits: tf.Tensor, refined: tf.Tensor) -> tf.Tensor:
     """Constrain-to-boundary loss (SEC, Eq. 5): mean over pixels of KL(Q || f), Q the CRF's answer to f.
 
     Args:
@@ -113,7 +119,7 @@ def boundary_loss(logits, refined):
     return tf.reduce_mean(tf.reduce_sum(tf.exp(refined) * (refined - log_probs(logits)), -1))
 
 
-def full_loss(logits, target):
+def full_loss(logits: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
     """Softmax cross-entropy, mean over the pixels that carry a label; 255 is ignored.
 
     Args:
@@ -125,7 +131,7 @@ def full_loss(logits, target):
       the replicas' mean count, so that the mean of their losses is the whole batch's.
     """
     known = tf.cast(target != labels.IGNORE, logits.dtype)
-    each = tf.nn.sparse_softmax_cross_entropy_with_logits(
+    cross_entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(
         tf.where(target == labels.IGNORE, 0, tf.cast(target, tf.int32)), logits)
     count = distribution.mean_over_replicas(tf.reduce_sum(known))
-    return tf.math.divide_no_nan(tf.reduce_sum(each * known), count)
+    return tf.math.divide_no_nan(tf.reduce_sum(cross_entropy * known), count)

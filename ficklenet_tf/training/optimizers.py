@@ -1,54 +1,62 @@
 """Optimizers and schedules of both trainings; learning-rate multipliers and decay as DeepLab has them."""
 
-import keras
+from collections.abc import Callable, Sequence
 
+import keras
+import tensorflow as tf
+
+from ficklenet_tf import presets
 from ficklenet_tf.errors import UserError
 
 
-def staircase(rate, factor, every):
+def staircase(rate: float, factor: float, every: int) -> keras.optimizers.schedules.LearningRateSchedule:
     """Returns the schedule rate * factor ** (step // every)."""
     return keras.optimizers.schedules.ExponentialDecay(rate, every, factor, staircase=True)
 
 
-class _Multiplied:
+class _Multiplied(keras.optimizers.Optimizer):
     """A Keras optimizer with a learning rate of its own for each variable: the schedule's times a multiplier.
 
-    `multipliers`: a list of floats, one a trainable variable, in the order in which the optimizer is built with them.
+    Attributes:
+      multipliers: one per trainable variable, in the order in which the optimizer is built with them.
     """
 
-    multipliers = None
+    multipliers: Sequence[float] = ()
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor) -> None:
         """Updates one variable; see `keras.optimizers.Optimizer`."""
         multiplier = self.multipliers[self._get_variable_index(variable)]
         super().update_step(gradient, variable, learning_rate * multiplier)
 
 
 class MultipliedAdam(_Multiplied, keras.optimizers.Adam):
-    """Adam, which divides a gradient by its own size: only a rate a variable makes some learn slower."""
+    """Adam, which divides a gradient by its own size: only a rate per variable makes some of them learn slower."""
 
 
 class MultipliedSGD(_Multiplied, keras.optimizers.SGD):
     """SGD with momentum."""
 
 
-def classifier_optimizer(config, model, new, steps_per_epoch):
+def classifier_optimizer(config: presets.ClassifierConfig, model: keras.Model, new: Sequence[keras.Variable],
+                         steps_per_epoch: int) -> keras.Optimizer:
     """Returns the classifier's Adam (FickleNet, Section 4.1: 0.001, halved every 10 epochs).
 
     Args:
       config: `presets.ClassifierConfig`.
       model: what is trained.
-      new: those of its variables that start from nothing; the others have `config.pretrained_multiplier` of the rate.
-      steps_per_epoch: int.
+      new: those of its variables that start from nothing; the others learn at `config.pretrained_multiplier` times
+        the rate.
+      steps_per_epoch: of the training, for the schedule.
     """
     optimizer = MultipliedAdam(staircase(config.learning_rate, 0.5, config.halve_every * steps_per_epoch))
-    fresh = {id(v) for v in new}
-    optimizer.multipliers = [1.0 if id(v) in fresh else config.pretrained_multiplier
+    new_ids = {id(v) for v in new}
+    optimizer.multipliers = [1.0 if id(v) in new_ids else config.pretrained_multiplier
                              for v in model.trainable_variables]
     return optimizer
 
 
-def segmenter_optimizer(config, model, new):
+def segmenter_optimizer(config: presets.SegmenterConfig, model: keras.Model,
+                        new: Sequence[keras.Variable]) -> keras.Optimizer:
     """Returns the keras optimizer that a `presets.SegmenterConfig` names.
 
     SGD has DeepLab's multipliers: new layers 10, their biases 20; pretrained ones 1, their biases 2. Adam has none.
@@ -59,7 +67,7 @@ def segmenter_optimizer(config, model, new):
       new: those of its variables that start from nothing.
 
     Raises:
-      ValueError: unknown schedule or optimizer.
+      UserError: unknown schedule or optimizer.
     """
     if config.schedule not in ("staircase", "poly"):
         raise UserError(f"schedule: expected staircase or poly, found {config.schedule!r}")
@@ -75,17 +83,18 @@ def segmenter_optimizer(config, model, new):
     raise UserError(f"optimizer: expected sgd or adam, found {config.optimizer!r}")
 
 
-def multipliers(variables, new):
+def multipliers(variables: Sequence[keras.Variable], new: Sequence[keras.Variable]) -> list[float]:
     """Returns DeepLab's learning-rate multipliers of `variables`, a list of floats; see `segmenter_optimizer`."""
-    fresh = {id(v) for v in new}
-    return [(10.0 if id(v) in fresh else 1.0) * (2.0 if v.path.endswith("bias") else 1.0) for v in variables]
+    new_ids = {id(v) for v in new}
+    return [(10.0 if id(v) in new_ids else 1.0) * (2.0 if v.path.endswith("bias") else 1.0) for v in variables]
 
 
-def weight_decay(model, config):
-    """Returns gradients -> gradients with SGD's decay as Caffe adds it, for `training.fit`; biases do not decay.
+def weight_decay(model: keras.Model,
+                 config: presets.SegmenterConfig) -> Callable[[Sequence[tf.Tensor]], list[tf.Tensor]] | None:
+    """Returns gradients -> gradients with SGD's decay as Caffe adds it, for `loop.Learner`; biases do not decay.
 
     Args:
-      model: whose trainable variables they are of.
+      model: the gradients are those of its trainable variables.
       config: `presets.SegmenterConfig`.
 
     Returns:
