@@ -7,7 +7,7 @@ import dataclasses
 class ClassifierConfig:
     """Training of the stochastic classifier (FickleNet, Section 4.1)."""
 
-    input_size: int = 321  # pixels a side
+    input_size: int = 321  # side in pixels
     backbone: str = "vgg16"
     trainable_layers: str = "all"  # head, last_block or all
     kernel_size: int = 9  # s
@@ -43,7 +43,7 @@ class MapsConfig:
 
 @dataclasses.dataclass(frozen=True)
 class SeedsConfig:
-    """From maps to seeds (FickleNet, Section 3.3 and 4.1)."""
+    """From maps to seeds (FickleNet, Sections 3.3 and 4.1)."""
 
     theta: float = 0.35
     background_cue: str = "activation"  # the paper: a saliency map, which VOC does not bring

@@ -7,6 +7,7 @@ import platform
 import tempfile
 import time
 from importlib import metadata
+from typing import Any
 
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.runs import hardware, layout
@@ -15,12 +16,12 @@ FORMAT = 2  # of a run's directories; 1 had no number
 _PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "tensorflow-datasets", "numpy", "opencv-python-headless")
 
 
-def write_bytes(path, data):
+def write_bytes(path: str | pathlib.Path, data: bytes) -> None:
     """Writes `data` to `path` under a temporary name, then renames it.
 
     Args:
       path: the file; missing parent directories are made.
-      data: bytes.
+      data: the file's content.
 
     Raises:
       OSError: the directory cannot be written; the message names it.
@@ -38,16 +39,16 @@ def write_bytes(path, data):
         raise
 
 
-def write_json(path, value):
+def write_json(path: str | pathlib.Path, value: Any) -> None:
     """Writes `value` as indented JSON, whole or not at all."""
     write_bytes(path, (json.dumps(value, indent=1, sort_keys=False) + "\n").encode())
 
 
-def read_json(path):
+def read_json(path: str | pathlib.Path) -> Any:
     """Reads a JSON file; an absent or broken one is an error that names it.
 
     Raises:
-      ValueError: the file is not JSON.
+      UserError: the file is not JSON.
       FileNotFoundError: it does not exist.
     """
     path = pathlib.Path(path)
@@ -57,18 +58,18 @@ def read_json(path):
         raise UserError(f"{path}: expected JSON, found {error}") from error
 
 
-def versions():
+def versions() -> dict[str, str]:
     """Returns the versions of Python and of the packages that shape a result."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
-def write_run(directory, **facts):
+def write_run(directory: str | pathlib.Path, **facts: Any) -> None:
     """Writes `directory`/run.json: what was run, with what, and what came out.
 
     A stage writes it last, so its presence says that the stage is finished.
@@ -82,7 +83,7 @@ def write_run(directory, **facts):
                 "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
 
 
-def read_run(directory):
+def read_run(directory: str | pathlib.Path) -> dict[str, Any] | None:
     """Returns `directory`/run.json, or None where the stage has not finished.
 
     Raises:
@@ -92,19 +93,20 @@ def read_run(directory):
     if not path.exists():
         return None
     run = read_json(path)
-    written = run.get("format", 1 if "versions" in run else FORMAT)  # neither: somebody's own, for seeds of their own
-    if written != FORMAT:
-        raise UserError(f"{path}: expected format {FORMAT}, found {written}: another version of this software made "
-                        "it; use that version, or make the run again in another directory")
+    # Neither format nor versions: a user wrote it, for seeds of their own.
+    format_number = run.get("format", 1 if "versions" in run else FORMAT)
+    if format_number != FORMAT:
+        raise UserError(f"{path}: expected format {FORMAT}, found {format_number}: another version of this software "
+                        "made it; use that version, or make the run again in another directory")
     return run
 
 
-def finished_run(directory, what, tool):
+def finished_run(directory: str | pathlib.Path, stage_name: str, tool: str) -> dict[str, Any]:
     """Returns `directory`/run.json of a stage that another one needs.
 
     Args:
       directory: the stage's.
-      what: the stage in words ("classifier"), for the message.
+      stage_name: the stage in words ("classifier"), for the message.
       tool: the binary that makes it.
 
     Raises:
@@ -112,11 +114,11 @@ def finished_run(directory, what, tool):
     """
     run = read_run(directory)
     if run is None:
-        raise FileNotFoundError(f"{pathlib.Path(directory) / layout.RUN}: expected a finished {what}, found none; "
-                                f"run {tool} first")
+        raise FileNotFoundError(f"{pathlib.Path(directory) / layout.RUN}: expected a finished {stage_name}, found "
+                                f"none; run {tool} first")
     return run
 
 
-def as_json(value):
+def as_json(value: Any) -> Any:
     """Returns `value` as it would be read back from a JSON file (tuples become lists)."""
     return json.loads(json.dumps(value))

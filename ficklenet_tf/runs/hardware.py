@@ -1,8 +1,9 @@
-"""What a run depends on beside its settings: the processor and what it can do, and whether oneDNN is on."""
+"""What a run depends on besides its settings: the processor and what it can do, and whether oneDNN is on."""
 
 import os
 import pathlib
 import platform
+from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.util import _pywrap_util_port  # the only place that knows TensorFlow's own choice
@@ -11,19 +12,19 @@ _BFLOAT16 = ("avx512_bf16", "amx_bf16")  # a processor's instructions, in Linux'
 _SHOWN = ("avx2", "avx512f", "avx512_vnni", *_BFLOAT16)
 
 
-def _cpuinfo():
+def _cpuinfo() -> dict[str, str]:
     """Returns the first processor's facts as Linux gives them, {} elsewhere."""
     path = pathlib.Path("/proc/cpuinfo")
     lines = path.read_text().split("\n\n")[0].splitlines() if path.exists() else []
     return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
-def onednn():
-    """Whether TensorFlow computes by oneDNN in this process: as TF_ENABLE_ONEDNN_OPTS says, else by its own rule."""
+def onednn() -> bool:
+    """Whether TensorFlow computes with oneDNN in this process: as TF_ENABLE_ONEDNN_OPTS says, else by its own rule."""
     return bool(_pywrap_util_port.IsMklEnabled())
 
 
-def describe():
+def describe() -> dict[str, Any]:
     """Returns {"processor", "cores", "instructions", "onednn", "gpus"}: what JSON can hold, no names or paths."""
     facts = _cpuinfo()
     flags = facts.get("flags", "").split()
@@ -33,7 +34,7 @@ def describe():
             "gpus": [_details(gpu).get("device_name", "GPU") for gpu in tf.config.list_physical_devices("GPU")]}
 
 
-def bfloat16_unit():
+def bfloat16_unit() -> str:
     """Returns what computes in bfloat16 here, in words, or "" where nothing does.
 
     That is a GPU of compute capability 8 (Ampere) or newer, or a processor with such instructions while oneDNN, which
@@ -42,9 +43,9 @@ def bfloat16_unit():
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         return "the GPU" if all(_details(gpu).get("compute_capability", (0, 0)) >= (8, 0) for gpu in gpus) else ""
-    found = [name for name in _BFLOAT16 if name in _cpuinfo().get("flags", "").split()]
-    return f"the processor's {found[0]}" if found and onednn() else ""
+    instructions = [name for name in _BFLOAT16 if name in _cpuinfo().get("flags", "").split()]
+    return f"the processor's {instructions[0]}" if instructions and onednn() else ""
 
 
-def _details(gpu):
+def _details(gpu: tf.config.PhysicalDevice) -> dict[str, Any]:
     return tf.config.experimental.get_device_details(gpu)

@@ -6,58 +6,58 @@ CLASSIFIER, MAPS, SEEDS, SEGMENTER, PREDICTIONS = "classifier", "maps", "seeds",
 FEATURES, EVALUATION, SAVED_MODEL, SUBMISSION = "features", "evaluation", "saved_model", "submission"
 MAP_SCORES, FIGURES, TABLES = "map_scores", "figures", "tables"  # of tools.reproduce
 
-RUN, SETTINGS = "run.json", "settings.json"  # of a finished stage, of one that was begun
+RUN, SETTINGS = "run.json", "settings.json"  # of a finished stage; of one that has begun
 WEIGHTS, CHECKPOINTS, LOG, TENSORBOARD = "model.weights.h5", "checkpoints", "log.csv", "tensorboard"  # of a training
 MANIFESTS = "manifest"  # of a stage done in shards
 PRECISION, RESULT, REPORT = "precision.json", "result.json", "report.html"  # of the whole run
 
 
-def deterministic(stage):
+def deterministic(stage: str) -> str:
     """Returns the directory's name of a stage's baseline, which keeps every hidden unit."""
     return f"{stage}_deterministic"
 
 
-def maps_of(seeds):
+def maps_of(seeds: str) -> str:
     """Returns the directory's name of the maps that seeds are made of: maps for seeds, maps_x for seeds_x."""
     return seeds.replace(SEEDS, MAPS, 1) if seeds.startswith(SEEDS) else f"{seeds}_maps"
 
 
-def uncertainty_of(seeds):
+def uncertainty_of(seeds: str) -> str:
     """Returns the directory's name of the seeds' uncertainty."""
     return f"{seeds}_uncertainty"
 
 
-def labels_of(segmenter):
+def labels_of(segmenter: str) -> str:
     """Returns the directory's name of the labels that a segmenter gives to its training images."""
     return f"{segmenter}_labels"
 
 
-def retrained(segmenter):
+def retrained(segmenter: str) -> str:
     """Returns the directory's name of the second round, which learns from `labels_of`."""
     return f"{segmenter}_retrained"
 
 
-def refined(predictions, parameters=None):
+def refined(predictions: str, parameters: str | None = None) -> str:
     """Returns the directory's name of predictions refined by the dense CRF; `parameters` is the CRF's name."""
     return f"{predictions}_crf" if parameters is None else f"{predictions}_crf_{parameters}"
 
 
-def label_image(directory, image_id):
+def label_image(directory: str | pathlib.Path, image_id: str) -> pathlib.Path:
     """Returns the path of an image's labels, seeds or uncertainty in a stage's directory."""
     return pathlib.Path(directory) / f"{image_id}.png"
 
 
-def map_file(directory, image_id):
+def map_file(directory: str | pathlib.Path, image_id: str) -> pathlib.Path:
     """Returns the path of an image's maps in a stage's directory."""
     return pathlib.Path(directory) / f"{image_id}.npz"
 
 
-def scores(run_dir, predictions, suffix="json"):
+def scores(run_dir: str | pathlib.Path, predictions: str, suffix: str = "json") -> pathlib.Path:
     """Returns the path of the scores of predictions."""
     return pathlib.Path(run_dir) / EVALUATION / f"{predictions}.{suffix}"
 
 
-def begun(stage_dir):
+def begun(stage_dir: str | pathlib.Path) -> bool:
     """Whether a training has finished in a directory, or left a checkpoint there."""
     stage_dir = pathlib.Path(stage_dir)
     return (stage_dir / RUN).exists() or (stage_dir / CHECKPOINTS).exists()

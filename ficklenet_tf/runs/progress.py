@@ -2,6 +2,8 @@
 
 import contextlib
 import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from tqdm import tqdm
 
@@ -13,24 +15,24 @@ _silent = False
 class _Lines:
     """A file for `tqdm` that gets whole lines in place of a bar drawn over itself."""
 
-    def write(self, text):
-        """Writes a state on a line of its own; nothing for what only moves the cursor."""
+    def write(self, text: str) -> None:
+        """Writes a state on a line of its own, and nothing where the text only moves the cursor."""
         text = text.strip()
         if text:
             print(text, file=sys.stderr)
 
-    def flush(self):
+    def flush(self) -> None:
         """Flushes standard error."""
         sys.stderr.flush()
 
 
-def bar(iterable=None, disable=False, **options):
+def bar(iterable: Iterable[Any] | None = None, disable: bool = False, **options: Any) -> tqdm:
     """Returns a `tqdm` over `iterable`, on standard error.
 
     Args:
       iterable: what to go through, or None for a bar that is moved by `update`.
-      disable: shows nothing.
-      **options: of `tqdm`.
+      disable: show nothing.
+      **options: further arguments of `tqdm`.
     """
     disable = disable or _silent
     if sys.stderr.isatty():
@@ -39,14 +41,14 @@ def bar(iterable=None, disable=False, **options):
                 bar_format=_LINE, **options)
 
 
-def say(text):
+def say(text: str) -> None:
     """Writes one line to standard error, beside a bar if there is one."""
     if not _silent:
         tqdm.write(text, file=sys.stderr)
 
 
 @contextlib.contextmanager
-def silent():
+def silent() -> Iterator[None]:
     """Inside, neither bars nor lines are shown."""
     global _silent
     before, _silent = _silent, True

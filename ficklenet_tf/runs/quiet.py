@@ -6,13 +6,14 @@ import os
 import pathlib
 import sys
 import tempfile
+from collections.abc import Iterator
 
 
-def load_tensorflow():
+def load_tensorflow() -> None:
     """Imports TensorFlow; of what its C++ part says only fatal errors are shown.
 
-    What stops a run comes as a Python exception, and which device computes is said by `rehearsal`. An environment
-    that sets TF_CPP_MIN_LOG_LEVEL sees as much as that asks for, and with 0 what is said while it is loaded too.
+    What stops a run comes as a Python exception, and `training.rehearsal` says which device computes. Whoever sets
+    TF_CPP_MIN_LOG_LEVEL sees as much as it asks for, and with 0 also what is said while TensorFlow is loaded.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if "tensorflow" in sys.modules:
@@ -21,14 +22,14 @@ def load_tensorflow():
         importlib.import_module("tensorflow")
 
 
-def _may_abort():
+def _may_abort() -> bool:
     """Whether this may be a processor without AVX, on which TensorFlow says so and ends the process."""
     path = pathlib.Path("/proc/cpuinfo")
     return path.exists() and "flags" in path.read_text() and " avx " not in path.read_text()
 
 
 @contextlib.contextmanager
-def _kept_back():
+def _kept_back() -> Iterator[None]:
     """Standard error goes to a file, which is shown if an exception ends the block."""
     sys.stderr.flush()
     try:

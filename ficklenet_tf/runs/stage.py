@@ -2,13 +2,22 @@
 
 import pathlib
 import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol
 
 from ficklenet_tf import distribution
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.runs import artifacts, layout, progress, shards
 
 
-def begin_stage(directory, settings):
+class _Images(Protocol):  # the part of a `datasets.Split` that counts here
+    @property
+    def image_ids(self) -> Sequence[str]: ...
+
+    def __len__(self) -> int: ...
+
+
+def begin_stage(directory: str | pathlib.Path, settings: dict[str, Any]) -> None:
     """Marks a stage's directory as belonging to these settings, or checks that it already does.
 
     Args:
@@ -29,14 +38,15 @@ def begin_stage(directory, settings):
                         "give another --output_dir or remove this directory")
 
 
-def run(directory, settings, work):
+def run(directory: str | pathlib.Path, settings: dict[str, Any],
+        work: Callable[[], Callable[[], dict[str, Any]]]) -> dict[str, Any]:
     """Does a stage as a whole, unless it is finished.
 
     Args:
       directory: the stage's.
       settings: all that the result is a function of, see `begin_stage`; part of run.json.
-      work: function of no arguments, called by every worker. It returns another one, which the chief calls to write
-        what the others need not and to get the facts for run.json, a dict.
+      work: function of no arguments, called by every worker. It returns another function, which the chief calls: it
+        writes what the chief alone has to write, and returns the facts for run.json, a dict.
 
     Returns:
       The content of run.json.
@@ -47,10 +57,12 @@ def run(directory, settings, work):
         return finished
     facts = work()
     distribution.on_chief(lambda: artifacts.write_run(directory, **settings, **facts()))
-    return artifacts.read_run(directory)
+    return artifacts.read_json(pathlib.Path(directory) / layout.RUN)
 
 
-def run_per_image(directory, settings, split, *, files, work, facts, shard=shards.WHOLE):
+def run_per_image(directory: str | pathlib.Path, settings: dict[str, Any], split: _Images, *,
+                  files: Callable[[str], list[pathlib.Path]], work: Callable[[list[int]], Iterable[Any]],
+                  facts: Callable[[], dict[str, Any] | None], shard: shards.Shard = shards.WHOLE) -> dict[str, Any]:
     """Does a stage that makes files for each image; what is there is not made again.
 
     Args:
@@ -59,9 +71,9 @@ def run_per_image(directory, settings, split, *, files, work, facts, shard=shard
       split: `datasets.Split`.
       files: image id -> list of the paths that are there when the image is done.
       work: indices of the images to do -> iterable, one element for each that is done.
-      facts: function of no arguments, called when all images are done: a dict for run.json, or None to keep the one
-        that is there.
-      shard: (index, count): only every count-th image, see shards.py.
+      facts: function of no arguments, called when all images are done: returns a dict for run.json, or None to keep
+        the run.json that is there.
+      shard: (index, number of shards): this shard's images only, see shards.py.
 
     Returns:
       The content of run.json; of a shard the settings, because facts need every image.
@@ -79,13 +91,13 @@ def run_per_image(directory, settings, split, *, files, work, facts, shard=shard
     shards.write_manifest(directory, shard, [split.image_ids[i] for i in indices], len(pending), started)
     if shard != shards.WHOLE:
         return settings
-    found = facts()
-    if found is not None:
-        artifacts.write_run(directory, **settings, images=len(split), **found)
-    return artifacts.read_run(directory)
+    new_facts = facts()
+    if new_facts is not None:
+        artifacts.write_run(directory, **settings, images=len(split), **new_facts)
+    return artifacts.read_json(pathlib.Path(directory) / layout.RUN)
 
 
-def _changes(before, now, prefix=""):
+def _changes(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> Iterator[str]:
     """Yields "name: before -> now" for what differs in two dicts, those inside them included."""
     for name in sorted(before.keys() | now.keys()):
         old, new = before.get(name), now.get(name)
