@@ -3,6 +3,8 @@
 import concurrent.futures
 import dataclasses
 import pathlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,15 +13,16 @@ from ficklenet_tf.data.feature_cache import FeatureCache
 from ficklenet_tf.maps.image_maps import ImageMaps
 from ficklenet_tf.maps.localizer import AUTO, Localizer
 from ficklenet_tf.models import classifier
+from ficklenet_tf.presets import MapsConfig
 from ficklenet_tf.runs import artifacts, layout, shards, stage
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How maps are drawn, beside `presets.MapsConfig`.
+    """How maps are drawn, apart from what `presets.MapsConfig` says.
 
     Attributes:
-      classifier: the classifier's directory below the run's.
+      classifier: name of the classifier's directory below the run's.
       mode: "stochastic", "general" or "deterministic" (a plain Grad-CAM).
       seed: of the selections.
       jit_compile: compile backbone and maps by XLA, anew for each number of tags.
@@ -31,7 +34,8 @@ class Options:
     jit_compile: bool = False
 
 
-def extract(run_dir, split, config, options=Options(), *, name=layout.MAPS, shard=shards.WHOLE):
+def extract(run_dir: str | pathlib.Path, split: datasets.Split, config: MapsConfig, options: Options = Options(), *,
+            name: str = layout.MAPS, shard: tuple[int, int] = shards.WHOLE) -> dict[str, Any]:
     """Writes the maps of each photograph; what is there is not made again.
 
     The maps of an image are a function of (classifier, config, mode, seed, image id), not of batch,
@@ -47,20 +51,26 @@ def extract(run_dir, split, config, options=Options(), *, name=layout.MAPS, shar
 
     Returns:
       The content of run.json (of a shard: the settings), with "num_maps" by `counts` where N is "auto".
+
+    Raises:
+      UserError: see `open_localizer` and `stage.begin_stage`.
     """
     directory = pathlib.Path(run_dir) / name
     localizer, settings = open_localizer(run_dir, split, config, options)
 
-    def work(pending):
-        return stream(localizer, split, pending, options.seed,
-                      lambda example, maps: maps.write(layout.map_file(directory, example["image_id"])))
+    def write(example: dict[str, Any], maps: ImageMaps) -> None:
+        maps.write(layout.map_file(directory, example["image_id"]))
+
+    def work(pending: Sequence[int]) -> Iterator[str]:
+        return stream(localizer, split, pending, options.seed, write)
 
     return stage.run_per_image(
         directory, settings, split, files=lambda image_id: [layout.map_file(directory, image_id)], work=work,
         facts=lambda: counts(directory, split, config), shard=shard)
 
 
-def open_localizer(run_dir, split, config, options):
+def open_localizer(run_dir: str | pathlib.Path, split: datasets.Split, config: MapsConfig,
+                   options: Options) -> tuple[Localizer, dict[str, Any]]:
     """Returns (`Localizer`, the settings that its maps are a function of).
 
     Raises:
@@ -74,20 +84,22 @@ def open_localizer(run_dir, split, config, options):
     return localizer, settings_of(run, split, config, options)
 
 
-def settings_of(classifier_run, split, config, options):
-    """Returns the settings that maps are a function of, of a classifier's run.json; see `extract`."""
+def settings_of(classifier_run: dict[str, Any], split: datasets.Split, config: MapsConfig,
+                options: Options) -> dict[str, Any]:
+    """Returns the settings that maps are a function of, given the classifier's run.json; see `extract`."""
     return artifacts.as_json({
         "stage": "maps", "config": dataclasses.asdict(config), "mode": options.mode, "seed": options.seed,
         "dataset": split.dataset, "split": split.name, "fingerprint": split.fingerprint,
         "classifier": classifier_run["finished"]})
 
 
-def stream(localizer, examples, indices, seed, write):
-    """Localizes images one after another, reading ahead and writing behind meanwhile.
+def stream(localizer: Localizer, examples: datasets.Split | Sequence[dict[str, Any]], indices: Iterable[int],
+           seed: int | str, write: Callable[[dict[str, Any], ImageMaps], None]) -> Iterator[str]:
+    """Localizes images one after another; meanwhile other threads read the next one and write the last one.
 
     Args:
       localizer: a `Localizer`.
-      examples: `datasets.Split`, or a list of its examples.
+      examples: a `datasets.Split`, or a list of its examples.
       indices: which of them.
       seed: of the selections.
       write: (what `Localizer.prepare` returned, `ImageMaps`) -> None, called in another thread.
@@ -96,22 +108,23 @@ def stream(localizer, examples, indices, seed, write):
       The id of an image when its maps are there; it is written when the next one comes or all is over.
     """
     with concurrent.futures.ThreadPoolExecutor(1) as reader, concurrent.futures.ThreadPoolExecutor(1) as writer:
-        ahead = written = None
+        ahead: concurrent.futures.Future[dict[str, Any]] | None = None
+        written: concurrent.futures.Future[None] | None = None
         for index in [*indices, None]:
             now = ahead
             ahead = None if index is None else reader.submit(lambda i: localizer.prepare(examples[i]), index)
             if now is None:
                 continue
-            example, maps = now.result(), localizer.localize(now.result(), seed)
+            prepared, maps = now.result(), localizer.localize(now.result(), seed)
             if written is not None:
                 written.result()
-            written = writer.submit(write, example, maps)
-            yield example["image_id"]
+            written = writer.submit(write, prepared, maps)
+            yield prepared["image_id"]
         if written is not None:
             written.result()
 
 
-def counts(directory, split, config):
+def counts(directory: str | pathlib.Path, split: datasets.Split, config: MapsConfig) -> dict[str, Any]:
     """Returns {"num_maps": {"median", "max"}} over a split's maps where N is "auto", else {}."""
     if config.num_maps != AUTO:
         return {}

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,8 @@ class ImageMaps:
       samples: `[n, h, w, c]` float32, the first maps.
       num_maps: N, with several views the greatest.
       shape: (height, width) of the photograph in pixels.
-      gradient: `[h', w']` float32, 0..1, the scores' greatest absolute gradient over the colours, or None.
+      gradient: `[h', w']` float32, 0..1, the scores' absolute gradient by the photograph, greatest over the colours;
+        or None.
     """
 
     tag_ids: np.ndarray
@@ -39,12 +41,12 @@ class ImageMaps:
     def rounded(self) -> "ImageMaps":
         """Returns the maps with the precision of a file, float16: seeds are the same by way of the disk or not."""
         names = [name for name in (*_STATISTICS, "gradient") if getattr(self, name) is not None]
-        return dataclasses.replace(self, **{name: getattr(self, name).astype(np.float16).astype(np.float32)
-                                            for name in names})
+        arrays: dict[str, Any] = {name: getattr(self, name).astype(np.float16).astype(np.float32) for name in names}
+        return dataclasses.replace(self, **arrays)
 
     def write(self, path: str | pathlib.Path) -> None:
         """Writes an .npz file, float16, whole or not at all."""
-        arrays = {name: getattr(self, name).astype(np.float16) for name in _STATISTICS}
+        arrays: dict[str, Any] = {name: getattr(self, name).astype(np.float16) for name in _STATISTICS}
         if self.gradient is not None:
             arrays["gradient"] = self.gradient.astype(np.float16)
         buffer = io.BytesIO()
@@ -61,12 +63,12 @@ class ImageMaps:
         """
         try:
             with np.load(path) as arrays:
-                numbers = {name: arrays[name].astype(np.float32) for name in _STATISTICS}
+                statistics = {name: arrays[name].astype(np.float32) for name in _STATISTICS}
                 gradient = arrays["gradient"].astype(np.float32) if "gradient" in arrays else None
                 height, width = arrays["shape"].tolist()
-                return cls(arrays["tag_ids"], **numbers, num_maps=int(arrays["num_maps"]), shape=(height, width),
+                return cls(arrays["tag_ids"], **statistics, num_maps=int(arrays["num_maps"]), shape=(height, width),
                            gradient=gradient)
         except FileNotFoundError:
             raise
-        except Exception as error:  # zip, zlib and NumPy each have their own
+        except Exception as error:  # zip, zlib and NumPy each raise their own kind
             raise UserError(f"{path}: expected maps of tools.extract_maps, found {error!r}") from error

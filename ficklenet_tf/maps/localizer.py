@@ -1,15 +1,17 @@
 """Maps of whole photographs by a trained classifier: decoding, views (sizes, mirror), backbone, `aggregation`."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from ficklenet_tf.data import images
+from ficklenet_tf.data.feature_cache import FeatureCache
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.maps import aggregation
 from ficklenet_tf.maps.image_maps import ImageMaps
-from ficklenet_tf.models.classifier import Trained
+from ficklenet_tf.models.classifier import Classifier, Trained
 from ficklenet_tf.presets import MapsConfig
 
 AUTO = "auto"  # presets.MapsConfig.num_maps
@@ -17,11 +19,11 @@ SAMPLES = 3  # single maps that an answer holds
 
 
 class Localizer:
-    """Maps of one photograph by a trained classifier, over the configured views (sizes, mirror).
+    """The maps of one photograph by a trained classifier, over the configured views (sizes, mirror).
 
     Args:
       model: a `classifier.Classifier`.
-      normalization: its backbone's.
+      normalization: its backbone's `images.Normalization`.
       config: `presets.MapsConfig`.
       mode: see `aggregation.localize`.
       features: a `FeatureCache` for the first size, or None.
@@ -31,10 +33,11 @@ class Localizer:
       UserError: `config.num_maps` is neither a number from 1 nor "auto".
     """
 
-    def __init__(self, model, normalization, config, mode="stochastic", features=None, jit_compile=False):
+    def __init__(self, model: Classifier, normalization: images.Normalization, config: MapsConfig,
+                 mode: str = "stochastic", features: FeatureCache | None = None, jit_compile: bool = False) -> None:
         if isinstance(config.num_maps, str) and config.num_maps != AUTO:
             raise UserError(f"num_maps: expected a number or {AUTO}, found {config.num_maps!r}")
-        if (config.auto_most if config.num_maps == AUTO else config.num_maps) < 1:
+        if (config.auto_most if isinstance(config.num_maps, str) else config.num_maps) < 1:
             raise UserError(f"num_maps: expected at least 1, found {config.num_maps} (auto_most {config.auto_most})")
         self.model, self.normalization, self.config = model, normalization, config
         self.mode, self._cache = mode, features
@@ -43,12 +46,12 @@ class Localizer:
         self._features = {size: tf.function(lambda x: tf.cast(model.backbone(x, training=False), tf.float32),
                                             jit_compile=jit_compile)
                           for size in config.sizes}
-        # Else one graph for all numbers of tags.
+        # Without XLA one graph serves all numbers of tags.
         self._localize = {size: tf.function(self._run, jit_compile=jit_compile, reduce_retracing=not jit_compile)
                           for size in config.sizes}
         self._gradient = tf.function(self._saliency)
 
-    def _run(self, x, tag_ids, seed):
+    def _run(self, x: tf.Tensor, tag_ids: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
         auto = self.config.num_maps == AUTO
         return aggregation.localize(
             self.model.head, x, tag_ids, seed, num_maps=self.config.auto_most if auto else self.config.num_maps,
@@ -56,22 +59,22 @@ class Localizer:
             samples=1 if self.mode == "deterministic" else SAMPLES,
             tolerance=self.config.auto_tolerance if auto else None)
 
-    def _saliency(self, x):
+    def _saliency(self, x: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
             tape.watch(x)
             score = tf.reduce_sum(self.model.head.expected_logits(tf.cast(self.model.backbone(x), tf.float32)))
         gradient = tf.reduce_max(tf.abs(tape.gradient(score, x)), -1)[0]
         return tf.math.divide_no_nan(gradient, tf.reduce_max(gradient))
 
-    def prepare(self, example):
+    def prepare(self, example: dict[str, Any]) -> dict[str, Any]:
         """Decodes an example (of a `datasets.Split`): all that can be done before the network is free.
 
         Returns:
-          What `localize` takes: the example's "image_id", "tags", the decoded "image" and "views", for each view
+          What `localize` takes: the example's "image_id", "tags", the decoded "image" and "views": for each view
           cached features `[h, w, k]` or the network's input `[1, size, size, 3]`.
         """
         image = images.decode_image_op(example["image"])
-        views = []
+        views: list[tf.Tensor] = []
         for size, mirrored in self._views:
             if not views and self._cache and self._cache.holds(example["image_id"], example["image"]):
                 path = str(self._cache.path(example["image_id"]))
@@ -81,11 +84,11 @@ class Localizer:
             views.append((tf.reverse(x, [1]) if mirrored else x)[None])
         return {"image_id": example["image_id"], "tags": example["tags"], "image": image, "views": views}
 
-    def __call__(self, example, seed):
+    def __call__(self, example: dict[str, Any], seed: int | str) -> ImageMaps:
         """As `localize`, of an example that is not prepared yet."""
         return self.localize(self.prepare(example), seed)
 
-    def localize(self, prepared, seed):
+    def localize(self, prepared: dict[str, Any], seed: int | str) -> ImageMaps:
         """Localizes the classes of what `prepare` made.
 
         Args:
@@ -100,8 +103,10 @@ class Localizer:
         for number, ((size, mirrored), view) in enumerate(zip(self._views, prepared["views"], strict=True)):
             x = self._features[size](view)[0] if len(view.shape) == 4 else view
             view_seed = tf.random.fold_in(aggregation.image_seed(seed, prepared["image_id"]), number)
-            maps = {k: v.numpy() for k, v in self._localize[size](x, tf.constant(tag_ids), view_seed).items()}
-            views.append({k: v[..., ::-1, :] if mirrored and k != "num_maps" else v for k, v in maps.items()})
+            aggregates = self._localize[size](x, tf.constant(tag_ids), view_seed)
+            maps = {name: array.numpy() for name, array in aggregates.items()}
+            views.append({name: array[..., ::-1, :] if mirrored and name != "num_maps" else array
+                          for name, array in maps.items()})
         gradient = None
         if self.config.gradient:
             x = images.normalize(images.warp(prepared["image"], self.config.sizes[0]), self.normalization)
@@ -110,16 +115,15 @@ class Localizer:
         return ImageMaps(tag_ids, **_merge(views), shape=(height, width), gradient=gradient).rounded()
 
 
-def _merge(views):
-    """All views' selections as one set: the mean of means, the greatest of maxima."""
-    first = views[0]
-    shape = first["mean"].shape[:2]
+def _merge(views: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Joins the views' aggregates at the first one's size: the mean of means and of spreads, the maximum of maxima."""
+    shape = views[0]["mean"].shape[:2]
     for view in views[1:]:
-        for key in ("mean", "max", "std"):
-            view[key] = images.resize_maps(view[key], shape)
-    return {"mean": np.mean([v["mean"] for v in views], 0), "max": np.max([v["max"] for v in views], 0),
-            "std": np.mean([v["std"] for v in views], 0), "samples": first["samples"],
-            "num_maps": max(int(v["num_maps"]) for v in views)}
+        for name in ("mean", "max", "std"):
+            view[name] = images.resize_maps(view[name], shape)
+    return {"mean": np.mean([view["mean"] for view in views], 0), "max": np.max([view["max"] for view in views], 0),
+            "std": np.mean([view["std"] for view in views], 0), "samples": views[0]["samples"],
+            "num_maps": max(int(view["num_maps"]) for view in views)}
 
 
 def localize(classifier: Trained, photograph: np.ndarray, tags: Sequence[str], *, num_maps: int = 200,

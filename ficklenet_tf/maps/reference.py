@@ -11,16 +11,20 @@ Not exact: the mean of the maps themselves. The ReLU and the division by each ma
 values; the large N is the reference, with its own standard error.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
 from ficklenet_tf.maps import aggregation, grad_cam
+from ficklenet_tf.models.stochastic import StochasticHead
 
 LARGE = 20_000
 
 
-def exact(head, features, tag_ids):
-    """What has a closed form.
+def exact(head: StochasticHead, features: tf.Tensor, tag_ids: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Returns what has a closed form.
 
     Args:
       head: a built `stochastic.StochasticHead`.
@@ -39,20 +43,20 @@ def exact(head, features, tag_ids):
     mean = centre + keep * tf.reduce_sum(others, 1)
     spread = tf.sqrt(keep * head.rate * tf.reduce_sum(others**2, 1))
     if 0 < head.rate < 1:
-        best, worst = (tf.nn.relu(centre + tf.reduce_sum(part, 1)) for part in (tf.nn.relu(others),
-                                                                                -tf.nn.relu(-others)))
+        best = tf.nn.relu(centre + tf.reduce_sum(tf.nn.relu(others), 1))
+        worst = tf.nn.relu(centre - tf.reduce_sum(tf.nn.relu(-others), 1))
     else:
         best = worst = tf.nn.relu(mean)  # one selection only
-    top, places = tf.math.top_k(tf.transpose(worst), 2)  # of the highest itself the others' highest is the second
-    own = tf.range(tf.shape(worst)[0])[:, None] == places[:, 0]
-    floor = tf.where(own, top[:, 1], top[:, 0])
+    top, places = tf.math.top_k(tf.transpose(worst), 2)
+    is_highest = tf.range(tf.shape(worst)[0])[:, None] == places[:, 0]
+    floor = tf.where(is_highest, top[:, 1], top[:, 0])  # the highest among the other positions
     limit = tf.math.divide_no_nan(best, tf.maximum(best, floor))
     shape = [*features.shape[:2], -1]
     return {name: tf.reshape(value, shape) for name, value in (("response_mean", mean), ("response_std", spread),
                                                                ("max_limit", limit))}
 
 
-def normal(response_mean, response_std, points=512):
+def normal(response_mean: tf.Tensor, response_std: tf.Tensor, points: int = 512) -> tf.Tensor:
     """Approximates the mean of the normalised maps by E[ReLU(L)] E[1 / max L], all L normal and independent.
 
     Args:
@@ -74,33 +78,35 @@ def normal(response_mean, response_std, points=512):
     return tf.reshape(rectified * inverse, response_mean.shape)
 
 
-def _below(z):
+def _below(z: tf.Tensor) -> tf.Tensor:
+    """Returns the probability that a standard normal variable is below z."""
     return 0.5 * tf.math.erfc(-z / np.sqrt(2))
 
 
-def reference(head, features, tag_ids, seed, num_maps=LARGE):
+def reference(head: StochasticHead, features: tf.Tensor, tag_ids: tf.Tensor, seed: tf.Tensor,
+              num_maps: int = LARGE) -> dict[str, tf.Tensor]:
     """Returns the reference of an image: `exact`, "normal" and, by a large N, "mean", "max", "std", "mean_error".
 
     Args:
       head: a built `stochastic.StochasticHead`.
       features: `[h, w, k]` float32, static shape.
       tag_ids: `[c]` int32.
-      seed: `[2]` int32; take another than that of the N to be judged.
+      seed: `[2]` int32; take another one than for the maps to be judged.
       num_maps: the large N. "mean_error" is the standard error of its mean.
     """
-    run = tf.function(aggregation.localize, autograph=False)
-    large = run(head, features, tag_ids, seed, num_maps=tf.constant(num_maps))
+    localize = tf.function(aggregation.localize, autograph=False)
+    large = localize(head, features, tag_ids, seed, num_maps=tf.constant(num_maps))
     closed = exact(head, features, tag_ids)
     return {**closed, "normal": normal(closed["response_mean"], closed["response_std"]), "mean": large["mean"],
             "max": large["max"], "std": large["std"], "mean_error": large["std"] / np.sqrt(num_maps)}
 
 
-def distance(found, target, theta):
-    """How far an aggregate is from a reference.
+def distance(maps: Mapping[str, Any], target: Mapping[str, Any], theta: float) -> dict[str, float]:
+    """Returns how far the aggregate of N maps is from a reference.
 
     Args:
-      found: an answer of `localization.localize`.
-      target: an answer of `reference` (or another of `localize`).
+      maps: an answer of `aggregation.localize`, or the fields of `ImageMaps`.
+      target: an answer of `reference` (or another one of `localize`).
       theta: the threshold of the labels.
 
     Returns:
@@ -108,13 +114,15 @@ def distance(found, target, theta):
       share of positions whose label by the paper's rule is another one; "unclaimed", the share that only the
       reference allots.
     """
-    label, other = (_labels(np.asarray(maps["max"]), np.asarray(maps["mean"]), theta) for maps in (found, target))
-    return {"mean": float(tf.reduce_mean(tf.abs(found["mean"] - target["mean"]))),
-            "max": float(tf.reduce_mean(tf.abs(found["max"] - target["max"]))),
-            "labels": float(np.mean(label != other)), "unclaimed": float(np.mean((label < 0) & (other >= 0)))}
+    labels, target_labels = (_labels(np.asarray(aggregates["max"]), np.asarray(aggregates["mean"]), theta)
+                             for aggregates in (maps, target))
+    return {"mean": float(tf.reduce_mean(tf.abs(maps["mean"] - target["mean"]))),
+            "max": float(tf.reduce_mean(tf.abs(maps["max"] - target["max"]))),
+            "labels": float(np.mean(labels != target_labels)),
+            "unclaimed": float(np.mean((labels < 0) & (target_labels >= 0)))}
 
 
-def _labels(highest, mean, theta):
-    """`[h, w]` index of the class by the paper's rule, -1 for none."""
+def _labels(highest: np.ndarray, mean: np.ndarray, theta: float) -> np.ndarray:
+    """Returns the index of the class by the paper's rule, `[h, w]` int, -1 for none."""
     claimed = highest > theta
     return np.where(claimed.any(-1), np.where(claimed, mean, -1.0).argmax(-1), -1)
