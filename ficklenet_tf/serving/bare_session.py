@@ -6,23 +6,26 @@ fails here. Requests and answers are arrays in an .npz, without pickles.
 """
 
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 OURS = ("ficklenet_tf", "export", "tools")
+Message = tuple[str, dict[str, np.ndarray]]  # a signature's name, and its inputs or its outputs
 
 
-def pack(rows):
+def pack(messages: Sequence[Message]) -> dict[str, Any]:
     """Turns requests or answers into arrays for `numpy.savez`.
 
     Args:
-      rows: list of (signature, {name: array}); arrays of bytes are `[n]` objects.
+      messages: list of (signature, {name: array}); arrays of bytes are `[n]` objects.
 
     Returns:
       dict of arrays.
     """
-    arrays = {"signatures": np.array([signature for signature, _ in rows])}
-    for i, (_, tensors) in enumerate(rows):
+    arrays = {"signatures": np.array([signature for signature, _ in messages])}
+    for i, (_, tensors) in enumerate(messages):
         for name, value in tensors.items():
             value = np.asarray(value)
             if value.dtype.kind in "OS":  # bytes may end in zeros, which NumPy's own strings lose
@@ -34,9 +37,9 @@ def pack(rows):
     return arrays
 
 
-def unpack(arrays):
+def unpack(arrays: dict[str, np.ndarray]) -> list[Message]:
     """Inverts `pack`."""
-    rows = [(str(signature), {}) for signature in arrays["signatures"]]
+    messages: list[Message] = [(str(signature), {}) for signature in arrays["signatures"]]
     for key in arrays:
         index, _, name = key.partition("/")
         if not name:
@@ -45,13 +48,13 @@ def unpack(arrays):
         if part == "count":
             value = np.empty(int(arrays[key]), object)
             value[:] = [arrays[f"{index}/{name}/{k}"].tobytes() for k in range(len(value))]
-            rows[int(index)][1][name] = value
+            messages[int(index)][1][name] = value
         elif not part:
-            rows[int(index)][1][name] = arrays[key]
-    return rows
+            messages[int(index)][1][name] = arrays[key]
+    return messages
 
 
-def answer(model_dir, requests):
+def answer(model_dir: str, requests: Sequence[Message]) -> list[Message]:
     """Runs requests in one session.
 
     Args:
@@ -81,10 +84,11 @@ def answer(model_dir, requests):
     return answers
 
 
-def main(model_dir, requests_path, answers_path):
+def main(model_dir: str, requests_path: str, answers_path: str) -> None:
     """Reads requests, answers them, writes the answers."""
     for name in OURS:
-        sys.modules[name] = None  # an import of ours now fails, wherever it may be installed
+        # An import of ours now fails, wherever it may be installed: the import system's documented use of None.
+        sys.modules[name] = None  # type: ignore[assignment]
     with np.load(requests_path) as arrays:
         requests = unpack(dict(arrays))
     np.savez(answers_path, **pack(answer(model_dir, requests)))

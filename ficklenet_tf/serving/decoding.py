@@ -1,11 +1,15 @@
 """What comes in over the wire: refused with a clear message where it is not what a signature takes."""
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 from ficklenet_tf.serving import png
 
+Condition = tuple[tf.Tensor, str, tf.Tensor]  # scalar bool, what was expected, a tensor that says what was found
 
-def checked(images, max_pixels, max_batch):
+
+def check_images(images: tf.Tensor, max_pixels: int, max_batch: int) -> tf.Tensor:
     """Returns `images` after the check that they have pixels, and not too many.
 
     Args:
@@ -24,28 +28,28 @@ def checked(images, max_pixels, max_batch):
          shape)])
 
 
-def demand(value, conditions):
+def demand(value: tf.Tensor, conditions: Sequence[Condition]) -> tf.Tensor:
     """Returns `value` once the conditions hold.
 
     Args:
       value: a tensor.
-      conditions: list of (scalar bool tensor, what was expected, a tensor that says what was found).
+      conditions: list of `Condition`.
 
     Raises:
       tf.errors.InvalidArgumentError: when run, for the first that does not.
     """
-    checks = [tf.debugging.Assert(condition, [message, found]) for condition, message, found in conditions]
+    checks = [tf.debugging.Assert(holds, [message, actual]) for holds, message, actual in conditions]
     with tf.control_dependencies(checks):
         return tf.identity(value)
 
 
-def rows_of(values, images, name):
+def check_rows(values: tf.Tensor, images: tf.Tensor, name: str) -> tf.Tensor:
     """Returns `values` once their first axis is as long as that of `images`; `name` is for the message."""
     return demand(values, [(tf.equal(tf.shape(values)[0], tf.shape(images)[0]),
-                            f"{name}: expected one row an image, found the shape", tf.shape(values))])
+                            f"{name}: expected one row per image, found the shape", tf.shape(values))])
 
 
-def decode(encoded, max_pixels):
+def decode(encoded: tf.Tensor, max_pixels: int) -> tf.Tensor:
     """Decodes one JPEG or PNG to `[h, w, 3]` uint8, its size checked before any pixel is unpacked.
 
     Args:

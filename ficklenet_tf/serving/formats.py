@@ -1,15 +1,17 @@
 """Other targets than TensorFlow Serving: ONNX, OpenVINO and LiteRT, each run before it is kept.
 
 They answer as `serving_default` does, one photograph of any size at a time: "images" `[1, h, w, 3]` uint8 ->
-"labels" `[1, h, w]` uint8 and "probabilities" `[1, h, w, classes]` float32. What cannot be had there: checks of the
-input, files as input, localization maps and the dense CRF by the lattice: tf2onnx has no rule for its sparse product
-and bit cast, and OpenVINO computes its 64-bit keys in 32 bits, so that its bit cast, an error there too, saves it from
-wrong labels. The exact CRF converts, for small maps.
+"labels" `[1, h, w]` uint8 and "probabilities" `[1, h, w, classes]` float32. They do not have checks of the
+input, files as input, localization maps, or the dense CRF by the lattice: tf2onnx has no rule for its sparse product
+and bit cast. OpenVINO would compute its 64-bit keys in 32 bits; the bit cast is an error there too, which saves it
+from wrong labels. The exact CRF converts, for small maps.
 """
 
 import importlib
 import pathlib
 import tempfile
+from collections.abc import Callable, Sequence
+from types import ModuleType
 
 import keras
 import numpy as np
@@ -18,14 +20,15 @@ import tensorflow as tf
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.evaluation import prediction
 from ficklenet_tf.runs import artifacts
-from ficklenet_tf.serving import loading, model_card, saved_model, warmup
+from ficklenet_tf.serving import loading, model_card, saved_model, servable, warmup
 
 FILES = {"onnx": "model.onnx", "openvino": "model.xml", "litert": "model.tflite"}
 LEAST_AGREEMENT = 0.99  # of the labels with TensorFlow's; below it the export is refused
 _IMAGE = tf.TensorSpec([1, None, None, 3], tf.uint8, name="images")
 
 
-def export(run_dir, version, target, options=loading.Options(), *, stage_name=None, photographs=()):
+def export(run_dir: str | pathlib.Path, version: int, target: str, options: loading.Options = loading.Options(), *,
+           stage_name: str | None = None, photographs: Sequence[np.ndarray] = ()) -> pathlib.Path:
     """Writes `<run_dir>/<target>/<version>/` with the converted model and its card.
 
     Args:
@@ -34,14 +37,14 @@ def export(run_dir, version, target, options=loading.Options(), *, stage_name=No
       target: a key of `FILES`.
       options: `loading.Options`.
       stage_name: directory of the segmenter below run_dir; None: the last that was trained.
-      photographs: `[h, w, 3]` uint8 images for the check; some made ones without.
+      photographs: `[h, w, 3]` uint8 images for the check; without them it is done on generated ones.
 
     Returns:
       The version's directory.
 
     Raises:
       FileNotFoundError: the stage has not finished.
-      ValueError: the converter is missing or fails, the version is there, or labels differ from TensorFlow's.
+      UserError: the converter is missing or fails, the version is there, or labels differ from TensorFlow's.
     """
     if target not in FILES:
         raise UserError(f"format: expected one of {', '.join(FILES)}, found {target!r}")
@@ -52,7 +55,7 @@ def export(run_dir, version, target, options=loading.Options(), *, stage_name=No
     model, run, precision = loading.load_segmenter(prediction.last_stage(run_dir, stage_name), options)
     photographs = photographs or [warmup.photograph(side)[: side - side // 4] for side in (61, 120)]
 
-    def build(temporary):
+    def build(temporary: str) -> None:
         path = pathlib.Path(temporary) / FILES[target]
         try:
             _CONVERTERS[target](model, path)
@@ -70,17 +73,18 @@ def export(run_dir, version, target, options=loading.Options(), *, stage_name=No
     return directory
 
 
-def compare(path, model, photographs):
+def compare(path: str | pathlib.Path, model: servable.Segmenter, photographs: Sequence[np.ndarray]) -> float:
     """Returns the share of pixels, 0..1, whose label a converted model gives as TensorFlow does."""
-    answer = runner(path)
-    pairs = [(answer(image), model.probs(model.shrunk(image[None])).numpy()[0].argmax(-1)) for image in photographs]
-    for found, expected in pairs:
-        if found.shape != expected.shape:
-            raise UserError(f"{path}: expected labels of the shape {expected.shape}, found {found.shape}")
-    return float(sum((a == b).sum() for a, b in pairs) / sum(b.size for _, b in pairs))
+    labels_of = runner(path)
+    pairs = [(labels_of(image), model.probs(model.shrunk(image[None])).numpy()[0].argmax(-1)) for image in photographs]
+    for labels, expected in pairs:
+        if labels.shape != expected.shape:
+            raise UserError(f"{path}: expected labels of the shape {expected.shape}, found {labels.shape}")
+    return float(sum((labels == expected).sum() for labels, expected in pairs)
+                 / sum(expected.size for _, expected in pairs))
 
 
-def runner(path):
+def runner(path: str | pathlib.Path) -> Callable[[np.ndarray], np.ndarray]:
     """Loads a converted model; returns a function of `[h, w, 3]` uint8 to `[h, w]` uint8 labels."""
     path = pathlib.Path(path)
     if path.suffix == ".onnx":
@@ -94,8 +98,8 @@ def runner(path):
     return lambda image: signature(images=image[None])["labels"][0]
 
 
-def _function(model):
-    def serve(images):
+def _function(model: servable.Segmenter) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+    def serve(images: tf.Tensor) -> dict[str, tf.Tensor]:
         shape = tf.shape(images)[1:3]
         probs = model.probs(model.shrunk(images))
         probs = tf.image.resize(probs, shape) if model.longest else probs
@@ -104,35 +108,36 @@ def _function(model):
     return serve
 
 
-def _write_plain(model, directory):
+def _write_plain(model: servable.Segmenter, directory: str) -> None:
     archive = keras.export.ExportArchive()
     archive.track(model.network)
     archive.add_endpoint("serving_default", _function(model), [_IMAGE])
     archive.write_out(directory, verbose=False)
 
 
-def _onnx(model, path):
+def _onnx(model: servable.Segmenter, path: pathlib.Path) -> None:
     function = tf.function(_function(model), input_signature=[_IMAGE], autograph=False)
     _package("tf2onnx").convert.from_function(function, input_signature=[_IMAGE], opset=18, output_path=str(path))
 
 
-def _openvino(model, path):
+def _openvino(model: servable.Segmenter, path: pathlib.Path) -> None:
     openvino = _package("openvino")
     with tempfile.TemporaryDirectory() as directory:
         _write_plain(model, directory)
         openvino.save_model(openvino.convert_model(directory), str(path), compress_to_fp16=False)
 
 
-def _litert(model, path):
+def _litert(model: servable.Segmenter, path: pathlib.Path) -> None:
     with tempfile.TemporaryDirectory() as directory:
         _write_plain(model, directory)
         artifacts.write_bytes(path, tf.lite.TFLiteConverter.from_saved_model(directory).convert())
 
 
-_CONVERTERS = {"onnx": _onnx, "openvino": _openvino, "litert": _litert}
+_CONVERTERS: dict[str, Callable[[servable.Segmenter, pathlib.Path], None]] = {
+    "onnx": _onnx, "openvino": _openvino, "litert": _litert}
 
 
-def _package(name):
+def _package(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError as error:

@@ -2,25 +2,28 @@
 
 import pathlib
 import re
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework import op_def_registry
 
+Signature = dict[str, dict[str, dict[str, Any]]]  # "inputs" and "outputs", each name -> {"dtype": ..., "shape": ...}
 _PYTHON = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
 _XLA = ("_XlaMustCompile", "jit_compile", "_xla_compile_id")
 _TABLE = re.compile("HashTable|LookupTable|Vocab")
 _PATH = re.compile(rb"(?:/[\w.\-]+){2,}")
 
 
-def read(model_dir):
+def read(model_dir: str | pathlib.Path) -> tf.compat.v1.MetaGraphDef:
     """Returns the one MetaGraphDef of a SavedModel."""
     proto = saved_model_pb2.SavedModel.FromString((pathlib.Path(model_dir) / "saved_model.pb").read_bytes())
     [meta] = proto.meta_graphs
     return meta
 
 
-def signatures(meta):
+def signatures(meta: tf.compat.v1.MetaGraphDef) -> dict[str, Signature]:
     """Describes what can be asked.
 
     Args:
@@ -30,32 +33,33 @@ def signatures(meta):
       dict: signature -> {"inputs": ..., "outputs": ...}, each name -> {"dtype": ..., "shape": ...}, None in a shape
       for any length.
     """
-    def described(infos):
+    def described(infos: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         return {name: {"dtype": tf.as_dtype(info.dtype).name,
                        "shape": [None if axis.size < 0 else axis.size for axis in info.tensor_shape.dim]}
                 for name, info in sorted(infos.items())}
 
-    return {name: {"inputs": described(found.inputs), "outputs": described(found.outputs)}
-            for name, found in sorted(meta.signature_def.items()) if not name.startswith("__")}
+    return {name: {"inputs": described(signature.inputs), "outputs": described(signature.outputs)}
+            for name, signature in sorted(meta.signature_def.items()) if not name.startswith("__")}
 
 
-def nodes(meta):
+def nodes(meta: tf.compat.v1.MetaGraphDef) -> Iterator[tf.compat.v1.NodeDef]:
     """Yields all nodes: of the graph and of every function in its library."""
     yield from meta.graph_def.node
     for function in meta.graph_def.library.function:
         yield from function.node_def
 
 
-def scan(model_dir):
+def scan(model_dir: str | pathlib.Path) -> list[str]:
     """Returns a list of findings, empty for a graph that stock TensorFlow Serving runs as it stands.
 
-    Found are calls into Python, demands for XLA (off in a stock server), ops that stock TensorFlow does not
+    It looks for calls into Python, demands for XLA (off in a stock server), ops that stock TensorFlow does not
     have, tables (none of ours is tracked), and absolute paths, which another machine does not have.
 
     Args:
       model_dir: a SavedModel's directory.
     """
-    meta, findings = read(model_dir), []
+    meta = read(model_dir)
+    findings: list[str] = []
     functions = {function.signature.name for function in meta.graph_def.library.function}
     for function in meta.graph_def.library.function:
         findings += [f"{function.signature.name}: attribute {key}" for key in _XLA if _is_set(function.attr, key)]
@@ -72,5 +76,5 @@ def scan(model_dir):
     return findings
 
 
-def _is_set(attributes, key):
+def _is_set(attributes: Mapping[str, tf.compat.v1.AttrValue], key: str) -> bool:
     return key in attributes and attributes[key] not in (type(attributes[key])(b=False), type(attributes[key])(s=b""))

@@ -2,6 +2,10 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
 
 from ficklenet_tf.data import labels
 from ficklenet_tf.errors import UserError
@@ -34,7 +38,8 @@ class Options:
     buckets: tuple[int, ...] = ()
 
 
-def load_segmenter(directory, options=Options()):
+def load_segmenter(directory: str | pathlib.Path, options: Options = Options(),
+                   ) -> tuple[servable.Segmenter, dict[str, Any], str]:
     """Loads a trained segmenter.
 
     Args:
@@ -74,7 +79,8 @@ def load_segmenter(directory, options=Options()):
     return model, run, precision
 
 
-def load_localizer(run_dir, options=Options()):
+def load_localizer(run_dir: str | pathlib.Path, options: Options = Options(),
+                   ) -> tuple[localization_maps.Localizer, dict[str, Any]]:
     """Loads the trained classifier, to be applied at the size at which the run's seeds were extracted.
 
     Args:
@@ -93,11 +99,11 @@ def load_localizer(run_dir, options=Options()):
                                        options.max_batch), run
 
 
-def agreement(model, reference, photographs):
+def agreement(model: servable.Segmenter, reference: servable.Segmenter, photographs: Iterable[np.ndarray]) -> float:
     """Returns the share of pixels, 0..1, on which two segmenters give one label.
 
     Args:
-      model: an `servable.Segmenter`.
+      model: a `servable.Segmenter`.
       reference: another.
       photographs: iterable of `[h, w, 3]` uint8.
     """

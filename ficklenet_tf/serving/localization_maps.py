@@ -1,11 +1,12 @@
-"""FickleNet's own stochastic inference, served: N localization maps a photograph, aggregated (Section 3.3).
+"""FickleNet's own stochastic inference, served: N localization maps per photograph, aggregated (Section 3.3).
 
-With it seeds for new photographs are made through the server. A seed decides the N selections of
+With it, seeds for new photographs are made through the server. A random seed decides the N selections of
 hidden units, so the same request has the same answer; `aggregation.image_seed` and the view's number give an
-extraction's own seed.
+extraction's own random seed.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -38,23 +39,23 @@ class Localizer:
     max_batch: int
 
     @property
-    def specs(self):
+    def specs(self) -> list[tf.TensorSpec]:
         """The signature's inputs: images, tags, seed, num_maps."""
         return [tf.TensorSpec([None, None, None, 3], tf.uint8, name="images"),
                 tf.TensorSpec([None, self.num_tags], tf.float32, name="tags"),
                 tf.TensorSpec([None, 2], tf.int32, name="seed"),
                 tf.TensorSpec([None], tf.int32, name="num_maps")]
 
-    def one(self, row):
+    def localize(self, row: tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Localizes one photograph's tags: (features, tags, seed, num_maps) -> mean and max `[h', w', num_tags]`."""
         features, tags, seed, num_maps = row
         tag_ids = tf.cast(tf.where(tags > 0)[:, 0], tf.int32)
-        found = aggregation.localize(self.model.head, features, tag_ids, seed, num_maps=num_maps)
-        places = tf.one_hot(tag_ids, self.num_tags)  # the maps of absent tags are 0
-        return {f"{name}_maps": tf.tensordot(found[name], places, 1) for name in ("mean", "max")}
+        maps = aggregation.localize(self.model.head, features, tag_ids, seed, num_maps=num_maps)
+        columns = tf.one_hot(tag_ids, self.num_tags)  # the maps of absent tags are 0
+        return {f"{name}_maps": tf.tensordot(maps[name], columns, 1) for name in ("mean", "max")}
 
 
-def localization_maps(localizer):
+def localization_maps(localizer: Localizer) -> Callable[..., dict[str, tf.Tensor]]:
     """Makes the function of the signature `localization_maps`.
 
     Its inputs: "images" `[n, h, w, 3]` uint8, "tags" `[n, num_tags]` float32, above 0 where the class is in the
@@ -64,10 +65,10 @@ def localization_maps(localizer):
     Args:
       localizer: a `Localizer`.
     """
-    def serve(images, tags, seed, num_maps):
-        images = decoding.checked(images, localizer.max_pixels, localizer.max_batch)
-        tags, seed = (decoding.rows_of(value, images, name) for value, name in ((tags, "tags"), (seed, "seed")))
-        num_maps = decoding.rows_of(num_maps, images, "num_maps")
+    def serve(images: tf.Tensor, tags: tf.Tensor, seed: tf.Tensor, num_maps: tf.Tensor) -> dict[str, tf.Tensor]:
+        images = decoding.check_images(images, localizer.max_pixels, localizer.max_batch)
+        tags, seed = (decoding.check_rows(value, images, name) for value, name in ((tags, "tags"), (seed, "seed")))
+        num_maps = decoding.check_rows(num_maps, images, "num_maps")
         num_maps = decoding.demand(num_maps, [
             (tf.reduce_all((num_maps >= 1) & (num_maps <= MAX_MAPS)),
              f"num_maps: expected 1..{MAX_MAPS}, found", num_maps)])
@@ -75,7 +76,7 @@ def localization_maps(localizer):
         features = tf.cast(localizer.model.backbone(x, training=False), tf.float32)
         shape = [*features.shape[1:3], localizer.num_tags]
         specs = {f"{name}_maps": tf.TensorSpec(shape) for name in ("mean", "max")}
-        return tf.map_fn(localizer.one, (features, tags, seed, num_maps), fn_output_signature=specs,
+        return tf.map_fn(localizer.localize, (features, tags, seed, num_maps), fn_output_signature=specs,
                          parallel_iterations=1)
 
     return serve

@@ -1,14 +1,17 @@
 """What goes with a model: class names, palette, and a card that says where it comes from and what it takes."""
 
 import pathlib
+from typing import Any
 
 from ficklenet_tf.data import labels
 from ficklenet_tf.runs import artifacts
+from ficklenet_tf.serving import graph_scan
 
 DIRECTORY = "assets.extra"
 
 
-def make(run_dir, segmenter_run, classifier_run, settings, signatures):
+def make(run_dir: str | pathlib.Path, segmenter_run: dict[str, Any], classifier_run: dict[str, Any] | None,
+         settings: dict[str, Any], signatures: dict[str, graph_scan.Signature]) -> dict[str, Any]:
     """Makes the card.
 
     Args:
@@ -34,16 +37,16 @@ def make(run_dir, segmenter_run, classifier_run, settings, signatures):
         "settings": settings, "signatures": signatures}
 
 
-def _evaluations(run_dir):
+def _evaluations(run_dir: str | pathlib.Path) -> dict[str, dict[str, int | float]]:
     """Metrics of what was predicted and scored in this run, by name."""
-    found = {}
+    metrics = {}
     for path in sorted(pathlib.Path(run_dir).glob("evaluation/*.json")):
         scores = artifacts.read_json(path)
-        found[path.stem] = {key: value for key, value in scores.items() if isinstance(value, int | float)}
-    return found
+        metrics[path.stem] = {key: value for key, value in scores.items() if isinstance(value, int | float)}
+    return metrics
 
 
-def _licence(weights):
+def _licence(weights: str) -> str:
     if not weights:
         return "no pretrained weights: the model is as free as its photographs and this software"
     if weights == "imagenet":
@@ -52,7 +55,7 @@ def _licence(weights):
     return "weights from a file of the user's: the terms of its source apply"
 
 
-def write(directory, card):
+def write(directory: str | pathlib.Path, card: dict[str, Any]) -> None:
     """Writes class_names.txt, palette.json and model_card.json into `directory`/assets.extra."""
     directory, names = pathlib.Path(directory) / DIRECTORY, card["class_names"]
     artifacts.write_bytes(directory / "class_names.txt", ("\n".join(names) + "\n").encode())

@@ -13,14 +13,14 @@ _HEADER_END = 8 + 8 + 13  # signature, length and type of IHDR, its data; the ch
 _COLOUR_TYPE = 8 + 8 + 9
 
 
-def size(head):
+def size(head: tf.Tensor) -> tf.Tensor:
     """Reads height and width from a PNG's first 24 bytes (scalar string); returns `[2]` int64."""
-    parts = tf.cast(tf.io.decode_raw(tf.strings.substr(head, 16, 8), tf.uint8), tf.int64)
-    width_height = tf.reduce_sum(tf.reshape(parts, [2, 4]) * [2**24, 2**16, 2**8, 1], -1)
+    octets = tf.cast(tf.io.decode_raw(tf.strings.substr(head, 16, 8), tf.uint8), tf.int64)
+    width_height = tf.reduce_sum(tf.reshape(octets, [2, 4]) * [2**24, 2**16, 2**8, 1], -1)
     return width_height[::-1]
 
 
-def encode_palette(labels, palette):
+def encode_palette(labels: tf.Tensor, palette: np.ndarray) -> tf.Tensor:
     """Encodes labels as a palette PNG, in the graph.
 
     Args:
@@ -38,7 +38,7 @@ def encode_palette(labels, palette):
                             tf.strings.substr(grey, _HEADER_END + 4, -1)])
 
 
-def crc32(data, length):
+def crc32(data: tf.Tensor, length: int) -> tf.Tensor:
     """Computes the checksum of PNG's chunks (ISO 3309) in the graph.
 
     Args:
@@ -58,6 +58,6 @@ def crc32(data, length):
         low = tf.bitwise.bitwise_and(tf.bitwise.bitwise_xor(state, values[i]), 255)
         state = tf.bitwise.bitwise_xor(tf.gather(table, low), tf.bitwise.right_shift(state, tf.constant(8, tf.int64)))
     state = tf.bitwise.bitwise_xor(state, tf.constant(0xFFFFFFFF, tf.int64))
-    bytes_ = tf.bitwise.bitwise_and(tf.bitwise.right_shift(state, tf.constant([24, 16, 8, 0], tf.int64)), 255)
+    octets = tf.bitwise.bitwise_and(tf.bitwise.right_shift(state, tf.constant([24, 16, 8, 0], tf.int64)), 255)
     single = tf.constant([bytes([value]) for value in range(256)])
-    return tf.strings.reduce_join(tf.gather(single, bytes_))
+    return tf.strings.reduce_join(tf.gather(single, octets))

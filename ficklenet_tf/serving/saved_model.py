@@ -10,8 +10,11 @@ import os
 import pathlib
 import shutil
 import tempfile
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
+import numpy as np
 
 from ficklenet_tf import crf
 from ficklenet_tf.data import labels
@@ -23,6 +26,7 @@ from ficklenet_tf.serving import (
     loading,
     localization_maps,
     model_card,
+    servable,
     server_files,
     signatures,
     warmup,
@@ -48,8 +52,9 @@ class Options:
     applied: loading.Options = loading.Options()
 
 
-def export(run_dir, version, options=Options(), *, photographs=()):
-    """Writes `<run_dir>/saved_model/<version>/`; what is there with the same settings is not made again.
+def export(run_dir: str | pathlib.Path, version: int, options: Options = Options(), *,
+           photographs: Sequence[np.ndarray] = ()) -> pathlib.Path:
+    """Writes `<run_dir>/saved_model/<version>/`; a version that is there with the same settings is kept.
 
     Args:
       run_dir: the run's directory, its segmenter finished.
@@ -58,7 +63,7 @@ def export(run_dir, version, options=Options(), *, photographs=()):
       photographs: `[h, w, 3]` uint8 images on which the agreement with float32 is measured for the card.
 
     Returns:
-      The version's directory, a pathlib.Path.
+      The version's directory.
 
     Raises:
       FileNotFoundError: a stage has not finished.
@@ -71,7 +76,8 @@ def export(run_dir, version, options=Options(), *, photographs=()):
         raise UserError(f"crf: expected one of {', '.join(crf.SPECS)}, found {options.crf!r}")
     directory = prediction.last_stage(run_dir, options.stage_name)
     model, run, precision = loading.load_segmenter(directory, applied)
-    localizer, classifier_run = loading.load_localizer(run_dir, applied) if options.localization_maps else (None, None)
+    localizer, classifier_run = (loading.load_localizer(run_dir, applied) if options.localization_maps
+                                 else (None, None))
     settings = artifacts.as_json({
         "stage": directory.name, "segmenter": run["finished"],
         "classifier": classifier_run and classifier_run["finished"], "crf": options.crf, "precision": precision,
@@ -81,7 +87,7 @@ def export(run_dir, version, options=Options(), *, photographs=()):
     if not _is_there(target, settings):
         agreement = _agreement(directory, model, precision, applied, photographs)
 
-        def build(temporary):
+        def build(temporary: str) -> None:
             _archive(model, localizer, crf.SPECS[options.crf]).write_out(temporary, verbose=False)
             refuse(temporary)
             described = graph_scan.signatures(graph_scan.read(temporary))
@@ -94,13 +100,14 @@ def export(run_dir, version, options=Options(), *, photographs=()):
     return target
 
 
-def _warm_sides(model):
+def _warm_sides(model: servable.Segmenter) -> list[int]:
     """A photograph for each size that the graph knows; none that a signature would refuse: no server would start."""
-    most = math.isqrt(model.max_pixels // signatures.CRF_SHARE)
-    return sorted({min(side, most) for side in model.buckets or model.sizes[:1]})
+    longest = math.isqrt(model.max_pixels // signatures.CRF_SHARE)
+    return sorted({min(side, longest) for side in model.buckets or model.sizes[:1]})
 
 
-def _archive(model, localizer, spec):
+def _archive(model: servable.Segmenter, localizer: localization_maps.Localizer | None,
+             spec: crf.CRFSpec | None) -> keras.export.ExportArchive:
     archive = keras.export.ExportArchive()
     archive.track(model.network)
     archive.add_endpoint("serving_default", signatures.serving_default(model), [signatures.IMAGES])
@@ -114,14 +121,15 @@ def _archive(model, localizer, spec):
     return archive
 
 
-def refuse(directory):
-    """Raises ValueError where `graph_scan.scan` finds something."""
-    found = graph_scan.scan(directory)
-    if found:
-        raise UserError(f"{directory}: expected a graph that a stock server runs, found {'; '.join(found[:5])}")
+def refuse(directory: str | pathlib.Path) -> None:
+    """Raises UserError where `graph_scan.scan` finds something."""
+    findings = graph_scan.scan(directory)
+    if findings:
+        raise UserError(f"{directory}: expected a graph that a stock server runs, found {'; '.join(findings[:5])}")
 
 
-def _agreement(directory, model, precision, applied, photographs):
+def _agreement(directory: pathlib.Path, model: servable.Segmenter, precision: str, applied: loading.Options,
+               photographs: Sequence[np.ndarray]) -> dict[str, Any] | None:
     if not photographs:
         return None
     reference, *_ = loading.load_segmenter(directory, dataclasses.replace(applied, precision="float32"))
@@ -129,7 +137,7 @@ def _agreement(directory, model, precision, applied, photographs):
             "same_labels": loading.agreement(model, reference, photographs)}
 
 
-def _is_there(target, settings):
+def _is_there(target: pathlib.Path, settings: dict[str, Any]) -> bool:
     if not target.exists():
         return False
     run = artifacts.read_run(target / model_card.DIRECTORY)
@@ -141,11 +149,11 @@ def _is_there(target, settings):
     return True
 
 
-def write_whole(target, build):
+def write_whole(target: pathlib.Path, build: Callable[[str], None]) -> None:
     """Calls `build(directory)` on a temporary directory beside `target`, then renames it to `target`.
 
     Args:
-      target: pathlib.Path that does not exist.
+      target: a path that does not exist.
       build: writes everything into the directory it is given.
     """
     target.parent.mkdir(parents=True, exist_ok=True)

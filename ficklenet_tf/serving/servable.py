@@ -1,11 +1,12 @@
 """A trained segmenter as it is applied to photographs of any size, in stages that batch.
 
-The stages are those of `segmenter.predict_probs`: photographs of
-different sizes are warped one by one, go through the network together, and are answered one
-by one at their own size. With `buckets` a photograph is padded instead of warped.
+The stages are those of `segmenter.predict_probs`: photographs of different sizes are warped one by one, go through
+the network together, and are answered one by one at their own size. With `buckets` a photograph is padded instead of
+warped.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
@@ -36,28 +37,28 @@ class Segmenter:
 
     network: keras.Model
     normalization: photographs.Normalization
-    sizes: tuple
+    sizes: tuple[int, ...]
     flip: bool
     num_classes: int
     max_pixels: int = MAX_PIXELS
     max_batch: int = MAX_BATCH
     max_side: int = 0
-    buckets: tuple = ()
+    buckets: tuple[int, ...] = ()
 
     @property
-    def longest(self):
+    def longest(self) -> int:
         """The longest side that is computed on; 0 where there is no bound."""
         sides = [side for side in (self.max_side, self.buckets[-1] if self.buckets else 0) if side]
         return min(sides, default=0)
 
-    def inner_shape(self, shape):
+    def inner_shape(self, shape: tf.Tensor) -> tf.Tensor:
         """Returns `[2]` int32: height and width that are computed on, for a photograph of `shape` `[2]` int32."""
         if not self.longest:
             return shape
         factor = tf.minimum(tf.constant(1.0, tf.float64), self.longest / tf.reduce_max(shape))
         return tf.maximum(1, tf.cast(tf.round(tf.cast(shape, tf.float64) * factor), tf.int32))
 
-    def shrunk(self, images):
+    def shrunk(self, images: tf.Tensor) -> tf.Tensor:
         """Returns `[..., h, w, 3]` uint8 photographs at their `inner_shape`, antialiased."""
         if not self.longest:
             return images
@@ -66,29 +67,29 @@ class Segmenter:
         return tf.cond(tf.reduce_all(inner == shape), lambda: images, lambda: tf.cast(
             tf.round(tf.image.resize(tf.cast(images, tf.float32), inner, antialias=True)), tf.uint8))
 
-    def views(self, images):
+    def views(self, images: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """Warps `[..., h, w, 3]` photographs to each size; see `segmenter.views`."""
         return segmenter.views(images, self.sizes, self.normalization)
 
-    def grids(self, views):
+    def grids(self, views: Sequence[tf.Tensor]) -> tuple[tf.Tensor, ...]:
         """Runs the network; see `segmenter.grids`."""
         return segmenter.grids(self.network, views, self.flip)
 
-    def probs(self, images):
+    def probs(self, images: tf.Tensor) -> tf.Tensor:
         """Returns `[n, h, w, classes]` float32 probabilities of `[n, h, w, 3]` uint8 photographs, already shrunk."""
         if self.buckets:
             return self._padded(images)
         return segmenter.merge(self.grids(self.views(images)), tf.shape(images)[1:3])
 
-    def _padded(self, images):
+    def _padded(self, images: tf.Tensor) -> tf.Tensor:
         shape = tf.shape(images)[1:3]
         x = photographs.normalize(images, self.normalization)
 
-        def at(side):
-            room = tf.maximum(side - shape, 0)  # never negative; tells the shape of the branch that is not taken
-            padded = tf.pad(x, [[0, 0], [0, room[0]], [0, room[1]], [0, 0]])[:, :side, :side]
+        def probs_at(side: int) -> tf.Tensor:
+            margin = tf.maximum(side - shape, 0)  # never negative, in the branches that are not taken either
+            padded = tf.pad(x, [[0, 0], [0, margin[0]], [0, margin[1]], [0, 0]])[:, :side, :side]
             probs = segmenter.merge(self.grids([tf.ensure_shape(padded, [None, side, side, 3])]), (side, side))
             return probs[:, :shape[0], :shape[1]]
 
         index = tf.reduce_sum(tf.cast(tf.reduce_max(shape) > tf.constant(self.buckets[:-1], tf.int32), tf.int32))
-        return tf.switch_case(index, [lambda side=side: at(side) for side in self.buckets])
+        return tf.switch_case(index, [lambda side=side: probs_at(side) for side in self.buckets])

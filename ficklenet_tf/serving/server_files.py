@@ -26,7 +26,8 @@ pad_variable_length_inputs: false
 """
 
 
-def write(directory, version, *, label=None, name="ficklenet", base_path="/models/ficklenet", batch=8):
+def write(directory: str | pathlib.Path, version: int, *, label: str | None = None, name: str = "ficklenet",
+          base_path: str = "/models/ficklenet", batch: int = 8) -> None:
     """Writes models.config and batching_parameters.txt, keeping the labels that other versions have.
 
     Args:
@@ -38,28 +39,28 @@ def write(directory, version, *, label=None, name="ficklenet", base_path="/model
       batch: greatest batch that the server puts together.
 
     Raises:
-      ValueError: models.config is there and is no ModelServerConfig, or the label is unknown.
+      UserError: models.config is there and is no ModelServerConfig, or the label is unknown.
     """
     if label is not None and label not in LABELS:
         raise UserError(f"label: expected one of {', '.join(LABELS)}, found {label!r}")
     directory = pathlib.Path(directory)
-    before = read(directory / MODELS)
-    labelled = dict(before.model_config_list.config[0].version_labels) if before.model_config_list.config else {}
-    labelled = {key: value for key, value in labelled.items() if (directory / str(value)).is_dir()}
-    label = label or ("canary" if labelled.get("stable", version) != version else "stable")
-    labelled[label] = version
-    if label == "stable" and labelled.get("canary") == version:
-        del labelled["canary"]  # it has arrived
+    models = read(directory / MODELS).model_config_list.config
+    before = dict(models[0].version_labels) if models else {}
+    versions = {key: value for key, value in before.items() if (directory / str(value)).is_dir()}  # by label
+    label = label or ("canary" if versions.get("stable", version) != version else "stable")
+    versions[label] = version
+    if label == "stable" and versions.get("canary") == version:
+        del versions["canary"]  # it has arrived
     config = model_server_config_pb2.ModelServerConfig()
     model = config.model_config_list.config.add(name=name, base_path=base_path, model_platform="tensorflow")
-    model.model_version_policy.specific.versions.extend(sorted(set(labelled.values())))
-    for key, value in sorted(labelled.items()):
+    model.model_version_policy.specific.versions.extend(sorted(set(versions.values())))
+    for key, value in sorted(versions.items()):
         model.version_labels[key] = value
     artifacts.write_bytes(directory / MODELS, (_HEAD + text_format.MessageToString(config)).encode())
     artifacts.write_bytes(directory / BATCHING, _BATCHING.format(size=batch).encode())
 
 
-def read(path):
+def read(path: pathlib.Path) -> model_server_config_pb2.ModelServerConfig:
     """Returns the ModelServerConfig in a file, an empty one where there is no file."""
     if not path.exists():
         return model_server_config_pb2.ModelServerConfig()

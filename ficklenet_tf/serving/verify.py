@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -14,7 +15,8 @@ from ficklenet_tf.errors import UserError
 from ficklenet_tf.serving import bare_session, warmup
 
 
-def ask(model_dir, requests, timeout=900):
+def ask(model_dir: str | pathlib.Path, requests: Sequence[bare_session.Message],
+        timeout: float = 900) -> list[dict[str, np.ndarray]]:
     """Answers requests in a fresh, isolated Python process by a bare TensorFlow session.
 
     Args:
@@ -23,11 +25,11 @@ def ask(model_dir, requests, timeout=900):
       timeout: seconds.
 
     Returns:
-      list of {output: array}, one a request.
+      list of {output: array}, one per request.
 
     Raises:
       FileNotFoundError: there is no SavedModel.
-      ValueError: the model could not be loaded or refused a request; the message ends with what it said.
+      UserError: the model could not be loaded or refused a request; the message ends with what it said.
       subprocess.TimeoutExpired: no answer in time.
     """
     if not (pathlib.Path(model_dir) / "saved_model.pb").is_file():
@@ -41,20 +43,20 @@ def ask(model_dir, requests, timeout=900):
             [sys.executable, "-I", bare_session.__file__, str(pathlib.Path(model_dir).resolve()), sent, received],
             cwd=directory, env=environment, timeout=timeout, capture_output=True, text=True, errors="replace")
         if finished.returncode:
-            said = (finished.stderr.strip().splitlines() or ["nothing"])[-3:]
-            raise UserError(f"{model_dir}: expected answers from a bare session, found {' '.join(said)}")
+            last_lines = (finished.stderr.strip().splitlines() or ["nothing"])[-3:]
+            raise UserError(f"{model_dir}: expected answers from a bare session, found {' '.join(last_lines)}")
         with np.load(received) as arrays:
             return [tensors for _, tensors in bare_session.unpack(dict(arrays))]
 
 
-def encode(image):
+def encode(image: np.ndarray) -> bytes:
     """Encodes a `[h, w, 3]` uint8 RGB photograph as PNG bytes, without loss."""
     buffer = io.BytesIO()
     Image.fromarray(np.asarray(image, np.uint8)).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
 
 
-def decode_ids(png):
+def decode_ids(png: bytes) -> np.ndarray:
     """Decodes the ids of a palette or grey PNG of labels; returns `[h, w]` uint8."""
     with Image.open(io.BytesIO(png)) as image:
         if image.mode not in ("P", "L"):
@@ -62,7 +64,8 @@ def decode_ids(png):
         return np.asarray(image)
 
 
-def verify(model_dir, images, expected_labels):
+def verify(model_dir: str | pathlib.Path, images: Sequence[np.ndarray],
+           expected_labels: Sequence[np.ndarray]) -> float:
     """Compares what an export answers in a fresh process with expected labels.
 
     Each photograph goes through `serving_default` as pixels and through `serve_jpeg` as a PNG file; every other
@@ -78,22 +81,24 @@ def verify(model_dir, images, expected_labels):
 
     Raises:
       FileNotFoundError: there is no SavedModel, or it has no warm-up requests.
-      ValueError: see `ask`; or an answer of another size than its photograph.
+      UserError: see `ask`; or an answer of another size than its photograph.
     """
     images, expected = [np.asarray(image) for image in images], [np.asarray(label) for label in expected_labels]
     if not images or len(images) != len(expected):
         raise UserError(f"verify: expected as many labels as images, at least one, found {len(images)} images and "
                         f"{len(expected)} labels")
-    requests = [("serving_default", {"images": image[None]}) for image in images]
+    requests: list[bare_session.Message] = [("serving_default", {"images": image[None]}) for image in images]
     requests += [("serve_jpeg", {"image": np.array([encode(image)], object)}) for image in images]
     answers = ask(model_dir, requests + warmup.read(model_dir))
-    found = [answer["labels"][0] for answer in answers[:len(images)]]
-    found_files = [decode_ids(answer["label_png_bytes"][0]) for answer in answers[len(images):2 * len(images)]]
-    return min(_agreement(found, expected), _agreement(found_files, expected))
+    of_pixels = [answer["labels"][0] for answer in answers[:len(images)]]
+    of_files = [decode_ids(answer["label_png_bytes"][0]) for answer in answers[len(images):2 * len(images)]]
+    return min(_agreement(of_pixels, expected), _agreement(of_files, expected))
 
 
-def _agreement(found, expected):
-    for one, other in zip(found, expected, strict=True):
-        if one.shape != other.shape:
-            raise UserError(f"labels: expected the shape {other.shape}, found {one.shape}")
-    return sum((a == b).sum() for a, b in zip(found, expected, strict=True)) / sum(b.size for b in expected)
+def _agreement(labels: Sequence[np.ndarray], expected_labels: Sequence[np.ndarray]) -> float:
+    same = 0
+    for label, expected in zip(labels, expected_labels, strict=True):
+        if label.shape != expected.shape:
+            raise UserError(f"labels: expected the shape {expected.shape}, found {label.shape}")
+        same += (label == expected).sum()
+    return same / sum(expected.size for expected in expected_labels)

@@ -2,16 +2,20 @@
 
 import io
 import pathlib
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import tensorflow as tf
 from PIL import Image
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
+from ficklenet_tf.serving import bare_session, graph_scan
+
 PATH = "assets.extra/tf_serving_warmup_requests"
 
 
-def request(signature, tensors, name="ficklenet"):
+def request(signature: str, tensors: Mapping[str, np.ndarray | list[bytes]],
+            name: str = "ficklenet") -> predict_pb2.PredictRequest:
     """Makes a PredictRequest.
 
     Args:
@@ -26,63 +30,65 @@ def request(signature, tensors, name="ficklenet"):
     return message
 
 
-def photograph(side):
+def photograph(side: int) -> np.ndarray:
     """Returns `[side, side, 3]` uint8: a smooth gradient with some texture, no one's picture."""
     y, x = np.mgrid[:side, :side] / max(side, 2)
     waves = [np.sin(k * (x + k * y) + k) for k in (3, 5, 7)]
-    return np.uint8(127 + 100 * np.stack(waves, -1))
+    return (127 + 100 * np.stack(waves, -1)).astype(np.uint8)
 
 
-def examples(signatures, sides):
-    """Returns one request a signature and side, as a list of (signature, {input: array}).
+def examples(signatures: Mapping[str, graph_scan.Signature], sides: Iterable[int]) -> list[bare_session.Message]:
+    """Returns one request per signature and side, as a list of (signature, {input: array}).
 
     Args:
       signatures: as `graph_scan.signatures` describes them.
       sides: sides of the photographs.
     """
-    rows = []
+    requests = []
     for side in sides:
         image = photograph(side)
-        given = {"images": image[None], "iterations": np.array([2], np.int32), "seed": np.array([[1, 2]], np.int32),
-                 "num_maps": np.array([10], np.int32)}
-        for name, found in signatures.items():
+        tensors = {"images": image[None], "iterations": np.array([2], np.int32), "seed": np.array([[1, 2]], np.int32),
+                   "num_maps": np.array([10], np.int32)}
+        for name, signature in signatures.items():
             if name == "serve_jpeg":
-                rows += [(name, {"image": np.array([_encoded(image, kind)], object)}) for kind in ("JPEG", "PNG")]
+                requests += [(name, {"image": np.array([_encoded(image, file_format)], object)})
+                             for file_format in ("JPEG", "PNG")]
                 continue
-            if "tags" in found["inputs"]:
-                given["tags"] = np.ones([1, found["inputs"]["tags"]["shape"][1]], np.float32)
-            rows.append((name, {key: given[key] for key in found["inputs"]}))
-    return rows
+            if "tags" in signature["inputs"]:
+                tensors["tags"] = np.ones([1, signature["inputs"]["tags"]["shape"][1]], np.float32)
+            requests.append((name, {key: tensors[key] for key in signature["inputs"]}))
+    return requests
 
 
-def write(model_dir, rows):
+def write(model_dir: str | pathlib.Path, requests: Iterable[bare_session.Message]) -> None:
     """Writes requests to `<model_dir>/assets.extra/tf_serving_warmup_requests`."""
     path = pathlib.Path(model_dir) / PATH
     path.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as writer:
-        for signature, tensors in rows:
+        for signature, tensors in requests:
             log = prediction_log_pb2.PredictionLog(
                 predict_log=prediction_log_pb2.PredictLog(request=request(signature, tensors)))
             writer.write(log.SerializeToString())
 
 
-def read(model_dir):
+def read(model_dir: str | pathlib.Path) -> list[bare_session.Message]:
     """Returns the warm-up file's requests as a list of (signature, {input: array}).
 
     Raises:
       FileNotFoundError: there is no such file.
     """
-    path, rows = pathlib.Path(model_dir) / PATH, []
+    path, requests = pathlib.Path(model_dir) / PATH, []
     if not path.is_file():
         raise FileNotFoundError(f"{path}: expected warm-up requests, found no such file")
     for record in tf.data.TFRecordDataset(str(path)):
         log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
-        asked = log.predict_log.request
-        rows.append((asked.model_spec.signature_name, {k: tf.make_ndarray(v) for k, v in asked.inputs.items()}))
-    return rows
+        message = log.predict_log.request
+        requests.append((message.model_spec.signature_name,
+                         {name: tf.make_ndarray(proto) for name, proto in message.inputs.items()}))
+    return requests
 
 
-def _encoded(image, kind):
+def _encoded(image: np.ndarray, file_format: str) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, kind)
+    Image.fromarray(image).save(buffer, file_format)
     return buffer.getvalue()
