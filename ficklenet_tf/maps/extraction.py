@@ -35,7 +35,7 @@ class Options:
 
 
 def extract(run_dir: str | pathlib.Path, split: datasets.Split, config: MapsConfig, options: Options = Options(), *,
-            name: str = layout.MAPS, shard: tuple[int, int] = shards.WHOLE) -> dict[str, Any]:
+            name: str = layout.MAPS, shard: shards.Shard = shards.WHOLE) -> dict[str, Any]:
     """Writes the maps of each photograph; what is there is not made again.
 
     The maps of an image are a function of (classifier, config, mode, seed, image id), not of batch,

@@ -1,10 +1,11 @@
 """Refines seeds by the photograph itself: the dense CRF on two background scores (IRN, Section 5), region growing.
 
 A refinement is a function (photograph `[h, w, 3]` uint8, `ImageMaps`, rule, `presets.SeedsConfig`) -> `[h, w]` uint8
-labels, and a line in `REFINEMENTS`. `rule` is a function of no arguments: the labels by thresholds and cue.
+labels, and a line in `REFINEMENTS`. `rule`, a function of no arguments, returns the labels by thresholds and cue.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -12,27 +13,36 @@ import numpy as np
 from ficklenet_tf import crf
 from ficklenet_tf.data import images, labels
 from ficklenet_tf.errors import UserError
+from ficklenet_tf.maps.image_maps import ImageMaps
+from ficklenet_tf.presets import SeedsConfig
 from ficklenet_tf.seeds import region_growing
+
+Rule = Callable[[], np.ndarray]
+Refinement = Callable[[np.ndarray, ImageMaps, Rule, SeedsConfig], np.ndarray]
 
 IRN = crf.CRFSpec(10.0, 50.0, 5.0, 3.0, 3.0, 10)  # Ahn et al. 2019: their code's widths at the photograph's size
 CONFIDENCE = 0.7  # probability given to the map's own label (IRN)
 
 
-def crf_refine(image, mean, tag_ids, low, high, *, scale=1.0, spec=IRN, backend="permutohedral"):
+def crf_refine(image: np.ndarray, mean: np.ndarray, tag_ids: np.ndarray, low: float, high: float, *,
+               scale: float = 1.0, spec: crf.CRFSpec = IRN, backend: str = "permutohedral") -> np.ndarray:
     """Decides foreground by the higher background score and background by the lower one; between them 255.
 
     Args:
       image: `[h, w, 3]` uint8 photograph.
       mean: `[h', w', c]` float32 mean maps, 0..1.
       tag_ids: `[c]` class of each map, 0 the first foreground class.
-      low: background score for the background: what is background even at so low a score.
-      high: background score for the foreground, at least `low`.
+      low: background score that decides the background: a pixel is background even at so low a score.
+      high: background score that decides the foreground, at least `low`.
       scale: the CRF works on the photograph reduced by this factor, 0..1.
       spec: the CRF's parameters at the photograph's own size.
       backend: see `crf.mean_field`.
 
     Returns:
       `[h, w]` uint8 labels.
+
+    Raises:
+      UserError: the scores are not 0 <= low <= high.
     """
     if not 0 <= low <= high:
         raise UserError(f"background scores: expected 0 <= low <= high, found {low} and {high}")
@@ -49,55 +59,55 @@ def crf_refine(image, mean, tag_ids, low, high, *, scale=1.0, spec=IRN, backend=
     logits = np.stack([_log_probs(label, len(tag_ids) + 1) for label in strongest])
     probs = np.asarray(crf.refiner(spec, backend)(np.stack([reduced] * len(scores)), logits))
     class_ids = np.concatenate([[labels.BACKGROUND], np.asarray(tag_ids, np.int64) + 1])
-    answers = class_ids[probs.argmax(-1)]
-    at_low, at_high = answers[0], answers[-1]
+    decided = class_ids[probs.argmax(-1)]
+    at_low, at_high = decided[0], decided[-1]
     label = np.where(at_high != labels.BACKGROUND, at_high,
                      np.where(at_low == labels.BACKGROUND, labels.BACKGROUND, labels.IGNORE)).astype(np.uint8)
     return cv2.resize(label, shape[::-1], interpolation=cv2.INTER_NEAREST)
 
 
-def srg_refine(image, label, distance, scale=1.0):
+def srg_refine(image: np.ndarray, label: np.ndarray, distance: float, scale: float = 1.0) -> np.ndarray:
     """Grows labels over the photograph's unlabelled pixels; those that are labelled stay. See `region_growing.srg`.
 
     Args:
       image: `[h, w, 3]` uint8 photograph.
       label: `[h, w]` uint8 labels, 255 where there is none.
       distance: greatest colour distance, 0..442.
-      scale: the regions grow on the photograph reduced by this factor, 0..1; it takes a second at 500 x 375 pixels.
+      scale: the regions grow on the photograph reduced by this factor, 0..1; 500 x 375 pixels take a second.
 
     Returns:
       `[h, w]` uint8 labels.
     """
     reduced = _reduce(image, scale)
-    start = cv2.resize(label, reduced.shape[1::-1], interpolation=cv2.INTER_NEAREST)
-    grown = cv2.resize(region_growing.srg(reduced, start, distance), label.shape[::-1],
+    reduced_label = cv2.resize(label, reduced.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    grown = cv2.resize(region_growing.srg(reduced, reduced_label, distance), label.shape[::-1],
                        interpolation=cv2.INTER_NEAREST)
     return np.where(label == labels.IGNORE, grown, label)
 
 
-def _reduce(image, scale):
+def _reduce(image: np.ndarray, scale: float) -> np.ndarray:
     height, width = (max(1, round(side * scale)) for side in image.shape[:2])
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
 
 
-def _log_probs(label, count):
+def _log_probs(label: np.ndarray, count: int) -> np.ndarray:
     """`[h, w]` labels -> `[h, w, count]` float32 log-probabilities: CONFIDENCE for the label, the rest shared."""
-    other = (1 - CONFIDENCE) / max(count - 1, 1)
-    return np.log(np.where(np.arange(count) == label[..., None], CONFIDENCE, other)).astype(np.float32)
+    remainder = (1 - CONFIDENCE) / max(count - 1, 1)
+    return np.log(np.where(np.arange(count) == label[..., None], CONFIDENCE, remainder)).astype(np.float32)
 
 
-def _none(image, maps, rule, config):
+def _none(image: np.ndarray, maps: ImageMaps, rule: Rule, config: SeedsConfig) -> np.ndarray:
     return rule()
 
 
-def _crf(image, maps, rule, config):
+def _crf(image: np.ndarray, maps: ImageMaps, rule: Rule, config: SeedsConfig) -> np.ndarray:
     return crf_refine(image, maps.mean, maps.tag_ids, config.refine_low, config.refine_high,
                       scale=config.refine_scale)
 
 
-def _srg(image, maps, rule, config):
+def _srg(image: np.ndarray, maps: ImageMaps, rule: Rule, config: SeedsConfig) -> np.ndarray:
     return srg_refine(image, rule(), config.srg_distance, config.refine_scale)
 
 
-REFINEMENTS = {"none": _none, "crf": _crf, "srg": _srg}
-CUELESS = ("crf",)  # those that decide in place of the rule and never ask for the background cue
+REFINEMENTS: dict[str, Refinement] = {"none": _none, "crf": _crf, "srg": _srg}
+CUELESS = ("crf",)  # refinements that decide in place of the rule and never ask for the background cue

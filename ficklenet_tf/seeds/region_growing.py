@@ -7,6 +7,7 @@ Segmentation Network with Deep Seeded Region Growing", Section 3.3, as their cod
 import functools
 import heapq
 import math
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -15,8 +16,8 @@ import tensorflow as tf
 from ficklenet_tf.data import labels
 
 
-def srg(image, seeds, distance):
-    """Grows seeds over the unlabelled pixels, always the pixel next that is most like the region beside it.
+def srg(image: np.ndarray, seeds: np.ndarray, distance: float) -> np.ndarray:
+    """Grows seeds over the unlabelled pixels; the next pixel is always the one that is most like a region beside it.
 
     A region is a connected set of seeds of one class; a pixel joins one of those it touches (8 neighbours),
     and moves that region's mean colour. As in the paper, a pixel in the queue keeps the distance it came with.
@@ -33,26 +34,27 @@ def srg(image, seeds, distance):
     Returns:
       `[h, w]` uint8 labels.
     """
-    regions, names = _regions(seeds)
-    width = seeds.shape[1] + 2  # a border of one pixel saves the question where the image ends
+    regions, region_labels = _regions(seeds)
+    width = seeds.shape[1] + 2  # with a border of one pixel no step has to ask where the image ends
     owner = np.pad(regions, 1, constant_values=-1).reshape(-1)
     planes = np.pad(image.astype(np.float64), ((1, 1), (1, 1), (0, 0))).reshape(-1, 3).T
     inside = np.maximum(owner, 0)
-    sizes = np.bincount(inside, minlength=len(names)).tolist()
-    sums = [np.bincount(inside, plane, len(names)).tolist() for plane in planes]
-    first = np.flatnonzero(np.pad(_edge(regions), 1)).tolist()
-    owner = _spread(first, owner.tolist(), [plane.tolist() for plane in planes], sizes, sums, width, distance**2)
-    return names[np.reshape(owner, (-1, width))[1:-1, 1:-1]]
+    sizes = np.bincount(inside, minlength=len(region_labels)).tolist()
+    sums = [np.bincount(inside, plane, len(region_labels)).tolist() for plane in planes]
+    edge = np.flatnonzero(np.pad(_edge(regions), 1)).tolist()
+    grown = _spread(edge, owner.tolist(), [plane.tolist() for plane in planes], sizes, sums, width, distance**2)
+    return region_labels[np.reshape(grown, (-1, width))[1:-1, 1:-1]]
 
 
-def _spread(first, owner, planes, sizes, sums, width, limit):
+def _spread(edge: Sequence[int], owner: list[int], planes: Sequence[Sequence[float]], sizes: list[int],
+            sums: Sequence[list[float]], width: int, limit: float) -> list[int]:
     """Gives pixels to regions, on plain lists, which Python reads faster than arrays.
 
     Args:
-      first: pixels of regions that touch unlabelled ones.
+      edge: pixels of regions that touch unlabelled ones.
       owner: each pixel's region, 0 for none, -1 for the border.
       planes: each pixel's red, green and blue.
-      sizes: each region's pixels.
+      sizes: each region's number of pixels.
       sums: each region's sums of red, green and blue.
       width: pixels in a row.
       limit: greatest squared distance.
@@ -62,20 +64,21 @@ def _spread(first, owner, planes, sizes, sums, width, limit):
     """
     (red, green, blue), (reds, greens, blues) = planes, sums
     around = (-width - 1, -width, -width + 1, -1, 1, width - 1, width, width + 1)
-    least, heap, push, pop = [math.inf] * len(owner), [], heapq.heappush, heapq.heappop
+    least, push, pop = [math.inf] * len(owner), heapq.heappush, heapq.heappop
+    heap: list[tuple[float, int, int]] = []
 
-    def invite(pixel, region):
+    def invite(pixel: int, region: int) -> None:
         size = sizes[region]
         r, g, b = reds[region] / size, greens[region] / size, blues[region] / size
         for step in around:
-            other = pixel + step
-            if owner[other] == 0:
-                squared = (red[other] - r) ** 2 + (green[other] - g) ** 2 + (blue[other] - b) ** 2
-                if squared < least[other] and squared <= limit:
-                    least[other] = squared
-                    push(heap, (squared, other, region))
+            neighbour = pixel + step
+            if owner[neighbour] == 0:
+                squared = (red[neighbour] - r) ** 2 + (green[neighbour] - g) ** 2 + (blue[neighbour] - b) ** 2
+                if squared < least[neighbour] and squared <= limit:
+                    least[neighbour] = squared
+                    push(heap, (squared, neighbour, region))
 
-    for pixel in first:
+    for pixel in edge:
         invite(pixel, owner[pixel])
     while heap:
         _, pixel, region = pop(heap)
@@ -89,27 +92,27 @@ def _spread(first, owner, planes, sizes, sums, width, limit):
     return owner
 
 
-def _regions(seeds):
+def _regions(seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Numbers the connected sets of seeds; returns `[h, w]` int, 0 for none, and `[regions + 1]` their labels."""
-    regions, names = np.zeros(seeds.shape, np.int64), [labels.IGNORE]
+    regions, region_labels = np.zeros(seeds.shape, np.int64), [labels.IGNORE]
     for label in np.unique(seeds[seeds != labels.IGNORE]):
         count, parts = cv2.connectedComponents((seeds == label).astype(np.uint8), connectivity=8)
-        regions[parts > 0] = parts[parts > 0] + len(names) - 1
-        names += [label] * (count - 1)
-    return regions, np.asarray(names, np.uint8)
+        regions[parts > 0] = parts[parts > 0] + len(region_labels) - 1
+        region_labels += [label] * (count - 1)
+    return regions, np.asarray(region_labels, np.uint8)
 
 
-def _edge(regions):
+def _edge(regions: np.ndarray) -> np.ndarray:
     """Returns `[h, w]` bool: the seeds that touch an unlabelled pixel."""
     return (cv2.dilate((regions == 0).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0) & (regions > 0)
 
 
-def dsrg(probs, seeds, tags, foreground, background):
+def dsrg(probs: tf.Tensor, seeds: tf.Tensor, tags: tf.Tensor, foreground: float, background: float) -> tf.Tensor:
     """Grows seeds into the neighbouring pixels of which a network is sure; for use inside a graph, on the host.
 
     A pixel is sure where the probability of the likeliest class, among the image's own and the background,
-    exceeds the threshold. Of each class' sure or seeded pixels those 8-connected sets become seeds that hold a
-    seed of that class; pixels seeded otherwise keep their seed.
+    exceeds the threshold. Take the 8-connected sets of each class's sure or seeded pixels: the sets that hold a seed
+    of that class become seeds; pixels seeded with another class keep their seed.
 
     Args:
       probs: `[b, h, w, classes]` float32, in DSRG the dense CRF's.
@@ -125,20 +128,21 @@ def dsrg(probs, seeds, tags, foreground, background):
     return tf.ensure_shape(tf.numpy_function(grow, [probs, seeds, tags], tf.uint8, stateful=False), seeds.shape)
 
 
-def _dsrg(probs, seeds, tags, limits):
+def _dsrg(probs: np.ndarray, seeds: np.ndarray, tags: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+    """As `dsrg`, in NumPy; `limits` are the thresholds of the background and of the foreground."""
     grown = seeds.copy()
-    for own_probs, own_seeds, own_tags, result in zip(probs, seeds, tags, grown, strict=True):
-        classes = np.concatenate([[labels.BACKGROUND], np.flatnonzero(own_tags) + 1])
-        likeliest = own_probs[..., classes].argmax(-1)
-        greatest = own_probs[..., classes].max(-1)
-        sure = greatest > np.where(likeliest == labels.BACKGROUND, *limits)
-        for position, label in enumerate(classes):
-            held = own_seeds == label
-            if not held.any():
+    for image_probs, image_seeds, image_tags, image_grown in zip(probs, seeds, tags, grown, strict=True):
+        class_ids = np.concatenate([[labels.BACKGROUND], np.flatnonzero(image_tags) + 1])
+        likeliest = image_probs[..., class_ids].argmax(-1)
+        greatest = image_probs[..., class_ids].max(-1)
+        sure = greatest > np.where(likeliest == labels.BACKGROUND, limits[0], limits[1])
+        for position, class_id in enumerate(class_ids):
+            seeded = image_seeds == class_id
+            if not seeded.any():
                 continue
-            candidates = (sure & (likeliest == position)) | held
+            candidates = (sure & (likeliest == position)) | seeded
             count, parts = cv2.connectedComponents(candidates.astype(np.uint8), connectivity=8)
             chosen = np.zeros(count, bool)
-            chosen[parts[held]] = True
-            result[chosen[parts] & (own_seeds == labels.IGNORE)] = label
+            chosen[parts[seeded]] = True
+            image_grown[chosen[parts] & (image_seeds == labels.IGNORE)] = class_id
     return grown

@@ -1,5 +1,6 @@
 """From localization maps to seeds: thresholds, conflicts, uncertainty (FickleNet, Section 3.3 and 4.1)."""
 
+import pathlib
 
 import cv2
 import numpy as np
@@ -9,8 +10,8 @@ from ficklenet_tf.errors import UserError
 from ficklenet_tf.runs import artifacts
 
 
-def allot(highest, mean, tag_ids, theta):
-    """Allots pixels to classes: to c where M_c[i] > theta for any i, of several to the highest mean.
+def allot(highest: np.ndarray, mean: np.ndarray, tag_ids: np.ndarray, theta: float) -> np.ndarray:
+    """Allots pixels to classes: to c where M_c[i] > theta for any i; of several such classes to that of highest mean.
 
     Args:
       highest: `[h, w, c]` maximum over the N maps (any M[i] > theta is max M[i] > theta), 0..1.
@@ -30,13 +31,13 @@ def allot(highest, mean, tag_ids, theta):
     return np.where(claimed.any(-1), class_ids[winner], label).astype(np.uint8)
 
 
-def add_background(label, background):
-    """Gives the background's pixels that no class claims to class 0; returns a new `[h, w]` uint8 label image."""
+def add_background(label: np.ndarray, background: np.ndarray) -> np.ndarray:
+    """Gives class 0 to the pixels of `background`, `[h, w]` bool, that no class claims; returns new `[h, w]` uint8."""
     return np.where((label == labels.IGNORE) & background, labels.BACKGROUND, label).astype(np.uint8)
 
 
-def uncertainty(std, mean, tag_ids, label):
-    """How little a seed image's pixels agree over the N maps.
+def uncertainty(std: np.ndarray, mean: np.ndarray, tag_ids: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """Returns how little the N maps agree on each pixel of a seed image.
 
     An object's spread grows with its mean, so it is the relative one that tells right from wrong seeds (RESULTS.md);
     where no object is claimed there is no mean to relate it to.
@@ -60,19 +61,23 @@ def uncertainty(std, mean, tag_ids, label):
     return np.where(allotted.any(-1), relative, std.max(-1)).astype(np.float32)
 
 
-def leave_out(label, uncertain, limit):
+def leave_out(label: np.ndarray, uncertain: np.ndarray, limit: float) -> np.ndarray:
     """Returns the `[h, w]` uint8 seeds without those whose `uncertain` is above `limit`: they become 255."""
     return np.where(uncertain > limit, labels.IGNORE, label).astype(np.uint8)
 
 
-def write_uncertainty(path, uncertain):
+def write_uncertainty(path: str | pathlib.Path, uncertain: np.ndarray) -> None:
     """Writes `[h, w]` numbers in 0..1 as an 8-bit grey PNG, 255 for 1."""
     grey = np.round(uncertain * 255).astype(np.uint8)
     artifacts.write_bytes(path, cv2.imencode(".png", grey)[1].tobytes())
 
 
-def read_uncertainty(path):
-    """Reads what `write_uncertainty` wrote: `[h, w]` float32, 0..1."""
+def read_uncertainty(path: str | pathlib.Path) -> np.ndarray:
+    """Reads what `write_uncertainty` wrote: `[h, w]` float32, 0..1.
+
+    Raises:
+      UserError: there is no such picture, or it cannot be read; names it.
+    """
     grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
     if grey is None:
         raise UserError(f"{path}: expected a grey PNG, found none that can be read")
