@@ -1,4 +1,4 @@
-"""What is served: the SavedModel, its exporter and a client."""
+"""What a person runs to serve: the exporter, a client, a benchmark."""
 
 try:
     from ficklenet_tf.runs import quiet

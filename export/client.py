@@ -3,8 +3,8 @@
     python -m export.client --server=localhost:8500 photo.jpg --output_dir=out
 
 Sends files to TensorFlow Serving, over gRPC, or over REST where --server begins with http://. Writes
-OUTPUT_DIR/<name>.png, labels in VOC's palette, and <name>_overlay.jpg; one line a file says how long it took.
-It needs of this software only this file and transport.py.
+OUTPUT_DIR/<name>.png, labels in VOC's palette, and <name>_overlay.jpg; one line per file says how long it took.
+Of this software it needs only this file and transport.py.
 """
 
 import concurrent.futures
@@ -14,6 +14,7 @@ import pathlib
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 
 import numpy as np
 from absl import app, flags
@@ -22,7 +23,8 @@ from PIL import ExifTags, Image, ImageOps
 from export import transport
 
 
-def segment(client, path, output_dir, opacity=0.6):
+def segment(client: transport.Client, path: pathlib.Path, output_dir: pathlib.Path,
+            opacity: float = 0.6) -> tuple[float, np.ndarray]:
     """Segments one file and writes labels and overlay.
 
     Args:
@@ -48,7 +50,7 @@ def segment(client, path, output_dir, opacity=0.6):
     return seconds, answer["fractions"][0]
 
 
-def upright(data):
+def upright(data: bytes) -> bytes:
     """Returns a photograph's bytes as the server takes them: JPEG or PNG, standing as a viewer shows it.
 
     The server does not look at EXIF's orientation. A file that is fine is sent as it is; any other that Pillow
@@ -69,7 +71,7 @@ def upright(data):
         return buffer.getvalue()
 
 
-def overlay(data, png, opacity):
+def overlay(data: bytes, png: bytes, opacity: float) -> bytes:
     """Lays label colours over a photograph; the background stays as it is.
 
     Args:
@@ -81,15 +83,15 @@ def overlay(data, png, opacity):
       bytes of a JPEG.
     """
     with Image.open(io.BytesIO(data)) as image, Image.open(io.BytesIO(png)) as label:
-        photograph, ids = np.asarray(image.convert("RGB"), np.float32), np.asarray(label)[..., None]
+        photograph, class_ids = np.asarray(image.convert("RGB"), np.float32), np.asarray(label)[..., None]
         colours = np.asarray(label.convert("RGB"), np.float32)
-    mixed = np.where(ids == 0, photograph, (1 - opacity) * photograph + opacity * colours)
+    mixed = np.where(class_ids == 0, photograph, (1 - opacity) * photograph + opacity * colours)
     buffer = io.BytesIO()
-    Image.fromarray(np.uint8(np.round(mixed))).save(buffer, "JPEG", quality=90)
+    Image.fromarray(np.round(mixed).astype(np.uint8)).save(buffer, "JPEG", quality=90)
     return buffer.getvalue()
 
 
-def write(path, data):
+def write(path: pathlib.Path, data: bytes) -> None:
     """Writes bytes under a temporary name, then renames it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -103,8 +105,9 @@ def write(path, data):
         raise
 
 
-def segment_all(server, paths, output_dir, *, model="ficklenet", version=None, deadline=60.0, attempts=4,
-                concurrency=4, opacity=0.6):
+def segment_all(server: str, paths: Sequence[str | pathlib.Path], output_dir: str | pathlib.Path, *,
+                model: str = "ficklenet", version: int | str | None = None, deadline: float = 60.0, attempts: int = 4,
+                concurrency: int = 4, opacity: float = 0.6) -> int:
     """Segments files, some at once, and prints a line for each.
 
     Args:
@@ -121,27 +124,28 @@ def segment_all(server, paths, output_dir, *, model="ficklenet", version=None, d
     Returns:
       How many files failed; each is named on standard error.
     """
-    seconds, failed = [], 0
+    seconds: list[float] = []
+    failed = 0
     with transport.Client(server, model, version, deadline, attempts) as client, \
             concurrent.futures.ThreadPoolExecutor(concurrency) as pool:
         running = {pool.submit(segment, client, pathlib.Path(path), pathlib.Path(output_dir), opacity): path
                    for path in paths}
-        for done in concurrent.futures.as_completed(running):
+        for future in concurrent.futures.as_completed(running):
             try:
-                took, shares = done.result()
+                took, shares = future.result()
             except (OSError, transport.ServerError) as error:
                 failed += 1
-                print(f"error: {running[done]}: {error}", file=sys.stderr)
+                print(f"error: {running[future]}: {error}", file=sys.stderr)
                 continue
             seconds.append(took)
-            print(f"{running[done]}: {1000 * took:.0f} ms, classes {np.flatnonzero(shares).tolist()}", flush=True)
+            print(f"{running[future]}: {1000 * took:.0f} ms, classes {np.flatnonzero(shares).tolist()}", flush=True)
     if seconds:
         print(f"{len(seconds)} of {len(paths)} photographs -> {output_dir}; "
               f"median {1000 * np.median(seconds):.0f} ms, slowest {1000 * max(seconds):.0f} ms")
     return failed
 
 
-def _define_flags():
+def _define_flags() -> None:
     flags.DEFINE_string("server", None, "host:port (gRPC, usually 8500) or http://host:port (REST, usually 8501).",
                         required=True)
     flags.DEFINE_string("output_dir", "out", "Where label images and overlays are written.")
@@ -153,19 +157,19 @@ def _define_flags():
     flags.DEFINE_float("opacity", 0.6, "Of the labels in the overlay.", lower_bound=0.0, upper_bound=1.0)
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     """Segments every file; exit code 1 where one failed."""
-    given, names = flags.FLAGS, [pathlib.Path(name).stem for name in argv[1:]]
+    flags_, names = flags.FLAGS, [pathlib.Path(name).stem for name in argv[1:]]
     if not names:
         raise app.UsageError("expected at least one photograph")
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise app.UsageError(f"expected files of different names, found {', '.join(repeated)} twice: "
                              "one answer would overwrite the other")
-    version = int(given.model_version) if (given.model_version or "").isdigit() else given.model_version
-    if segment_all(given.server, argv[1:], given.output_dir, model=given.model, version=version,
-                   deadline=given.deadline, attempts=given.attempts, concurrency=given.concurrency,
-                   opacity=given.opacity):
+    version = int(flags_.model_version) if (flags_.model_version or "").isdigit() else flags_.model_version
+    if segment_all(flags_.server, argv[1:], flags_.output_dir, model=flags_.model, version=version,
+                   deadline=flags_.deadline, attempts=flags_.attempts, concurrency=flags_.concurrency,
+                   opacity=flags_.opacity):
         sys.exit(1)
 
 

@@ -8,7 +8,9 @@ litert RUN_DIR/FORMAT/VERSION/. export/README.md says how to serve it.
 """
 
 import pathlib
+from collections.abc import Sequence
 
+import numpy as np
 from absl import flags
 
 from ficklenet_tf import crf
@@ -38,25 +40,25 @@ flags.DEFINE_string("photographs", None, "Directory of photographs on which agre
 flags.DEFINE_integer("max_photographs", 50, "How many of them at most.", lower_bound=1)
 
 
-def _photographs():
-    directory, most = cli.FLAGS.photographs, cli.FLAGS.max_photographs
+def _photographs() -> list[np.ndarray]:
+    directory = cli.FLAGS.photographs
     if directory is None:
         return []
     paths = [path for path in sorted(pathlib.Path(directory).glob("*"))
-             if path.suffix.lower() in (".jpg", ".jpeg", ".png")][:most]
+             if path.suffix.lower() in (".jpg", ".jpeg", ".png")][:cli.FLAGS.max_photographs]
     if not paths:
         raise UserError(f"{directory}: expected a directory of .jpg or .png files, found none")
     return [images.read_image(path) for path in paths]
 
 
-def _sides(values, name):
+def _sides(values: Sequence[str], name: str) -> tuple[int, ...]:
     try:
         return tuple(int(value) for value in values)
     except ValueError:
         raise UserError(f"--{name}: expected sides in pixels, found {','.join(values)}") from None
 
 
-def main():
+def main() -> None:
     """Exports, or says that it is done."""
     flags_ = cli.FLAGS
     applied = loading.Options(
