@@ -6,7 +6,8 @@ stride 1, the last block dilated by 2, so 321 x 321 gives 41 x 41 x 512
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -20,43 +21,45 @@ STRIDE = 8
 _VGG_BLOCKS = ((64, 2, 1), (128, 2, 1), (256, 3, 1), (512, 3, 1), (512, 3, 2))  # channels, convolutions, dilation
 
 
-def _vgg16(x):
-    for block, (channels, count, dilation) in enumerate(_VGG_BLOCKS, 1):
+def _vgg16(x: keras.KerasTensor) -> keras.KerasTensor:
+    for block, (channels, depth, dilation) in enumerate(_VGG_BLOCKS, 1):
         if block > 1:
             x = layers.MaxPooling2D(3, strides=2 if block < 5 else 1, padding="same", name=f"block{block - 1}_pool")(x)
-        for k in range(1, count + 1):
+        for k in range(1, depth + 1):
             x = DilatedConv2D(channels, 3, padding="same", dilation_rate=dilation, activation="relu",
                               name=f"block{block}_conv{k}")(x)
     return x
 
 
-def _small(x):
+def _small(x: keras.KerasTensor) -> keras.KerasTensor:
     """Six 3 x 3 convolutions with batch norm, trained from nothing in minutes.
 
     A unit sees 43 pixels: less than the demo's objects and more than their parts.
     """
-    replicas = tf.distribute.get_strategy().num_replicas_in_sync  # several look at the whole batch's mean and variance
+    # With several replicas batch norm uses the mean and variance of the whole batch.
+    num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
     for block, (channels, stride) in enumerate(((24, 2), (32, 1), (48, 2), (64, 1), (96, 2), (128, 1)), 1):
         x = DilatedConv2D(channels, 3, strides=stride, padding="same", use_bias=False, name=f"block{block}_conv")(x)
-        x = layers.BatchNormalization(synchronized=replicas > 1, name=f"block{block}_bn")(x)
+        x = layers.BatchNormalization(synchronized=num_replicas > 1, name=f"block{block}_bn")(x)
         x = layers.ReLU(name=f"block{block}_relu")(x)
     return x
 
 
-def _bottleneck(x, channels, stride, dilation, project, name):
+def _bottleneck(x: keras.KerasTensor, channels: int, stride: int, dilation: int, project: bool,
+                name: str) -> keras.KerasTensor:
     """Residual bottleneck of the Keras ResNets (stride on the first 1 x 1), with a dilated 3 x 3."""
-    def unit(x, channels, size, number, **options):
+    def conv_norm(x: keras.KerasTensor, channels: int, size: int, number: int, **options: Any) -> keras.KerasTensor:
         x = DilatedConv2D(channels, size, padding="same", name=f"{name}_{number}_conv", **options)(x)
         return layers.BatchNormalization(epsilon=1.001e-5, name=f"{name}_{number}_bn")(x)
 
-    shortcut = unit(x, 4 * channels, 1, 0, strides=stride) if project else x
-    x = layers.ReLU(name=f"{name}_1_relu")(unit(x, channels, 1, 1, strides=stride))
-    x = layers.ReLU(name=f"{name}_2_relu")(unit(x, channels, 3, 2, dilation_rate=dilation))
-    x = unit(x, 4 * channels, 1, 3)
+    shortcut = conv_norm(x, 4 * channels, 1, 0, strides=stride) if project else x
+    x = layers.ReLU(name=f"{name}_1_relu")(conv_norm(x, channels, 1, 1, strides=stride))
+    x = layers.ReLU(name=f"{name}_2_relu")(conv_norm(x, channels, 3, 2, dilation_rate=dilation))
+    x = conv_norm(x, 4 * channels, 1, 3)
     return layers.ReLU(name=f"{name}_out")(layers.Add(name=f"{name}_add")([shortcut, x]))
 
 
-def _resnet(x, depths):
+def _resnet(x: keras.KerasTensor, depths: Sequence[int]) -> keras.KerasTensor:
     x = layers.ZeroPadding2D(3, name="conv1_pad")(x)
     x = layers.Conv2D(64, 7, strides=2, name="conv1_conv")(x)
     x = layers.ReLU(name="conv1_relu")(layers.BatchNormalization(epsilon=1.001e-5, name="conv1_bn")(x))
@@ -71,7 +74,7 @@ def _resnet(x, depths):
 
 @dataclasses.dataclass(frozen=True)
 class Backbone:
-    """How one is built.
+    """How a backbone is built.
 
     Attributes:
       layers: normalised `[b, height, width, 3]` symbolic tensor -> rectified features of stride 8.
@@ -79,12 +82,12 @@ class Backbone:
       frozen_norm: whether batch norm stays as it is, with pretrained weights (DeepLab-v2).
     """
 
-    layers: Callable
+    layers: Callable[[keras.KerasTensor], keras.KerasTensor]
     last_block: tuple[str, ...]
     frozen_norm: bool = False
 
 
-# By the word in --backbone. Pretrained weights: pretrained.py has what keras.applications calls them.
+# By the name in --backbone. pretrained.py knows under which names keras.applications has their weights.
 BACKBONES = {
     "vgg16": Backbone(_vgg16, ("block5",)),
     "resnet50": Backbone(lambda x: _resnet(x, (3, 4, 6, 3)), ("conv5",), frozen_norm=True),
@@ -93,12 +96,12 @@ BACKBONES = {
 }
 
 
-def build(name, trainable="all", precision="float32"):
+def build(name: str, trainable: str = "all", precision: str = "float32") -> keras.Model:
     """Builds a backbone.
 
     Args:
       name: a key of `BACKBONES`.
-      trainable: "all", "last_block" (VGG's block5, ResNet's conv5, the small one's last two), or "none".
+      trainable: "all", "last_block" (VGG's block5, ResNet's conv5, the last two of "small"), or "none".
         Batch norm of a pretrained ResNet stays frozen in all of them (DeepLab-v2).
       precision: of the computation, see `precision.policy`.
 

@@ -1,9 +1,11 @@
 """The classifier: a backbone and the stochastic head, trained with image-level tags (FickleNet, Section 3)."""
 
 import pathlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
+import tensorflow as tf
 
 from ficklenet_tf import presets
 from ficklenet_tf.data import images
@@ -11,10 +13,10 @@ from ficklenet_tf.errors import UserError
 from ficklenet_tf.models import backbones, pretrained, stochastic
 from ficklenet_tf.runs import artifacts, layout
 
-# By the word in --head: (`presets.ClassifierConfig`, number of foreground classes) -> an unbuilt float32 layer,
-# features `[b, h, w, k]` -> logits `[b, classes]`. What else it needs: `call(x, training, rng_seeds)`, `logits(x)`
-# and `expected_logits(x)`; for --cam=cam `class_maps(x, tag_ids)`, see `stochastic.StochasticHead`.
-HEADS = {"stochastic": stochastic.build}
+# By the name in --head: (`presets.ClassifierConfig`, number of foreground classes) -> an unbuilt float32 layer,
+# features `[b, h, w, k]` -> logits `[b, classes]`. It has `call(x, training, rng_seeds)`, `logits(x)`,
+# `expected_logits(x)` and for --cam=cam `class_maps(x, tag_ids)`; see `stochastic.StochasticHead`.
+HEADS: dict[str, Callable[[presets.ClassifierConfig, int], keras.layers.Layer]] = {"stochastic": stochastic.build}
 
 
 @keras.saving.register_keras_serializable("ficklenet")
@@ -26,33 +28,34 @@ class Classifier(keras.Model):
       head: a layer as `HEADS` makes it.
     """
 
-    def __init__(self, backbone, head, **kwargs):
+    def __init__(self, backbone: keras.Model, head: keras.layers.Layer, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.backbone, self.head = backbone, head
 
-    def call(self, x, training=False, rng_seeds=None):
+    def call(self, x: tf.Tensor, training: bool = False, rng_seeds: tf.Tensor | None = None) -> tf.Tensor:
         """Returns `[b, classes]` float32 logits of normalised `[b, side, side, 3]` images; see `StochasticHead`."""
         return self.head(self.backbone(x, training=training), training=training, rng_seeds=rng_seeds)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {**super().get_config(), "backbone": keras.saving.serialize_keras_object(self.backbone),
                 "head": keras.saving.serialize_keras_object(self.head)}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> "Classifier":
         """Makes the model that `get_config` describes."""
         parts = {name: keras.saving.deserialize_keras_object(config.pop(name)) for name in ("backbone", "head")}
         return cls(**parts, **config)
 
 
-def feature_shape(config, backbone):
+def feature_shape(config: presets.ClassifierConfig, backbone: keras.Model) -> tuple[int, int, int]:
     """Returns (height, width, channels) of the features at the config's input size."""
     side = -(-config.input_size // backbones.STRIDE)
     return side, side, backbone.output_shape[-1]
 
 
-def build(config, num_tags, weights=""):
+def build(config: presets.ClassifierConfig, num_tags: int,
+          weights: str = "") -> tuple[Classifier, images.Normalization]:
     """Builds a classifier and loads the backbone's pretrained weights.
 
     Args:
@@ -61,7 +64,11 @@ def build(config, num_tags, weights=""):
       weights: see `pretrained.load_weights`.
 
     Returns:
-      (a built `Classifier`, its `images.Normalization`).
+      (a built `Classifier`, the `images.Normalization` that it expects).
+
+    Raises:
+      UserError: unknown head or backbone, or weights that do not fit.
+      FileNotFoundError: the file of the weights is absent.
     """
     trainable = "none" if config.trainable_layers == "head" else config.trainable_layers
     backbone = backbones.build(config.backbone, trainable, config.precision)
@@ -76,13 +83,13 @@ def build(config, num_tags, weights=""):
 
 
 class Trained(NamedTuple):
-    """A trained classifier as `load` finds it.
+    """A trained classifier, as `load` returns it.
 
     Attributes:
-      model: its network.
-      normalization: of its backbone's photographs.
-      run: the stage's run.json.
-      config: what it was trained with.
+      model: the network.
+      normalization: what its backbone expects of photographs.
+      run: contents of the stage's run.json.
+      config: of its training.
     """
 
     model: Classifier

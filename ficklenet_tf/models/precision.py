@@ -3,48 +3,51 @@
 import contextlib
 import dataclasses
 import pathlib
+from collections.abc import Iterator
+from typing import TypeVar
 
 import keras
 
-from ficklenet_tf import distribution
+from ficklenet_tf import distribution, presets
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.runs import artifacts, hardware, layout, progress
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 AUTO = "auto"
+_Config = TypeVar("_Config", presets.ClassifierConfig, presets.SegmenterConfig)
 
 
 @contextlib.contextmanager
-def policy(precision):
-    """Layers made inside compute in `precision` and keep float32 variables.
+def policy(precision: str) -> Iterator[None]:
+    """Makes layers built inside compute in `precision` and keep float32 variables.
 
     Args:
       precision: one of `PRECISIONS`.
 
     Raises:
-      ValueError: unknown precision.
+      UserError: unknown precision.
     """
     if precision not in PRECISIONS:
         raise UserError(f"precision: expected one of {', '.join(PRECISIONS)} (or auto for a training), found "
                         f"{precision!r}")
-    before = keras.config.dtype_policy()
+    previous = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32" if precision == "float32" else f"mixed_{precision}")
     try:
         yield
     finally:
-        keras.config.set_dtype_policy(before)
+        keras.config.set_dtype_policy(previous)
 
 
-def settled(config, run_dir):
+def settled(config: _Config, run_dir: str | pathlib.Path) -> _Config:
     """Returns a stage's config with the precision "auto" replaced by this run's.
 
-    The first stage of a run that asks chooses: as the classifier that is there already, else bfloat16 where the
-    hardware computes in it, else float32. It says so in one line and writes `run_dir`/precision.json, from which all
-    later and resumed stages take it, on whatever machine.
+    The first stage of a run that asks chooses: the precision of the classifier that is there already, else
+    bfloat16 where the hardware computes in it, else float32. It says so in one line and writes
+    `run_dir`/precision.json, from which all later and resumed stages take it, on whatever machine.
 
     Args:
       config: `presets.ClassifierConfig` or `presets.SegmenterConfig`.
-      run_dir: the run's directory; under several workers one that all share.
+      run_dir: the run's directory; several workers share one.
     """
     if config.precision != AUTO:
         return config
@@ -53,15 +56,15 @@ def settled(config, run_dir):
     return dataclasses.replace(config, precision=artifacts.read_json(path)["precision"])
 
 
-def _choose(path):
+def _choose(path: pathlib.Path) -> None:
     if path.exists():
         return
-    before, unit = path.parent / layout.CLASSIFIER / layout.SETTINGS, hardware.bfloat16_unit()
-    if before.exists():
-        chosen, why = artifacts.read_json(before)["config"]["precision"], "as the classifier's"
+    classifier_settings, unit = path.parent / layout.CLASSIFIER / layout.SETTINGS, hardware.bfloat16_unit()
+    if classifier_settings.exists():
+        precision, reason = artifacts.read_json(classifier_settings)["config"]["precision"], "as the classifier's"
     elif unit:
-        chosen, why = "bfloat16", unit
+        precision, reason = "bfloat16", unit
     else:
-        chosen, why = "float32", "no hardware for bfloat16 in use here"
-    artifacts.write_json(path, {"precision": chosen, "why": why, "hardware": hardware.describe()})
-    progress.say(f"precision: {chosen} ({why})")
+        precision, reason = "float32", "no hardware for bfloat16 in use here"
+    artifacts.write_json(path, {"precision": precision, "why": reason, "hardware": hardware.describe()})
+    progress.say(f"precision: {precision} ({reason})")

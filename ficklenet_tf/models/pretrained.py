@@ -1,6 +1,6 @@
 """Pretrained weights, and the normalisation of photographs that they were trained with.
 
-The backbone's, and fc6 and fc7 of LargeFOV, which DeepLab takes from VGG-16's classifier by decimation.
+The backbone's weights and those of LargeFOV's fc6 and fc7, which DeepLab takes from VGG-16's classifier by decimation.
 """
 
 import pathlib
@@ -12,24 +12,24 @@ import numpy as np
 from ficklenet_tf.data import images
 from ficklenet_tf.errors import UserError
 
-_FC_INPUT, _FC_CHANNELS = (7, 7, 512), 4096  # of VGG-16's fc6, a dense layer; fc7 has as many channels
+_FC_INPUT, _FC_CHANNELS = (7, 7, 512), 4096  # of VGG-16's fc1, a dense layer; fc2 has as many channels
 
 
-def normalization_of(weights):
-    """Returns the `images.Normalization` that weights were trained with.
+def normalization_of(weights: str) -> images.Normalization:
+    """Returns the normalisation of photographs that weights were trained with.
 
     Args:
-      weights: "imagenet" or a Keras .h5 file (Caffe's, as keras.applications'), an
-        .npz of torchvision's or "" (torchvision's).
+      weights: "imagenet" or a Keras .h5 file (Caffe's normalisation, as in keras.applications), or an
+        .npz file or "" (torchvision's).
     """
     return images.CAFFE if weights == "imagenet" or weights.endswith(".h5") else images.TORCH
 
 
-def load_weights(model, weights):
+def load_weights(model: keras.Model, weights: str) -> None:
     """Loads pretrained weights into a backbone.
 
     Args:
-      model: what `build` returned.
+      model: what `backbones.build` returned.
       weights: "" (nothing), "imagenet" (keras.applications downloads them), a
         path to `.weights.h5` (this model's own), `.h5` (keras.applications', VGG-16's
         with its classifier or without), or `.npz` (arrays `conv{block}_{k}/W` as height, width, in, out,
@@ -37,7 +37,7 @@ def load_weights(model, weights):
 
     Raises:
       FileNotFoundError: the file is absent.
-      ValueError: a layer is missing or has another shape, or a download failed.
+      UserError: a layer is missing or has another shape, or a download failed.
     """
     if not weights:
         return
@@ -56,10 +56,10 @@ def load_weights(model, weights):
         raise UserError(f"{weights}: expected imagenet, .npz, .weights.h5 or .h5")
 
 
-def _load_applications(model, weights):
-    source = {"vgg16": keras.applications.VGG16, "resnet50": keras.applications.ResNet50,
-              "resnet101": keras.applications.ResNet101}.get(model.name)
-    if source is None:
+def _load_applications(model: keras.Model, weights: str) -> None:
+    application = {"vgg16": keras.applications.VGG16, "resnet50": keras.applications.ResNet50,
+                   "resnet101": keras.applications.ResNet101}.get(model.name)
+    if application is None:
         raise UserError(f"{weights}: keras.applications has no weights for {model.name}")
     if weights != "imagenet" and _has_top(weights):
         with h5py.File(weights) as file:
@@ -68,7 +68,7 @@ def _load_applications(model, weights):
                     layer.set_weights(_arrays(file, layer.name, weights))
         return
     try:
-        pretrained = source(include_top=False, weights=weights)
+        pretrained = application(include_top=False, weights=weights)
     except Exception as error:
         raise UserError(f"{weights}: cannot load {model.name} of keras.applications ({error}); without a network, "
                         "fetch its .h5 file elsewhere and name its path") from error
@@ -77,7 +77,7 @@ def _load_applications(model, weights):
             layer.set_weights(pretrained.get_layer(layer.name).get_weights())
 
 
-def _has_top(path):
+def _has_top(path: str) -> bool:
     """Whether a Keras file holds VGG-16's classifier beside its convolutions."""
     try:
         with h5py.File(path) as file:
@@ -86,15 +86,15 @@ def _has_top(path):
         raise UserError(f"{path}: expected an HDF5 file of keras.applications, found {error}") from error
 
 
-def _arrays(file, layer, path):
+def _arrays(file: h5py.File, layer_name: str, path: str) -> list[h5py.Dataset]:
     """Returns the arrays of one layer in a keras.applications file."""
-    if layer not in file:
-        raise UserError(f"{path}: expected a layer {layer}, found none")
-    group = file[layer]
+    if layer_name not in file:
+        raise UserError(f"{path}: expected a layer {layer_name}, found none")
+    group = file[layer_name]
     return [group[name] for name in group.attrs["weight_names"]]
 
 
-def _load_npz(model, path):
+def _load_npz(model: keras.Model, path: str) -> None:
     if model.name != "vgg16":
         raise UserError(f"{path}: .npz weights are VGG-16's, the backbone is {model.name}")
     with np.load(path) as arrays:
@@ -114,11 +114,11 @@ def _load_npz(model, path):
             layer.set_weights(values)
 
 
-def load_fc_layers(head, weights):
+def load_fc_layers(head: keras.Model, weights: str) -> list[keras.Variable]:
     """Gives LargeFOV's fc6 and fc7 the weights of VGG-16's classifier, by DeepLab's decimation.
 
     fc6 is 7 x 7 there and 3 x 3 here: every third row and column is kept, and of the 4096 channels of both layers
-    so many, evenly spaced, as the head has (Chen et al. 2015, Section 3.1; of 1024 every fourth).
+    as many as the head has, evenly spaced (Chen et al. 2015, Section 3.1; for 1024 channels every fourth).
 
     Args:
       head: what `segmenter.build_head` made.
@@ -128,14 +128,14 @@ def load_fc_layers(head, weights):
       The variables that were loaded; none where the weights or the head have no such layers.
 
     Raises:
-      ValueError: the number of channels does not divide 4096, or the download failed.
+      UserError: the number of channels does not divide 4096, or the download failed.
       FileNotFoundError: the file is absent.
     """
     layers = [layer for layer in head.layers if layer.name.startswith(("fc6", "fc7"))]
-    found = _classifier_layers(weights) if layers else None
-    if found is None:
+    dense_layers = _classifier_layers(weights) if layers else None
+    if dense_layers is None:
         return []
-    (kernel6, bias6), (kernel7, bias7) = found
+    (kernel6, bias6), (kernel7, bias7) = dense_layers
     channels = layers[0].filters
     if _FC_CHANNELS % channels:
         raise UserError(f"channels: expected a divisor of {_FC_CHANNELS} for fc6 and fc7 of {weights}, found "
@@ -148,7 +148,7 @@ def load_fc_layers(head, weights):
     return [variable for layer in layers for variable in layer.trainable_variables]
 
 
-def _classifier_layers(weights):
+def _classifier_layers(weights: str) -> list[list[np.ndarray]] | None:
     """Returns VGG-16's two hidden dense layers, [kernel, bias] each, or None where the weights have none."""
     if weights == "imagenet":
         try:

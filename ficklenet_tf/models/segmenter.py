@@ -1,8 +1,11 @@
 """DeepLab: LargeFOV on VGG-16 (Chen et al. 2015), DSRG's four branches, ASPP on ResNets (Chen et al. 2017)."""
 
 import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import layers
 
@@ -17,14 +20,16 @@ from ficklenet_tf.runs import artifacts, layout
 INITIALIZERS = ("normal", "he_normal")
 
 
-def _convolution(x, channels, size, dilation, name, activation=None, initializer="normal"):
+def _convolution(x: keras.KerasTensor, channels: int, size: int, dilation: int, name: str,
+                 activation: str | None = None, initializer: str = "normal") -> keras.KerasTensor:
     # Made here: an initializer draws its seed when it is made, and at import nothing has set the run's seed yet.
-    start = keras.initializers.RandomNormal(stddev=0.01) if initializer == "normal" else initializer
+    kernel_initializer = keras.initializers.RandomNormal(stddev=0.01) if initializer == "normal" else initializer
     return DilatedConv2D(channels, size, padding="same", dilation_rate=dilation, activation=activation,
-                         kernel_initializer=start, name=name)(x)
+                         kernel_initializer=kernel_initializer, name=name)(x)
 
 
-def _largefov_branches(x, config, num_classes, dilations):
+def _largefov_branches(x: keras.KerasTensor, config: presets.SegmenterConfig, num_classes: int,
+                       dilations: Sequence[int]) -> list[keras.KerasTensor]:
     pooled = layers.AveragePooling2D(3, strides=1, padding="same", name="pool5a")(
         layers.MaxPooling2D(3, strides=1, padding="same", name="pool5")(x))
     outputs = []
@@ -37,26 +42,27 @@ def _largefov_branches(x, config, num_classes, dilations):
     return outputs
 
 
-def _largefov(x, config, num_classes):
+def _largefov(x: keras.KerasTensor, config: presets.SegmenterConfig, num_classes: int) -> list[keras.KerasTensor]:
     """Average pool, fc6 (3 x 3, dilated), fc7 (1 x 1), fc8, dropout after fc6 and fc7."""
     return _largefov_branches(x, config, num_classes, (config.dilation,))
 
 
-def _largefov4(x, config, num_classes):
+def _largefov4(x: keras.KerasTensor, config: presets.SegmenterConfig, num_classes: int) -> list[keras.KerasTensor]:
     """DSRG's four such branches."""
     return _largefov_branches(x, config, num_classes, (6, 12, 18, 24))
 
 
-def _aspp(x, config, num_classes):
+def _aspp(x: keras.KerasTensor, config: presets.SegmenterConfig, num_classes: int) -> list[keras.KerasTensor]:
     """DeepLab-v2's four 3 x 3 convolutions straight to the classes."""
     return [_convolution(x, num_classes, 3, d, f"fc8_{d}") for d in (6, 12, 18, 24)]
 
 
-# By the word in --head: (features, `presets.SegmenterConfig`, number of classes) -> the branches, which are summed.
-HEADS = {"largefov": _largefov, "largefov4": _largefov4, "aspp": _aspp}
+# By the name in --head: (features, `presets.SegmenterConfig`, number of classes) -> the branches, which are summed.
+HEADS: dict[str, Callable[[keras.KerasTensor, presets.SegmenterConfig, int], list[keras.KerasTensor]]] = {
+    "largefov": _largefov, "largefov4": _largefov4, "aspp": _aspp}
 
 
-def build_head(config, feature_shape, num_classes):
+def build_head(config: presets.SegmenterConfig, feature_shape: Sequence[int | None], num_classes: int) -> keras.Model:
     """Builds what stands above the backbone.
 
     Args:
@@ -75,26 +81,30 @@ def build_head(config, feature_shape, num_classes):
             raise UserError(f"{field}: expected one of {', '.join(legal)}, found {getattr(config, field)!r}")
     inputs = keras.Input(feature_shape, name="features")
     with policy(config.precision):
-        outputs = HEADS[config.head](inputs, config, num_classes)
-        x = layers.Add(name="sum")(outputs) if len(outputs) > 1 else outputs[0]
+        branches = HEADS[config.head](inputs, config, num_classes)
+        x = layers.Add(name="sum")(branches) if len(branches) > 1 else branches[0]
         x = layers.Activation("linear", dtype="float32", name="logits")(x)
     return keras.Model(inputs, x, name=config.head)
 
 
-def connect(backbone, head):
+def connect(backbone: keras.Model, head: keras.Model) -> keras.Model:
     """Returns the whole network, `[b, height, width, 3]` normalised -> logits of stride 8; both parts keep weights."""
     inputs = keras.Input((None, None, 3), name="image")
     return keras.Model(inputs, head(backbone(inputs)), name="segmenter")
 
 
-def build(config, num_classes, backbone_name, weights=""):
-    """Builds a segmenter; returns (whole network, backbone, head, normalization).
+def build(config: presets.SegmenterConfig, num_classes: int, backbone_name: str,
+          weights: str = "") -> tuple[keras.Model, keras.Model, keras.Model, images.Normalization]:
+    """Builds a segmenter and loads the backbone's pretrained weights.
 
     Args:
       config: `presets.SegmenterConfig`.
       num_classes: with the background.
       backbone_name: see `backbones.build`.
       weights: of the backbone, see `pretrained.load_weights`.
+
+    Returns:
+      (whole network, backbone, head, the `images.Normalization` that the network expects).
     """
     trainable = "none" if config.trainable_layers == "head" else config.trainable_layers
     backbone = backbones.build(backbone_name, trainable, config.precision)
@@ -103,11 +113,12 @@ def build(config, num_classes, backbone_name, weights=""):
     return connect(backbone, head), backbone, head, pretrained.normalization_of(weights)
 
 
-def load(directory):
+def load(directory: str | pathlib.Path) -> tuple[keras.Model, images.Normalization, dict[str, Any],
+                                               presets.SegmenterConfig]:
     """Loads what `tools.train_segmenter` finished in `directory`.
 
     Returns:
-      (whole network, images.Normalization, run.json as a dict, presets.SegmenterConfig).
+      (whole network, `images.Normalization`, contents of run.json, `presets.SegmenterConfig`).
 
     Raises:
       FileNotFoundError: the stage has not finished there.
@@ -119,35 +130,37 @@ def load(directory):
     return network, images.Normalization(**run["normalization"]), run, config
 
 
-def views(images_, sizes, normalization):
+def views(photographs: tf.Tensor | np.ndarray, sizes: Sequence[int],
+          normalization: images.Normalization) -> tuple[tf.Tensor, ...]:
     """Warps `[..., h, w, 3]` RGB 0..255 to each of `sizes`: a tuple of `[..., s, s, 3]` float32, normalised."""
-    return tuple(images.normalize(tf.image.resize(tf.cast(images_, tf.float32), (size, size)), normalization)
+    return tuple(images.normalize(tf.image.resize(tf.cast(photographs, tf.float32), (size, size)), normalization)
                  for size in sizes)
 
 
-def grids(network, views_, flip):
-    """Runs the network: a tuple of `[b, s / 8, s / 8, classes]` probabilities, with `flip` two per view."""
-    result = []
-    for x in views_:
-        result.append(tf.nn.softmax(network(x, training=False)))
+def grids(network: keras.Model, warped: Sequence[tf.Tensor], flip: bool) -> tuple[tf.Tensor, ...]:
+    """Runs the network on `views`: a tuple of `[b, s / 8, s / 8, classes]` probabilities, with `flip` two per view."""
+    probs = []
+    for view in warped:
+        probs.append(tf.nn.softmax(network(view, training=False)))
         if flip:
-            result.append(tf.reverse(tf.nn.softmax(network(tf.reverse(x, [2]), training=False)), [2]))
-    return tuple(result)
+            probs.append(tf.reverse(tf.nn.softmax(network(tf.reverse(view, [2]), training=False)), [2]))
+    return tuple(probs)
 
 
-def merge(grids_, shape):
+def merge(grid_probs: Sequence[tf.Tensor], shape: tf.Tensor | tuple[int, int]) -> tf.Tensor:
     """Averages what `grids` returns at `shape`: probabilities `[..., height, width, classes]` that sum to 1."""
-    total = tf.add_n([tf.image.resize(grid, shape) for grid in grids_])
+    total = tf.add_n([tf.image.resize(grid, shape) for grid in grid_probs])
     return total / tf.reduce_sum(total, -1, keepdims=True)
 
 
-def predict_probs(network, image, normalization, sizes, flip):
+def predict_probs(network: keras.Model, image: tf.Tensor | np.ndarray, normalization: images.Normalization,
+                  sizes: Sequence[int], flip: bool) -> tf.Tensor:
     """Multi-scale, mirrored prediction of photographs at their own size (SEC, DSRG: warped to each size).
 
     Args:
       network: `[b, s, s, 3]` normalised -> `[b, s / 8, s / 8, classes]` logits.
       image: `[b, h, w, 3]` RGB 0..255.
-      normalization: the backbone's.
+      normalization: what the backbone expects.
       sizes: sides in pixels to which the photograph is warped; the probabilities are averaged.
       flip: also the mirror images.
 

@@ -1,19 +1,23 @@
 """Expansion, center-preserving dropout, classifier head (FickleNet, Section 3.2, Figure 3, Algorithm 1, lines 2 to 4).
 
-What a selection of hidden units is, and how it is drawn: `selections.py`.
+What a selection of hidden units is, and how it is drawn: `hidden_units.py`.
 """
+
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from ficklenet_tf import presets
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.models import hidden_units
 
 MODES = ("stochastic", "general", "deterministic")  # the paper's S, G, D (Table 7)
+_Shape = tuple[int | None, ...]
 
 
-def _check(kernel_size, rate):
+def _check(kernel_size: int, rate: float) -> None:
     if kernel_size < 1 or kernel_size % 2 == 0:
         raise UserError(f"kernel_size: expected an odd number (a window has a centre), found {kernel_size}")
     if not 0 <= rate <= 1:
@@ -31,25 +35,25 @@ class FeatureMapExpansion(keras.layers.Layer):
       kernel_size: s, odd.
     """
 
-    def __init__(self, kernel_size, **kwargs):
+    def __init__(self, kernel_size: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         _check(kernel_size, 0)
         self.kernel_size = kernel_size
 
-    def call(self, x):
+    def call(self, x: tf.Tensor) -> tf.Tensor:
         """Expands `[b, h, w, k]` features, static h and w, to `[b, h * s, w * s, k]`."""
         s, (height, width, channels) = self.kernel_size, x.shape[1:]
         patches = tf.image.extract_patches(x, [1, s, s, 1], [1, 1, 1, 1], [1, 1, 1, 1], "SAME")
         patches = tf.reshape(patches, [-1, height, width, s, s, channels])
         return tf.reshape(tf.transpose(patches, [0, 1, 3, 2, 4, 5]), [-1, height * s, width * s, channels])
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: _Shape) -> _Shape:
         """Returns (b, h * s, w * s, k)."""
         batch, height, width, channels = input_shape
         s = self.kernel_size
         return batch, height and height * s, width and width * s, channels
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {**super().get_config(), "kernel_size": self.kernel_size}
 
@@ -68,18 +72,19 @@ class CenterPreservingDropout(keras.layers.Layer):
       seed: for calls without `selection`.
     """
 
-    def __init__(self, rate, kernel_size, rescale=False, seed=None, **kwargs):
+    def __init__(self, rate: float, kernel_size: int, rescale: bool = False, seed: int | None = None,
+                 **kwargs: Any) -> None:
         super().__init__(**kwargs)
         _check(kernel_size, rate)
         self.rate, self.kernel_size, self.rescale, self.seed = rate, kernel_size, rescale, seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
-    def call(self, x, selection=None, active=True):
+    def call(self, x: tf.Tensor, selection: tf.Tensor | None = None, active: bool = True) -> tf.Tensor:
         """Drops positions.
 
         Args:
           x: `[b, h * s, w * s, k]`, expanded.
-          selection: `[b, h * w, s * s]`, as `draw` gives it; drawn by the layer's own generator without it.
+          selection: `[b, h * w, s * s]`, as `hidden_units.draw` gives it; without it the layer draws it.
           active: whether anything is dropped.
 
         Returns:
@@ -96,17 +101,17 @@ class CenterPreservingDropout(keras.layers.Layer):
         mask = tf.transpose(tf.reshape(mask, [-1, height, width, s, s]), [0, 1, 3, 2, 4])
         return x * tf.cast(tf.reshape(mask, [-1, height * s, width * s, 1]), x.dtype)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: _Shape) -> _Shape:
         """Returns the shape of the input."""
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {**super().get_config(), "rate": self.rate, "kernel_size": self.kernel_size, "rescale": self.rescale,
                 "seed": self.seed}
 
 
-def draw_seeds(generator, count):
+def draw_seeds(generator: keras.random.SeedGenerator, count: int | tf.Tensor) -> tf.Tensor:
     """Draws `[count, 2]` int32 seeds from a `keras.random.SeedGenerator`, which moves on."""
     seed = tf.cast(generator.next(), tf.int32) & hidden_units.SEED_BITS
     return tf.random.stateless_uniform([count, 2], seed, None, None, tf.int32)
@@ -132,8 +137,9 @@ class StochasticHead(keras.layers.Layer):
       seed: for calls without `rng_seeds`.
     """
 
-    def __init__(self, num_classes, kernel_size=9, rate=0.9, rescale=False, training_mode="stochastic",
-                 inference_mode="stochastic", form="contracted", seed=None, **kwargs):
+    def __init__(self, num_classes: int, kernel_size: int = 9, rate: float = 0.9, rescale: bool = False,
+                 training_mode: str = "stochastic", inference_mode: str = "stochastic", form: str = "contracted",
+                 seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         _check(kernel_size, rate)
         for name, value, legal in (("training_mode", training_mode, MODES),
@@ -148,20 +154,20 @@ class StochasticHead(keras.layers.Layer):
         self.expansion = FeatureMapExpansion(kernel_size, dtype=self.dtype_policy)
         self.dropout = CenterPreservingDropout(rate, kernel_size, rescale, dtype=self.dtype_policy)
 
-    def build(self, input_shape):
+    def build(self, input_shape: _Shape) -> None:
         """Makes the kernel `[s, s, k, classes]` and the bias `[classes]`."""
         s = self.kernel_size
         self.kernel = self.add_weight(shape=(s, s, input_shape[-1], self.num_classes), initializer="glorot_uniform",
                                       name="kernel")
         self.bias = self.add_weight(shape=(self.num_classes,), initializer="zeros", name="bias")
 
-    def call(self, x, training=False, rng_seeds=None):
+    def call(self, x: tf.Tensor, training: bool = False, rng_seeds: tf.Tensor | None = None) -> tf.Tensor:
         """Returns class logits `[b, classes]` float32 on a selection of the mode in force.
 
         Args:
           x: features `[b, h, w, k]`, static h and w.
-          training: chooses between the two selection modes.
-          rng_seeds: `[b, 2]` int32, one selection an image; drawn from the layer's generator without it.
+          training: chooses between the two modes.
+          rng_seeds: `[b, 2]` int32, one selection per image; without it the layer's generator draws it.
         """
         mode = self.training_mode if training else self.inference_mode
         if mode == "deterministic":
@@ -169,20 +175,20 @@ class StochasticHead(keras.layers.Layer):
         rng_seeds = draw_seeds(self.seed_generator, tf.shape(x)[0]) if rng_seeds is None else rng_seeds
         if mode == "general":
             return self.logits(x * tf.cast(hidden_units.general_mask(rng_seeds, x.shape[1:], self.rate), x.dtype))
-        drawn = hidden_units.draw(rng_seeds, *x.shape[1:3], self.kernel_size, self.rate, self.rescale)
-        return self.logits(x, drawn)
+        height, width = x.shape[1:3]
+        return self.logits(x, hidden_units.draw(rng_seeds, height, width, self.kernel_size, self.rate, self.rescale))
 
-    def logits(self, x, selection=None):
+    def logits(self, x: tf.Tensor, selection: tf.Tensor | None = None) -> tf.Tensor:
         """Returns class logits `[b, classes]` float32 on a given selection.
 
         Args:
           x: features `[b, h, w, k]`, static h and w.
-          selection: `[b, h * w, s * s]` as `draw` gives it, or None: every hidden unit.
+          selection: `[b, h * w, s * s]` as `hidden_units.draw` gives it, or None: every hidden unit.
         """
-        form = self._expanded if self.form == "expanded" else self._contracted
-        return form(x, selection) + self.bias
+        scores_of = self._expanded if self.form == "expanded" else self._contracted
+        return scores_of(x, selection) + self.bias
 
-    def class_maps(self, x, tag_ids):
+    def class_maps(self, x: tf.Tensor, tag_ids: tf.Tensor) -> tf.Tensor:
         """Returns the convolution's output over all hidden units, `[h * w, c]`; its mean is the logit less the bias.
 
         These are the class activation maps of Zhou et al. 2016, "cam" of `presets.MapsConfig`.
@@ -194,45 +200,45 @@ class StochasticHead(keras.layers.Layer):
         kernel = tf.gather(tf.convert_to_tensor(self.kernel), tag_ids, axis=3)
         return tf.reshape(tf.nn.conv2d(x[None], kernel, 1, "SAME"), [x.shape[0] * x.shape[1], -1])
 
-    def expected_logits(self, x):
+    def expected_logits(self, x: tf.Tensor) -> tf.Tensor:
         """Returns the mean of the logits over all selections of the inference mode, exactly: they are linear in it."""
         if self.inference_mode != "stochastic":
             return self.logits(x)
         (height, width), s = x.shape[1:3], self.kernel_size
-        every = tf.ones([1, height * width, s * s], tf.bool)
-        kept = hidden_units.weights_of(every, height, width, s, self.rate, self.rescale)
-        mean = np.full(s * s, 1 - self.rate, np.float32)
-        mean[s * s // 2] = 1
-        return self.logits(x, tf.repeat(kept * mean, tf.shape(x)[0], axis=0))
+        keep_all = tf.ones([1, height * width, s * s], tf.bool)
+        weights = hidden_units.weights_of(keep_all, height, width, s, self.rate, self.rescale)
+        keep_probs = np.full(s * s, 1 - self.rate, np.float32)
+        keep_probs[s * s // 2] = 1
+        return self.logits(x, tf.repeat(weights * keep_probs, tf.shape(x)[0], axis=0))
 
-    def _expanded(self, x, selection):
+    def _expanded(self, x: tf.Tensor, selection: tf.Tensor | None) -> tf.Tensor:
         s = self.kernel_size
         x = self.dropout(self.expansion(x), selection=selection, active=selection is not None)
         x = tf.nn.conv2d(x, tf.cast(self.kernel, x.dtype), s, "VALID")
         return tf.reduce_mean(tf.cast(x, tf.float32), axis=(1, 2))
 
-    def _contracted(self, x, selection):
+    def _contracted(self, x: tf.Tensor, selection: tf.Tensor | None) -> tf.Tensor:
         (height, width, channels), s = x.shape[1:], self.kernel_size
         x = tf.reshape(x, [-1, height * width, channels])
         if selection is None:
             z = tf.einsum("ud,buk->bdk", tf.constant(hidden_units.inside(height, width, s), x.dtype), x)
         else:
             z = tf.matmul(tf.cast(selection, x.dtype), x, transpose_a=True)
-        weights = tf.reshape(tf.convert_to_tensor(self.kernel), [s * s * channels, self.num_classes])
-        return tf.matmul(tf.reshape(tf.cast(z, tf.float32), [-1, s * s * channels]), weights) / (height * width)
+        kernel = tf.reshape(tf.convert_to_tensor(self.kernel), [s * s * channels, self.num_classes])
+        return tf.matmul(tf.reshape(tf.cast(z, tf.float32), [-1, s * s * channels]), kernel) / (height * width)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: _Shape) -> _Shape:
         """Returns (b, classes)."""
         return input_shape[0], self.num_classes
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {**super().get_config(), "num_classes": self.num_classes, "kernel_size": self.kernel_size,
                 "rate": self.rate, "rescale": self.rescale, "training_mode": self.training_mode,
                 "inference_mode": self.inference_mode, "form": self.form, "seed": self.seed}
 
 
-def build(config, num_tags):
+def build(config: presets.ClassifierConfig, num_tags: int) -> StochasticHead:
     """Returns the `StochasticHead` of a `presets.ClassifierConfig`, not built yet, in float32."""
     return StochasticHead(num_tags, config.kernel_size, config.rate, config.rescale, config.training_mode,
                           config.inference_mode, config.form, dtype="float32")
