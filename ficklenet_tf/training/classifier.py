@@ -2,13 +2,15 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from ficklenet_tf import distribution
-from ficklenet_tf.data import feature_cache, images, input_pipeline
+from ficklenet_tf import distribution, presets
+from ficklenet_tf.data import datasets, feature_cache, images, input_pipeline
 from ficklenet_tf.evaluation import metrics
 from ficklenet_tf.models import classifier, precision
 from ficklenet_tf.runs import layout, progress, stage
@@ -32,7 +34,8 @@ class Options:
     training: loop.Options = loop.Options()
 
 
-def train(directory, split, held_out, config, options=Options()):
+def train(directory: str | pathlib.Path, split: datasets.Split, held_out: datasets.Split,
+          config: presets.ClassifierConfig, options: Options = Options()) -> dict[str, Any]:
     """Trains a classifier; goes on where an earlier call with the same arguments stopped.
 
     With a frozen backbone its features are cached in `directory`/../features.
@@ -53,7 +56,7 @@ def train(directory, split, held_out, config, options=Options()):
                 "seed": options.seed, "dataset": split.dataset, "split": split.name,
                 "fingerprint": split.fingerprint}
 
-    def work():
+    def work() -> Callable[[], dict[str, Any]]:
         keras.utils.set_random_seed(options.seed)
         model, normalization = classifier.build(config, len(split.class_names) - 1, options.weights)
         features = None
@@ -61,21 +64,23 @@ def train(directory, split, held_out, config, options=Options()):
             features = _cached(directory, split, held_out, model.backbone, normalization, config, options)
         rows = _fit(directory, split, config, model, normalization, features, options)
 
-        def facts():
+        def facts() -> dict[str, Any]:
             logits = predict(model, held_out, normalization, config.input_size, features=features)
             tags = np.stack([held_out[i]["tags"] for i in range(len(held_out))])
-            mean, each = metrics.mean_average_precision(tags, logits)
+            mean, ap_per_class = metrics.mean_average_precision(tags, logits)
             model.save_weights(directory / layout.WEIGHTS)
             return {"class_names": list(split.class_names), "normalization": dataclasses.asdict(normalization),
                     "features": features and features.as_json(), "held_out": held_out.name,
-                    "metrics": {"map": mean, "ap_per_class": each, "loss": rows[-1]["loss"]}}
+                    "metrics": {"map": mean, "ap_per_class": ap_per_class, "loss": rows[-1]["loss"]}}
 
         return facts
 
     return stage.run(directory, settings, work)
 
 
-def _fit(directory, split, config, model, normalization, features, options):
+def _fit(directory: pathlib.Path, split: datasets.Split, config: presets.ClassifierConfig,
+         model: classifier.Classifier, normalization: images.Normalization,
+         features: feature_cache.FeatureCache | None, options: Options) -> list[loop.Row]:
     steps_per_epoch = max(1, len(split) // config.batch_size)
     target = model if features is None else model.head
     new = (model.head if options.weights else target).trainable_variables
@@ -90,7 +95,9 @@ def _fit(directory, split, config, model, normalization, features, options):
         dataclasses.replace(options.training, precision=config.precision if features is None else "float32"))
 
 
-def _cached(directory, split, held_out, backbone, normalization, config, options):
+def _cached(directory: pathlib.Path, split: datasets.Split, held_out: datasets.Split, backbone: keras.Model,
+            normalization: images.Normalization, config: presets.ClassifierConfig,
+            options: Options) -> feature_cache.FeatureCache:
     """Caches a frozen backbone's features of both splits; returns the `FeatureCache`."""
     feature_cache.check_augmentation(config)
     features = feature_cache.FeatureCache(feature_cache.cache_directory(
@@ -101,8 +108,10 @@ def _cached(directory, split, held_out, backbone, normalization, config, options
     return features
 
 
-def _losses(model, normalization, photometric):
-    def losses(batch):
+def _losses(model: keras.Layer, normalization: images.Normalization,
+            photometric: float) -> Callable[[loop.Batch], loop.Scalars]:
+    """Returns the function for `loop.Learner`; `model` is the whole classifier, or its head on cached features."""
+    def losses(batch: loop.Batch) -> loop.Scalars:
         batch = input_pipeline.prepared(batch, normalization, photometric)
         x = tf.cast(batch.get("features", batch.get("image")), tf.float32)
         logits = model(x, training=True, rng_seeds=batch["rng_seeds"])
@@ -111,8 +120,9 @@ def _losses(model, normalization, photometric):
     return losses
 
 
-def predict(model, split, normalization, size, batch_size=8, features=None):
-    """Returns `[n, classes]` float32: each image's mean logits over all selections.
+def predict(model: classifier.Classifier, split: datasets.Split, normalization: images.Normalization, size: int,
+            batch_size: int = 8, features: feature_cache.FeatureCache | None = None) -> np.ndarray:
+    """Returns `[n, tags]` float32: each image's expected logits, the mean over all selections.
 
     Args:
       model: a `classifier.Classifier`.
@@ -133,7 +143,7 @@ def predict(model, split, normalization, size, batch_size=8, features=None):
             lambda path: tf.cast(features.read(path), tf.float32), num_parallel_calls=tf.data.AUTOTUNE)
 
     @tf.function(input_signature=[signature])
-    def forward(x):
+    def forward(x: tf.Tensor) -> tf.Tensor:
         return model.head.expected_logits(tf.cast(model.backbone(x) if features is None else x, tf.float32))
 
     return np.concatenate([forward(batch).numpy() for batch in

@@ -8,7 +8,8 @@ import dataclasses
 import io
 import math
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -18,25 +19,29 @@ from ficklenet_tf.errors import UserError
 from ficklenet_tf.runs import artifacts, layout, progress
 from ficklenet_tf.training import loss_scale
 
+Batch = dict[str, Any]  # name -> tensor; under "strong" a batch of images with masks, see objective.py
+Scalars = dict[str, tf.Tensor]
+Row = dict[str, Any]  # of the log: "step", "learning_rate" and the losses
+
 
 @dataclasses.dataclass(frozen=True)
 class Learner:
     """What is trained, and how one step changes it.
 
     Attributes:
-      model: keras.Model, built under the strategy in force.
+      model: a Keras model or layer, built under the strategy in force.
       optimizer: a keras optimizer, made under it; `fit` builds it.
-      losses: `batch -> dict of scalars`, means over the examples of a batch; "loss" is made small.
-      adjust: `gradients -> gradients`, both lists as `model.trainable_variables`, before the optimizer; affine,
-        for a batch's gradient is the mean of its parts'; or None.
+      losses: `batch -> dict of scalars`, means over the examples of a batch; "loss" is what is minimized.
+      adjust: `gradients -> gradients`, applied before the optimizer, or None. Both are lists in the order of
+        `model.trainable_variables`. It must be affine: a batch's gradient is the mean of its parts' gradients.
       pictures: `batch -> dict of [b, h, w, 3] uint8`, shown by TensorBoard at each checkpoint, or None.
     """
 
-    model: keras.Model
+    model: keras.Layer
     optimizer: keras.Optimizer
-    losses: Callable
-    adjust: Callable | None = None
-    pictures: Callable | None = None
+    losses: Callable[[Batch], Scalars]
+    adjust: Callable[[list[tf.Tensor]], list[tf.Tensor]] | None = None
+    pictures: Callable[[Batch], dict[str, tf.Tensor]] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +61,9 @@ class Options:
     precision: str = "float32"
 
 
-def fit(directory, learner, make_batches, steps, options=Options()):
+def fit(directory: str | pathlib.Path, learner: Learner,
+        make_batches: Callable[[int, tf.distribute.InputContext], tf.data.Dataset], steps: int,
+        options: Options = Options()) -> list[Row]:
     """Trains until `steps` are done, going on from the last checkpoint in `directory`.
 
     What a step does must be a function of the variables, its batch and the step's number; then a
@@ -74,7 +81,7 @@ def fit(directory, learner, make_batches, steps, options=Options()):
       The rows of the log.
 
     Raises:
-      UserError: jit_compile with several replicas.
+      UserError: jit_compile with several replicas; the loss does not depend on a variable.
       FloatingPointError: the loss is not finite, or at a checkpoint's step the weights are not, or float16
         overflows; names the step. Nothing that is not finite is saved.
     """
@@ -98,8 +105,8 @@ def fit(directory, learner, make_batches, steps, options=Options()):
     writer = (tf.summary.create_file_writer(str(directory / layout.TENSORBOARD)) if chief else
               tf.summary.create_noop_writer())
     compiled = _compile(learner, scale, options.jit_compile)
-    batches = iter(strategy.distribute_datasets_from_function(
-        lambda context: make_batches(done, context))) if done < steps else None
+    batches: Iterator[Batch] = iter(strategy.distribute_datasets_from_function(
+        lambda context: make_batches(done, context)) if done < steps else ())
     with progress.bar(total=steps, initial=done, desc=directory.name, unit="step", disable=not chief) as bar, \
             writer.as_default():
         while done < steps:
@@ -128,13 +135,13 @@ def fit(directory, learner, make_batches, steps, options=Options()):
                 step.assign(done)
                 _write_log(directory / layout.LOG, rows)
                 manager.save(checkpoint_number=done)
-                shown = learner.pictures(distribution.first(batch)) if learner.pictures else {}
-                for name, images in shown.items():
+                pictures = learner.pictures(distribution.first(batch)) if learner.pictures else {}
+                for name, images in pictures.items():
                     tf.summary.image(name, images, step=done)
     return rows
 
 
-def _compile(learner, scale, jit_compile):
+def _compile(learner: Learner, scale: loss_scale.LossScale | None, jit_compile: bool) -> Callable[[Batch], Scalars]:
     """Returns `batch -> dict of scalars`, the means over the global batch; it applies the optimizer."""
     strategy, variables = tf.distribute.get_strategy(), learner.model.trainable_variables
     replicas = strategy.num_replicas_in_sync
@@ -142,7 +149,7 @@ def _compile(learner, scale, jit_compile):
         raise UserError(f"jit_compile: XLA cannot compile what {replicas} replicas say to each other within a step "
                         "(batch norm, pixel counts); leave --jit_compile or --distribute out")
 
-    def gradients_of(batch):
+    def gradients_of(batch: Batch) -> tuple[Scalars, list[tf.Tensor], tf.Tensor | float]:
         with tf.GradientTape() as tape:
             values = learner.losses(batch)
             loss = scale.scaled(values["loss"]) if scale else values["loss"]
@@ -151,38 +158,38 @@ def _compile(learner, scale, jit_compile):
         if unused:
             raise UserError(f"the loss does not depend on {', '.join(unused)}")
         gradients = scale.unscaled(gradients) if scale else gradients
-        wrong = loss_scale.count_not_finite(gradients) if scale else 0.0
+        overflown = loss_scale.count_not_finite(gradients) if scale else 0.0
         gradients = learner.adjust(gradients) if learner.adjust else gradients
-        return values, [g / replicas for g in gradients], wrong  # the optimizer adds the replicas' gradients
+        return values, [g / replicas for g in gradients], overflown  # the optimizer adds the replicas' gradients
 
-    def step(batch):
-        values, gradients, wrong = strategy.run(gradients_of, (batch,))
+    def step(batch: Batch) -> Scalars:
+        values, gradients, overflown = strategy.run(gradients_of, (batch,))
         values = {k: strategy.reduce(tf.distribute.ReduceOp.MEAN, v, axis=None) for k, v in values.items()}
 
-        def update():
+        def update() -> None:
             strategy.run(learner.optimizer.apply, (gradients, variables))
 
         if scale:
-            wrong = strategy.reduce(tf.distribute.ReduceOp.SUM, wrong, axis=None)
-            return {**values, "loss_scale": scale.apply(wrong == 0, update)}
+            overflown = strategy.reduce(tf.distribute.ReduceOp.SUM, overflown, axis=None)
+            return {**values, "loss_scale": scale.apply(overflown == 0, update)}
         update()
         return values
 
     return tf.function(step, jit_compile=jit_compile, reduce_retracing=True)
 
 
-def _check_weights(model, optimizer, step, directory):
+def _check_weights(model: keras.Layer, optimizer: keras.Optimizer, step: int, directory: pathlib.Path) -> None:
     """Raises FloatingPointError where weights or the optimizer's moments are not finite: they must not be kept."""
-    broken = [v.path for v in (*model.variables, *optimizer.variables)
-              if v.dtype.startswith(("float", "bfloat")) and not bool(tf.reduce_all(tf.math.is_finite(v.value)))]
-    if broken:
-        raise FloatingPointError(f"{directory.name}: {broken[0]}{' and others' if len(broken) > 1 else ''} "
-                                 f"not finite after step {step}; lower the learning rate, or look at the data. What "
-                                 f"was saved before is sound: {directory}")
+    not_finite = [v.path for v in (*model.variables, *optimizer.variables)
+                  if v.dtype.startswith(("float", "bfloat")) and not bool(tf.reduce_all(tf.math.is_finite(v.value)))]
+    if not_finite:
+        others = " and others" if len(not_finite) > 1 else ""
+        raise FloatingPointError(f"{directory.name}: {not_finite[0]}{others} not finite after step {step}; lower the "
+                                 f"learning rate, or look at the data. What was saved before is sound: {directory}")
 
 
-def _read_log(path, done):
-    """Rows of an earlier run up to step `done`: what came after the checkpoint is made again."""
+def _read_log(path: pathlib.Path, done: int) -> list[Row]:
+    """Returns the rows of an earlier run up to step `done`: what came after the checkpoint is made again."""
     if not path.exists():
         return []
     with open(path, newline="") as file:
@@ -190,7 +197,7 @@ def _read_log(path, done):
     return [{**row, "step": int(row["step"])} for row in rows if row["step"] <= done]
 
 
-def _write_log(path, rows):
+def _write_log(path: pathlib.Path, rows: list[Row]) -> None:
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, fieldnames=list(rows[0]))
     writer.writeheader()

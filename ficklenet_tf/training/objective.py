@@ -7,13 +7,18 @@ L_seed + L_boundary + alpha L_full.
 import dataclasses
 import functools
 import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
+import keras
 import tensorflow as tf
 
+from ficklenet_tf import presets
 from ficklenet_tf.data import datasets, labels
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.seeds import region_growing
 from ficklenet_tf.training import losses
+from ficklenet_tf.training.loop import Batch, Scalars
 
 KINDS = ("weak", "semi", "full")
 GROWINGS = ("none", "dsrg")
@@ -24,77 +29,83 @@ class Task:
     """What is learned from what; made by `plan`.
 
     Attributes:
-      kind: one of `KINDS`.
+      supervision: one of `KINDS`.
       weak: `datasets.Split` of the images with seeds, or None.
       strong: `datasets.Split` of the images with masks, or None.
       losses_used: of `LOSSES`, for the weak images.
       growing: one of `GROWINGS`.
     """
 
-    kind: str
+    supervision: str
     weak: datasets.Split | None
     strong: datasets.Split | None
-    losses_used: tuple
+    losses_used: tuple[str, ...]
     growing: str
 
-    def settings(self):
-        """Returns what of it a run is a function of, for settings.json."""
+    def settings(self) -> dict[str, Any]:
+        """Returns the part of it that decides a run's result, for settings.json."""
         strong = self.strong and {"split": self.strong.name, "images": len(self.strong),
                                   "fingerprint": self.strong.fingerprint}
-        return {"supervision": self.kind, "losses": list(self.losses_used), "growing": self.growing, "strong": strong}
+        return {"supervision": self.supervision, "losses": list(self.losses_used), "growing": self.growing,
+                "strong": strong}
 
-    def total_loss(self, model, config):
-        """Returns the function from a batch to its losses, for `training.fit`.
+    def total_loss(self, model: keras.Model, config: presets.SegmenterConfig) -> Callable[[Batch], Scalars]:
+        """Returns the function from a batch to its losses, for `loop.Learner`.
 
         Args:
-          model: logits of a batch's "image" or "features".
+          model: from a batch's "image" or "features" to logits.
           config: `presets.SegmenterConfig`: weights and thresholds.
 
         Returns:
-          batch -> dict of scalars: "loss", the weighted parts whose sum it is ("strong_loss": alpha L_full), and
-          with growing "seeds_share", the labelled pixels' share. A batch is a dict as of
-          `input_pipeline.training_batches`; under "strong" it may hold another, of images with masks.
+          batch -> dict of scalars: "loss", the weighted parts that it is the sum of ("strong_loss": alpha L_full),
+          and with growing seeds "seeds_share", the share of labelled pixels. A batch is a dict as of
+          `input_pipeline.training_batches`; under "strong" it may hold another one, of images with masks.
         """
-        def losses_of(batch):
+        def losses_of(batch: Batch) -> Scalars:
             strong = batch.get("strong")
             x = _inputs(batch) if strong is None else tf.concat([_inputs(batch), _inputs(strong)], 0)
             logits = model(x, training=True)
             if strong is None:
-                parts, measured = _weak_losses(logits, batch, config, self)
+                parts, measures = _weak_losses(logits, batch, config, self)
             else:
-                weak, masked = tf.split(logits, [tf.shape(batch["label"])[0], tf.shape(strong["label"])[0]])
-                parts, measured = _weak_losses(weak, batch, config, self)
-                parts["strong_loss"] = config.alpha * losses.full_loss(masked, strong["label"])
-            return {"loss": tf.add_n(list(parts.values())), **parts, **measured}
+                weak_logits, strong_logits = tf.split(
+                    logits, [tf.shape(batch["label"])[0], tf.shape(strong["label"])[0]])
+                parts, measures = _weak_losses(weak_logits, batch, config, self)
+                parts["strong_loss"] = config.alpha * losses.full_loss(strong_logits, strong["label"])
+            return {"loss": tf.add_n(list(parts.values())), **parts, **measures}
 
         return losses_of
 
 
-def plan(kind, split, strong=None, losses_used=("seed", "boundary"), growing="none"):
+def plan(supervision: str, split: datasets.Split, strong: datasets.Split | None = None,
+         losses_used: Sequence[str] = ("seed", "boundary"), growing: str = "none") -> Task:
     """Returns the `Task`; see `divide` for `split` and `strong`, `Task` for the others.
 
     Raises:
-      ValueError: these do not go together; the message says what to change.
+      UserError: these do not go together; the message says what to change.
     """
-    for name, words, legal in (("supervision", [kind], KINDS), ("growing", [growing], GROWINGS),
-                               ("losses", losses_used, LOSSES)):
+    choices: tuple[tuple[str, Sequence[str], Iterable[str]], ...] = (
+        ("supervision", [supervision], KINDS), ("growing", [growing], GROWINGS), ("losses", losses_used, LOSSES))
+    for name, words, legal in choices:
         if not words or len(set(words)) < len(words) or not set(words) <= set(legal):
             raise UserError(f"{name}: expected {'some' if name == 'losses' else 'one'} of {', '.join(legal)}, "
                             f"found {','.join(words)!r}")
-    if growing != "none" and (kind == "full" or "seed" not in losses_used):
+    if growing != "none" and (supervision == "full" or "seed" not in losses_used):
         raise UserError(f"growing {growing}: expected seeds that can grow and the seed loss, found supervision "
-                        f"{kind} with losses {','.join(losses_used)}")
-    return Task(kind, *divide(kind, split, strong), ("full",) if kind == "full" else tuple(losses_used), growing)
+                        f"{supervision} with losses {','.join(losses_used)}")
+    weak, strong = divide(supervision, split, strong)
+    return Task(supervision, weak, strong, ("full",) if supervision == "full" else tuple(losses_used), growing)
 
 
-def divide(kind, split, strong=None):
+def divide(supervision: str, split: datasets.Split,
+           strong: datasets.Split | None = None) -> tuple[datasets.Split | None, datasets.Split | None]:
     """Says which images are learned from their seeds, and which from their masks.
 
     The strong images are left out of the weak ones (the paper: 1.4k strong and 9k weak). Images without a mask
     cannot be strong; they are counted in a warning.
 
     Args:
-      kind: one of `KINDS`.
+      supervision: one of `KINDS`.
       split: `datasets.Split`: of "weak" and "semi" the images with seeds, of "full" those with masks.
       strong: for "semi": `datasets.Split` of the images with masks.
 
@@ -102,53 +113,59 @@ def divide(kind, split, strong=None):
       (weak split or None, strong split or None).
 
     Raises:
-      ValueError: one of those that `kind` wants would be empty.
+      UserError: `strong` is missing or not wanted, or a split that `supervision` wants would be empty.
     """
-    if (kind == "semi") != (strong is not None):
-        raise UserError(f"supervision {kind}: expected {'' if kind == 'semi' else 'no '}strong images, "
+    if (supervision == "semi") != (strong is not None):
+        raise UserError(f"supervision {supervision}: expected {'' if supervision == 'semi' else 'no '}strong images, "
                         f"found {'some' if strong is not None else 'none'}")
-    if kind == "weak":
+    if supervision == "weak":
         return split, None
-    strong = split if kind == "full" else strong
+    strong = split if strong is None else strong  # None: of "full", where all images are strong
     kept = [i for i, labelled in enumerate(strong.labelled) if labelled]
     if not kept:
-        raise UserError(f"supervision {kind}: expected masks in {strong.dataset} {strong.name}, found none")
+        raise UserError(f"supervision {supervision}: expected masks in {strong.dataset} {strong.name}, found none")
     if len(kept) < len(strong):
         logging.getLogger(__name__).warning("%s %s: %d of %d images have no mask, left out", strong.dataset,
                                             strong.name, len(strong) - len(kept), len(strong))
         strong = strong.select(kept)
-    if kind == "full":
+    if supervision == "full":
         return None, strong
-    known = set(strong.image_ids)
-    kept = [i for i, image_id in enumerate(split.image_ids) if image_id not in known]
+    strong_ids = set(strong.image_ids)
+    kept = [i for i, image_id in enumerate(split.image_ids) if image_id not in strong_ids]
     if not kept:
         raise UserError(f"supervision semi: expected images in {split.dataset} {split.name} that are not among the "
                         f"strong ones ({strong.name}), found none")
     return (split if len(kept) == len(split) else split.select(kept)), strong
 
 
-def batch_sizes(batch_size, weak, strong, share):
+def batch_sizes(batch_size: int, weak: datasets.Split | None, strong: datasets.Split | None,
+                share: float) -> tuple[int, int]:
     """Returns how many weak and how many strong images make a batch.
 
     Args:
       batch_size: of both.
       weak: `datasets.Split` or None.
       strong: `datasets.Split` or None.
-      share: strong images' part of a batch, above 0 and below 1; 0: their part of all images, one pool as it were.
+      share: strong images' part of a batch, above 0 and below 1; 0: their part of all images, as if both were one
+        pool.
+
+    Raises:
+      UserError: a share out of this range, or a batch of less than two images for both.
     """
     if weak is None:
+        assert strong is not None
         return 0, min(batch_size, len(strong))
     if strong is None:
         return min(batch_size, len(weak)), 0
     total = min(batch_size, len(weak) + len(strong))
     if not 0 <= share < 1 or total < 2:
-        raise UserError("strong_share and batch_size: expected 0 <= share < 1 and two images a batch or more, found "
-                        f"{share} and {total}")
-    own = min(max(round(total * (share or len(strong) / (len(weak) + len(strong)))), 1), total - 1)
-    return total - own, own
+        raise UserError("strong_share and batch_size: expected 0 <= share < 1 and at least two images per batch, "
+                        f"found {share} and {total}")
+    num_strong = min(max(round(total * (share or len(strong) / (len(weak) + len(strong)))), 1), total - 1)
+    return total - num_strong, num_strong
 
 
-def _inputs(batch):
+def _inputs(batch: Batch) -> tf.Tensor:
     return tf.cast(batch.get("features", batch.get("image")), tf.float32)
 
 
@@ -168,46 +185,50 @@ class Step:
       seeds: `[b, h, w]` uint8, 255 where there is none: the label images, grown where that is asked for.
     """
 
-    def __init__(self, logits, batch, config, growing="none"):
+    def __init__(self, logits: tf.Tensor, batch: Batch, config: presets.SegmenterConfig,
+                 growing: str = "none") -> None:
         self.logits, self.batch, self.config, self.seeds = logits, batch, config, batch["label"]
         if growing == "dsrg":
             self.seeds = region_growing.dsrg(tf.exp(self.refined), self.seeds, batch["tags"],
                                              config.growing_foreground, config.growing_background)
 
     @functools.cached_property
-    def refined(self):
-        """The dense CRF's answer to the logits, `[b, h, w, classes]` log Q; one CRF per step serves all who ask."""
+    def refined(self) -> tf.Tensor:
+        """The dense CRF's answer to the logits, `[b, h, w, classes]` log Q; one CRF per step serves all losses."""
         return losses.refine(self.logits, self.batch["small_image"], unaries=self.config.crf_unaries)
 
 
-def _seed(step):
+def _seed(step: Step) -> tf.Tensor:
     return losses.seed_loss(step.logits, step.seeds)
 
 
-def _expand(step):
+def _expand(step: Step) -> tf.Tensor:
     return losses.expand_loss(step.logits, step.batch["tags"], step.config.expand_decay,
                               step.config.expand_background_decay)
 
 
-def _boundary(step):
+def _boundary(step: Step) -> tf.Tensor | None:
     if not step.config.boundary_weight:
         return None
     return step.config.boundary_weight * losses.boundary_loss(step.logits, step.refined)
 
 
-def _full(step):
+def _full(step: Step) -> tf.Tensor:
     return losses.full_loss(step.logits, step.batch["label"])
 
 
-# Of the weak images, by the word in --losses: a function of a `Step`, weighted; None where its weight is 0.
-# "full" is the cross-entropy on their label images.
-LOSSES = {"seed": _seed, "expand": _expand, "boundary": _boundary, "full": _full}
+# The losses of the weak images, by the word in --losses: each a function of a `Step`, weighted; it returns None where
+# its weight is 0. "full" is the cross-entropy on their label images.
+LOSSES: dict[str, Callable[[Step], tf.Tensor | None]] = {
+    "seed": _seed, "expand": _expand, "boundary": _boundary, "full": _full}
 
 
-def _weak_losses(logits, batch, config, task):
+def _weak_losses(logits: tf.Tensor, batch: Batch, config: presets.SegmenterConfig,
+                 task: Task) -> tuple[Scalars, Scalars]:
+    """Returns the weighted parts of the loss, by name, and what else is measured."""
     step = Step(logits, batch, config, task.growing)
     parts = {f"{name}_loss": LOSSES[name](step) for name in LOSSES if name in task.losses_used}
-    measured = {}
+    measures = {}
     if task.growing == "dsrg":
-        measured["seeds_share"] = tf.reduce_mean(tf.cast(step.seeds != labels.IGNORE, tf.float32))
-    return {name: loss for name, loss in parts.items() if loss is not None}, measured
+        measures["seeds_share"] = tf.reduce_mean(tf.cast(step.seeds != labels.IGNORE, tf.float32))
+    return {name: loss for name, loss in parts.items() if loss is not None}, measures

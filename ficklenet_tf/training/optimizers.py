@@ -37,7 +37,7 @@ class MultipliedSGD(_Multiplied, keras.optimizers.SGD):
     """SGD with momentum."""
 
 
-def classifier_optimizer(config: presets.ClassifierConfig, model: keras.Model, new: Sequence[keras.Variable],
+def classifier_optimizer(config: presets.ClassifierConfig, model: keras.Layer, new: Sequence[keras.Variable],
                          steps_per_epoch: int) -> keras.Optimizer:
     """Returns the classifier's Adam (FickleNet, Section 4.1: 0.001, halved every 10 epochs).
 

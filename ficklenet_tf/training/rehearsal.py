@@ -9,10 +9,12 @@ import dataclasses
 import pathlib
 import shutil
 import time
+from collections.abc import Iterator
 
 import tensorflow as tf
 
-from ficklenet_tf import distribution
+from ficklenet_tf import distribution, presets
+from ficklenet_tf.data import datasets
 from ficklenet_tf.maps import extraction as map_extraction
 from ficklenet_tf.models import precision
 from ficklenet_tf.runs import hardware, layout, progress
@@ -24,9 +26,13 @@ from ficklenet_tf.training import segmenter as segmenter_training
 _FEW = 4  # images of a step without a GPU, where a whole batch of the paper's takes half a minute
 _LOOKED_AT = 20  # images of a segmenter's rehearsal, of which a step takes a batch
 
+_Config = presets.ClassifierConfig | presets.SegmenterConfig
 
-def rehearse_classifier(run_dir, split, held_out, config, options=classifier_training.Options(), *,
-                        name=layout.CLASSIFIER):
+
+def rehearse_classifier(run_dir: str | pathlib.Path, split: datasets.Split, held_out: datasets.Split,
+                        config: presets.ClassifierConfig,
+                        options: classifier_training.Options = classifier_training.Options(), *,
+                        name: str = layout.CLASSIFIER) -> None:
     """Takes one step of the classifier's training, unless that has been begun.
 
     Args:
@@ -41,10 +47,12 @@ def rehearse_classifier(run_dir, split, held_out, config, options=classifier_tra
         return
     config = precision.settled(config, run_dir)
     with _rehearsal(run_dir, name) as directory:
-        _step_classifier(directory / layout.CLASSIFIER, _first(split, config), held_out, config, options)
+        _step_classifier(directory / layout.CLASSIFIER, split, held_out, config, options)
 
 
-def rehearse_segmenter(run_dir, split, config, options=segmenter_training.Options(), *, name=layout.SEGMENTER):
+def rehearse_segmenter(run_dir: str | pathlib.Path, split: datasets.Split, config: presets.SegmenterConfig,
+                       options: segmenter_training.Options = segmenter_training.Options(), *,
+                       name: str = layout.SEGMENTER) -> None:
     """Takes one step of each round of the segmenter's training, unless that has been begun.
 
     Args:
@@ -56,19 +64,24 @@ def rehearse_segmenter(run_dir, split, config, options=segmenter_training.Option
     """
     if layout.begun(pathlib.Path(run_dir) / name):
         return
-    config, strong = precision.settled(config, run_dir), options.strong
-    weak, masked = objective.divide(options.supervision, split, strong)
-    if strong is not None and not config.strong_share:  # of the whole splits, not of the few images
-        config = dataclasses.replace(config, strong_share=len(masked) / (len(weak) + len(masked)))
+    config = precision.settled(config, run_dir)
+    weak, masked = objective.divide(options.supervision, split, options.strong)
     count = max(_LOOKED_AT, _batch_size(config))
-    few = _some(masked if weak is None else weak, count)
-    options = dataclasses.replace(options, strong=strong and _some(masked, count))
+    if weak is not None and masked is not None:  # "semi"
+        if not config.strong_share:  # that of the whole splits, not of the few images
+            config = dataclasses.replace(config, strong_share=len(masked) / (len(weak) + len(masked)))
+        options = dataclasses.replace(options, strong=_first_images(masked, count))
+    learned = masked if weak is None else weak
+    assert learned is not None
     with _rehearsal(run_dir, name) as directory:
-        rounds.train_rounds(run_dir, few, _one_step(config), options, name=f"{directory.name}/{layout.SEGMENTER}")
+        rounds.train_rounds(run_dir, _first_images(learned, count), _one_step(config), options,
+                            name=f"{directory.name}/{layout.SEGMENTER}")
 
 
-def rehearse_run(run_dir, split, held_out, preset, options=classifier_training.Options(), *, last=layout.SEGMENTER,
-                 deterministic=None, saliency_dir=None):
+def rehearse_run(run_dir: str | pathlib.Path, split: datasets.Split, held_out: datasets.Split, preset: presets.Preset,
+                 options: classifier_training.Options = classifier_training.Options(), *,
+                 last: str = layout.SEGMENTER, deterministic: presets.ClassifierConfig | None = None,
+                 saliency_dir: str | pathlib.Path | None = None) -> None:
     """Takes one step of each training of a whole run, from photographs to the segmenter's last round.
 
     Args:
@@ -83,63 +96,64 @@ def rehearse_run(run_dir, split, held_out, preset, options=classifier_training.O
     """
     if layout.begun(pathlib.Path(run_dir) / last):
         return
-    classifier, segmenter = (precision.settled(config, run_dir) for config in (preset.classifier, preset.segmenter))
+    classifier_config = precision.settled(preset.classifier, run_dir)
+    segmenter_config = precision.settled(preset.segmenter, run_dir)
     seed = options.seed
-    few = _first(split, classifier, segmenter)
+    few = _first_images(split, max(_batch_size(classifier_config), _batch_size(segmenter_config)))
     with _rehearsal(run_dir, "run") as directory:
-        _step_classifier(directory / layout.CLASSIFIER, few, held_out, classifier, options)
+        _step_classifier(directory / layout.CLASSIFIER, few, held_out, classifier_config, options)
         if deterministic is not None:
             _step_classifier(directory / layout.deterministic(layout.CLASSIFIER), few, held_out,
                              precision.settled(deterministic, run_dir), options)
         extraction.extract(directory, few, preset.maps, preset.seeds, map_extraction.Options(seed=seed),
                            extraction.Options(saliency_dir))
-        rounds.train_rounds(directory, few, _one_step(segmenter), segmenter_training.Options(seed=seed))
+        rounds.train_rounds(directory, few, _one_step(segmenter_config), segmenter_training.Options(seed=seed))
 
 
 @contextlib.contextmanager
-def _rehearsal(run_dir, name):
-    """Gives a directory that is empty, and removed in the end; says what is going on, and on which device."""
+def _rehearsal(run_dir: str | pathlib.Path, name: str) -> Iterator[pathlib.Path]:
+    """Yields an empty directory and removes it in the end; says what is going on, and on which device."""
     directory, started = pathlib.Path(run_dir) / f".rehearsal_{name}", time.monotonic()
     distribution.on_chief(shutil.rmtree, directory, ignore_errors=True)
-    facts = hardware.describe()
-    _say(f"rehearsal, one step of each training, on {', '.join(facts['gpus']) or facts['processor']}")
+    machine = hardware.describe()
+    _say(f"rehearsal, one step of each training, on {', '.join(machine['gpus']) or machine['processor']}")
     try:
         with progress.silent():
             yield directory
     except BaseException:
-        shutil.rmtree(directory, ignore_errors=True)  # of several workers some may be past waiting
+        shutil.rmtree(directory, ignore_errors=True)  # not by `on_chief`: other workers may never come to wait
         raise
     distribution.check_same_step(0)  # no worker is still reading
     distribution.on_chief(shutil.rmtree, directory, ignore_errors=True)
     _say(f"rehearsal passed ({time.monotonic() - started:.0f} s)")
 
 
-def _say(text):
+def _say(text: str) -> None:
+    """Says it once, not once per worker."""
     if distribution.is_chief():
         progress.say(text)
 
 
-def _step_classifier(directory, few, held_out, config, options):
+def _step_classifier(directory: pathlib.Path, few: datasets.Split, held_out: datasets.Split,
+                     config: presets.ClassifierConfig, options: classifier_training.Options) -> None:
     """Trains a classifier for one step."""
     config = dataclasses.replace(config, batch_size=_batch_size(config), epochs=1)
-    classifier_training.train(directory, _some(few, config.batch_size), _some(held_out, 2), config, options)
+    classifier_training.train(directory, _first_images(few, config.batch_size), _first_images(held_out, 2), config,
+                              options)
 
 
-def _one_step(config):
+def _one_step(config: presets.SegmenterConfig) -> presets.SegmenterConfig:
+    """Returns the config with one step per round."""
     return dataclasses.replace(config, batch_size=_batch_size(config), steps=1,
                                retrain_steps=min(1, config.retrain_steps))
 
 
-def _batch_size(config):
-    """The config's own where its memory or its division among replicas may fail, else a few."""
+def _batch_size(config: _Config) -> int:
+    """Returns the config's where its memory or its division among replicas may fail, else a few."""
     whole = tf.config.list_logical_devices("GPU") or tf.distribute.get_strategy().num_replicas_in_sync > 1
     return config.batch_size if whole else min(config.batch_size, _FEW)
 
 
-def _first(split, *configs):
-    """Returns the split of so many images as the greatest of the trainings' steps takes."""
-    return _some(split, max(map(_batch_size, configs)))
-
-
-def _some(split, count):
+def _first_images(split: datasets.Split, count: int) -> datasets.Split:
+    """Returns the split of the first `count` images."""
     return split.select(range(min(count, len(split))))

@@ -2,11 +2,12 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
-from ficklenet_tf import crf, distribution
-from ficklenet_tf.data import images, labels
+from ficklenet_tf import crf, distribution, presets
+from ficklenet_tf.data import datasets, images, labels
 from ficklenet_tf.data.feature_cache import FeatureCache
 from ficklenet_tf.models import backbones, segmenter
 from ficklenet_tf.runs import layout, stage
@@ -14,48 +15,58 @@ from ficklenet_tf.training import losses
 from ficklenet_tf.training import segmenter as segmenter_training
 
 
-def train_rounds(run_dir, split, config, options=segmenter_training.Options(), *, name=layout.SEGMENTER):
+def train_rounds(run_dir: str | pathlib.Path, split: datasets.Split, config: presets.SegmenterConfig,
+                 options: segmenter_training.Options = segmenter_training.Options(), *,
+                 name: str = layout.SEGMENTER) -> str:
     """Trains on seeds; with `config.retrain_steps`, goes on from the network's own labels (DSRG's retraining).
 
-    The labels are the network's answers for the training images, restricted to their tags and
-    refined by the dense CRF at map size; the second round learns them by cross-entropy, and the masks
-    of semi-supervision as before. Where masks are all there is to learn, there is one round.
+    The labels are the network's answers for the training images, restricted to their tags and refined by the dense
+    CRF at map size. The second round learns them by cross-entropy, and the masks of semi-supervision as before. Under
+    full supervision there is one round.
 
     Args:
       run_dir: the run's directory.
       split: `datasets.Split`.
       config: `presets.SegmenterConfig`.
       options: `segmenter_training.Options`.
-      name: directory below run_dir; `layout.labels_of` and `layout.retrained` it follow.
+      name: directory below run_dir of the first round; `layout.labels_of` and `layout.retrained` name the others.
 
     Returns:
-      The directory's name of the last round.
+      The name of the last round's directory.
     """
     segmenter_training.train(run_dir, split, config, options, name=name)
     if not config.retrain_steps or options.supervision == "full":
         return name
     distribution.on_chief(label_split, run_dir, split, name, layout.labels_of(name))
-    second = dataclasses.replace(config, steps=config.retrain_steps, learning_rate=config.retrain_learning_rate,
-                                 retrain_steps=0)
-    on_labels = dataclasses.replace(options, seeds=layout.labels_of(name), initial=name, losses=("full",),
-                                    growing="none")
-    segmenter_training.train(run_dir, split, second, on_labels, name=layout.retrained(name))
+    retrain_config = dataclasses.replace(config, steps=config.retrain_steps,
+                                         learning_rate=config.retrain_learning_rate, retrain_steps=0)
+    retrain_options = dataclasses.replace(options, seeds=layout.labels_of(name), initial=name, losses=("full",),
+                                          growing="none")
+    segmenter_training.train(run_dir, split, retrain_config, retrain_options, name=layout.retrained(name))
     return layout.retrained(name)
 
 
-def label_split(run_dir, split, segmenter_name, name, spec=crf.SEC_TRAIN):
+def label_split(run_dir: str | pathlib.Path, split: datasets.Split, segmenter_name: str, name: str,
+                spec: crf.CRFSpec = crf.SEC_TRAIN) -> None:
     """Labels training images by a trained segmenter, restricted to their tags, with the CRF at map size.
 
     Writes `<run_dir>/<name>/<image id>.png` at map size; what is there is not made again.
+
+    Args:
+      run_dir: the run's directory.
+      split: `datasets.Split`.
+      segmenter_name: directory of the segmenter below run_dir.
+      name: directory for the labels below run_dir.
+      spec: parameters of the CRF.
     """
     run_dir = pathlib.Path(run_dir)
     network, normalization, run, _ = segmenter.load(run_dir / segmenter_name)
     features = FeatureCache.of_run(run)  # of what the segmenter itself was trained on
     head, size = network.layers[-1], run["input_size"]
-    side = -(-size // backbones.STRIDE)
+    map_size = -(-size // backbones.STRIDE)
 
     @tf.function(reduce_retracing=True)
-    def answer(x, image, tags):
+    def answer(x: tf.Tensor, image: tf.Tensor, tags: tf.Tensor) -> tf.Tensor:
         logits = (head if features else network)(tf.cast(x, tf.float32)[None], training=False)
         allowed = tf.concat([[1.0], tags], 0)
         probs = tf.exp(losses.log_probs(logits)) * allowed
@@ -63,7 +74,7 @@ def label_split(run_dir, split, segmenter_name, name, spec=crf.SEC_TRAIN):
         refined = crf.refiner(spec, "exact")(image[None], crf.logits_of(probs))
         return tf.argmax(refined * allowed, -1)[0]
 
-    def work(pending):
+    def work(pending: Sequence[int]) -> Iterator[int]:
         for index in pending:
             example = split[index]
             image = images.decode_image_op(example["image"])
@@ -71,7 +82,7 @@ def label_split(run_dir, split, segmenter_name, name, spec=crf.SEC_TRAIN):
                 x = features.read(str(features.path(example["image_id"])))
             else:
                 x = images.normalize(images.warp(image, size), normalization)
-            label = answer(x, images.warp(image, side), example["tags"]).numpy()
+            label = answer(x, images.warp(image, map_size), example["tags"]).numpy()
             labels.write_label(layout.label_image(run_dir / name, example["image_id"]), label)
             yield index
 

@@ -3,6 +3,8 @@
 import dataclasses
 import hashlib
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -22,10 +24,10 @@ class Options:
 
     Attributes:
       seeds: directory below the run's with `<image id>.png` to train on (not for "full").
-      initial: "classifier": the backbone starts from the trained classifier's; "weights": from
-        `weights` anew; or the name of an earlier segmenter stage to go on from (retraining).
+      initial: "classifier": the backbone starts from the trained classifier's; "weights": from `weights`; or the name
+        of an earlier segmenter stage to go on from (retraining).
       supervision: "weak": seeds; "semi": seeds and, of the images of `strong`, masks; "full": masks.
-      strong: for "semi": `datasets.Split` of images with masks; those of them in the split have no seeds then.
+      strong: for "semi": `datasets.Split` of images with masks; the seeds of those images are not learned.
       losses: keys of `objective.LOSSES`, for the images with seeds.
       growing: "dsrg": the seeds grow at each step.
       weights: see `pretrained.load_weights`.
@@ -44,7 +46,8 @@ class Options:
     training: loop.Options = loop.Options()
 
 
-def train(run_dir, split, config, options=Options(), *, name=layout.SEGMENTER):
+def train(run_dir: str | pathlib.Path, split: datasets.Split, config: presets.SegmenterConfig,
+          options: Options = Options(), *, name: str = layout.SEGMENTER) -> dict[str, Any]:
     """Trains a segmenter on label images; goes on where an earlier call with the same arguments stopped.
 
     Args:
@@ -65,28 +68,30 @@ def train(run_dir, split, config, options=Options(), *, name=layout.SEGMENTER):
                 "weights": str(options.weights), "seed": options.seed, "dataset": split.dataset, "split": split.name,
                 "fingerprint": split.fingerprint}
 
-    def work():
-        if options.growing != "none":
+    def work() -> Callable[[], dict[str, Any]]:
+        if options.growing != "none" and task.weak is not None:  # growing wants seeds, see `objective.plan`
             _check_room(run_dir / options.seeds, task.weak)
         keras.utils.set_random_seed(options.seed)
         parts = _parts(run_dir, split, config, options, task)
         rows = _fit(run_dir / name, run_dir / options.seeds, config, options, task, parts)
 
-        def facts():
+        def facts() -> dict[str, Any]:
             parts.network.save_weights(run_dir / name / layout.WEIGHTS)
             return {"class_names": list(split.class_names), "backbone": parts.classifier.backbone,
                     "input_size": parts.classifier.input_size,
                     "normalization": dataclasses.asdict(parts.normalization),
                     "features": parts.features and parts.features.as_json(),
                     "pretrained_fc": bool(parts.pretrained_fc),
-                    "metrics": {k: v for k, v in rows[-1].items() if k not in ("step", "learning_rate")}}
+                    "metrics": {key: value for key, value in rows[-1].items()
+                                if key not in ("step", "learning_rate")}}
 
         return facts
 
     return stage.run(run_dir / name, settings, work)
 
 
-def _fit(directory, seeds_dir, config, options, task, parts):
+def _fit(directory: pathlib.Path, seeds_dir: pathlib.Path, config: presets.SegmenterConfig, options: Options,
+         task: objective.Task, parts: "_Parts") -> list[loop.Row]:
     losses = task.total_loss(parts.target, config)
     learner = loop.Learner(
         parts.target, optimizers.segmenter_optimizer(config, parts.target, parts.new_variables),
@@ -98,8 +103,12 @@ def _fit(directory, seeds_dir, config, options, task, parts):
         config.steps, dataclasses.replace(options.training, precision=config.precision))
 
 
-def _plan(split, config, options):
-    """Returns the `objective.Task`, if growing goes with the other options."""
+def _plan(split: datasets.Split, config: presets.SegmenterConfig, options: Options) -> objective.Task:
+    """Returns the `objective.Task`.
+
+    Raises:
+      UserError: growing seeds do not go with the other options.
+    """
     growing = options.growing
     task = objective.plan(options.supervision, split, options.strong, options.losses, growing)
     if growing != "none" and options.training.jit_compile:
@@ -110,8 +119,8 @@ def _plan(split, config, options):
     return task
 
 
-def _check_room(seeds_dir, split, count=20):
-    """Raises ValueError where the seeds of the first images leave no pixel to grow into."""
+def _check_room(seeds_dir: pathlib.Path, split: datasets.Split, count: int = 20) -> None:
+    """Raises UserError where the seeds of the first images leave no pixel to grow into."""
     for image_id in split.image_ids[:count]:
         path = layout.label_image(seeds_dir, image_id)
         if not path.exists() or (labels.read_label(path) == labels.IGNORE).any():
@@ -120,14 +129,14 @@ def _check_room(seeds_dir, split, count=20):
                     f"{min(count, len(split))}; extract them with --refine=none, or refine_low below refine_high")
 
 
-def _label_settings(run_dir, seeds):
-    """Which seeds a training learns; none: the data set's masks. The same seeds made again are the same."""
+def _label_settings(run_dir: pathlib.Path, seeds: str | None) -> dict[str, str | None]:
+    """Returns which seeds a training learns; None: the data set's masks. The same seeds made again are the same."""
     if seeds is None:
         return {"seeds": None, "seeds_made": None}
-    run, path = artifacts.finished_run(run_dir / seeds, "set of seeds", "tools.extract_seeds"), run_dir / seeds
-    settings = path / layout.SETTINGS  # seeds of one's own have none
-    made = settings.read_bytes() if settings.exists() else run["finished"].encode()
-    return {"seeds": seeds, "seeds_made": hashlib.sha256(made).hexdigest()[:16]}
+    run = artifacts.finished_run(run_dir / seeds, "set of seeds", "tools.extract_seeds")
+    settings = run_dir / seeds / layout.SETTINGS  # seeds that a user brings have none
+    identity = settings.read_bytes() if settings.exists() else run["finished"].encode()
+    return {"seeds": seeds, "seeds_made": hashlib.sha256(identity).hexdigest()[:16]}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,12 +145,12 @@ class _Parts:
 
     Attributes:
       network: photographs -> logits.
-      head: what of it stands above the backbone.
+      head: the part of it above the backbone.
       normalization: of the photographs.
       classifier: `presets.ClassifierConfig` of the classifier that came before: size, backbone.
       features: `FeatureCache` to train the head on, or None: the whole network on photographs.
       pretrained_fc: variables of fc6 and fc7 that have weights of VGG-16's classifier.
-      initial: where the weights come from, see `train`.
+      initial: where the weights come from, see `Options`.
     """
 
     network: keras.Model
@@ -149,71 +158,76 @@ class _Parts:
     normalization: images.Normalization
     classifier: presets.ClassifierConfig
     features: feature_cache.FeatureCache | None
-    pretrained_fc: list
+    pretrained_fc: list[keras.Variable]
     initial: str
 
     @property
-    def target(self):
+    def target(self) -> keras.Model:
         """The model that the optimizer sees."""
         return self.network if self.features is None else self.head
 
     @property
-    def new_variables(self):
+    def new_variables(self) -> list[keras.Variable]:
         """Those that start from nothing: fc8, and fc6 and fc7 that neither VGG-16 nor an earlier round has trained."""
-        known = {id(v) for v in self.pretrained_fc}
+        pretrained_ids = {id(v) for v in self.pretrained_fc}
         first_round = self.initial in ("classifier", "weights")
         return [v for layer in self.head.layers if first_round or layer.name.startswith("fc8")
-                for v in layer.trainable_variables if id(v) not in known]
+                for v in layer.trainable_variables if id(v) not in pretrained_ids]
 
 
-def _parts(run_dir, split, config, options, task):
+def _parts(run_dir: pathlib.Path, split: datasets.Split, config: presets.SegmenterConfig, options: Options,
+           task: objective.Task) -> _Parts:
     """Builds the network and gives it its initial weights; see `Options`."""
     initial, weights = options.initial, options.weights
-    source, normalization, run, first = classifier.load(run_dir / layout.CLASSIFIER)
+    trained, normalization, run, classifier_config = classifier.load(run_dir / layout.CLASSIFIER)
+    backbone_name, size = classifier_config.backbone, classifier_config.input_size
     datasets.check_classes(split, run["class_names"], run_dir / layout.CLASSIFIER)
     network, backbone, head, new_normalization = segmenter.build(
-        config, len(split.class_names), first.backbone, weights if initial == "weights" else "")
+        config, len(split.class_names), backbone_name, weights if initial == "weights" else "")
     features, pretrained_fc = FeatureCache.of_run(run), []
-    if initial in ("classifier", "weights") and config.pretrained_fc and first.backbone == "vgg16":
+    if initial in ("classifier", "weights") and config.pretrained_fc and backbone_name == "vgg16":
         pretrained_fc = pretrained.load_fc_layers(head, weights if initial == "weights" else run["weights"])
     if initial == "classifier":
-        backbone.set_weights(source.backbone.get_weights())
+        backbone.set_weights(trained.backbone.get_weights())
     elif initial == "weights":
         normalization, features = new_normalization, None
     else:
-        before = artifacts.finished_run(run_dir / initial, "segmenter", "tools.train_segmenter")
-        normalization, features = images.Normalization(**before["normalization"]), FeatureCache.of_run(before)
+        earlier = artifacts.finished_run(run_dir / initial, "segmenter", "tools.train_segmenter")
+        normalization, features = images.Normalization(**earlier["normalization"]), FeatureCache.of_run(earlier)
         network.load_weights(run_dir / initial / layout.WEIGHTS)
     if config.trainable_layers != "head":
         features = None
     if features is not None:  # the classifier's split is there already, another one's images may not be
         feature_cache.check_augmentation(config)
         for part in filter(None, (task.weak, task.strong)):
-            distribution.on_chief(features.fill, part, source.backbone, normalization, size=first.input_size)
-    return _Parts(network, head, normalization, first, features, pretrained_fc, initial)
+            distribution.on_chief(features.fill, part, trained.backbone, normalization, size=size)
+    return _Parts(network, head, normalization, classifier_config, features, pretrained_fc, initial)
 
 
-def _batches(task, config, parts, seeds_dir, seed, start, context):
+def _batches(task: objective.Task, config: presets.SegmenterConfig, parts: _Parts, seeds_dir: pathlib.Path, seed: int,
+             start: int, context: tf.distribute.InputContext) -> tf.data.Dataset:
     """Endless batches from step `start` on; with weak and strong images, the strong ones' under "strong"."""
     size = parts.classifier.input_size
 
-    def batches(split, count, seeds_dir, seed):
+    def batches(split: datasets.Split, batch_size: int, seeds_dir: pathlib.Path | None, seed: int) -> tf.data.Dataset:
         reader = input_pipeline.ExampleReader(
             split, seed, size, features=parts.features, flips=config.flips, seeds_dir=seeds_dir,
             crop=(0.5, 1.5) if config.random_crop else None, label_size=-(-size // backbones.STRIDE))
-        return input_pipeline.training_batches(reader, batch_size=count, start_step=start, context=context)
+        return input_pipeline.training_batches(reader, batch_size=batch_size, start_step=start, context=context)
 
-    weak, strong = objective.batch_sizes(config.batch_size, task.weak, task.strong, config.strong_share)
+    num_weak, num_strong = objective.batch_sizes(config.batch_size, task.weak, task.strong, config.strong_share)
     if task.weak is None:
-        return batches(task.strong, strong, None, seed)
-    weak_batches = batches(task.weak, weak, seeds_dir, seed)
+        assert task.strong is not None
+        return batches(task.strong, num_strong, None, seed)
+    weak_batches = batches(task.weak, num_weak, seeds_dir, seed)
     if task.strong is None:
         return weak_batches
-    both = tf.data.Dataset.zip(weak_batches, batches(task.strong, strong, None, seed + 1))
-    return both.map(lambda batch, strong_batch: {**batch, "strong": strong_batch})
+    pairs = tf.data.Dataset.zip(weak_batches, batches(task.strong, num_strong, None, seed + 1))
+    return pairs.map(lambda batch, strong_batch: {**batch, "strong": strong_batch})
 
 
-def _pictures(parts, batch):
+def _pictures(parts: _Parts, batch: loop.Batch) -> dict[str, tf.Tensor]:
+    """Returns photographs, predictions and labels of a batch for TensorBoard, at map size."""
     batch = input_pipeline.prepared(batch, parts.normalization)
     predicted = tf.argmax(parts.target(tf.cast(batch.get("features", batch.get("image")), tf.float32)), -1)
     colours = tf.constant(labels.palette())
