@@ -61,7 +61,7 @@ def extract(run_dir: str | pathlib.Path, split: datasets.Split, config: MapsConf
     def write(example: dict[str, Any], maps: ImageMaps) -> None:
         maps.write(layout.map_file(directory, example["image_id"]))
 
-    def work(pending: Sequence[int]) -> Iterator[str]:
+    def work(pending: list[int]) -> Iterator[str]:
         return stream(localizer, split, pending, options.seed, write)
 
     return stage.run_per_image(

@@ -1,25 +1,30 @@
-"""The stage of seeds: maps -> seeds/<image id>.png, from the disk or in one go with the maps, resumable, in shards."""
+"""The stage of seeds: maps -> seeds/<image id>.png; from maps on disk or in one go with them, resumable, in shards."""
 
 import concurrent.futures
 import dataclasses
 import pathlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
-from ficklenet_tf.data import images, labels
+import numpy as np
+
+from ficklenet_tf.data import datasets, images, labels
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.evaluation import scoring
 from ficklenet_tf.maps import extraction as map_extraction
 from ficklenet_tf.maps.image_maps import ImageMaps
 from ficklenet_tf.maps.localizer import AUTO
+from ficklenet_tf.presets import MapsConfig, SeedsConfig
 from ficklenet_tf.runs import artifacts, layout, shards, stage
 from ficklenet_tf.seeds import cues, refinement, rule
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What seeds need and leave, beside `presets.SeedsConfig`.
+    """What seeds need and what is written beside them, apart from what `presets.SeedsConfig` says.
 
     Attributes:
-      saliency_dir: `<image id>.png` for the background cue "saliency", or None.
+      saliency_dir: directory with `<image id>.png` for the background cue "saliency", or None.
       uncertainty: also write `<name>_uncertainty/<image id>.png`, grey, see `rule.uncertainty`.
       keep_maps: `extract` also writes the maps, from which `make` makes other seeds; with N "auto" it always does.
     """
@@ -29,7 +34,8 @@ class Options:
     keep_maps: bool = False
 
 
-def make(run_dir, split, config, options=Options(), *, maps=layout.MAPS, name=layout.SEEDS, shard=shards.WHOLE):
+def make(run_dir: str | pathlib.Path, split: datasets.Split, config: SeedsConfig, options: Options = Options(), *,
+         maps: str = layout.MAPS, name: str = layout.SEEDS, shard: shards.Shard = shards.WHOLE) -> dict[str, Any]:
     """Makes seeds of the maps that a run has on disk, without a network: one label image per photograph.
 
     Args:
@@ -56,21 +62,22 @@ def make(run_dir, split, config, options=Options(), *, maps=layout.MAPS, name=la
     check(config, options, gradient=map_settings["config"]["gradient"])
     directory = pathlib.Path(run_dir) / name
 
-    def one(index):
+    def make_one(index: int) -> None:
         example = split[index]
         image_maps = ImageMaps.read(layout.map_file(map_dir, example["image_id"]))
         image = images.decode_image_op(example["image"]).numpy()
         write(directory, example["image_id"], image, image_maps, config, options)
 
-    def work(pending):
+    def work(pending: list[int]) -> Iterator[None]:
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
-            yield from pool.map(one, pending)
+            yield from pool.map(make_one, pending)
 
     return _stage(directory, split, config, options, map_settings, work, lambda: {}, shard)
 
 
-def extract(run_dir, split, maps_config, config, map_options=map_extraction.Options(), options=Options(), *,
-            name=layout.SEEDS, shard=shards.WHOLE):
+def extract(run_dir: str | pathlib.Path, split: datasets.Split, maps_config: MapsConfig, config: SeedsConfig,
+            map_options: map_extraction.Options = map_extraction.Options(), options: Options = Options(), *,
+            name: str = layout.SEEDS, shard: shards.Shard = shards.WHOLE) -> dict[str, Any]:
     """Extracts maps and makes seeds of them in one go: one label image per photograph, at its size.
 
     The answer for an image is a function of (classifier, both configs, mode, seed, image id), not of batch,
@@ -83,12 +90,15 @@ def extract(run_dir, split, maps_config, config, map_options=map_extraction.Opti
       config: `presets.SeedsConfig`.
       map_options: `maps.extraction.Options`.
       options: `Options`.
-      name: directory below run_dir for the seeds; `layout.maps_of` it is that of the maps.
+      name: directory below run_dir for the seeds; the maps go to `layout.maps_of(name)`.
       shard: (index, count): only every count-th image, see shards.py.
 
     Returns:
       The content of run.json (of a shard: the settings). With N "auto" it has the median and the greatest number of
       maps that an image took.
+
+    Raises:
+      UserError: see `check` and `maps.extraction.open_localizer`.
     """
     maps_config = with_gradient(maps_config, config)
     check(config, options, gradient=maps_config.gradient)
@@ -97,15 +107,15 @@ def extract(run_dir, split, maps_config, config, map_options=map_extraction.Opti
     directory, map_dir = run_dir / name, run_dir / layout.maps_of(name)
     keep = options.keep_maps or maps_config.num_maps == AUTO
 
-    def write_both(example, image_maps):
+    def write_both(example: dict[str, Any], image_maps: ImageMaps) -> None:
         if keep:
             image_maps.write(layout.map_file(map_dir, example["image_id"]))
         write(directory, example["image_id"], example["image"].numpy(), image_maps, config, options)
 
-    def work(pending):
+    def work(pending: list[int]) -> Iterator[str]:
         return map_extraction.stream(localizer, split, pending, map_options.seed, write_both)
 
-    def facts():
+    def facts() -> dict[str, Any]:
         counted = map_extraction.counts(map_dir, split, maps_config)
         if keep:
             artifacts.write_run(map_dir, **map_settings, images=len(split), **counted)
@@ -116,37 +126,43 @@ def extract(run_dir, split, maps_config, config, map_options=map_extraction.Opti
     return _stage(directory, split, config, options, map_settings, work, facts, shard, map_dir if keep else None)
 
 
-def with_gradient(maps_config, config):
+def with_gradient(maps_config: MapsConfig, config: SeedsConfig) -> MapsConfig:
     """Returns the `presets.MapsConfig` with the gradient where the background cue of `config` wants it."""
     wanted = config.background_cue == "gradient" and config.refine not in refinement.CUELESS
     return dataclasses.replace(maps_config, gradient=True) if wanted else maps_config
 
 
-def _stage(directory, split, config, options, map_settings, work, facts, shard, map_dir=None):
+def _stage(directory: pathlib.Path, split: datasets.Split, config: SeedsConfig, options: Options,
+           map_settings: dict[str, Any], work: Callable[[list[int]], Iterable[Any]],
+           facts: Callable[[], dict[str, Any]], shard: shards.Shard,
+           map_dir: pathlib.Path | None = None) -> dict[str, Any]:
     """Runs the stage; its settings do not depend on whether the maps went by way of the disk."""
     map_settings = {key: value for key, value in map_settings.items() if key != "format"}
     settings = {"stage": "seeds", "config": dataclasses.asdict(config), "maps": map_settings, "dataset": split.dataset,
                 "split": split.name, "fingerprint": split.fingerprint,
                 **({"saliency_dir": str(options.saliency_dir)} if options.saliency_dir else {})}
 
-    def files(image_id):
+    def files(image_id: str) -> list[pathlib.Path]:
         return [layout.label_image(directory, image_id),
                 *([layout.map_file(map_dir, image_id)] if map_dir else []),
                 *([layout.label_image(_uncertainty_dir(directory), image_id)] if options.uncertainty else [])]
 
-    def all_facts():
+    def all_facts() -> dict[str, Any]:
         return {**facts(), "metrics": scoring.score_directory(directory, split) if split.has_labels else None}
 
     return stage.run_per_image(directory, settings, split, files=files, work=work, facts=all_facts, shard=shard)
 
 
-def check(config, options, gradient=True):
-    """Raises UserError where seeds cannot be made: an unknown word, or a cue without what it needs.
+def check(config: SeedsConfig, options: Options, gradient: bool = True) -> None:
+    """Checks before any work that seeds can be made.
 
     Args:
       config: `presets.SeedsConfig`.
       options: `Options`.
       gradient: whether the maps hold the gradient.
+
+    Raises:
+      UserError: an unknown word, or a cue without what it needs.
     """
     for field, legal in (("refine", refinement.REFINEMENTS), ("background_cue", cues.CUES)):
         if getattr(config, field) not in legal:
@@ -159,7 +175,8 @@ def check(config, options, gradient=True):
         raise UserError("background_cue gradient: expected maps with the gradient; extract them with --gradient")
 
 
-def make_seed(image_id, image, maps, config, saliency_dir=None):
+def make_seed(image_id: str, image: np.ndarray, maps: ImageMaps, config: SeedsConfig,
+              saliency_dir: str | pathlib.Path | None = None) -> np.ndarray:
     """Turns the maps of a photograph into its seed image.
 
     Args:
@@ -172,21 +189,25 @@ def make_seed(image_id, image, maps, config, saliency_dir=None):
     Returns:
       `[h, w]` uint8: 0 background, tag id + 1, 255 where nothing is allotted.
     """
-    return _made(image_id, image, maps, config, saliency_dir)[0]
+    return _seed_and_uncertainty(image_id, image, maps, config, saliency_dir)[0]
 
 
-def _made(image_id, image, maps, config, saliency_dir, uncertainty=False):
-    """Returns the seed image and, where it is wanted or needed, the uncertainty of what the rule says, or None."""
-    label, uncertain = _refined(image_id, image, maps, config, saliency_dir), None
-    if uncertainty or config.max_uncertainty < 1:
-        uncertain = rule.uncertainty(maps.std, maps.mean, maps.tag_ids, label)
+def _seed_and_uncertainty(image_id: str, image: np.ndarray, maps: ImageMaps, config: SeedsConfig,
+                          saliency_dir: str | pathlib.Path | None,
+                          uncertainty: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
+    """Returns the seed image and, where wanted or needed, the uncertainty of all seeds before any is left out."""
+    label = _refined(image_id, image, maps, config, saliency_dir)
+    if not uncertainty and not config.max_uncertainty < 1:
+        return label, None
+    uncertain = rule.uncertainty(maps.std, maps.mean, maps.tag_ids, label)
     if config.max_uncertainty < 1:
         label = rule.leave_out(label, uncertain, config.max_uncertainty)
     return label, uncertain
 
 
-def _refined(image_id, image, maps, config, saliency_dir):
-    def by_rule():
+def _refined(image_id: str, image: np.ndarray, maps: ImageMaps, config: SeedsConfig,
+             saliency_dir: str | pathlib.Path | None) -> np.ndarray:
+    def by_rule() -> np.ndarray:
         mean, highest = (images.resize_maps(values, maps.shape) for values in (maps.mean, maps.max))
         label = rule.allot(highest, mean, maps.tag_ids, config.theta)
         return rule.add_background(label, cues.CUES[config.background_cue](maps, image_id, config, saliency_dir))
@@ -194,13 +215,14 @@ def _refined(image_id, image, maps, config, saliency_dir):
     return refinement.REFINEMENTS[config.refine](image, maps, by_rule, config)
 
 
-def write(directory, image_id, image, maps, config, options):
+def write(directory: pathlib.Path, image_id: str, image: np.ndarray, maps: ImageMaps, config: SeedsConfig,
+          options: Options) -> None:
     """Makes and writes the seeds of one photograph, and their uncertainty where it is wanted."""
-    label, uncertain = _made(image_id, image, maps, config, options.saliency_dir, options.uncertainty)
-    if options.uncertainty:
+    label, uncertain = _seed_and_uncertainty(image_id, image, maps, config, options.saliency_dir, options.uncertainty)
+    if options.uncertainty and uncertain is not None:
         rule.write_uncertainty(layout.label_image(_uncertainty_dir(directory), image_id), uncertain)
     labels.write_label(layout.label_image(directory, image_id), label)
 
 
-def _uncertainty_dir(directory):
+def _uncertainty_dir(directory: pathlib.Path) -> pathlib.Path:
     return directory.with_name(layout.uncertainty_of(directory.name))
