@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import io
 import pathlib
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -27,15 +28,15 @@ class Normalization:
 
     order: str  # "rgb" or "bgr"; mean and std are in this order
     scale: float
-    mean: tuple
-    std: tuple
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
 
 
 CAFFE = Normalization("bgr", 1.0, (103.939, 116.779, 123.68), (1.0, 1.0, 1.0))
 TORCH = Normalization("rgb", 1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
-def normalize(images, normalization):
+def normalize(images: np.ndarray | tf.Tensor, normalization: Normalization) -> tf.Tensor:
     """Turns RGB 0..255 into what a backbone expects.
 
     Args:
@@ -51,15 +52,15 @@ def normalize(images, normalization):
     return (images * normalization.scale - tf.constant(normalization.mean)) / tf.constant(normalization.std)
 
 
-def decode_image_op(encoded):
+def decode_image_op(encoded: bytes | tf.Tensor) -> tf.Tensor:
     """Decodes JPEG, PNG, BMP or the first frame of a GIF to `[height, width, 3]` uint8 RGB."""
     image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
     image.set_shape([None, None, 3])
     return image
 
 
-def warp(image, size):
-    """Resizes an image to `size` x `size` without keeping its aspect (SEC, DSRG; bilinear).
+def warp(image: np.ndarray | tf.Tensor, size: int) -> tf.Tensor:
+    """Resizes an image to `size` x `size` without keeping its aspect ratio (SEC, DSRG; bilinear).
 
     Args:
       image: `[height, width, 3]` RGB 0..255.
@@ -71,20 +72,20 @@ def warp(image, size):
     return tf.ensure_shape(tf.image.resize(image, (size, size)), (size, size, 3))
 
 
-def warp_label(label, size):
+def warp_label(label: np.ndarray | tf.Tensor, size: int) -> tf.Tensor:
     """Resizes `[height, width]` uint8 labels to `[size, size]`, each output pixel the nearest input."""
     label = tf.image.resize(label[..., None], (size, size), method="nearest")[..., 0]
     return tf.ensure_shape(label, (size, size))
 
 
-def decode_image(encoded):
+def decode_image(encoded: bytes) -> np.ndarray:
     """Decodes what `decode_image_op` does outside a graph: JPEG or PNG bytes -> `[height, width, 3]` uint8 RGB.
 
-    By OpenCV, which is faster than TensorFlow's kernels and rounds a JPEG's pixels as Pillow does: the
-    two differ by up to 3.
+    OpenCV is faster than TensorFlow's kernels and rounds a JPEG's pixels as Pillow does; TensorFlow's pixels
+    differ from them by up to 3.
 
     Raises:
-      ValueError: it is no image.
+      UserError: it is not an image.
     """
     image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
@@ -92,19 +93,19 @@ def decode_image(encoded):
     return image
 
 
-def warp_pixels(image, size):
+def warp_pixels(image: np.ndarray, size: int) -> np.ndarray:
     """As `warp` outside a graph, rounded: `[height, width, 3]` uint8 -> `[size, size, 3]` uint8."""
     return cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
 
 
-def nearest(label, shape):
+def nearest(label: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     """As `warp_label` outside a graph: `[height, width]` -> `shape`, each output pixel the nearest input."""
     rows, columns = (((np.arange(new) + 0.5) * (old / new)).astype(int)
                      for new, old in zip(shape, label.shape, strict=True))
     return label[rows[:, None], columns]
 
 
-def read_image(path):
+def read_image(path: str | pathlib.Path) -> np.ndarray:
     """Reads any photograph Pillow can: grey, CMYK, palette, alpha, 16 bit; EXIF orientation applied.
 
     Alpha is dropped, as `decode_image_op` drops it; 16 bits become the higher 8; of several frames the first is read.
@@ -117,7 +118,7 @@ def read_image(path):
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: not an image, truncated, or more than `MAX_PIXELS`; names file, expectation and finding.
+      UserError: not an image, truncated, or more than `MAX_PIXELS`; names file, expectation and finding.
     """
     with _opened(path) as image:
         image = ImageOps.exif_transpose(image)
@@ -128,12 +129,12 @@ def read_image(path):
         return np.asarray(image.convert("RGB"))
 
 
-def canonical_bytes(path):
+def canonical_bytes(path: str | pathlib.Path) -> tuple[bytes, tuple[int, int]]:
     """Returns a photograph as bytes which `decode_image_op` turns into the pixels of `read_image`.
 
     An upright 8-bit RGB or grey JPEG or PNG is kept as it is; everything else is
-    written anew as PNG, without loss. TensorFlow rounds a JPEG's pixels faster and
-    less exactly than Pillow does: there the two differ by up to 3.
+    written anew as PNG, without loss. TensorFlow decodes a JPEG faster and rounds its
+    pixels less exactly than Pillow does: there the two differ by up to 3.
 
     Args:
       path: the file.
@@ -142,7 +143,7 @@ def canonical_bytes(path):
       (bytes, (height, width)).
 
     Raises:
-      FileNotFoundError, ValueError: see `read_image`.
+      FileNotFoundError, UserError: see `read_image`.
     """
     path = pathlib.Path(path)
     with _opened(path) as image:
@@ -159,10 +160,10 @@ def canonical_bytes(path):
     pixels = read_image(path)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", compress_level=4)
-    return buffer.getvalue(), pixels.shape[:2]
+    return buffer.getvalue(), (pixels.shape[0], pixels.shape[1])
 
 
-def overlay(image, label, opacity=0.5):
+def overlay(image: np.ndarray, label: np.ndarray, opacity: float = 0.5) -> np.ndarray:
     """Lays labels' colours over a photograph; the background and 255 stay clear.
 
     Args:
@@ -174,11 +175,11 @@ def overlay(image, label, opacity=0.5):
       `[h, w, 3]` uint8.
     """
     label = np.asarray(label, np.uint8)
-    shown = ((label != labels.BACKGROUND) & (label != labels.IGNORE))[..., None] * opacity
-    return (image * (1 - shown) + labels.palette()[label] * shown).round().astype(np.uint8)
+    weights = ((label != labels.BACKGROUND) & (label != labels.IGNORE))[..., None] * opacity
+    return (image * (1 - weights) + labels.palette()[label] * weights).round().astype(np.uint8)
 
 
-def write_overlay(path, image, label, opacity=0.5):
+def write_overlay(path: str | pathlib.Path, image: np.ndarray, label: np.ndarray, opacity: float = 0.5) -> None:
     """Writes an `overlay` as a JPEG file."""
     buffer = io.BytesIO()
     Image.fromarray(overlay(image, label, opacity)).save(buffer, "JPEG", quality=90)
@@ -186,8 +187,8 @@ def write_overlay(path, image, label, opacity=0.5):
 
 
 @contextlib.contextmanager
-def _opened(path):
-    """Opens a photograph with Pillow; every failure, in the block too, becomes a ValueError that names the file."""
+def _opened(path: str | pathlib.Path) -> Iterator[Image.Image]:
+    """Opens a photograph with Pillow; every failure, in the block too, becomes a UserError that names the file."""
     path = pathlib.Path(path)
     try:
         image = Image.open(path)
@@ -204,12 +205,12 @@ def _opened(path):
             raise UserError(f"{path}: expected a whole {image.format} image, found {_size(path)}: {error}") from error
 
 
-def _size(path):
+def _size(path: pathlib.Path) -> str:
     """Says how large a file is, for a message."""
     return f"a file of {path.stat().st_size} bytes" if path.is_file() else "no file"
 
 
-def resize_maps(maps, shape):
+def resize_maps(maps: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Resizes `[h, w, c]` float32 maps to shape (height, width), bilinear: `[height, width, c]`; c may be 0."""
     height, width = shape
     if not maps.shape[-1]:

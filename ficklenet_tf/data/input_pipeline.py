@@ -1,14 +1,15 @@
 """Input pipelines of both trainings. What a step sees is a function of (seed, step) alone.
 
 So a run that was killed and goes on at step k sees what an uninterrupted one
-would have seen there: no iterator is ever saved. Photographs are read, decoded, warped and
-mirrored by threads, a batch each, in NumPy and OpenCV, which leave Python's lock to each other;
-a batch travels as uint8, and `prepared` turns it into what the network expects inside the step.
+would have seen there: no iterator is ever saved. Threads read, decode, warp and mirror photographs,
+one batch per thread, in NumPy and OpenCV, which release Python's lock as they work. A batch travels
+as uint8, and `prepared` turns it into what the network expects inside the step.
 """
 
 import dataclasses
 import functools
 import pathlib
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -19,7 +20,7 @@ from ficklenet_tf.errors import UserError
 from ficklenet_tf.runs import layout
 
 
-def index_at(position, count, seed):
+def index_at(position: int, count: int, seed: int) -> int:
     """Returns the example at a position of the endless sequence: one permutation of all examples after the other.
 
     Args:
@@ -32,11 +33,12 @@ def index_at(position, count, seed):
 
 
 @functools.lru_cache(maxsize=8)  # weak and strong images, this epoch and the next
-def _permutation(count, seed, epoch):
+def _permutation(count: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
-def training_batches(reader, *, batch_size, start_step, context=None):
+def training_batches(reader: "ExampleReader", *, batch_size: int, start_step: int,
+                     context: tf.distribute.InputContext | None = None) -> tf.data.Dataset:
     """Endless batches for one of the trainings.
 
     Args:
@@ -50,24 +52,24 @@ def training_batches(reader, *, batch_size, start_step, context=None):
     """
     context = context or tf.distribute.InputContext()
     replica_batch = distribution.replica_batch(batch_size, context)
-    pieces = batch_size // context.num_input_pipelines // replica_batch  # a step, in this process
+    num_pieces = batch_size // context.num_input_pipelines // replica_batch  # per step, in this process
 
-    def batch(piece):
-        step, part = divmod(piece, pieces)
+    def batch(piece: int) -> dict[str, np.ndarray]:
+        step, part = divmod(piece, num_pieces)
         start = distribution.first_own(step, batch_size, context) + part * replica_batch
-        examples_ = [reader.example(position) for position in range(start, start + replica_batch)]
-        return {name: np.stack([example[name] for example in examples_]) for name in examples_[0]}
+        batch_examples = [reader.example(position) for position in range(start, start + replica_batch)]
+        return {name: np.stack([example[name] for example in batch_examples]) for name in batch_examples[0]}
 
     signature = {name: tf.TensorSpec([replica_batch, *spec.shape], spec.dtype)
                  for name, spec in reader.signature().items()}
-    return indexed_dataset.dataset(range(start_step * pieces, tf.int64.max), batch, signature)
+    return indexed_dataset.dataset(range(start_step * num_pieces, tf.int64.max), batch, signature)
 
 
-def prepared(batch, normalization, photometric=0.0):
+def prepared(batch: dict[str, Any], normalization: images.Normalization, photometric: float = 0.0) -> dict[str, Any]:
     """Turns a batch of `training_batches` into what the network is given. Called in the step, on its device.
 
     Args:
-      batch: a dict; a dict inside it (`supervision`'s strong images) is turned likewise.
+      batch: a dict; a dict inside it (the strong images of `training.objective`) is treated likewise.
       normalization: the backbone's `images.Normalization`.
       photometric: strength of colour changes, 0 for none.
 
@@ -94,7 +96,7 @@ class ExampleReader:
       size: side of the network's input in pixels.
       features: a `FeatureCache` whose features are given in place of images, or None.
       flips: mirror half of the images.
-      crop: (least, greatest) scale for random scale and crop in place of warping (without features), or None.
+      crop: (least, greatest) scale of a random scale and crop in place of warping (without features), or None.
       seeds_dir: directory of label images `<image id>.png` to train on, or None: the split's own labels.
       label_size: side of the label images given; None leaves labels and small images out.
 
@@ -111,7 +113,7 @@ class ExampleReader:
     seeds_dir: pathlib.Path | None = None
     label_size: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not len(self.split):
             raise UserError(f"{self.split.dataset} {self.split.name}: expected images to train on, found none")
         if self.seeds_dir is not None:
@@ -121,11 +123,11 @@ class ExampleReader:
                                 f"{len(missing)} are missing, the first {missing[0]}.png")
 
     @functools.cached_property
-    def _stream(self):
+    def _stream(self) -> np.int32:
         """What the random seeds of all examples have in common."""
         return tf.cast(tf.random.fold_in(tf.constant([self.seed, 0x5EED], tf.int64), 0), tf.int32)[0].numpy()
 
-    def signature(self):
+    def signature(self) -> dict[str, tf.TensorSpec]:
         """Returns {name: tf.TensorSpec} of what `example` returns."""
         specs = {"rng_seeds": tf.TensorSpec([2], tf.int32),
                  "tags": tf.TensorSpec([len(self.split.class_names) - 1], tf.float32)}
@@ -138,7 +140,7 @@ class ExampleReader:
             specs["small_image"] = tf.TensorSpec([self.label_size, self.label_size, 3], tf.uint8)
         return specs
 
-    def example(self, position):
+    def example(self, position: int) -> dict[str, np.ndarray]:
         """Returns what a batch holds of one example.
 
         Args:
@@ -150,37 +152,38 @@ class ExampleReader:
           `[label_size, label_size, 3]` uint8.
         """
         record = self.split[index_at(position, len(self.split), self.seed)]
-        random = np.random.default_rng([self.seed, position])
-        mirrored = self.flips and random.random() < 0.5
+        rng = np.random.default_rng([self.seed, position])
+        mirrored = self.flips and rng.random() < 0.5
         example = {"rng_seeds": np.array([self._stream, position], np.int32), "tags": record["tags"]}
         if self.features is not None:
             example["features"] = self.features.load(record["image_id"], mirrored)
         if self.features is None or self.label_size is not None:
-            image, label = self._pixels(record, mirrored, random)
+            image, label = self._pixels(record, mirrored, rng)
             if self.features is None:
                 example["image"] = image
-            if self.label_size is not None:
+            if label is not None and self.label_size is not None:  # the one comes with the other
                 example["label"] = images.nearest(label, (self.label_size, self.label_size))
                 example["small_image"] = images.warp_pixels(image, self.label_size)
         return example
 
-    def _pixels(self, record, mirrored, random):
+    def _pixels(self, record: dict[str, Any], mirrored: bool,
+                rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:
         """Returns the augmented image `[size, size, 3]` and its label image, or None."""
         image = images.decode_image(record["image"])
         label = self._label(record) if self.label_size is not None else None
         if self.crop is None or self.features is not None:
             image = images.warp_pixels(image, self.size)
         else:
-            image, label = augmentation.scale_and_crop(image, label, self.size, random, self.crop)
+            image, label = augmentation.scale_and_crop(image, label, self.size, rng, self.crop)
         return augmentation.mirror(image, mirrored), None if label is None else augmentation.mirror(label, mirrored)
 
-    def _label(self, record):
+    def _label(self, record: dict[str, Any]) -> np.ndarray:
         if self.seeds_dir is None:
             return labels.decode_label(record["label"])
         return labels.decode_label(layout.label_image(self.seeds_dir, record["image_id"]).read_bytes())
 
 
-def examples(split, *, size=None):
+def examples(split: datasets.Split, *, size: int | None = None) -> tf.data.Dataset:
     """One pass over a split in its order, decoded: for extraction, prediction and evaluation.
 
     Args:
@@ -191,7 +194,7 @@ def examples(split, *, size=None):
       A tf.data.Dataset of dicts: "index" int64, "image" `[h, w, 3]` uint8 at its own size, and
       with `size` "input" `[size, size, 3]` float32 0..255.
     """
-    def prepare(element):
+    def prepare(element: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         image = images.decode_image_op(element.pop("encoded"))
         return {**element, "image": image} if size is None else {
             **element, "image": image, "input": images.warp(image, size)}

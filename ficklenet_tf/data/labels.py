@@ -1,4 +1,4 @@
-"""Label images: class ids 0..C (0 is the background) and 255 for «ignore», as VOC keeps them.
+"""Label images: class ids 0..C (0 is the background) and 255 for "ignore", as VOC keeps them.
 
 The only module that knows what 255 means in a file and how VOC's palette is made.
 """
@@ -17,7 +17,7 @@ BACKGROUND = 0
 IGNORE = 255
 
 
-def palette():
+def palette() -> np.ndarray:
     """Returns VOC's colours: `[256, 3]` uint8, row i the RGB colour of label i.
 
     Bit j of the label's three-bit groups becomes bit 7 - j of red, green and
@@ -33,7 +33,7 @@ def palette():
     return colours
 
 
-def labels_from_colours(colours):
+def labels_from_colours(colours: np.ndarray | tf.Tensor) -> tf.Tensor:
     """Inverts the palette.
 
     Args:
@@ -51,7 +51,7 @@ def labels_from_colours(colours):
     return tf.cast(label, tf.uint8)
 
 
-def decode_label_op(png):
+def decode_label_op(png: tf.Tensor) -> tf.Tensor:
     """Decodes a PNG of this module's `encode_label` inside a graph.
 
     Every TensorFlow decoder turns a palette into its colours, so they are
@@ -66,15 +66,19 @@ def decode_label_op(png):
     return labels_from_colours(tf.io.decode_png(png, channels=3))
 
 
-def decode_label(png):
-    """As `decode_label_op` outside a graph, several times faster: bytes -> `[height, width]` uint8 labels."""
+def decode_label(png: bytes) -> np.ndarray:
+    """As `decode_label_op` outside a graph, several times faster: bytes -> `[height, width]` uint8 labels.
+
+    Raises:
+      UserError: it is another kind of image.
+    """
     with Image.open(io.BytesIO(png)) as image:
         if image.mode != "P":
             raise UserError(f"expected a palette PNG of labels, found an image of mode {image.mode}")
         return np.asarray(image)
 
 
-def encode_label(label):
+def encode_label(label: np.ndarray) -> bytes:
     """Encodes `[height, width]` uint8 labels as a palette PNG; returns bytes."""
     image = Image.fromarray(np.asarray(label, np.uint8), mode="P")
     image.putpalette(palette().tobytes())
@@ -83,12 +87,12 @@ def encode_label(label):
     return buffer.getvalue()
 
 
-def write_label(path, label):
+def write_label(path: str | pathlib.Path, label: np.ndarray) -> None:
     """Writes labels as a palette PNG, whole or not at all. See `encode_label`."""
     artifacts.write_bytes(path, encode_label(label))
 
 
-def read_label(path, num_classes=None):
+def read_label(path: str | pathlib.Path, num_classes: int | None = None) -> np.ndarray:
     """Reads a label image: palette or grey PNG of ids, or RGB in VOC's colours.
 
     Args:
@@ -99,7 +103,8 @@ def read_label(path, num_classes=None):
       `[height, width]` uint8, 0..num_classes - 1 and 255.
 
     Raises:
-      ValueError: not an image, not labels, or an id without a class; names the file.
+      FileNotFoundError: there is no such file.
+      UserError: not an image, not labels, or an id without a class; names the file.
     """
     path = pathlib.Path(path)
     try:
@@ -124,14 +129,14 @@ def read_label(path, num_classes=None):
     return label
 
 
-def check_label(label, num_classes, name):
-    """Raises ValueError, naming `name`, where an id is neither a class nor 255."""
-    wrong = np.unique(label[(label >= num_classes) & (label != IGNORE)])
-    if wrong.size:
-        raise UserError(f"{name}: expected ids 0..{num_classes - 1} or {IGNORE}, found {wrong[:8].tolist()}")
+def check_label(label: np.ndarray, num_classes: int, name: str | pathlib.Path) -> None:
+    """Raises UserError, naming `name`, where an id is neither a class nor 255."""
+    wrong_ids = np.unique(label[(label >= num_classes) & (label != IGNORE)])
+    if wrong_ids.size:
+        raise UserError(f"{name}: expected ids 0..{num_classes - 1} or {IGNORE}, found {wrong_ids[:8].tolist()}")
 
 
-def tags_of(label, num_classes):
+def tags_of(label: np.ndarray, num_classes: int) -> np.ndarray:
     """Returns the foreground classes of a label image as `[num_classes - 1]` float32, 0 or 1."""
     present = np.bincount(label.ravel(), minlength=256)[1:num_classes] > 0
     return present.astype(np.float32)

@@ -9,7 +9,8 @@ import hashlib
 import logging
 import pathlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -29,7 +30,7 @@ class Split:
       dataset: "shapes", "voc" or "folder".
       name: the split's name.
       class_names: id i is class_names[i]; 0 is the background.
-      image_ids: in the data set's order; unique, safe as file names.
+      image_ids: in the data set's order; unique, and safe as file names.
       has_labels: at least one example carries a label image.
       fingerprint: digest of class names, ids, tags, bytes and selection.
       left_out: one message for each image that `on_error="skip"` left out.
@@ -40,27 +41,27 @@ class Split:
 
     dataset: str
     name: str
-    class_names: tuple
-    image_ids: tuple
+    class_names: tuple[str, ...]
+    image_ids: tuple[str, ...]
     has_labels: bool
     fingerprint: str
-    left_out: tuple = ()
-    records: Sequence = dataclasses.field(default=(), repr=False, compare=False)
-    rows: tuple = dataclasses.field(default=(), repr=False, compare=False)
-    labelled: tuple = dataclasses.field(default=(), repr=False, compare=False)
+    left_out: tuple[str, ...] = ()
+    records: Sequence[dict[str, Any]] = dataclasses.field(default=(), repr=False, compare=False)
+    rows: tuple[int, ...] = dataclasses.field(default=(), repr=False, compare=False)
+    labelled: tuple[bool, ...] = dataclasses.field(default=(), repr=False, compare=False)
 
-    def __len__(self):
+    def __len__(self) -> int:
         """Number of images."""
         return len(self.image_ids)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> dict[str, Any]:
         """Returns one example, its images still encoded.
 
         Args:
           index: 0..len(self) - 1.
 
         Returns:
-          dict of image_id (str), image (bytes of a JPEG or PNG, which `images.decode`
+          dict of image_id (str), image (bytes of a JPEG or PNG, which `images.decode_image`
           reads), tags (`[num_classes - 1]` float32, 0 or 1), label (bytes, which
           `labels.decode_label` reads; 255 everywhere without a mask), has_label (bool).
         """
@@ -70,17 +71,19 @@ class Split:
         return {"image_id": self.image_ids[index], "image": bytes(record["image"]), "tags": tags,
                 "label": records.palette_png(bytes(record["label"])), "has_label": bool(record["has_label"])}
 
-    def select(self, indices):
+    def select(self, indices: Iterable[int]) -> "Split":
         """Returns the split of the images at `indices`, in that order."""
         indices = [int(i) for i in indices]
-        chosen = hashlib.sha256(f"{self.fingerprint} {indices}".encode()).hexdigest()[:16]
+        fingerprint = hashlib.sha256(f"{self.fingerprint} {indices}".encode()).hexdigest()[:16]
         labelled = tuple(self.labelled[i] for i in indices)
         return dataclasses.replace(
             self, image_ids=tuple(self.image_ids[i] for i in indices), rows=tuple(self.rows[i] for i in indices),
-            labelled=labelled, has_labels=any(labelled), fingerprint=chosen)
+            labelled=labelled, has_labels=any(labelled), fingerprint=fingerprint)
 
 
-def load_split(dataset, split, *, data_dir=None, cache_dir=None, on_error="stop", max_images=None):
+def load_split(dataset: str, split: str, *, data_dir: str | pathlib.Path | None = None,
+               cache_dir: str | pathlib.Path | None = None, on_error: str = "stop",
+               max_images: int | None = None) -> Split:
     """Returns a split, prepared on first use.
 
     Args:
@@ -90,13 +93,13 @@ def load_split(dataset, split, *, data_dir=None, cache_dir=None, on_error="stop"
       cache_dir: where prepared records are kept; TFDS' own default directory if None.
       on_error: "stop" raises at the first bad file; "skip" leaves bad files out, logs them
         and lists them in `Split.left_out`.
-      max_images: keep the first so many images only.
+      max_images: keep only the first `max_images` images.
 
     Returns:
       a `Split`.
 
     Raises:
-      ValueError, OSError: bad input; the message names file, expectation and finding.
+      UserError, OSError: bad input; the message names file, expectation and finding.
     """
     if dataset not in DATASETS:
         raise UserError(f"dataset: expected one of {', '.join(DATASETS)}, found {dataset!r}")
@@ -117,8 +120,8 @@ def load_split(dataset, split, *, data_dir=None, cache_dir=None, on_error="stop"
     return _open(builder, dataset, split, max_images)
 
 
-def check_classes(split, class_names, where):
-    """Checks that a network's classes are those of the split it is to be applied to.
+def check_classes(split: Split, class_names: Sequence[str], where: str | pathlib.Path) -> None:
+    """Checks that a network's classes are those of the split to which it is applied.
 
     Args:
       split: a `Split`.
@@ -126,14 +129,14 @@ def check_classes(split, class_names, where):
       where: its directory, for the message.
 
     Raises:
-      ValueError: they differ, so that the same id would mean another class.
+      UserError: they differ, so that the same id would mean another class.
     """
     if list(class_names) != list(split.class_names):
         raise UserError(f"{where}: knows the classes {', '.join(class_names)}; found {', '.join(split.class_names)} "
                         f"in {split.dataset} {split.name} (a folder's classes.txt fixes them and their order)")
 
 
-def _check_writable(directory):
+def _check_writable(directory: str | pathlib.Path) -> None:
     """Makes a directory; raises OSError, naming it, where it cannot be written."""
     try:
         pathlib.Path(directory).mkdir(parents=True, exist_ok=True)
@@ -142,7 +145,8 @@ def _check_writable(directory):
         raise OSError(f"{directory}: expected a directory that can be written, found {error}") from error
 
 
-def _builder(dataset, data_dir, cache_dir, on_error):
+def _builder(dataset: str, data_dir: str | pathlib.Path | None, cache_dir: str | pathlib.Path | None,
+             on_error: str) -> tfds.core.DatasetBuilder:
     """Returns the TFDS builder of a data set."""
     with records.quiet():
         if dataset == "voc":
@@ -154,7 +158,7 @@ def _builder(dataset, data_dir, cache_dir, on_error):
         return shapes.builder(cache_dir)
 
 
-def _open(builder, dataset, split, max_images):
+def _open(builder: tfds.core.DatasetBuilder, dataset: str, split: str, max_images: int | None) -> Split:
     """Opens a split of a prepared builder."""
     stored = {"all" if name == tags_csv.EVERY else name: name for name in builder.info.splits}
     if split not in stored and split in builder.info.metadata:
@@ -178,7 +182,7 @@ def _open(builder, dataset, split, max_images):
     fingerprint = hashlib.sha256(
         f"{dataset} {builder.version} {split} {class_names} {contents['digest']}".encode()).hexdigest()[:16]
     labelled = tuple(bool(flag) for flag in contents["has_label"])
-    result = Split(dataset=dataset, name=split, class_names=class_names, image_ids=tuple(contents["image_ids"]),
-                   has_labels=any(labelled), fingerprint=fingerprint, left_out=tuple(contents["left_out"]),
-                   records=source, rows=tuple(range(len(source))), labelled=labelled)
-    return result if max_images is None else result.select(range(min(max_images, len(result))))
+    whole = Split(dataset=dataset, name=split, class_names=class_names, image_ids=tuple(contents["image_ids"]),
+                  has_labels=any(labelled), fingerprint=fingerprint, left_out=tuple(contents["left_out"]),
+                  records=source, rows=tuple(range(len(source))), labelled=labelled)
+    return whole if max_images is None else whole.select(range(min(max_images, len(whole))))

@@ -2,9 +2,9 @@
 
     images/            the photographs: JPEG, PNG and whatever else Pillow reads
     tags.csv           columns image (file name in images/) and tags (separated by ;)
-    classes.txt        optional, one class a line: fixes the classes and their order (else: all tags, sorted)
+    classes.txt        optional, one class per line: fixes the classes and their order (else: all tags, sorted)
     labels/<stem>.png  optional label images: id 0 the background, 255 ignored
-    splits/<name>.txt  optional split lists (or <name>.txt beside tags.csv), one file name or stem a line
+    splits/<name>.txt  optional split lists (or <name>.txt beside tags.csv), one file name or stem per line
 
 Splits: those lists and "all". Without train and val lists, about a tenth of the
 images, chosen by a hash of their names, is "val" and the rest "train"; with one
@@ -16,6 +16,8 @@ import dataclasses
 import hashlib
 import pathlib
 import re
+from collections.abc import Sequence
+from typing import Any
 
 import tensorflow_datasets as tfds
 
@@ -28,7 +30,7 @@ class FolderConfig(tfds.core.BuilderConfig):
     """Where the photographs lie, their classes (the background first), what to do with bad files."""
 
     directory: str | None = None
-    class_names: tuple = ("background", "unknown")
+    class_names: tuple[str, ...] = ("background", "unknown")
     on_error: str = "stop"
 
 
@@ -37,10 +39,10 @@ class FickleFolder(tfds.core.GeneratorBasedBuilder):
 
     VERSION = tfds.core.Version("1.0.0")
 
-    def _info(self):
+    def _info(self) -> tfds.core.DatasetInfo:
         return records.info(self, self.builder_config.class_names, "Photographs of one's own and their tags.")
 
-    def _split_generators(self, dl_manager):
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, records.Examples]:
         root = pathlib.Path(self.builder_config.directory)
         rows = tags_csv.read_table(root / "tags.csv")
         notes = tags_csv.unlisted(root, rows)
@@ -48,11 +50,12 @@ class FickleFolder(tfds.core.GeneratorBasedBuilder):
                       for split, (source, ids) in tags_csv.split_ids(root, rows).items()}
         return records.usable(self, generators, self.builder_config.on_error)
 
-    def _generate_examples(self, root, rows, split, source, image_ids, notes):
+    def _generate_examples(self, root: pathlib.Path, rows: Sequence[tags_csv.Row], split: str, source: pathlib.Path,
+                           image_ids: Sequence[str], notes: Sequence[str]) -> records.Examples:
         config = self.builder_config
         by_id = {row.image_id: row for row in reversed(rows)}  # the first of duplicates counts
 
-        def read(image_id):
+        def read(image_id: str) -> dict[str, Any]:
             if image_id not in by_id:
                 raise UserError(f"{source}: expected images that {root / 'tags.csv'} lists, found {image_id!r}")
             return _read(root, by_id[image_id], config.class_names, split.startswith("train"))
@@ -60,7 +63,8 @@ class FickleFolder(tfds.core.GeneratorBasedBuilder):
         yield from records.generate(self, split, source, image_ids, read, config.on_error, notes)
 
 
-def builder(data_dir, cache_dir, on_error):
+def builder(data_dir: str | pathlib.Path | None, cache_dir: str | pathlib.Path | None,
+            on_error: str) -> FickleFolder:
     """Returns the builder for a directory, its state part of the name.
 
     Args:
@@ -69,7 +73,7 @@ def builder(data_dir, cache_dir, on_error):
       on_error: "stop" or "skip".
 
     Raises:
-      FileNotFoundError, ValueError: something in the directory is missing or not as it should be.
+      FileNotFoundError, UserError: something in the directory is missing or not as it should be.
     """
     if not data_dir:
         raise UserError("data_dir: expected the directory with images/ and tags.csv, found none")
@@ -86,7 +90,7 @@ def builder(data_dir, cache_dir, on_error):
         name=f"{name}-{state.hexdigest()[:12]}", directory=str(root), class_names=class_names, on_error=on_error))
 
 
-def _read(root, row, class_names, needs_tags):
+def _read(root: pathlib.Path, row: tags_csv.Row, class_names: tuple[str, ...], needs_tags: bool) -> dict[str, Any]:
     """Returns the example of one line; see `records.example`."""
     where = f"{root / 'tags.csv'}, line {row.line}, {row.image}"
     unknown = [tag for tag in row.tags if tag not in class_names[1:]]

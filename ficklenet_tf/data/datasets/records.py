@@ -1,4 +1,4 @@
-"""What every data set here stores, one record a photograph, and how it is read back.
+"""What every data set here stores, one record per photograph, and how it is read back.
 
 A record keeps the photograph as it was encoded and the label image as a
 one-channel PNG of class ids: plain `tfds.features.Image`s, so that anybody who
@@ -16,9 +16,12 @@ import io
 import itertools
 import json
 import logging
+import pathlib
 import struct
 import sys
 import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -30,8 +33,10 @@ from ficklenet_tf.errors import UserError
 FILE_FORMAT = "array_record"  # the format of TFDS with random access
 _HEADER_END = 33  # PNG signature (8) and the IHDR chunk (25)
 
+Examples = Iterator[tuple[int, dict[str, Any]]]  # (key, example), what TFDS asks of a builder
 
-def info(builder, class_names, description):
+
+def info(builder: tfds.core.DatasetBuilder, class_names: Sequence[str], description: str) -> tfds.core.DatasetInfo:
     """Returns the `DatasetInfo` that all builders share.
 
     Args:
@@ -54,21 +59,22 @@ def info(builder, class_names, description):
     )
 
 
-def example(image_id, image_path, tags, label_path, num_classes):
+def example(image_id: str, image_path: pathlib.Path, tags: Iterable[int], label_path: pathlib.Path | None,
+            num_classes: int) -> dict[str, Any]:
     """Reads one photograph and its label image.
 
     Args:
       image_id: str, safe as a file name.
       image_path: the photograph.
       tags: foreground class ids, 1..num_classes - 1.
-      label_path: the label image or None.
+      label_path: the label image, or None.
       num_classes: with the background.
 
     Returns:
       dict for `tfds.features.FeaturesDict.encode_example`.
 
     Raises:
-      ValueError, FileNotFoundError: a file is absent, broken or does not fit the
+      UserError, FileNotFoundError: a file is absent, broken or does not fit the
         other; the message names file, expectation and finding.
     """
     image, size = images.canonical_bytes(image_path)
@@ -83,7 +89,8 @@ def example(image_id, image_path, tags, label_path, num_classes):
             "has_label": label_path is not None}
 
 
-def generate(builder, split, source, image_ids, read, on_error, notes=()):
+def generate(builder: tfds.core.DatasetBuilder, split: str, source: str | pathlib.Path, image_ids: Iterable[str],
+             read: Callable[[str], dict[str, Any]], on_error: str, notes: Sequence[str] = ()) -> Examples:
     """Yields the examples of a split in order and notes its contents in the builder's metadata.
 
     Args:
@@ -99,9 +106,11 @@ def generate(builder, split, source, image_ids, read, on_error, notes=()):
       (key, example): keys are 0, 1, ... so that TFDS keeps the order.
 
     Raises:
-      ValueError: bad input, a duplicate id, or nothing left.
+      UserError, OSError: bad input, a duplicate id, or nothing left.
     """
-    kept, seen, left_out, digest = [], set(), list(notes), hashlib.sha256()
+    kept: list[tuple[str, bool]] = []
+    seen: set[str] = set()
+    left_out, digest = list(notes), hashlib.sha256()
     for image_id in image_ids:
         try:
             if image_id in seen:
@@ -127,7 +136,7 @@ def generate(builder, split, source, image_ids, read, on_error, notes=()):
         "digest": digest.hexdigest(), "left_out": left_out}
 
 
-def usable(builder, generators, on_error):
+def usable(builder: tfds.core.DatasetBuilder, generators: dict[str, Examples], on_error: str) -> dict[str, Examples]:
     """Returns the splits with at least one example: TFDS takes no empty ones.
 
     Args:
@@ -136,22 +145,22 @@ def usable(builder, generators, on_error):
       on_error: with "skip" the reason why a split is empty goes to the metadata, for whoever asks for that split.
 
     Raises:
-      ValueError: a split is empty ("stop"), or all are.
+      UserError: a split is empty ("stop"), or all are.
     """
-    found = {}
+    usable_splits: dict[str, Examples] = {}
     for split, generator in generators.items():
         try:
-            found[split] = itertools.chain([next(generator)], generator)
+            usable_splits[split] = itertools.chain([next(generator)], generator)
         except ValueError as error:
-            if on_error == "stop" or not found and split == list(generators)[-1]:
+            if on_error == "stop" or not usable_splits and split == list(generators)[-1]:
                 raise
             builder.info.metadata[split] = {"empty": str(error)}
-    return found
+    return usable_splits
 
 
 @contextlib.contextmanager
-def quiet():
-    """Keeps TFDS from its warnings and announcements; its bars go to a terminal only."""
+def quiet() -> Iterator[None]:
+    """Silences TFDS' warnings and announcements; its progress bars are shown on a terminal only."""
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -164,14 +173,14 @@ def quiet():
         tfds.display_progress_bar(True)
 
 
-def encode_ids(label):
+def encode_ids(label: np.ndarray) -> bytes:
     """Encodes `[height, width]` uint8 ids as a one-channel PNG; returns bytes."""
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(label, np.uint8)).save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def palette_png(png):
+def palette_png(png: bytes) -> bytes:
     """Turns `encode_ids`' PNG into the palette PNG of the same ids, which `labels.decode_label` reads.
 
     The PNG specification (W3C, section 11.2.1) stores 8-bit grey and 8-bit
@@ -181,7 +190,7 @@ def palette_png(png):
       png: bytes of an 8-bit one-channel PNG.
 
     Raises:
-      ValueError: it is another kind of PNG.
+      UserError: it is another kind of PNG.
     """
     header = png[12:29]
     if header[:4] != b"IHDR" or header[12:14] != b"\x08\x00":
@@ -191,7 +200,7 @@ def palette_png(png):
 
 
 @functools.cache
-def _palette_chunk():
-    """Returns VOC's palette as a chunk of a PNG: length, name, colours, check sum."""
-    colours = b"PLTE" + labels.palette().tobytes()
-    return struct.pack(">I", len(colours) - 4) + colours + struct.pack(">I", zlib.crc32(colours))
+def _palette_chunk() -> bytes:
+    """Returns VOC's palette as a chunk of a PNG: length, name, colours, checksum."""
+    named_colours = b"PLTE" + labels.palette().tobytes()
+    return struct.pack(">I", len(named_colours) - 4) + named_colours + struct.pack(">I", zlib.crc32(named_colours))

@@ -6,6 +6,7 @@ import hashlib
 import io
 import pathlib
 import re
+from collections.abc import Sequence
 
 from ficklenet_tf.data import labels
 from ficklenet_tf.errors import UserError
@@ -21,11 +22,11 @@ class Row:
 
     image_id: str
     image: str
-    tags: tuple
+    tags: tuple[str, ...]
     line: int
 
 
-def read_table(path):
+def read_table(path: pathlib.Path) -> list[Row]:
     """Reads tags.csv.
 
     Args:
@@ -36,7 +37,7 @@ def read_table(path):
 
     Raises:
       FileNotFoundError: there is no table.
-      ValueError: not UTF-8, a column missing, no rows, or a name that is not one of a file in images/.
+      UserError: not UTF-8, a column missing, no rows, or a name that is not one of a file in images/.
     """
     try:
         text = path.read_text("utf-8-sig")
@@ -51,11 +52,11 @@ def read_table(path):
     reader.fieldnames = columns
     rows = []
     for cells in reader:
-        image, where = (cells["image"] or "").strip(), f"{path}, line {reader.line_num}"
+        image, place = (cells["image"] or "").strip(), f"{path}, line {reader.line_num}"
         if not image or image.startswith(".") or re.search(r"[/\\\0]", image):
-            raise UserError(f"{where}: expected the name of a file in images/, found {image!r}")
+            raise UserError(f"{place}: expected the name of a file in images/, found {image!r}")
         if None in cells:
-            raise UserError(f"{where}: expected {len(columns)} columns (tags are separated by ;), "
+            raise UserError(f"{place}: expected {len(columns)} columns (tags are separated by ;), "
                             f"found {len(columns) + len(cells[None])}")
         tags = tuple(sorted({tag.strip() for tag in (cells["tags"] or "").split(";")} - {""}))
         rows.append(Row(pathlib.PurePath(image).stem, image, tags, reader.line_num))
@@ -64,11 +65,11 @@ def read_table(path):
     return rows
 
 
-def read_classes(root, rows):
+def read_classes(root: pathlib.Path, rows: Sequence[Row]) -> tuple[str, ...]:
     """Returns the class names, the background first: classes.txt in its order, else all tags, sorted.
 
     Raises:
-      ValueError: no class, more than `MAX_CLASSES`, one twice, or one called background.
+      UserError: no class, more than `MAX_CLASSES`, one twice, or one called background.
     """
     path = root / "classes.txt"
     if path.exists():
@@ -79,18 +80,18 @@ def read_classes(root, rows):
         names = sorted({tag for row in rows for tag in row.tags})
     if not 1 <= len(names) <= MAX_CLASSES:
         raise UserError(f"{path}: expected 1 to {MAX_CLASSES} classes, found {len(names)}")
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice or "background" in names:
+    duplicates = sorted({name for name in names if names.count(name) > 1})
+    if duplicates or "background" in names:
         raise UserError(f"{path}: expected each class once and none called background, "
-                        f"found {', '.join(twice) or 'background'}")
+                        f"found {', '.join(duplicates) or 'background'}")
     return ("background", *names)
 
 
-def split_ids(root, rows):
-    """Returns {split: (the file that says so, image ids)}; see the module's docstring for the rules.
+def split_ids(root: pathlib.Path, rows: Sequence[Row]) -> dict[str, tuple[pathlib.Path, list[str]]]:
+    """Returns {split: (the file that says so, image ids)}; the docstring of `folder` gives the rules.
 
     Raises:
-      ValueError: a list is empty, or its name is not fit for a split.
+      UserError: a list is empty, or its name is not fit for a split.
     """
     ids, table = [row.image_id for row in rows], root / "tags.csv"
     known = {row.image: row.image_id for row in rows}
@@ -108,22 +109,22 @@ def split_ids(root, rows):
     if "train" not in splits and "val" not in splits:
         held_out = _held_out(ids)
         splits["val"] = (table, [image_id for image_id in ids if image_id in held_out])
-    for split, other in (("train", "val"), ("val", "train")):
+    for split, listed_split in (("train", "val"), ("val", "train")):
         if split not in splits:
-            rest = [image_id for image_id in ids if image_id not in set(splits[other][1])]
-            splits[split] = (table, rest)
-    return {split: found for split, found in splits.items() if found[1]}
+            listed = set(splits[listed_split][1])
+            splits[split] = (table, [image_id for image_id in ids if image_id not in listed])
+    return {split: (path, image_ids) for split, (path, image_ids) in splits.items() if image_ids}
 
 
-def _held_out(ids):
+def _held_out(ids: Sequence[str]) -> set[str]:
     """Returns the ids whose hash lies in the lowest `VAL_FRACTION`: at least one of two, never all."""
     order = sorted(set(ids), key=lambda image_id: hashlib.sha256(image_id.encode()).digest())
     limit = int(VAL_FRACTION * 2**64)
-    low = sum(int.from_bytes(hashlib.sha256(i.encode()).digest()[:8], "big") < limit for i in order)
-    return set(order[:min(max(low, 1), len(order) - 1)])
+    num_low = sum(int.from_bytes(hashlib.sha256(i.encode()).digest()[:8], "big") < limit for i in order)
+    return set(order[:min(max(num_low, 1), len(order) - 1)])
 
 
-def unlisted(root, rows):
+def unlisted(root: pathlib.Path, rows: Sequence[Row]) -> list[str]:
     """Returns messages on files in images/ and labels/ that tags.csv does not list."""
     messages = []
     for directory, listed in (("images", {row.image for row in rows}),

@@ -1,7 +1,7 @@
 """PASCAL VOC 2012 for segmentation from tags: photographs, tags from the annotations, masks where present.
 
-Everingham et al., "The PASCAL Visual Object Classes Challenge", IJCV 2010. TFDS'
-own `voc` has neither masks nor the segmentation splits.
+Everingham et al., "The PASCAL Visual Object Classes Challenge", IJCV 2010. The
+`voc` of TFDS has neither masks nor the segmentation splits.
 """
 
 import dataclasses
@@ -9,6 +9,8 @@ import hashlib
 import pathlib
 import urllib.request
 import xml.etree.ElementTree
+from collections.abc import Sequence
+from typing import Any
 
 import tensorflow_datasets as tfds
 
@@ -43,21 +45,22 @@ class FickleVoc(tfds.core.GeneratorBasedBuilder):
     BUILDER_CONFIGS = [VocConfig(name="official", description="the official kit, downloaded")]
     MANUAL_DOWNLOAD_INSTRUCTIONS = _MANUAL
 
-    def _info(self):
+    def _info(self) -> tfds.core.DatasetInfo:
         return records.info(self, CLASS_NAMES, "PASCAL VOC 2012 with segmentation splits, tags and masks.")
 
-    def _split_generators(self, dl_manager):
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, records.Examples]:
         root = kit(self.builder_config.directory or _download(dl_manager))
         generators = {split: self._generate_examples(root, split, path, ids)
                       for split, (path, ids) in split_ids(root).items()}
         return records.usable(self, generators, self.builder_config.on_error)
 
-    def _generate_examples(self, root, split, path, image_ids):
+    def _generate_examples(self, root: pathlib.Path, split: str, path: pathlib.Path,
+                           image_ids: Sequence[str]) -> records.Examples:
         yield from records.generate(self, split, path, image_ids, lambda image_id: _read(root, split, image_id),
                                     self.builder_config.on_error)
 
 
-def builder(data_dir, cache_dir, on_error):
+def builder(data_dir: str | pathlib.Path | None, cache_dir: str | pathlib.Path | None, on_error: str) -> FickleVoc:
     """Returns the builder for a kit on disk (or the official one), its state part of the name.
 
     Args:
@@ -75,13 +78,13 @@ def builder(data_dir, cache_dir, on_error):
         state.update(f"{split} {ids}".encode())
         for image_id in ids:
             for path in (_image(root, image_id), _annotation(root, image_id), _mask(root, image_id)):
-                found = path.stat() if path is not None and path.exists() else None
-                state.update(f"{found and (found.st_size, found.st_mtime_ns)}".encode())
+                status = path.stat() if path is not None and path.exists() else None
+                state.update(f"{status and (status.st_size, status.st_mtime_ns)}".encode())
     config = VocConfig(name=f"kit-{state.hexdigest()[:12]}", directory=str(root), on_error=on_error)
     return FickleVoc(data_dir=cache_dir, config=config)
 
 
-def kit(directory):
+def kit(directory: str | pathlib.Path) -> pathlib.Path:
     """Returns VOCdevkit/VOC2012 for any of VOC2012, VOCdevkit and the directory that holds it.
 
     Raises:
@@ -95,32 +98,32 @@ def kit(directory):
                             f"{_MANUAL}")
 
 
-def split_ids(root):
+def split_ids(root: pathlib.Path) -> dict[str, tuple[pathlib.Path, list[str]]]:
     """Returns {split: (list file, image ids)} for the lists in ImageSets/Segmentation that are there.
 
     Raises:
       FileNotFoundError: there is no list at all.
     """
     directory = root / "ImageSets" / "Segmentation"
-    found = {}
+    splits: dict[str, tuple[pathlib.Path, list[str]]] = {}
     for split, names in _LISTS.items():
         path = next((directory / f"{name}.txt" for name in names if (directory / f"{name}.txt").exists()), None)
         if path is not None:
-            found[split] = path, [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
-    if not found:
+            splits[split] = path, [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
+    if not splits:
         raise FileNotFoundError(f"{directory}: expected train.txt, train_aug.txt or val.txt, found none")
-    return found
+    return splits
 
 
-def _image(root, image_id):
+def _image(root: pathlib.Path, image_id: str) -> pathlib.Path:
     return root / "JPEGImages" / f"{image_id}.jpg"
 
 
-def _annotation(root, image_id):
+def _annotation(root: pathlib.Path, image_id: str) -> pathlib.Path:
     return root / "Annotations" / f"{image_id}.xml"
 
 
-def _mask(root, image_id):
+def _mask(root: pathlib.Path, image_id: str) -> pathlib.Path | None:
     """Returns the mask's path: the official one, else the augmented set's, else None.
 
     The official kit has masks for train and val only, so an image outside them
@@ -133,12 +136,12 @@ def _mask(root, image_id):
     return None
 
 
-def read_tags(path):
+def read_tags(path: pathlib.Path) -> list[int]:
     """Returns the class ids named in an annotation file, sorted.
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: it is not XML, or names a class that VOC has not.
+      UserError: it is not XML, or names a class that VOC does not have.
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: expected the image's annotation, found no such file")
@@ -153,16 +156,16 @@ def read_tags(path):
     return sorted(CLASS_NAMES.index(name) for name in names)
 
 
-def _read(root, split, image_id):
+def _read(root: pathlib.Path, split: str, image_id: str) -> dict[str, Any]:
     """Returns the example of one image; see `records.example`."""
-    secret = split == "test" and not _annotation(root, image_id).exists()  # the test server alone knows them
+    secret = split == "test" and not _annotation(root, image_id).exists()  # the test server alone knows the tags
     tags = [] if secret else read_tags(_annotation(root, image_id))
     if not tags and split not in ("val", "test"):
         raise UserError(f"{_annotation(root, image_id)}: expected at least one object for training, found none")
     return records.example(image_id, _image(root, image_id), tags, _mask(root, image_id), len(CLASS_NAMES))
 
 
-def _download(dl_manager):
+def _download(dl_manager: tfds.download.DownloadManager) -> pathlib.Path:
     """Downloads and unpacks the official kit; returns the directory that holds VOCdevkit.
 
     Raises:
