@@ -4,8 +4,8 @@
 
 Sections: localization head crf segmenter pipeline serving scaling peers, or all. Prints tables and writes
 benchmark.json, tables.md and plots into --output_dir, where the sections of earlier runs are kept; the table of goals
-covers them all. TensorFlow computes by oneDNN on some processors only: run it with TF_ENABLE_ONEDNN_OPTS=0 and =1 into
-two directories and give the second run --beside=FIRST/benchmark.json, then the goals have a column for each.
+covers them all. TensorFlow uses oneDNN on some processors only: run it with TF_ENABLE_ONEDNN_OPTS=0 and =1 into
+two directories and give the second run --beside=FIRST/benchmark.json; then the goals have a column for each.
 """
 
 import dataclasses
@@ -13,6 +13,8 @@ import importlib.util
 import pathlib
 import sys
 import time
+from collections.abc import Sequence
+from typing import Any
 
 from absl import flags
 
@@ -25,8 +27,11 @@ SECTIONS = ("localization", "head", "crf", "segmenter", "pipeline", "serving", "
 
 FLAGS = flags.FLAGS
 
+# Of benchmark.json: section -> {"machine", "scale", "rounds", "seconds", "tables"}.
+Results = dict[str, dict[str, Any]]
 
-def _define_flags():
+
+def _define_flags() -> None:
     flags.DEFINE_string("output_dir", "runs/benchmark", "The run's directory.")
     flags.DEFINE_string("photos", None, "Directory of photographs (*.jpg); without it drawn ones are taken.")
     flags.DEFINE_string("run_dir", None, "A finished run, whose networks are taken where a section can.")
@@ -38,8 +43,9 @@ def _define_flags():
     flags.DEFINE_string("update", None, "Document whose marked places get the tables (docs/benchmark_onednn_on.md).")
 
 
-def run(sections, options, update=None, beside=None):
-    """Runs sections and keeps what they found, section by section.
+def run(sections: Sequence[str], options: measure.Options, update: str | pathlib.Path | None = None,
+        beside: str | pathlib.Path | None = None) -> Results:
+    """Runs sections and keeps their results, section by section.
 
     Args:
       sections: names from `SECTIONS`.
@@ -48,75 +54,81 @@ def run(sections, options, update=None, beside=None):
       beside: benchmark.json of a run in the other state of oneDNN, for the table of goals, or None.
 
     Returns:
-      The content of benchmark.json: {section: {"machine", "seconds", "tables"}}.
+      The content of benchmark.json, `Results`.
     """
     path = options.output_dir / "benchmark.json"
-    found = artifacts.read_json(path) if path.exists() else {}
-    other = beside and artifacts.read_json(beside)
+    results = artifacts.read_json(path) if path.exists() else {}
+    beside_results = artifacts.read_json(beside) if beside else None
     if update:
         for section in (*sections, "goals"):
             tables.marked(pathlib.Path(update).read_text(), section)  # better now than after the measurements
     for section in sections:
         facts, start = measure.machine(), time.perf_counter()
-        made = importlib.import_module(f"tools.benchmarks.{section}").run(options)
-        found[section] = {"machine": facts, "scale": options.scale, "rounds": options.rounds,
-                          "seconds": time.perf_counter() - start, "tables": [tables.as_json(table) for table in made]}
-        print(markdown(found[section], made), flush=True)
-        for number, table in enumerate(made):
+        section_tables = importlib.import_module(f"tools.benchmarks.{section}").run(options)
+        results[section] = {"machine": facts, "scale": options.scale, "rounds": options.rounds,
+                            "seconds": time.perf_counter() - start,
+                            "tables": [tables.as_json(table) for table in section_tables]}
+        print(markdown(results[section], section_tables), flush=True)
+        for number, table in enumerate(section_tables):
             if table.plot:
                 tables.draw(table, options.output_dir / "plots" / f"{section}_{number}.png")
-        found = {name: found[name] for name in SECTIONS if name in found}
-        artifacts.write_json(path, found)
-    written = {name: markdown(part, [_table(table) for table in part["tables"]]) for name, part in found.items()}
-    aims = goals(found, other, options.scale)
-    written = {"goals": tables.grid(aims.columns, aims.rows), **written}
-    print(f"\n{aims.markdown()}")
-    page = "\n\n".join(f"## {name}\n\n{text}" for name, text in written.items())
+        results = {name: results[name] for name in SECTIONS if name in results}
+        artifacts.write_json(path, results)
+    goal_table = goals(results, beside_results, options.scale)
+    texts = {"goals": tables.grid(goal_table.columns, goal_table.rows),
+             **{name: markdown(result, [_table(table) for table in result["tables"]])
+                for name, result in results.items()}}
+    print(f"\n{goal_table.markdown()}")
+    page = "\n\n".join(f"## {name}\n\n{text}" for name, text in texts.items())
     artifacts.write_bytes(options.output_dir / "tables.md", f"{page}\n".encode())
     if update:
-        tables.update(update, {name: written[name] for name in (*sections, "goals")})
-    return found
+        tables.update(update, {name: texts[name] for name in (*sections, "goals")})
+    return results
 
 
-def goals(found, beside, scale):
+def goals(results: Results, beside: Results | None, scale: str) -> tables.Table:
     """Returns the table of the goals of all sections measured at `scale`.
 
     Args:
-      found: what `run` returns.
+      results: what `run` returns.
       beside: the same of a run in the other state of oneDNN, for two more columns, or None.
       scale: see `measure.Options`.
     """
-    made, other = ([goal for part in (parts or {}).values() if part["scale"] == scale
-                    for table in part["tables"] for goal in table["goals"]] for parts in (found, beside))
-    aims = tables.goals_table(made)
+    goal_table = tables.goals_table(_goals_of(results, scale))
     if not beside:
-        return aims
-    again = {(row[0], row[1]): row[3:] for row in tables.goals_table(other).rows}
-    states = ["oneDNN on" if next(iter(parts.values()))["machine"]["onednn"] else "oneDNN off"
-              for parts in (found, beside)]
-    return dataclasses.replace(aims, columns=(*aims.columns[:3], states[0], "", states[1], " "),
-                               rows=[[*row, *again.get((row[0], row[1]), (None, None))] for row in aims.rows])
+        return goal_table
+    measured = {(row[0], row[1]): row[3:] for row in tables.goals_table(_goals_of(beside, scale)).rows}
+    states = ["oneDNN on" if next(iter(run_results.values()))["machine"]["onednn"] else "oneDNN off"
+              for run_results in (results, beside)]
+    return dataclasses.replace(goal_table, columns=(*goal_table.columns[:3], states[0], "", states[1], " "),
+                               rows=[[*row, *measured.get((row[0], row[1]), [None, None])]
+                                     for row in goal_table.rows])
 
 
-def _table(stored):
-    """Makes the table of its JSON; of what only `run` needs nothing is kept."""
+def _goals_of(results: Results, scale: str) -> list[dict[str, Any]]:
+    return [goal for result in results.values() if result["scale"] == scale
+            for table in result["tables"] for goal in table["goals"]]
+
+
+def _table(stored: dict[str, Any]) -> tables.Table:
+    """Makes a table from its JSON, without goals and plot, which only `run` needs."""
     return tables.Table(stored["title"], tuple(stored["columns"]), stored["rows"], stored["note"])
 
 
-def markdown(part, made):
+def markdown(result: dict[str, Any], section_tables: Sequence[tables.Table]) -> str:
     """Returns a section's tables with a line on machine and date."""
-    facts = part["machine"]
+    facts = result["machine"]
     line = (f"{facts['date']}, {facts['cores']} cores of {facts['processor']}, {facts['memory_gib']} GiB, "
             f"oneDNN {'on' if facts.get('onednn') else 'off'}, load {facts['load'][0]} at the start, TensorFlow "
             f"{facts['versions'].get('tensorflow', facts['versions'].get('tensorflow-cpu'))}; "
-            f"{part['rounds']} rounds, {part['seconds']:.0f} s"
-            + ("" if part["scale"] == "full" else f"; scale {part['scale']}: its figures mean nothing"))
-    return "\n\n".join([line, *(table.markdown() for table in made)])
+            f"{result['rounds']} rounds, {result['seconds']:.0f} s"
+            + ("" if result["scale"] == "full" else f"; scale {result['scale']}: its figures mean nothing"))
+    return "\n\n".join([line, *(table.markdown() for table in section_tables)])
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     """Runs the sections named."""
-    sections = SECTIONS if argv == ["all"] else argv
+    sections = list(SECTIONS) if argv == ["all"] else argv
     unknown = [name for name in sections if name not in SECTIONS]
     if unknown or not sections:
         raise UserError(f"sections: expected all or some of {' '.join(SECTIONS)}, found {' '.join(argv) or 'none'}")
@@ -125,10 +137,10 @@ def main(argv):
         run_dir=FLAGS.run_dir and pathlib.Path(FLAGS.run_dir), weights=FLAGS.weights, rounds=FLAGS.rounds,
         scale=FLAGS.scale, peers_python=FLAGS.peers_python)
     if argv == ["all"] and options.peers_python is None:
-        sections = SECTIONS[:-1]
+        sections.remove("peers")
         print("peers: left out, --peers_python is not given", file=sys.stderr)
     if argv == ["all"] and importlib.util.find_spec("pydensecrf") is None:
-        sections = [name for name in sections if name != "crf"]
+        sections.remove("crf")
         print("crf: left out, pydensecrf is not installed (make reference)", file=sys.stderr)
     run(sections, options, FLAGS.update, FLAGS.beside)
     cli.done(" ".join(sections), options.output_dir)

@@ -6,6 +6,8 @@ import os
 import pathlib
 import re
 import sys
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import absl.logging
 import tensorflow as tf
@@ -21,8 +23,10 @@ from ficklenet_tf.seeds import extraction as seed_extraction
 from ficklenet_tf.training import loop
 
 FLAGS = flags.FLAGS
-STAGES = {presets.ClassifierConfig: "classifier", presets.MapsConfig: "maps", presets.SeedsConfig: "seeds",
-          presets.SegmenterConfig: "segmenter"}
+Config = TypeVar("Config", presets.ClassifierConfig, presets.MapsConfig, presets.SeedsConfig, presets.SegmenterConfig)
+STAGES: dict[type[Any], str] = {
+    presets.ClassifierConfig: "classifier", presets.MapsConfig: "maps", presets.SeedsConfig: "seeds",
+    presets.SegmenterConfig: "segmenter"}
 # Flags of version 0.1 and earlier, and what they are called now.
 RENAMED = {"selection": "mode", "selections": "num_maps", "seeds.selections": "maps.num_maps",
            "training_selection": "training_mode", "inference_selection": "inference_mode",
@@ -33,30 +37,30 @@ RENAMED = {"selection": "mode", "selections": "num_maps", "seeds.selections": "m
            "cam_method": "method"}
 
 
-def define_data(split):
+def define_data(split: str | None) -> None:
     """Defines the flags that say what to work on and where; `split` is the default of --split."""
     flags.DEFINE_enum("dataset", "shapes", datasets.DATASETS, "Data set.")
     flags.DEFINE_string("data_dir", None, "voc: the VOCdevkit directory; folder: yours, with images/ and tags.csv.")
     flags.DEFINE_string("cache_dir", None, "Where prepared data sets are kept (default: TFDS' own directory).")
     flags.DEFINE_string("split", split, "Split to work on (default: the data set's own).")
     flags.DEFINE_enum("on_error", "stop", ("stop", "skip"), "What a broken input does; skip counts and lists it.")
-    flags.DEFINE_integer("max_images", None, "Only the first so many images (for a smoke test).")
+    flags.DEFINE_integer("max_images", None, "At most this many images, the first ones (for a smoke test).")
     define_run()
 
 
-def define_run():
+def define_run() -> None:
     """Defines --output_dir, --preset and --seed."""
     flags.DEFINE_string("output_dir", None, "The run's directory; every stage has its own below it.", required=True)
     flags.DEFINE_enum("preset", "tiny", list(presets.PRESETS), "Numbers of every stage; flags override them.")
     flags.DEFINE_integer("seed", 0, "Of weights, order, augmentation and selections.")
 
 
-def define_rehearsal():
+def define_rehearsal() -> None:
     """Defines --rehearsal, see `ficklenet_tf.training.rehearsal`."""
     flags.DEFINE_boolean("rehearsal", True, "First take one step of each training on a few images and throw it away.")
 
 
-def define_training():
+def define_training() -> None:
     """Defines --distribute, --jit_compile, --save_every and --rehearsal."""
     define_rehearsal()
     flags.DEFINE_enum("distribute", "none", distribution.STRATEGIES,
@@ -65,62 +69,62 @@ def define_training():
     flags.DEFINE_integer("save_every", 200, "Steps between checkpoints.", lower_bound=1)
 
 
-def loop_options():
+def loop_options() -> loop.Options:
     """Returns the `loop.Options` of --save_every, and of --jit_compile where there is that flag."""
     return loop.Options(save_every=FLAGS.save_every, jit_compile="jit_compile" in FLAGS and FLAGS.jit_compile)
 
 
-def define_shards():
+def define_shards() -> None:
     """Defines --num_shards and --shard_index, see `ficklenet_tf.runs.shards`."""
     flags.DEFINE_integer("num_shards", 1, "Number of shards.", lower_bound=1)
     flags.DEFINE_integer("shard_index", 0, "This shard, from 0.", lower_bound=0)
 
 
-def define_drawing():
+def define_drawing() -> None:
     """Defines --classifier, --mode and --jit_compile, see `maps.extraction.Options`."""
     flags.DEFINE_string("classifier", layout.CLASSIFIER, "The classifier's directory below OUTPUT_DIR.")
     flags.DEFINE_enum("mode", "stochastic", stochastic.MODES, "Which hidden units; deterministic: plain Grad-CAM.")
     flags.DEFINE_boolean("jit_compile", False, "Compile backbone and maps by XLA.")
 
 
-def drawing():
+def drawing() -> map_extraction.Options:
     """Returns the `maps.extraction.Options` of `define_drawing`'s flags and --seed."""
     return map_extraction.Options(FLAGS.classifier, FLAGS.mode, FLAGS.seed, FLAGS.jit_compile)
 
 
-def define_seeding():
+def define_seeding() -> None:
     """Defines --saliency_dir and --uncertainty, see `seeds.extraction.Options`."""
     flags.DEFINE_string("saliency_dir", None, "Saliency maps <image id>.png for --background_cue=saliency.")
     flags.DEFINE_boolean("uncertainty", False, "Also write how little the maps agree on each seed.")
 
 
-def seeding():
+def seeding() -> seed_extraction.Options:
     """Returns the `seeds.extraction.Options` of `define_seeding`'s flags."""
     return seed_extraction.Options(FLAGS.saliency_dir, FLAGS.uncertainty)
 
 
-def scores_text(scores):
+def scores_text(scores: dict[str, Any] | None) -> str:
     """Returns seeds' scores for a stage's line; nothing where there are none."""
     return "" if not scores else (f": mIoU {100 * scores['miou']:.1f}, recall {100 * scores['recall']:.1f}, "
                                   f"precision {100 * scores['precision']:.1f}")
 
 
-def maps_text(run):
+def maps_text(run: dict[str, Any]) -> str:
     """Returns how many maps images took, for a stage's line; nothing where N is fixed."""
     counts = run.get("num_maps")
     return "" if not counts else f"; maps per image: median {counts['median']:g}, at most {counts['max']}"
 
 
-def shard():
+def shard() -> tuple[int, int]:
     """Returns (--shard_index, --num_shards)."""
     return FLAGS.shard_index, FLAGS.num_shards
 
 
-def define_stage(stage, prefix=""):
-    """Defines a flag for each field of a stage's preset.
+def define_stage(stage: type[Any], prefix: str = "") -> None:
+    """Defines a flag for each field of a stage's config.
 
     Args:
-      stage: one of the dataclasses of `presets`.
+      stage: one of the config classes of `presets`.
       prefix: of the flags' names, where one binary runs several stages ("classifier.").
     """
     for field in dataclasses.fields(stage):
@@ -140,22 +144,23 @@ def define_stage(stage, prefix=""):
             flags.DEFINE_string(name, None, text)
 
 
-class _NumberOrWord(flags.ArgumentParser):
+class _NumberOrWord(flags.ArgumentParser[int | str]):
     """A flag's value that is a whole number or a word, as --num_maps=200 and --num_maps=auto."""
 
-    def parse(self, argument):
+    def parse(self, argument: int | str) -> int | str:
         """Returns an int, or the word as it is."""
         return int(argument) if str(argument).isdigit() else argument
 
 
-def define_all_stages():
+def define_all_stages() -> None:
     """Defines the flags of every stage, with its name before a dot, as --maps.num_maps=100."""
     for stage, name in STAGES.items():
         define_stage(stage, prefix=f"{name}.")
 
 
-def config(stage_name):
-    """Returns the preset's config of a stage (a value of `STAGES`) with the flags given applied."""
+def config(stage: type[Config]) -> Config:
+    """Returns the preset's config of a stage, given by its class, with the flags given applied."""
+    stage_name = STAGES[stage]
     base = getattr(presets.PRESETS[FLAGS.preset], stage_name)
     changes = {}
     for field in dataclasses.fields(base):
@@ -169,40 +174,41 @@ def config(stage_name):
 DEFAULT_SPLITS = {"shapes": ("train", "val"), "voc": ("train_aug", "val"), "folder": ("train", "val")}
 
 
-def preset():
+def preset() -> presets.Preset:
     """Returns the `presets.Preset` with the flags given applied to every stage."""
-    return dataclasses.replace(presets.PRESETS[FLAGS.preset], **{name: config(name) for name in STAGES.values()})
+    return dataclasses.replace(presets.PRESETS[FLAGS.preset],
+                               **{name: config(stage) for stage, name in STAGES.items()})
 
 
-def split_arguments(name=None, held_out=False):
+def split_arguments(name: str | None = None, held_out: bool = False) -> dict[str, Any]:
     """Returns the arguments of `datasets.load_split` for the split `name`, by name; see `split`."""
     name = name or (None if held_out else FLAGS.split) or DEFAULT_SPLITS[FLAGS.dataset][held_out]
     return {"dataset": FLAGS.dataset, "split": name, "data_dir": FLAGS.data_dir, "cache_dir": FLAGS.cache_dir,
             "on_error": FLAGS.on_error, "max_images": FLAGS.max_images}
 
 
-def split(name=None, held_out=False):
+def split(name: str | None = None, held_out: bool = False) -> datasets.Split:
     """Opens the split `name`; without it --split, or with `held_out` the data set's evaluation split."""
     return datasets.load_split(**split_arguments(name, held_out))
 
 
-def given():
+def given_flags() -> dict[str, Any]:
     """Returns the flags that were given, name -> value."""
-    ours = FLAGS.flags_by_module_dict()[sys.argv[0]] + FLAGS.flags_by_module_dict()[__name__]
-    return {flag.name: flag.value for flag in ours if flag.present}
+    own_flags = FLAGS.flags_by_module_dict()[sys.argv[0]] + FLAGS.flags_by_module_dict()[__name__]
+    return {flag.name: flag.value for flag in own_flags if flag.present}
 
 
-def run_dir():
+def run_dir() -> pathlib.Path:
     """Returns --output_dir as a path."""
     return pathlib.Path(FLAGS.output_dir)
 
 
-def done(what, where):
+def done(result: str, where: str | pathlib.Path) -> None:
     """Prints a stage's one line: what came out and where it is."""
-    print(f"{what} -> {where}", flush=True)
+    print(f"{result} -> {where}", flush=True)
 
 
-def _check_renamed(arguments):
+def _check_renamed(arguments: Sequence[str]) -> None:
     """Prints one line and exits where a flag is given by the name that it had before."""
     for argument in arguments:
         name = argument.split("=")[0]
@@ -212,7 +218,7 @@ def _check_renamed(arguments):
             sys.exit(1)
 
 
-def start(main, arguments=False):
+def start(main: Callable[..., None], arguments: bool = False) -> None:
     """Runs `main()` as a binary: a user's mistake ends in one line and exit code 1, not in a traceback.
 
     Args:
@@ -222,14 +228,17 @@ def start(main, arguments=False):
     for flag in FLAGS.flags_by_module_dict().get(__name__, []):
         FLAGS.register_key_flag_for_module(sys.argv[0], flag)  # so that --help shows them
 
-    def wrapped(argv):
+    def wrapped(argv: list[str]) -> None:
         if len(argv) > 1 and not arguments:
             raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
         logging.basicConfig(format="%(levelname)s: %(message)s")
-        absl.logging.set_verbosity(absl.logging.ERROR)  # TensorFlow's and TFDS' chatter is not a user's business
+        absl.logging.set_verbosity(absl.logging.ERROR)  # TensorFlow's and TFDS' messages mean nothing to a user
         logging.getLogger("tensorflow").setLevel(logging.ERROR)  # many networks in one run: tracing again is right
         try:
-            main(argv[1:]) if arguments else main()
+            if arguments:
+                main(argv[1:])
+            else:
+                main()
         except (UserError, OSError, FloatingPointError, tf.errors.OpError) as error:
             text = _text(error)
             if text is None or os.environ.get("FICKLENET_TRACEBACK"):
@@ -241,19 +250,19 @@ def start(main, arguments=False):
     app.run(wrapped)
 
 
-# What TensorFlow says of the machine, and not of our graphs.
+# Errors by which TensorFlow speaks of the machine, and not of our graphs.
 _MACHINE = (tf.errors.NotFoundError, tf.errors.PermissionDeniedError, tf.errors.ResourceExhaustedError,
             tf.errors.DataLossError, tf.errors.UnavailableError, tf.errors.AbortedError,
             tf.errors.DeadlineExceededError)
 
 
-def _text(error):
-    """Returns what a user's mistake or the machine's trouble says, None for a bug.
+def _text(error: Exception) -> str | None:
+    """Returns the message of a user's mistake or of the machine's trouble, None for a bug.
 
     Of an error in a function that a graph called (indexed_dataset.py), TensorFlow keeps the class' name and the text.
     """
     if not isinstance(error, tf.errors.OpError):
-        return error
+        return str(error)
     inner = re.search(r"(\w*Error): (.*?)\nTraceback", error.message, re.DOTALL)
     if inner:
         return inner[2] if inner[1] in ("UserError", "OSError", "FileNotFoundError", "PermissionError") else None

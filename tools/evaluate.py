@@ -11,9 +11,13 @@ predictions_crf_deeplab/ and so on. Several machines: --num_shards and --shard_i
 first CRF's label images; then the split may be one without masks (--split=test), which is not scored.
 """
 
+import pathlib
+from typing import Any
+
 from absl import flags
 
 from ficklenet_tf import crf
+from ficklenet_tf.data import datasets
 from ficklenet_tf.evaluation import prediction, scoring, voc_submission
 from ficklenet_tf.runs import artifacts, layout
 from tools import cli
@@ -31,7 +35,7 @@ cli.define_data(None)
 cli.define_shards()
 
 
-def main():
+def main() -> None:
     """Predicts what is missing, then scores, and packs."""
     run_dir, split, sizes = cli.run_dir(), cli.split(cli.FLAGS.split, held_out=True), cli.FLAGS.test_sizes
     first, *further = [key for key in cli.FLAGS.crf if key != "none"] or ["none"]
@@ -54,14 +58,13 @@ def main():
                  voc_submission.write(run_dir / name, split, run_dir / layout.SUBMISSION / name))
 
 
-def _score(run_dir, split, options, where):
+def _score(run_dir: pathlib.Path, split: datasets.Split, options: prediction.Options, where: dict[str, Any]) -> None:
     """Predicts what is missing and prints scores; see `scoring.evaluate`."""
-    scored = scoring.evaluate(run_dir, split, options, **where)
-    for name, scores in scored.items():
-        seconds = artifacts.read_run(run_dir / name).get("seconds_per_image")
-        of_what = "the network" if name == cli.FLAGS.name else "this CRF"
-        spent = "" if seconds is None else f"; {of_what} took {seconds:.2f} s per image"
-        cli.done(f"{name}: mIoU {100 * scores['miou']:.1f} on {scores['images']} images{spent}",
+    for name, scores in scoring.evaluate(run_dir, split, options, **where).items():
+        seconds = artifacts.finished_run(run_dir / name, "prediction", "tools.evaluate").get("seconds_per_image")
+        timed = "the network" if name == cli.FLAGS.name else "this CRF"
+        time_text = "" if seconds is None else f"; {timed} took {seconds:.2f} s per image"
+        cli.done(f"{name}: mIoU {100 * scores['miou']:.1f} on {scores['images']} images{time_text}",
                  layout.scores(run_dir, name))
     print(layout.scores(run_dir, name, "txt").read_text())
 

@@ -22,10 +22,10 @@ cli.define_data(None)
 cli.define_stage(presets.MapsConfig)
 
 
-def main():
+def main() -> None:
     """Extracts what is missing."""
-    run = extraction.extract(cli.run_dir(), cli.split(), cli.config("maps"), cli.drawing(), name=cli.FLAGS.name,
-                             shard=cli.shard())
+    run = extraction.extract(cli.run_dir(), cli.split(), cli.config(presets.MapsConfig), cli.drawing(),
+                             name=cli.FLAGS.name, shard=cli.shard())
     cli.done(f"maps ({cli.FLAGS.mode}){cli.maps_text(run)}", cli.run_dir() / cli.FLAGS.name)
 
 

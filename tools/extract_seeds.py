@@ -1,9 +1,9 @@
-"""Extracts seeds in one go: tools.extract_maps and tools.make_seeds, without the maps' way over the disk.
+"""Extracts seeds in one go: tools.extract_maps and tools.make_seeds, without writing the maps to disk in between.
 
     python -m tools.extract_seeds --dataset=voc --data_dir=VOCdevkit --preset=cpu --output_dir=runs/voc
 
-Reads OUTPUT_DIR/classifier/; writes OUTPUT_DIR/seeds/<image id>.png (palette PNG, 255 where nothing is
-allotted), with --keep_maps OUTPUT_DIR/maps/<image id>.npz, and with --uncertainty OUTPUT_DIR/seeds_uncertainty/
+Reads OUTPUT_DIR/classifier/; writes OUTPUT_DIR/seeds/<image id>.png (palette PNG, 255 where a pixel has
+no seed), with --keep_maps OUTPUT_DIR/maps/<image id>.npz, and with --uncertainty OUTPUT_DIR/seeds_uncertainty/
 <image id>.png, grey: how little the N maps agree on each seed. --num_maps=auto draws until the maps change little
 (--auto_tolerance). Where masks exist, run.json holds precision, recall and mIoU. Several machines: --num_shards and
 --shard_index, then once without.
@@ -28,11 +28,12 @@ cli.define_stage(presets.MapsConfig)
 cli.define_stage(presets.SeedsConfig)
 
 
-def main():
+def main() -> None:
     """Extracts what is missing."""
     options = dataclasses.replace(cli.seeding(), keep_maps=cli.FLAGS.keep_maps)
-    run = extraction.extract(cli.run_dir(), cli.split(), cli.config("maps"), cli.config("seeds"), cli.drawing(),
-                             options, name=cli.FLAGS.name, shard=cli.shard())
+    run = extraction.extract(cli.run_dir(), cli.split(), cli.config(presets.MapsConfig),
+                             cli.config(presets.SeedsConfig), cli.drawing(), options, name=cli.FLAGS.name,
+                             shard=cli.shard())
     cli.done(f"seeds ({cli.FLAGS.mode}){cli.scores_text(run.get('metrics'))}{cli.maps_text(run)}",
              cli.run_dir() / cli.FLAGS.name)
 

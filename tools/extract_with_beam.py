@@ -7,6 +7,8 @@ Apache Beam is not among requirements.txt: docs/fleet.md says how it is installe
 project installed and sees --data_dir, --cache_dir and --output_dir under the same paths.
 """
 
+from typing import Any
+
 from absl import flags
 
 from ficklenet_tf import presets
@@ -24,8 +26,11 @@ cli.define_data(None)
 cli.define_stage(presets.MapsConfig)
 cli.define_stage(presets.SeedsConfig)
 
+Arguments = tuple[presets.MapsConfig, presets.SeedsConfig, map_extraction.Options, extraction.Options]
 
-def extract_shard(index, count, run_dir, source, arguments, name):
+
+def extract_shard(index: int, count: int, run_dir: str, source: dict[str, Any], arguments: Arguments,
+                  name: str) -> int:
     """One element of the pipeline; needs nothing but its arguments, for it may run on another machine.
 
     Args:
@@ -43,7 +48,7 @@ def extract_shard(index, count, run_dir, source, arguments, name):
     return index
 
 
-def main():
+def main() -> None:
     """Runs the shards through Beam, then checks that all is there and scores."""
     try:
         import apache_beam
@@ -51,8 +56,8 @@ def main():
     except ImportError as error:
         raise UserError(f"apache-beam: expected an installed package, found {error}; see docs/fleet.md") from error
     split, count, run_dir = cli.split(), cli.FLAGS.num_shards, str(cli.run_dir())
-    arguments = (cli.config("maps"), cli.config("seeds"), map_extraction.Options(seed=cli.FLAGS.seed),
-                 extraction.Options(keep_maps=cli.FLAGS.keep_maps))
+    arguments = (cli.config(presets.MapsConfig), cli.config(presets.SeedsConfig),
+                 map_extraction.Options(seed=cli.FLAGS.seed), extraction.Options(keep_maps=cli.FLAGS.keep_maps))
     with apache_beam.Pipeline(options=PipelineOptions(cli.FLAGS.beam_options)) as pipeline:
         shards = pipeline | apache_beam.Create(range(count)) | apache_beam.Reshuffle()
         shards | apache_beam.Map(extract_shard, count, run_dir, cli.split_arguments(), arguments,

@@ -20,7 +20,7 @@ flags.DEFINE_integer("picture_rows", 4, "Images of each split in the PNG.", lowe
 cli.define_data(None)
 
 
-def main():
+def main() -> None:
     """Writes the page."""
     run_dir, split = cli.run_dir(), cli.split()
     held_out = cli.split(cli.FLAGS.held_out or cli.DEFAULT_SPLITS[cli.FLAGS.dataset][1])

@@ -1,10 +1,10 @@
-"""Makes seeds of maps that are on disk, without a network: thresholds, a background cue, a refinement.
+"""Makes seeds from maps that are on disk, without a network: thresholds, a background cue, a refinement.
 
     python -m tools.make_seeds --dataset=voc --data_dir=VOCdevkit --preset=cpu --output_dir=runs/voc --refine=srg \
         --name=seeds_srg
 
 Reads OUTPUT_DIR/maps/ (of tools.extract_maps, or of tools.extract_seeds --keep_maps); writes
-OUTPUT_DIR/seeds/<image id>.png (palette PNG, 255 where nothing is allotted), and with --uncertainty
+OUTPUT_DIR/seeds/<image id>.png (palette PNG, 255 where a pixel has no seed), and with --uncertainty
 OUTPUT_DIR/seeds_uncertainty/<image id>.png, grey: how little the N maps agree on each seed. Where masks exist,
 run.json holds precision, recall and mIoU. Several machines: --num_shards and --shard_index, then once without.
 """
@@ -24,10 +24,10 @@ cli.define_data(None)
 cli.define_stage(presets.SeedsConfig)
 
 
-def main():
+def main() -> None:
     """Makes what is missing."""
-    run = extraction.make(cli.run_dir(), cli.split(), cli.config("seeds"), cli.seeding(), maps=cli.FLAGS.maps,
-                          name=cli.FLAGS.name, shard=cli.shard())
+    run = extraction.make(cli.run_dir(), cli.split(), cli.config(presets.SeedsConfig), cli.seeding(),
+                          maps=cli.FLAGS.maps, name=cli.FLAGS.name, shard=cli.shard())
     cli.done(f"seeds{cli.scores_text(run.get('metrics'))}", cli.run_dir() / cli.FLAGS.name)
 
 

@@ -1,4 +1,4 @@
-"""Segments photographs: a label PNG and an overlay each.
+"""Segments photographs: a label PNG and an overlay for each.
 
     python -m tools.predict --output_dir=runs/demo --to=masks photo.jpg another.png
 
@@ -22,18 +22,18 @@ flags.DEFINE_enum("crf", "dsrg", list(crf.SPECS), "Dense CRF's parameters; none:
 cli.define_run()
 
 
-def main(paths):
+def main(paths: list[str]) -> None:
     """Segments each of `paths`."""
     if not paths:
         raise app.UsageError("expected photographs, found none: python -m tools.predict --output_dir=RUN IMAGE...")
     stems = [pathlib.Path(path).stem for path in paths]
-    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
-    if twice:
+    repeated = sorted({stem for stem in stems if stems.count(stem) > 1})
+    if repeated:
         raise UserError(f"expected photographs of different names, their answers go to one directory; found several "
-                        f"of {', '.join(twice)}")
+                        f"of {', '.join(repeated)}")
     predictor = prediction.Predictor(prediction.last_stage(cli.run_dir(), cli.FLAGS.stage))
     to, spec = pathlib.Path(cli.FLAGS.to), crf.SPECS[cli.FLAGS.crf]
-    for path in progress.bar([pathlib.Path(p) for p in paths], unit="img", desc="predict"):
+    for path in progress.bar([pathlib.Path(name) for name in paths], unit="img", desc="predict"):
         image = images.read_image(path)
         label = predictor.labels(image, spec)
         labels.write_label(to / f"{path.stem}.png", label)

@@ -3,15 +3,18 @@
     python -m tools.reproduce --table=5 --dataset=shapes --preset=tiny --output_dir=runs/reproduce
 
 Writes OUTPUT_DIR/tables/<name>.md, .csv and .json (mean and deviation over seeds, the paper's figures beside them,
-which claims the numbers bear out) and OUTPUT_DIR/figures/<name>.png. Stages are shared: same settings, same artefact.
-Lists are allowed (--table=5,6,7 --figure=5), and --all makes everything. What is where: docs/paper.md.
+and which of its claims the numbers bear out) and OUTPUT_DIR/figures/<name>.png. Stages are shared: same settings,
+same artefact. Lists are allowed (--table=5,6,7 --figure=5), and --all makes everything. What is where: docs/paper.md.
 """
 
 import dataclasses
+from collections.abc import Callable
 
+import numpy as np
 from absl import flags
 
 from ficklenet_tf import crf
+from ficklenet_tf.data import datasets
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.experiments import drawing, figures, map_tables, mask_tables, plan, studies, tables
 from ficklenet_tf.runs import layout
@@ -39,7 +42,7 @@ flags.DEFINE_integer("reference", studies.LARGE, "Study convergence: maps of the
 flags.DEFINE_integer("reference_images", 20, "Study convergence: training images.", lower_bound=1)
 flags.DEFINE_boolean("retrain", False, "Segmenters: also the preset's second round, on their own labels.")
 flags.DEFINE_string("strong_split", None, "Images with masks for Table 3 (voc: train; else see --strong_images).")
-flags.DEFINE_integer("strong_images", 60, "Without --strong_split: so many training images, evenly spaced.",
+flags.DEFINE_integer("strong_images", 60, "Without --strong_split: this many training images, evenly spaced.",
                      lower_bound=1)
 flags.DEFINE_enum("crf", "dsrg", list(crf.SPECS), "Dense CRF's parameters for evaluation.")
 flags.DEFINE_string("saliency_dir", None, "Saliency maps, for --seeds.background_cue=saliency.")
@@ -53,35 +56,34 @@ cli.define_data(None)
 cli.define_all_stages()
 
 
-def _wanted():
-    """Returns what to make, (kind, name), tables first."""
-    asked = {"table": TABLES, "figure": FIGURES, "study": STUDIES}
-    result = []
-    for kind, legal in asked.items():
-        names = list(legal) if cli.FLAGS.all else cli.FLAGS[kind].value
+def _wanted() -> list[tuple[str, str]]:
+    """Returns what to make, (flag, name), tables first."""
+    wanted = []
+    for flag, legal in {"table": TABLES, "figure": FIGURES, "study": STUDIES}.items():
+        names = list(legal) if cli.FLAGS.all else getattr(cli.FLAGS, flag)
         for name in names:
             if name not in legal:
-                raise UserError(f"{kind}: expected {', '.join(legal)}, found {name!r}")
-        result += [(kind, name) for name in legal if name in names]
-    if not result:
+                raise UserError(f"{flag}: expected {', '.join(legal)}, found {name!r}")
+        wanted += [(flag, name) for name in legal if name in names]
+    if not wanted:
         raise UserError("expected --table, --figure, --study or --all, found none of them")
     for name in cli.FLAGS.systems:
         if name not in mask_tables.SYSTEMS:
             raise UserError(f"systems: expected {', '.join(mask_tables.SYSTEMS)}, found {name!r}")
-    return result
+    return wanted
 
 
-def _strong(split):
+def _strong(split: datasets.Split) -> datasets.Split:
     """Returns the images whose masks semi-supervision may use."""
     name = cli.FLAGS.strong_split or ("train" if split.dataset == "voc" else None)
     if name:
         return cli.split(name)
-    masked = [i for i, there in enumerate(split.labelled) if there]
+    masked = [index for index, labelled in enumerate(split.labelled) if labelled]
     count = min(cli.FLAGS.strong_images, len(masked))
     return split.select(masked[i * len(masked) // count] for i in range(count))
 
 
-def _plan():
+def _plan() -> plan.Plan:
     preset = cli.preset()
     if not cli.FLAGS.retrain:
         preset = dataclasses.replace(preset, segmenter=dataclasses.replace(preset.segmenter, retrain_steps=0))
@@ -92,7 +94,7 @@ def _plan():
                      options=cli.loop_options())
 
 
-def _residual(work):
+def _residual(work: plan.Plan) -> plan.Plan:
     """The plan of Table 2: DeepLab-v2's head, and another backbone, which gets a directory of its own."""
     classifier = work.preset.classifier
     backbone = cli.FLAGS.table2_backbone or ("small" if classifier.backbone == "small" else "resnet50")
@@ -103,7 +105,7 @@ def _residual(work):
         work, run_dir=work.run_dir / f"table2_{backbone}", weights=cli.FLAGS.table2_weights)
 
 
-_TABLES = {
+_TABLES: dict[str, Callable[[plan.Plan], tables.Table]] = {
     "1": lambda work: mask_tables.weak(work, cli.FLAGS.systems),
     "2": lambda work: mask_tables.weak(_residual(work), cli.FLAGS.systems, "table2"),
     "3": mask_tables.supervised,
@@ -115,26 +117,27 @@ _TABLES = {
     "uncertainty": lambda work: studies.uncertainty(work, (1.0, *map(float, cli.FLAGS.limits))),
     "convergence": lambda work: studies.convergence(work, cli.FLAGS.reference_images, cli.FLAGS.reference),
 }
-_FIGURES = {"1": figures.figure1, "3": figures.figure3, "4": figures.figure4,
-            "5": lambda work: figures.figure5(work, cli.FLAGS.repeats), "6": figures.figure6}
+_FIGURES: dict[str, Callable[[plan.Plan], np.ndarray]] = {
+    "1": figures.figure1, "3": figures.figure3, "4": figures.figure4,
+    "5": lambda work: figures.figure5(work, cli.FLAGS.repeats), "6": figures.figure6}
 
 
-def main():
+def main() -> None:
     """Makes what was asked for."""
     wanted, work = _wanted(), _plan()
     if cli.FLAGS.rehearsal and not set(wanted) <= {("table", "4"), ("figure", "3")}:  # these two train nothing
         options = classifier_training.Options(work.weights, training=work.options)
         rehearsal.rehearse_run(work.run_dir, work.split, work.held_out, work.preset, options, last=layout.CLASSIFIER,
                                saliency_dir=work.saliency_dir)
-    for kind, name in wanted:
-        if kind == "figure":
+    for flag, name in wanted:
+        if flag == "figure":
             path = work.run_dir / layout.FIGURES / f"figure{name}.png"
             drawing.write_png(path, _FIGURES[name](work))
             cli.done(f"Figure {name}", path)
         else:
-            made = _TABLES[name](work)
-            print(tables.write(made, work.run_dir / layout.TABLES))
-            cli.done(made.title, work.run_dir / layout.TABLES / f"{made.name}.md")
+            table = _TABLES[name](work)
+            print(tables.write(table, work.run_dir / layout.TABLES))
+            cli.done(table.title, work.run_dir / layout.TABLES / f"{table.name}.md")
 
 
 if __name__ == "__main__":

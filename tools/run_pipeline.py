@@ -9,12 +9,15 @@ tools.train_classifier, extract_seeds, train_segmenter, evaluate, make_report an
 """
 
 import dataclasses
+import pathlib
 import time
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
 
 from absl import flags
 
-from ficklenet_tf import crf, report
-from ficklenet_tf.data import images
+from ficklenet_tf import crf, presets, report
+from ficklenet_tf.data import datasets, images
 from ficklenet_tf.evaluation import prediction, scoring
 from ficklenet_tf.maps import extraction as map_extraction
 from ficklenet_tf.runs import artifacts, layout
@@ -43,29 +46,35 @@ several tags separated by ;), then
     --output_dir=runs/mine"""
 
 
-def _timed(seconds, stage_name, function, /, *args, **kwargs):
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def _timed(seconds: dict[str, float], stage_name: str, function: Callable[_P, _R], /, *args: _P.args,
+           **kwargs: _P.kwargs) -> _R:
     started = time.monotonic()
     result = function(*args, **kwargs)
     seconds[stage_name] = round(time.monotonic() - started, 1)
     return result
 
 
-def _classifier_options():
+def _classifier_options() -> classifier_training.Options:
     return classifier_training.Options(cli.FLAGS.weights, cli.FLAGS.seed, cli.FLAGS.cache_flips, cli.loop_options())
 
 
-def _deterministic(config):
+def _deterministic(config: presets.ClassifierConfig) -> presets.ClassifierConfig:
     return dataclasses.replace(config, training_mode="deterministic", inference_mode="deterministic")
 
 
-def _rehearse(run_dir, split, held_out, preset):
+def _rehearse(run_dir: pathlib.Path, split: datasets.Split, held_out: datasets.Split, preset: presets.Preset) -> None:
     last = layout.retrained(layout.SEGMENTER) if preset.segmenter.retrain_steps else layout.SEGMENTER
     rehearsal.rehearse_run(run_dir, split, held_out, preset, _classifier_options(), last=last,
                            deterministic=_deterministic(preset.classifier) if cli.FLAGS.baseline else None,
                            saliency_dir=cli.FLAGS.saliency_dir)
 
 
-def _train_and_extract(run_dir, split, held_out, preset, seconds, result):
+def _train_and_extract(run_dir: pathlib.Path, split: datasets.Split, held_out: datasets.Split, preset: presets.Preset,
+                       seconds: dict[str, float], result: dict[str, Any]) -> None:
     variants = [("stochastic", layout.CLASSIFIER, layout.SEEDS, preset.classifier)]
     if cli.FLAGS.baseline:
         variants.append(("deterministic", layout.deterministic(layout.CLASSIFIER), layout.deterministic(layout.SEEDS),
@@ -80,35 +89,39 @@ def _train_and_extract(run_dir, split, held_out, preset, seconds, result):
                      map_extraction.Options(classifier, mode, cli.FLAGS.seed),
                      extraction.Options(cli.FLAGS.saliency_dir, keep_maps=True), name=seeds)
         if run["metrics"]:
-            result[seeds] = {k: run["metrics"][k] for k in ("miou", "recall", "precision")}
+            result[seeds] = {key: run["metrics"][key] for key in ("miou", "recall", "precision")}
         cli.done(f"{seeds}{cli.scores_text(run['metrics'])}", run_dir / seeds)
 
 
-def _segment(run_dir, split, held_out, preset, seconds, result):
+def _segment(run_dir: pathlib.Path, split: datasets.Split, held_out: datasets.Split, preset: presets.Preset,
+             seconds: dict[str, float], result: dict[str, Any]) -> str:
     options = segmenter_training.Options(seed=cli.FLAGS.seed, training=cli.loop_options())
     stage = _timed(seconds, layout.SEGMENTER, rounds.train_rounds, run_dir, split, preset.segmenter, options)
     cli.done("segmenter", run_dir / stage)
     if held_out.has_labels:
-        scored = _timed(seconds, layout.EVALUATION, scoring.evaluate, run_dir, held_out,
-                        prediction.Options(crf.SPECS[cli.FLAGS.crf]), stage_name=stage)
-        for name, scores in scored.items():
-            result[name] = {k: scores[k] for k in ("miou", "recall", "precision")}
+        scores_of = _timed(seconds, layout.EVALUATION, scoring.evaluate, run_dir, held_out,
+                           prediction.Options(crf.SPECS[cli.FLAGS.crf]), stage_name=stage)
+        for name, scores in scores_of.items():
+            result[name] = {key: scores[key] for key in ("miou", "recall", "precision")}
             cli.done(f"{name}: mIoU {100 * scores['miou']:.1f}", layout.scores(run_dir, name))
     return stage
 
 
-def _serve(run_dir, stage, held_out, seconds, result):
+def _serve(run_dir: pathlib.Path, stage: str, held_out: datasets.Split, seconds: dict[str, float],
+           result: dict[str, Any]) -> None:
     path = _timed(seconds, "export", saved_model.export, run_dir, 1, saved_model.Options(stage))
-    few = [images.decode_image_op(held_out[i]["image"]).numpy() for i in range(min(4, len(held_out)))]
-    live = prediction.Predictor(run_dir / stage)
-    expected = [live(image).argmax(-1) for image in few]
-    result["served_agreement"] = _timed(seconds, "verify", verify.verify, path, few, expected)
+    photographs = [images.decode_image_op(held_out[i]["image"]).numpy() for i in range(min(4, len(held_out)))]
+    predictor = prediction.Predictor(run_dir / stage)
+    expected = [predictor(photograph).argmax(-1) for photograph in photographs]
+    result["served_agreement"] = _timed(seconds, "verify", verify.verify, path, photographs, expected)
     cli.done(f"saved model: {100 * result['served_agreement']:.3f} % of the labels as live", path)
 
 
-def main():
+def main() -> None:
     """Runs every stage that is not done yet."""
-    run_dir, seconds, result = cli.run_dir(), {}, {}
+    run_dir = cli.run_dir()
+    seconds: dict[str, float] = {}
+    result: dict[str, Any] = {}
     split, held_out = cli.split(), cli.split(cli.FLAGS.held_out, held_out=True)
     preset = cli.preset()
     extraction.check(preset.seeds, extraction.Options(cli.FLAGS.saliency_dir))  # now, not after the classifier
@@ -118,23 +131,23 @@ def main():
     stage = _segment(run_dir, split, held_out, preset, seconds, result)
     _serve(run_dir, stage, held_out, seconds, result)
     path = run_dir / layout.RESULT
-    before = artifacts.read_json(path) if path.exists() else {}
-    earlier = before.get("seconds", {})  # a stage that was done already takes no time: keep what it took first
+    previous = artifacts.read_json(path) if path.exists() else {}
+    earlier = previous.get("seconds", {})  # a stage that was done already takes no time: keep what it took first
     seconds = {name: max(value, earlier.get(name, 0)) for name, value in seconds.items()}
     result = {"preset": cli.FLAGS.preset, "dataset": split.dataset, "train": split.name, "held_out": held_out.name,
-              "flags": cli.given(), **result, "seconds": seconds}
+              "flags": cli.given_flags(), **result, "seconds": seconds}
     artifacts.write_json(path, result)
     page = report.write_report(run_dir, train_split=split, val_split=held_out,
                                title=f"FickleNet on {split.dataset}")
     print(_closing(run_dir, page, result))
 
 
-def _closing(run_dir, page, result):
-    rows = [f"\nDone. The report: {page}", f"Results: {run_dir / layout.RESULT}"]
-    rows += [f"  {name}: " + ", ".join(f"{k} {100 * v:.1f}" for k, v in result[name].items())
-             for name in ("seeds", "seeds_deterministic", "predictions", "predictions_crf") if name in result]
-    return "\n".join([*rows, f"Served model: {run_dir / layout.SAVED_MODEL / '1'} (how to serve it: export/README.md)",
-                      "", _NEXT])
+def _closing(run_dir: pathlib.Path, page: pathlib.Path, result: dict[str, Any]) -> str:
+    lines = [f"\nDone. The report: {page}", f"Results: {run_dir / layout.RESULT}"]
+    lines += [f"  {name}: " + ", ".join(f"{key} {100 * value:.1f}" for key, value in result[name].items())
+              for name in ("seeds", "seeds_deterministic", "predictions", "predictions_crf") if name in result]
+    lines.append(f"Served model: {run_dir / layout.SAVED_MODEL / '1'} (how to serve it: export/README.md)")
+    return "\n".join([*lines, "", _NEXT])
 
 
 if __name__ == "__main__":

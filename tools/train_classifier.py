@@ -23,9 +23,9 @@ cli.define_training()
 cli.define_stage(presets.ClassifierConfig)
 
 
-def main():
+def main() -> None:
     """Trains, or says that it is done."""
-    run_dir, name, config = cli.run_dir(), cli.FLAGS.name, cli.config("classifier")
+    run_dir, name, config = cli.run_dir(), cli.FLAGS.name, cli.config(presets.ClassifierConfig)
     options = classifier_training.Options(cli.FLAGS.weights, cli.FLAGS.seed, cli.FLAGS.cache_flips,
                                           cli.loop_options())
     with distribution.strategy(cli.FLAGS.distribute).scope():  # before anything else is computed

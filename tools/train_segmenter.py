@@ -16,6 +16,7 @@ the first --strong_images of the split; they are left out of the images with see
 from absl import flags
 
 from ficklenet_tf import distribution, presets
+from ficklenet_tf.data import datasets
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.training import objective, rehearsal, rounds
 from ficklenet_tf.training import segmenter as segmenter_training
@@ -27,7 +28,7 @@ flags.DEFINE_string("seeds", "seeds", "Directory below OUTPUT_DIR with the label
 flags.DEFINE_string("name", "segmenter", "Directory below OUTPUT_DIR for this stage.")
 flags.DEFINE_enum("supervision", "weak", objective.KINDS, "Seeds, seeds and masks, or masks.")
 flags.DEFINE_string("strong_split", None, "semi: split of the images with masks (default: of voc train).")
-flags.DEFINE_integer("strong_images", None, "semi: the first so many images of the split are those with masks.")
+flags.DEFINE_integer("strong_images", None, "semi: the first N images of the split are those with masks.")
 flags.DEFINE_list("losses", "seed,boundary", f"Of the images with seeds, some of {', '.join(objective.LOSSES)}.")
 flags.DEFINE_enum("growing", "none", objective.GROWINGS, "How seeds grow while the segmenter learns.")
 cli.define_data(None)
@@ -35,7 +36,7 @@ cli.define_training()
 cli.define_stage(presets.SegmenterConfig)
 
 
-def _strong(split):
+def _strong(split: datasets.Split) -> datasets.Split | None:
     """Returns the split of the images whose masks are learned beside the seeds of `split`, or None."""
     name, count = cli.FLAGS.strong_split, cli.FLAGS.strong_images
     if cli.FLAGS.supervision != "semi":
@@ -52,9 +53,9 @@ def _strong(split):
     return cli.split(name or "train")
 
 
-def main():
+def main() -> None:
     """Trains one or two rounds, or says that they are done."""
-    run_dir, config, name = cli.run_dir(), cli.config("segmenter"), cli.FLAGS.name
+    run_dir, config, name = cli.run_dir(), cli.config(presets.SegmenterConfig), cli.FLAGS.name
     with distribution.strategy(cli.FLAGS.distribute).scope():  # before anything else is computed
         split = cli.split()
         options = segmenter_training.Options(
