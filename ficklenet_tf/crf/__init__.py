@@ -2,29 +2,34 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from ficklenet_tf.crf import exact, permutohedral, pydensecrf
 from ficklenet_tf.crf.spec import DEEPLAB_LARGEFOV, DEEPLAB_V2, DSRG_TEST, SEC_TRAIN, CRFSpec
 from ficklenet_tf.errors import UserError
 
-BACKENDS = {"exact": exact.mean_field, "permutohedral": permutohedral.mean_field,
-            "pydensecrf": pydensecrf.mean_field}
+BACKENDS: dict[str, Callable[[tf.Tensor, tf.Tensor, CRFSpec, int | tf.Tensor], tf.Tensor]] = {
+    "exact": exact.mean_field, "permutohedral": permutohedral.mean_field, "pydensecrf": pydensecrf.mean_field}
 
-SPECS = {"none": None, "sec": SEC_TRAIN, "dsrg": DSRG_TEST, "deeplab": DEEPLAB_LARGEFOV, "deeplab_v2": DEEPLAB_V2}
+SPECS: dict[str, CRFSpec | None] = {"none": None, "sec": SEC_TRAIN, "dsrg": DSRG_TEST, "deeplab": DEEPLAB_LARGEFOV,
+                                    "deeplab_v2": DEEPLAB_V2}
 FLOOR = 1e-6  # of probabilities before their logarithm is a CRF's unary
 
 __all__ = ["BACKENDS", "DEEPLAB_LARGEFOV", "DEEPLAB_V2", "DSRG_TEST", "FLOOR", "SEC_TRAIN", "SPECS", "CRFSpec",
            "logits_of", "mean_field", "refiner"]
 
 
-def logits_of(probs):
+def logits_of(probs: tf.Tensor | np.ndarray) -> tf.Tensor:
     """Returns log max(p, `FLOOR`) of probabilities of any shape: what `mean_field` takes for a network's logits."""
     return tf.math.log(tf.maximum(probs, FLOOR))
 
 
-def mean_field(images, logits, spec, backend="permutohedral", iterations=None):
+def mean_field(images: tf.Tensor | np.ndarray, logits: tf.Tensor | np.ndarray, spec: CRFSpec,
+               backend: str = "permutohedral",
+               iterations: int | Sequence[int] | np.ndarray | tf.Tensor | None = None) -> tf.Tensor:
     """Refines a network's answer by the colours and positions of the pixels.
 
     Q <- softmax(logits + sum_m w_m D_m^-1/2 K_m D_m^-1/2 Q), from Q = softmax(logits);
@@ -35,20 +40,20 @@ def mean_field(images, logits, spec, backend="permutohedral", iterations=None):
       logits: `[batch, height, width, classes]` float32 (or float64), minus the unary
         energies: a network's logits or log-probabilities.
       spec: a `CRFSpec`.
-      backend: "exact": dense kernels of (height * width)^2 numbers an image, for maps of
+      backend: "exact": dense kernels of (height * width)^2 numbers per image, for maps of
         up to about 64 x 64; with static shapes XLA compiles it. "permutohedral": any size,
-        known or not when traced; the numbers of pydensecrf; can be saved and served. An eager call
+        known or not when traced; agrees with pydensecrf; can be saved and served. An eager call
         traces a graph, once for all sizes, so the first one takes seconds longer.
         "pydensecrf": the C++ package of that name (`pip install pydensecrf2`), eagerly,
         one image after another: it holds the GIL, so threads over images gain nothing.
-      iterations: None for the spec's, or an int, or a scalar or `[batch]` integers: one value an image.
+      iterations: None for the spec's, or an int, or a scalar, or `[batch]` integers: one value per image.
 
     Returns:
       `[batch, height, width, classes]` probabilities, of the type of `logits`. Gradients
       flow to `logits` (not with "pydensecrf"), none to `images`.
 
     Raises:
-      ValueError: unknown backend, or static shapes that do not belong together.
+      UserError: unknown backend, or types or static shapes that do not belong together.
     """
     if backend not in BACKENDS:
         raise UserError(f"backend: expected one of {', '.join(BACKENDS)}, found {backend!r}")
@@ -64,15 +69,16 @@ def mean_field(images, logits, spec, backend="permutohedral", iterations=None):
         iterations = tf.broadcast_to(tf.cast(iterations, tf.int32), tf.shape(logits)[:1])
     if backend == "permutohedral" and tf.executing_eagerly():  # op by op it takes three times as long
         counts = tf.convert_to_tensor(iterations, tf.int32)
-        run = _traced(dataclasses.replace(spec, iterations=0), images.dtype, logits.dtype, counts.shape.rank)
-        probs = run(images, logits, counts)
+        refine = _traced(dataclasses.replace(spec, iterations=0), images.dtype, logits.dtype, counts.shape.rank)
+        probs = refine(images, logits, counts)
     else:
         probs = BACKENDS[backend](images, logits, spec, iterations)
     return tf.ensure_shape(probs, logits.shape)
 
 
 @functools.lru_cache
-def _traced(spec, image_type, logit_type, rank):
+def _traced(spec: CRFSpec, image_type: tf.DType, logit_type: tf.DType,
+            rank: int) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
     """Returns the lattice's mean field as one graph for all sizes and numbers of iterations, int32 of that rank."""
     return tf.function(
         lambda images, logits, iterations: permutohedral.mean_field(images, logits, spec, iterations), autograph=False,
@@ -81,7 +87,7 @@ def _traced(spec, image_type, logit_type, rank):
 
 
 @functools.lru_cache
-def refiner(spec, backend="permutohedral"):
+def refiner(spec: CRFSpec, backend: str = "permutohedral") -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
     """Returns `mean_field` for one spec as a function `(images, logits)`, to be called eagerly or in a graph.
 
     "exact" is compiled by XLA for each shape, which takes a second or two and saves a third of the time.

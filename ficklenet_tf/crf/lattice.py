@@ -9,6 +9,7 @@ constant.
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -16,22 +17,22 @@ import tensorflow as tf
 
 @dataclasses.dataclass(frozen=True)
 class Lattice:
-    """The vertices around some points. Row 0 of the vertices is empty: the neighbour of those that have none.
+    """The vertices around some points. Row 0 of the vertices is empty: it is the neighbour of those that have none.
 
     Attributes:
       vertices: `[points, d + 1]` int32, 1..size - 1, the corners of each point's simplex.
       weights: `[points, d + 1]` float32, 0..1, barycentric, each point's sum to 1.
-      neighbours: `[size]` int32 pairs, one an axis: the vertices before and after; 0 where there is none.
-      size: scalar int32, number of vertices and the empty one.
+      neighbours: `[size]` int32 pairs, one per axis: the vertices before and after; 0 where there is none.
+      size: scalar int32, number of vertices, with the empty one.
     """
 
     vertices: tf.Tensor
     weights: tf.Tensor
-    neighbours: list
+    neighbours: list[tuple[tf.Tensor, tf.Tensor]]
     size: tf.Tensor
 
 
-def build(features):
+def build(features: Sequence[tf.Tensor]) -> Lattice:
     """Builds the lattice around some points.
 
     Args:
@@ -54,7 +55,7 @@ def build(features):
                    _neighbours(vertices, strides), tf.size(vertices) + 1)
 
 
-def blur(lattice, values, backwards=False):
+def blur(lattice: Lattice, values: tf.Tensor, backwards: bool = False) -> tf.Tensor:
     """Blurs along all axes in turn, each with (1/2, 1, 1/2); at the rim the order matters.
 
     Args:
@@ -70,35 +71,36 @@ def blur(lattice, values, backwards=False):
     return values
 
 
-def times(values, factor):
-    """Returns float32 `values * factor`, rounded once; through float64, as graph optimisers merge float32 factors."""
+def times(values: tf.Tensor, factor: float | np.floating) -> tf.Tensor:
+    """Returns float32 `values * factor`, rounded once: in float64, as graph optimisers merge float32 factors."""
     return tf.cast(tf.cast(values, tf.float64) * float(factor), tf.float32)
 
 
-def _embed(features):
+def _embed(features: Sequence[tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor]:
     """Finds each point's simplex: d sums of corners / (d + 1), less a constant, and barycentric weights.
 
     The sum over a simplex's corners of coordinate i is (d + 1) (base_i - rank_i) and a constant:
-    base - rank, d integers, tells the simplex.
+    base - rank, d integers, identifies the simplex.
     """
     d = len(features)
     # Rounded as in pydensecrf, so that points on a simplex's rim fall on the same side.
     width, shrink = np.float32(math.sqrt(2 / 3) * (d + 1)), np.float32(1 / (d + 1))
-    lifted, rest = [], tf.zeros_like(features[0])
+    lifted: list[tf.Tensor] = []
+    partial_sum = tf.zeros_like(features[0])
     for i in range(d, 0, -1):
         scaled = times(features[i - 1], np.float32(float(width) / math.sqrt(i * (i + 1))))
-        lifted.insert(0, rest - times(scaled, i))
-        rest += scaled
-    lifted.insert(0, rest)
+        lifted.insert(0, partial_sum - times(scaled, i))
+        partial_sum += scaled
+    lifted.insert(0, partial_sum)
     rounded = [tf.round(value * shrink) for value in lifted]
-    offsets = [value - (d + 1) * whole for value, whole in zip(lifted, rounded, strict=True)]
-    rounded = [tf.cast(whole, tf.int32) for whole in rounded]
+    offsets = [value - (d + 1) * multiple for value, multiple in zip(lifted, rounded, strict=True)]
+    rounded = [tf.cast(multiple, tf.int32) for multiple in rounded]
     ranks = [tf.add_n(rounded)] * (d + 1)
     for i in range(d + 1):
         for j in range(i + 1, d + 1):
-            less = tf.cast(offsets[i] < offsets[j], tf.int32)
-            ranks[i] += less
-            ranks[j] += 1 - less
+            smaller = tf.cast(offsets[i] < offsets[j], tf.int32)
+            ranks[i] += smaller
+            ranks[j] += 1 - smaller
     # Ranks beyond 0..d move the base by d + 1 and wrap around: base - rank stays, the offset does not.
     wraps = [tf.cast(rank < 0, tf.float32) - tf.cast(rank > d, tf.float32) for rank in ranks]
     offsets = _descending([offset * shrink - wrap for offset, wrap in zip(offsets, wraps, strict=True)])
@@ -106,8 +108,8 @@ def _embed(features):
     return [(d + 1) * rounded[i] - ranks[i] for i in range(d)], tf.transpose(tf.stack(weights))
 
 
-def _descending(values):
-    """Sorts equally shaped tensors against each other; six compare faster in place than `tf.sort` sorts rows."""
+def _descending(values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """Sorts equally shaped tensors elementwise, greatest first; six of them faster than `tf.sort` sorts rows."""
     values = list(values)
     for last in range(len(values) - 1, 0, -1):
         for i in range(last):
@@ -115,9 +117,15 @@ def _descending(values):
     return values
 
 
-def _mixed_radix(digits, margin):
-    """One int64 key from some integers, with room of 2 `margin` around them; strides and sizes, lowest first."""
-    strides, sizes, key, stride = [], [], 0, tf.constant(1, tf.int64)
+def _mixed_radix(digits: Sequence[tf.Tensor], margin: int) -> tuple[list[tf.Tensor], list[tf.Tensor], tf.Tensor]:
+    """Packs integers into one int64 key, with room of 2 `margin` around each.
+
+    Returns:
+      (strides, sizes, both lowest first; the keys).
+    """
+    strides: list[tf.Tensor] = []
+    sizes: list[tf.Tensor] = []
+    key, stride = 0, tf.constant(1, tf.int64)
     for digit in digits:
         low, high = (tf.cast(bound, tf.int64) for bound in (tf.reduce_min(digit), tf.reduce_max(digit)))
         low = (low // margin - 2) * margin  # a multiple of d + 1, which `_corners` relies on
@@ -128,8 +136,8 @@ def _mixed_radix(digits, margin):
     return strides, sizes, key
 
 
-def _corners(simplices, strides, sizes):
-    """Keys `[simplices, d + 1]` of the corners: from each to the next all coordinates step by 1, one by -d."""
+def _corners(simplices: tf.Tensor, strides: list[tf.Tensor], sizes: list[tf.Tensor]) -> tf.Tensor:
+    """Returns keys `[simplices, d + 1]` of the corners: from each to the next all coordinates step by 1, one by -d."""
     d = len(strides)
     base, steps = tf.zeros_like(simplices), [tf.zeros_like(simplices)] * d
     for stride, size in zip(strides, sizes, strict=True):
@@ -143,15 +151,15 @@ def _corners(simplices, strides, sizes):
     return tf.stack(corners, axis=-1)
 
 
-def _neighbours(vertices, strides):
-    """Pairs of `[vertices + 1]` ids, one an axis; along axis j all coordinates step by 1, the j-th by -d."""
+def _neighbours(vertices: tf.Tensor, strides: list[tf.Tensor]) -> list[tuple[tf.Tensor, tf.Tensor]]:
+    """Returns pairs of `[vertices + 1]` ids, one per axis; along axis j all coordinates step by 1, the j-th by -d."""
     size = tf.size(vertices)
-    found = []
+    neighbours = []
     for stride in [*strides, 0]:
         step = tf.add_n(strides) - (len(strides) + 1) * stride
         _, ids = tf.unique(tf.concat([vertices, vertices + step], axis=0))
         after = tf.where(ids[size:] < size, ids[size:] + 1, 0)
         # What comes before is the inverse map; those without a next one all land in row 0, cleared again.
         before = tf.tensor_scatter_nd_update(tf.zeros([size + 1], tf.int32), after[:, None], tf.range(1, size + 1))
-        found.append((tf.concat([[0], before[1:]], axis=0), tf.concat([[0], after], axis=0)))
-    return found
+        neighbours.append((tf.concat([[0], before[1:]], axis=0), tf.concat([[0], after], axis=0)))
+    return neighbours

@@ -3,13 +3,16 @@
 The distribution `pydensecrf2` builds under today's Cython and is imported as `pydensecrf`.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import tensorflow as tf
 
+from ficklenet_tf.crf.spec import CRFSpec
 from ficklenet_tf.errors import UserError
 
 
-def mean_field(images, logits, spec, iterations):
+def mean_field(images: tf.Tensor, logits: tf.Tensor, spec: CRFSpec, iterations: int | tf.Tensor) -> tf.Tensor:
     """Runs mean field image by image; see `ficklenet_tf.crf.mean_field`.
 
     Args:
@@ -23,17 +26,17 @@ def mean_field(images, logits, spec, iterations):
 
     Raises:
       ImportError: the package is not installed.
-      ValueError: called while a graph is traced.
+      UserError: called while a graph is traced.
     """
     if not tf.executing_eagerly():
         raise UserError("backend 'pydensecrf' runs eagerly only: in a tf.function take 'permutohedral' or 'exact'")
-    iterations = np.broadcast_to(iterations, logits.shape[:1])
-    rows = zip(images.numpy(), logits.numpy(), iterations, strict=True)
-    probs = [mean_field_image(image, unary, spec, count) for image, unary, count in rows]
+    counts = np.broadcast_to(iterations, logits.shape[:1])
+    examples = zip(images.numpy(), logits.numpy(), counts, strict=True)
+    probs = [mean_field_image(image, unary, spec, count) for image, unary, count in examples]
     return tf.cast(tf.reshape(tf.constant(np.array(probs, np.float32)), logits.shape), logits.dtype)
 
 
-def mean_field_image(image, logits, spec, iterations):
+def mean_field_image(image: np.ndarray, logits: np.ndarray, spec: CRFSpec, iterations: int) -> np.ndarray:
     """Refines one image.
 
     Args:
@@ -44,23 +47,27 @@ def mean_field_image(image, logits, spec, iterations):
 
     Returns:
       `[height, width, classes]` float32 probabilities, NumPy.
+
+    Raises:
+      ImportError: the package is not installed.
     """
     try:
         from pydensecrf import densecrf
     except ImportError as error:
         raise ImportError("backend 'pydensecrf' needs the package: pip install pydensecrf2") from error
-    height, width, classes = logits.shape
-    crf = densecrf.DenseCRF(height * width, classes)
-    # The package takes energies, one row a class, as contiguous float32 only.
-    crf.setUnaryEnergy(np.ascontiguousarray(-logits.reshape(-1, classes).T, np.float32))
+    height, width, num_classes = logits.shape
+    dense_crf = densecrf.DenseCRF(height * width, num_classes)
+    # The package takes energies, one row per class, as contiguous float32 only.
+    dense_crf.setUnaryEnergy(np.ascontiguousarray(-logits.reshape(-1, num_classes).T, np.float32))
     y, x = np.mgrid[:height, :width].astype(np.float32)
     colours = image.astype(np.float32).transpose(2, 0, 1) / spec.bilateral_sigma_rgb
-    crf.addPairwiseEnergy(_features([x / spec.gaussian_sigma_xy, y / spec.gaussian_sigma_xy]), spec.gaussian_weight)
-    crf.addPairwiseEnergy(_features([x / spec.bilateral_sigma_xy, y / spec.bilateral_sigma_xy, *colours]),
-                          spec.bilateral_weight)
-    return np.array(crf.inference(int(iterations)), np.float32).T.reshape(logits.shape)
+    dense_crf.addPairwiseEnergy(_features([x / spec.gaussian_sigma_xy, y / spec.gaussian_sigma_xy]),
+                                spec.gaussian_weight)
+    dense_crf.addPairwiseEnergy(_features([x / spec.bilateral_sigma_xy, y / spec.bilateral_sigma_xy, *colours]),
+                                spec.bilateral_weight)
+    return np.array(dense_crf.inference(int(iterations)), np.float32).T.reshape(logits.shape)
 
 
-def _features(planes):
-    """[features, pixels] contiguous float32, as the package wants them."""
+def _features(planes: Sequence[np.ndarray]) -> np.ndarray:
+    """Returns `[features, pixels]` contiguous float32, as the package wants them."""
     return np.ascontiguousarray(np.stack(planes).reshape(len(planes), -1), np.float32)

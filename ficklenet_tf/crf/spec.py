@@ -5,7 +5,7 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class CRFSpec:
-    """Weights and widths of the two kernels (Kraehenbuehl & Koltun 2011, Eq. 3), Potts compatibility.
+    """Weights and widths of the two kernels (Kraehenbuehl & Koltun 2011, Eq. 3); Potts compatibility.
 
     Attributes:
       bilateral_weight: weight of the position-and-colour kernel.
@@ -24,7 +24,7 @@ class CRFSpec:
     iterations: int
 
 
-# Kolesnikov & Lampert 2016 (SEC), the CRF inside the loss: DSRG_TEST's widths in a 41 x 41 map
+# Kolesnikov & Lampert 2016 (SEC), the CRF inside the loss: DSRG_TEST's widths on a 41 x 41 map
 # of a 321 x 321 image (the code divides the positions by 12); DSRG trains with the same.
 SEC_TRAIN = CRFSpec(10.0, 80 / 12, 13.0, 3.0, 3 / 12, 10)
 
