@@ -24,11 +24,11 @@ def make(run_dir, sizes, flip):
     """
     keras.utils.set_random_seed(3)
     normalization = dataclasses.asdict(images.TORCH)
-    first = dataclasses.replace(presets.TINY.classifier, input_size=64, kernel_size=3, rate=0.7)
-    second = dataclasses.replace(presets.TINY.segmenter, channels=16, test_sizes=sizes, test_flip=flip)
+    classifier_config = dataclasses.replace(presets.TINY.classifier, input_size=64, kernel_size=3, rate=0.7)
+    segmenter_config = dataclasses.replace(presets.TINY.segmenter, channels=16, test_sizes=sizes, test_flip=flip)
     maps = dataclasses.replace(presets.TINY.maps, sizes=(64,))
-    model, _ = classifier.build(first, len(CLASS_NAMES) - 1)
-    network, *_ = segmenter.build(second, len(CLASS_NAMES), first.backbone)
+    model, _ = classifier.build(classifier_config, len(CLASS_NAMES) - 1)
+    network, *_ = segmenter.build(segmenter_config, len(CLASS_NAMES), classifier_config.backbone)
     rng = np.random.default_rng(3)
     for variable in network.variables:
         if variable.path.endswith("kernel"):
@@ -39,13 +39,15 @@ def make(run_dir, sizes, flip):
     kernel.assign(2 * kernel / logits.std((0, 1, 2)))  # so that every class occurs
     bias.assign(-2 * (logits / logits.std((0, 1, 2))).mean((0, 1, 2)))
     for stage, net, config, extra in (
-            ("classifier", model, first, {"metrics": {"map": 0.5}}), ("segmenter", network, second, {"metrics": {}})):
+            ("classifier", model, classifier_config, {"metrics": {"map": 0.5}}),
+            ("segmenter", network, segmenter_config, {"metrics": {}})):
         directory = run_dir / stage
         directory.mkdir(parents=True)
         net.save_weights(directory / "model.weights.h5")
         artifacts.write_run(directory, stage=stage, config=dataclasses.asdict(config), class_names=CLASS_NAMES,
-                            backbone=first.backbone, input_size=first.input_size, normalization=normalization,
-                            dataset="shapes", split="train", weights="", seed=3, fingerprint="none", **extra)
+                            backbone=classifier_config.backbone, input_size=classifier_config.input_size,
+                            normalization=normalization, dataset="shapes", split="train", weights="", seed=3,
+                            fingerprint="none", **extra)
     artifacts.write_run(run_dir / "seeds", stage="seeds", config=dataclasses.asdict(presets.TINY.seeds),
                         maps={"config": dataclasses.asdict(maps), "mode": "stochastic", "seed": 3}, metrics=None)
     return run_dir

@@ -40,15 +40,15 @@ def test_photometric_by_hand():
     """Brightness, contrast about the mean colour and saturation about the grey, one after the other."""
     batch = RNG.integers(60, 190, (3, 6, 7, 3), np.uint8)
     seeds = tf.constant([[1, 2], [3, 4], [1, 2]])
-    found = augmentation.photometric(batch, seeds, 0.2).numpy()
-    for image, seed, got in zip(batch.astype(np.float64), seeds, found, strict=True):
-        drawn = tf.random.stateless_uniform([3], tf.random.fold_in(seed, 3), -0.2, 0.2).numpy()
-        expected = image + 127.5 * drawn[0]
+    changed = augmentation.photometric(batch, seeds, 0.2).numpy()
+    for image, seed, result in zip(batch.astype(np.float64), seeds, changed, strict=True):
+        draws = tf.random.stateless_uniform([3], tf.random.fold_in(seed, 3), -0.2, 0.2).numpy()
+        expected = image + 127.5 * draws[0]
         mean = expected.mean((0, 1))
-        expected = (expected - mean) * (1 + drawn[1]) + mean
+        expected = (expected - mean) * (1 + draws[1]) + mean
         grey = expected @ [[0.299], [0.587], [0.114]]
-        expected = np.clip(grey + (expected - grey) * (1 + drawn[2]), 0, 255)
-        np.testing.assert_allclose(got, expected, atol=1e-3)
-        assert np.abs(got - image).max() > 2
+        expected = np.clip(grey + (expected - grey) * (1 + draws[2]), 0, 255)
+        np.testing.assert_allclose(result, expected, atol=1e-3)
+        assert np.abs(result - image).max() > 2
     again = augmentation.photometric(batch[::-1], seeds[::-1], 0.2).numpy()
-    np.testing.assert_allclose(again[::-1], found, atol=1e-4)  # of an image and its seed alone, not of its batch
+    np.testing.assert_allclose(again[::-1], changed, atol=1e-4)  # of an image and its seed alone, not of its batch

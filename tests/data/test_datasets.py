@@ -33,8 +33,8 @@ def make_kit(root, masks=True):
     for directory in (lists, base / "JPEGImages", base / "Annotations"):
         directory.mkdir(parents=True)
     ids = sorted(SIZES)
-    for name, chosen in (("train", ids[:2]), ("trainaug", [ids[2], *ids[:2]]), ("val", ids[3:])):
-        (lists / f"{name}.txt").write_text("".join(f"{image_id}\n" for image_id in chosen))
+    for name, image_ids in (("train", ids[:2]), ("trainaug", [ids[2], *ids[:2]]), ("val", ids[3:])):
+        (lists / f"{name}.txt").write_text("".join(f"{image_id}\n" for image_id in image_ids))
     for image_id in ids:
         colour = np.full((*SIZES[image_id], 3), int(image_id[-1]) * 40, np.uint8)
         Image.fromarray(colour).save(base / "JPEGImages" / f"{image_id}.jpg", quality=95)
@@ -120,19 +120,19 @@ def test_has_labels_of_a_selection(kit, tmp_path):
 
 
 def test_fingerprint_follows_the_contents_and_not_the_place(kit, tmp_path):
-    first = _load(kit, "train", tmp_path)
-    assert _load(kit, "train", tmp_path).fingerprint == first.fingerprint
+    before = _load(kit, "train", tmp_path)
+    assert _load(kit, "train", tmp_path).fingerprint == before.fingerprint
     elsewhere = make_kit(tmp_path / "copy")
-    assert _load(elsewhere, "train", tmp_path).fingerprint == first.fingerprint
+    assert _load(elsewhere, "train", tmp_path).fingerprint == before.fingerprint
     changed = _mask("2007_000001")
     changed[0, 0] = 7
     labels.write_label(kit / "VOC2012" / "SegmentationClass" / "2007_000001.png", changed)
-    second = _load(kit, "train", tmp_path)  # prepared anew: the kit is another
-    assert second.fingerprint != first.fingerprint
-    np.testing.assert_array_equal(labels.decode_label_op(second[0]["label"]), changed)
+    after = _load(kit, "train", tmp_path)  # prepared anew: the kit is another
+    assert after.fingerprint != before.fingerprint
+    np.testing.assert_array_equal(labels.decode_label_op(after[0]["label"]), changed)
     (kit / "VOC2012" / "Annotations" / "2007_000001.xml").write_text(
         "<annotation><object><name>sheep</name></object></annotation>")
-    assert len({first.fingerprint, second.fingerprint, _load(kit, "train", tmp_path).fingerprint}) == 3
+    assert len({before.fingerprint, after.fingerprint, _load(kit, "train", tmp_path).fingerprint}) == 3
 
 
 def test_a_failed_preparation_leaves_nothing_that_passes_for_finished(kit, tmp_path):

@@ -90,8 +90,8 @@ def test_hashed_split_is_a_tenth_stable_and_never_empty(tmp_path):
         return [tags_csv.Row(f"i{i}", f"i{i}.png", ("x",), i) for i in range(count)]
 
     def split(count):
-        found = tags_csv.split_ids(tmp_path, rows(count))
-        return {name: set(ids) for name, (_, ids) in found.items()}
+        splits = tags_csv.split_ids(tmp_path, rows(count))
+        return {name: set(ids) for name, (_, ids) in splits.items()}
 
     many, more = split(2000), split(2400)
     assert 0.08 < len(many["val"]) / 2000 < 0.12

@@ -25,8 +25,8 @@ def test_the_same_arguments_draw_the_same_image():
     np.testing.assert_array_equal(image, again)
     np.testing.assert_array_equal(label, label_again)
     assert image.shape == (65, 65, 3) and image.dtype == label.dtype == np.uint8
-    for other in ((4, "val", 7, 65), (3, "train", 7, 65), (3, "val", 8, 65)):
-        assert (shapes.draw(*other)[0] != image).mean() > 0.5
+    for arguments in ((4, "val", 7, 65), (3, "train", 7, 65), (3, "val", 8, 65)):
+        assert (shapes.draw(*arguments)[0] != image).mean() > 0.5
 
 
 def test_one_to_three_creatures_of_six_classes(drawn):
@@ -51,11 +51,11 @@ def test_a_head_is_a_small_part_and_lies_in_or_at_its_body():
 def _body_colours(count):
     """Mean colours of bodies without their heads, and their classes."""
     rng = np.random.default_rng(1)
-    found = []
+    pairs = []
     for i in range(count):
         colours, body, head = shapes._creature(rng, i % 6 + 1, 129)
-        found.append((colours[body & ~head].mean(0), i % 6))
-    return np.array([c for c, _ in found]), np.array([k for _, k in found])
+        pairs.append((colours[body & ~head].mean(0), i % 6))
+    return np.array([colour for colour, _ in pairs]), np.array([class_index for _, class_index in pairs])
 
 
 def test_a_body_says_something_of_its_class_but_not_all():

@@ -28,18 +28,19 @@ def test_features_are_computed_once_and_equal_the_network(split, tmp_path):
     for flipped in (False, True):
         x = images.normalize(image[:, ::-1] if flipped else image, images.TORCH)
         expected = backbone(x[None], training=False)[0]
-        got = cache.read(str(cache.path(split.image_ids[2], flipped)))
-        np.testing.assert_allclose(got, expected, rtol=2e-3, atol=2e-3)
-        np.testing.assert_array_equal(cache.load(split.image_ids[2], flipped), got)
+        features = cache.read(str(cache.path(split.image_ids[2], flipped)))
+        np.testing.assert_allclose(features, expected, rtol=2e-3, atol=2e-3)
+        np.testing.assert_array_equal(cache.load(split.image_ids[2], flipped), features)
 
 
 def test_features_of_another_photograph_or_network_are_not_taken(split, tmp_path):
     backbone = backbones.build("small", "none")
     cache, options = FeatureCache(tmp_path / "f"), dict(size=33, batch_size=4)
     assert cache.fill(split, backbone, images.TORCH, **options) == 7
-    other = dataclasses.replace(split, rows=(*split.rows[:2], split.rows[4], *split.rows[3:]))  # the third is replaced
-    assert cache.fill(other, backbone, images.TORCH, **options) == 1
-    assert cache.fill(other, backbone, images.TORCH, **options) == 0
+    rows = (*split.rows[:2], split.rows[4], *split.rows[3:])  # another photograph under the third one's name
+    replaced_split = dataclasses.replace(split, rows=rows)
+    assert cache.fill(replaced_split, backbone, images.TORCH, **options) == 1
+    assert cache.fill(replaced_split, backbone, images.TORCH, **options) == 0
     names = [feature_cache.cache_directory("", dataset="d", backbone="vgg16", weights=weights, size=33, precision="p",
                                            seed=seed)
              for weights, seed in (("", 0), ("", 1), ("imagenet", 0), ("imagenet", 1))]

@@ -15,11 +15,11 @@ def split(tmp_path_factory):
 
 
 def test_every_epoch_is_a_permutation():
-    first = [input_pipeline.index_at(position, 5, 1) for position in range(15)]
+    indices = [input_pipeline.index_at(position, 5, 1) for position in range(15)]
     for epoch in range(3):
-        assert sorted(first[5 * epoch:5 * epoch + 5]) == [0, 1, 2, 3, 4]
-    assert first[:5] != first[5:10] or first[5:10] != first[10:]
-    assert [input_pipeline.index_at(position, 5, 2) for position in range(15)] != first
+        assert sorted(indices[5 * epoch:5 * epoch + 5]) == [0, 1, 2, 3, 4]
+    assert indices[:5] != indices[5:10] or indices[5:10] != indices[10:]
+    assert [input_pipeline.index_at(position, 5, 2) for position in range(15)] != indices
 
 
 def test_what_reading_raises_keeps_its_text():
@@ -29,7 +29,7 @@ def test_what_reading_raises_keeps_its_text():
         return {"index": np.int64(index)}
 
     data = indexed_dataset.dataset(range(1, 9), read, {"index": tf.TensorSpec([], tf.int64)})
-    assert [int(one["index"]) for one in data.take(1)] == [1]
+    assert [int(element["index"]) for element in data.take(1)] == [1]
     with pytest.raises(tf.errors.OpError, match="expected a photograph, found none") as caught:
         list(data)
     assert cli._text(caught.value) == "expected a photograph, found none"  # a binary's one line
@@ -45,13 +45,14 @@ def _batches(split, start, count, photometric=0.0, **options):
 @pytest.mark.parametrize("options", [dict(photometric=0.2), dict(label_size=5), dict(crop=(0.5, 1.5), label_size=9)])
 def test_a_batch_is_a_function_of_seed_and_step(split, options):
     whole, late = _batches(split, 0, 5, **options), _batches(split, 3, 2, **options)
-    for a, b in zip(whole[3:], late, strict=True):
-        assert a.keys() == b.keys()
-        for name in a:
-            np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+    for expected, batch in zip(whole[3:], late, strict=True):
+        assert batch.keys() == expected.keys()
+        for name in batch:
+            np.testing.assert_array_equal(batch[name], expected[name], err_msg=name)
     assert (whole[0]["rng_seeds"] != whole[1]["rng_seeds"]).any()
-    own = tf.random.fold_in(tf.constant([4, 0x5EED], tf.int64), 5)  # of the sixth example, so the third of step 1
-    np.testing.assert_array_equal(whole[1]["rng_seeds"][2], tf.cast(own, tf.int32))
+    # Of the sixth example, which is the third of step 1.
+    example_seed = tf.random.fold_in(tf.constant([4, 0x5EED], tf.int64), 5)
+    np.testing.assert_array_equal(whole[1]["rng_seeds"][2], tf.cast(example_seed, tf.int32))
 
 
 def test_the_parts_of_all_replicas_make_the_batch(split):
@@ -62,25 +63,21 @@ def test_the_parts_of_all_replicas_make_the_batch(split):
         return [batch["image"].numpy() for batch in data.take(4)]
 
     whole = np.concatenate(parts()[:2])
-    first, second = (parts(num_input_pipelines=2, input_pipeline_id=i, num_replicas_in_sync=4) for i in range(2))
-    np.testing.assert_array_equal(whole, np.concatenate([*first[:2], *second[:2], *first[2:], *second[2:]]))
+    worker_0, worker_1 = (parts(num_input_pipelines=2, input_pipeline_id=i, num_replicas_in_sync=4) for i in range(2))
+    np.testing.assert_array_equal(whole, np.concatenate([*worker_0[:2], *worker_1[:2], *worker_0[2:], *worker_1[2:]]))
 
 
 def test_image_and_label_are_mirrored_together(split):
     """The label of a mirrored image is the mirrored label: both cases occur, and each is one of the two."""
-    plain = {}
-    for index in range(len(split)):
-        label = images.warp_label(tf.io.decode_png(split[index]["label"], 3)[..., 0], 33).numpy()
-        plain[split.image_ids[index]] = label
     seen = set()
     still = _batches(split, 0, 7, label_size=33, flips=False)
     moving = _batches(split, 0, 7, label_size=33, flips=True)
-    for a, b in zip(still, moving, strict=True):
+    for plain, flipping in zip(still, moving, strict=True):
         for k in range(3):
-            mirrored = np.array_equal(b["image"][k], a["image"][k][:, ::-1])
-            assert mirrored or np.array_equal(b["image"][k], a["image"][k])
-            expected = a["label"][k][:, ::-1] if mirrored else a["label"][k]
-            np.testing.assert_array_equal(b["label"][k], expected)
+            mirrored = np.array_equal(flipping["image"][k], plain["image"][k][:, ::-1])
+            assert mirrored or np.array_equal(flipping["image"][k], plain["image"][k])
+            expected = plain["label"][k][:, ::-1] if mirrored else plain["label"][k]
+            np.testing.assert_array_equal(flipping["label"][k], expected)
             seen.add(mirrored)
     assert seen == {True, False}
 

@@ -12,9 +12,9 @@ EVERY_ID = np.arange(256, dtype=np.uint8).reshape(8, 32)
 
 def test_palette_is_vocs():
     colours = labels.palette()
-    known = {0: (0, 0, 0), 1: (128, 0, 0), 2: (0, 128, 0), 3: (128, 128, 0), 7: (128, 128, 128), 8: (64, 0, 0),
-             15: (192, 128, 128), 20: (0, 64, 128), 255: (224, 224, 192)}
-    for label, colour in known.items():
+    colour_of = {0: (0, 0, 0), 1: (128, 0, 0), 2: (0, 128, 0), 3: (128, 128, 0), 7: (128, 128, 128), 8: (64, 0, 0),
+                 15: (192, 128, 128), 20: (0, 64, 128), 255: (224, 224, 192)}
+    for label, colour in colour_of.items():
         assert tuple(colours[label]) == colour
     assert len(np.unique(colours, axis=0)) == 256
 

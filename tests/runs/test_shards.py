@@ -33,17 +33,19 @@ def run(tmp_path_factory, photographs_dir):
     root = tmp_path_factory.mktemp("shards")
     split = datasets.load_split("folder", "train", data_dir=photographs_dir, cache_dir=root / "data")
     keras.utils.set_random_seed(1)
-    first = dataclasses.replace(presets.TINY.classifier, input_size=33)
-    model, normalization = classifier.build(first, len(split.class_names) - 1)
+    classifier_config = dataclasses.replace(presets.TINY.classifier, input_size=33)
+    model, normalization = classifier.build(classifier_config, len(split.class_names) - 1)
     facts = {"class_names": list(split.class_names), "normalization": dataclasses.asdict(normalization)}
     (root / "run" / "classifier").mkdir(parents=True)
     model.save_weights(root / "run" / "classifier" / "model.weights.h5")
-    artifacts.write_run(root / "run" / "classifier", config=dataclasses.asdict(first), features=None, **facts)
-    second = dataclasses.replace(presets.TINY.segmenter, channels=8, test_sizes=(33,))
-    network, *_ = segmenter.build(second, len(split.class_names), "small")
+    artifacts.write_run(root / "run" / "classifier", config=dataclasses.asdict(classifier_config), features=None,
+                        **facts)
+    segmenter_config = dataclasses.replace(presets.TINY.segmenter, channels=8, test_sizes=(33,))
+    network, *_ = segmenter.build(segmenter_config, len(split.class_names), "small")
     (root / "run" / "segmenter").mkdir()
     network.save_weights(root / "run" / "segmenter" / "model.weights.h5")
-    artifacts.write_run(root / "run" / "segmenter", config=dataclasses.asdict(second), backbone="small", **facts)
+    artifacts.write_run(root / "run" / "segmenter", config=dataclasses.asdict(segmenter_config), backbone="small",
+                        **facts)
     _extract(root / "run", split, name="whole")
     return root / "data", root / "run", split
 
@@ -97,8 +99,8 @@ def test_seven_shards_predict_what_one_call_does(run):
         prediction.predict_split(run_dir, split, stage_name="segmenter", name="seven", shard=(index, 7))
     assert artifacts.read_run(run_dir / "seven") is None
     prediction.predict_split(run_dir, split, stage_name="segmenter", name="seven")
-    one, seven = _files(run_dir / "one", run_dir / "seven")
-    assert len(one) == 9 and one == seven and artifacts.read_run(run_dir / "seven")["images"] == 9
+    whole, sharded = _files(run_dir / "one", run_dir / "seven")
+    assert len(whole) == 9 and whole == sharded and artifacts.read_run(run_dir / "seven")["images"] == 9
     manifests = [artifacts.read_json(path) for path in (run_dir / "seven" / "manifest").glob("*.json")]
     assert sorted(image for manifest in manifests for image in manifest["images"]) == sorted(split.image_ids)
     assert sum(manifest["made"] for manifest in manifests) == 9 and all(m["seconds"] > 0 for m in manifests)
@@ -115,9 +117,9 @@ def test_compiled_extraction_agrees(run):
     """XLA, one graph per number of tags: maps to 1e-3 (float16 in the file), seeds in all but a few pixels."""
     _, run_dir, split = run
     _extract(run_dir, split, map_extraction.Options(jit_compile=True), name="compiled", shard=(0, 4))
-    chosen = [split.image_ids[i] for i in shards.indices_of((0, 4), len(split))]
+    image_ids = [split.image_ids[i] for i in shards.indices_of((0, 4), len(split))]
     assert len({int(split[i]["tags"].sum()) for i in shards.indices_of((0, 4), len(split))}) >= 1
-    for image_id in chosen:
+    for image_id in image_ids:
         plain, compiled = (ImageMaps.read(run_dir / f"{name}_maps" / f"{image_id}.npz")
                            for name in ("whole", "compiled"))
         for field in ("mean", "max", "std", "samples"):
@@ -132,5 +134,5 @@ def test_beam_hands_out_the_shards(run, photographs_dir):
          f"--cache_dir={cache_dir}", f"--output_dir={run_dir}", "--num_shards=4"], cwd=ROOT, capture_output=True,
         text=True, timeout=300, check=False)
     assert finished.returncode == 0, finished.stderr[-3000:]
-    one, beam = _files(run_dir / "whole", run_dir / "beam")
-    assert len(one) == 9 and one == beam and len(list((run_dir / "beam" / "manifest").iterdir())) == 4
+    whole, beam = _files(run_dir / "whole", run_dir / "beam")
+    assert len(whole) == 9 and whole == beam and len(list((run_dir / "beam" / "manifest").iterdir())) == 4

@@ -34,9 +34,9 @@ def test_a_stage_is_done_once(tmp_path):
         calls.append("work")
         return lambda: calls.append("facts") or {"answer": 42}
 
-    first = stage.run(tmp_path / "a", {"seed": 1}, work)
-    assert first["answer"] == 42 and first["seed"] == 1 and calls == ["work", "facts"]
-    assert stage.run(tmp_path / "a", {"seed": 1}, work) == first and calls == ["work", "facts"]
+    finished = stage.run(tmp_path / "a", {"seed": 1}, work)
+    assert finished["answer"] == 42 and finished["seed"] == 1 and calls == ["work", "facts"]
+    assert stage.run(tmp_path / "a", {"seed": 1}, work) == finished and calls == ["work", "facts"]
     with pytest.raises(UserError, match="seed: 1 -> 2"):
         stage.run(tmp_path / "a", {"seed": 2}, work)
 
