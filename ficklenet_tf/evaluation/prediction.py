@@ -3,6 +3,8 @@
 import dataclasses
 import pathlib
 import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -19,26 +21,26 @@ class Predictor:
     Args:
       directory: the segmenter's stage directory.
       sizes: sides of the multi-scale prediction; None for the config's.
-      flip: also mirrored; None for the config's.
+      flip: average over the mirrored photograph, too; None for the config's.
 
     Attributes:
       network: `[b, s, s, 3]` normalised -> logits.
       normalization: `images.Normalization` of its backbone.
-      run: the stage's run.json as a dict.
+      run: the stage's run.json.
       sizes: as above.
       flip: as above.
       class_names: of the labels, the background first.
     """
 
     def __init__(self, directory: str | pathlib.Path, sizes: tuple[int, ...] | None = None,
-                 flip: bool | None = None):
+                 flip: bool | None = None) -> None:
         self.network, self.normalization, self.run, config = segmenter.load(directory)
-        self.sizes = tuple(sizes or config.test_sizes)
+        self.sizes: tuple[int, ...] = tuple(sizes or config.test_sizes)
         self.flip = config.test_flip if flip is None else flip
         self.class_names: list[str] = self.run["class_names"]
         self._probs = tf.function(self._graph, input_signature=[tf.TensorSpec([1, None, None, 3], tf.uint8)])
 
-    def _graph(self, image):
+    def _graph(self, image: tf.Tensor) -> tf.Tensor:
         return segmenter.predict_probs(self.network, image, self.normalization, self.sizes, self.flip)
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
@@ -71,40 +73,43 @@ def load_segmenter(run_dir: str | pathlib.Path, stage_name: str | None = None, *
     return Predictor(last_stage(run_dir, stage_name), sizes, flip)
 
 
-def last_stage(run_dir, stage_name=None):
+def last_stage(run_dir: str | pathlib.Path, stage_name: str | None = None) -> pathlib.Path:
     """Returns the directory of the run's segmenter: `stage_name`, or else the last finished round."""
     run_dir = pathlib.Path(run_dir)
     if stage_name is not None:
         return run_dir / stage_name
-    first, second = run_dir / layout.SEGMENTER, run_dir / layout.retrained(layout.SEGMENTER)
-    labelled = run_dir / layout.labels_of(layout.SEGMENTER) / layout.SETTINGS
-    if artifacts.read_run(second) is None:
-        return first
-    run = artifacts.read_run(first)
-    stale = run and labelled.exists() and artifacts.read_json(labelled)["segmenter"] != run["finished"]
-    return first if stale else second  # stale: the second round of an earlier first one
+    first_round, second_round = run_dir / layout.SEGMENTER, run_dir / layout.retrained(layout.SEGMENTER)
+    label_settings = run_dir / layout.labels_of(layout.SEGMENTER) / layout.SETTINGS
+    if artifacts.read_run(second_round) is None:
+        return first_round
+    run = artifacts.read_run(first_round)
+    stale = run and label_settings.exists() and artifacts.read_json(label_settings)["segmenter"] != run["finished"]
+    return first_round if stale else second_round  # stale: the second round learned from an earlier first one
 
 
-def refine(image, probs, spec, backend="permutohedral"):
+def refine(image: np.ndarray, probs: np.ndarray, spec: crf.CRFSpec, backend: str = "permutohedral") -> np.ndarray:
     """Applies the dense CRF to the logarithm of probabilities; `[h, w, classes]` in and out."""
     return np.asarray(crf.refiner(spec, backend)(image[None], crf.logits_of(probs[None])))[0]
 
 
-def restrict(probs, tags):
-    """Leaves the background and the image's own classes; `[h, w, classes]`, the others 0."""
+def restrict(probs: np.ndarray, tags: np.ndarray) -> np.ndarray:
+    """Leaves the background and the image's own classes and sets the others to 0; `[h, w, classes]` in and out."""
     return probs * np.concatenate([[1.0], tags]).astype(probs.dtype)
 
 
-def outputs(name, spec=None, further=()):
+def outputs(name: str, spec: crf.CRFSpec | None = None,
+            further: Iterable[str] = ()) -> dict[str, crf.CRFSpec | None]:
     """Returns the directories for label images, in order: dict of name -> `crf.CRFSpec`, None for the plain ones.
 
     Args:
-      name: of the plain ones; `<name>_crf` are those refined with `spec`.
+      name: of the plain ones; `<name>_crf` has those refined with `spec`.
       spec: a `crf.CRFSpec`, or None.
       further: keys of `crf.SPECS`: more parameters to refine with, in `<name>_crf_<key>`.
     """
-    first = {} if spec is None else {layout.refined(name): spec}
-    return {name: None, **first, **{layout.refined(name, key): crf.SPECS[key] for key in further}}
+    specs: dict[str, crf.CRFSpec | None] = {name: None}
+    if spec is not None:
+        specs[layout.refined(name)] = spec
+    return {**specs, **{layout.refined(name, key): crf.SPECS[key] for key in further}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +133,9 @@ class Options:
     backend: str = "permutohedral"
 
 
-def predict_split(run_dir, split, options=Options(), *, stage_name=None, name=layout.PREDICTIONS, shard=shards.WHOLE):
+def predict_split(run_dir: str | pathlib.Path, split: datasets.Split, options: Options = Options(), *,
+                  stage_name: str | None = None, name: str = layout.PREDICTIONS,
+                  shard: shards.Shard = shards.WHOLE) -> None:
     """Writes `<run_dir>/<output>/<image id>.png` for each of `outputs`; what is there is not made again.
 
     The network sees each image once, whatever the number of CRFs. Each `run.json` has the median "seconds_per_image"
@@ -141,6 +148,10 @@ def predict_split(run_dir, split, options=Options(), *, stage_name=None, name=la
       stage_name: directory of the segmenter below run_dir, None for the last finished round's.
       name: see `outputs`.
       shard: (index, count): only every count-th image, see shards.py; without run.json.
+
+    Raises:
+      FileNotFoundError: no segmenter has finished there.
+      UserError: the segmenter knows other classes than the split, or other settings were used here before.
     """
     run_dir = pathlib.Path(run_dir)
     segmenter_dir = last_stage(run_dir, stage_name)
@@ -153,21 +164,21 @@ def predict_split(run_dir, split, options=Options(), *, stage_name=None, name=la
                                                     "backend": options.backend} for output, spec in specs.items()}
     for output in specs:
         stage.begin_stage(run_dir / output, settings[output])
-    spent = {output: [] for output in specs}
+    spent: dict[str, list[float]] = {output: [] for output in specs}
 
-    def facts_of(output):
+    def facts_of(output: str) -> dict[str, Any] | None:
         if not spent[output] and artifacts.read_run(run_dir / output) is not None:
             return None
         return {"seconds_per_image": float(np.median(spent[output])) if spent[output] else None}
 
-    def facts():
+    def facts() -> dict[str, Any] | None:
         for output in specs:
-            found = facts_of(output)
-            if output != name and found is not None:
-                artifacts.write_run(run_dir / output, **settings[output], images=len(split), **found)
+            measured = facts_of(output)
+            if output != name and measured is not None:
+                artifacts.write_run(run_dir / output, **settings[output], images=len(split), **measured)
         return facts_of(name)
 
-    def work(pending):
+    def work(pending: Sequence[int]) -> Iterator[int]:
         for index in pending:
             _predict(run_dir, predictor, split[index], specs, options, spent)
             yield index
@@ -177,8 +188,9 @@ def predict_split(run_dir, split, options=Options(), *, stage_name=None, name=la
         files=lambda image_id: [layout.label_image(run_dir / output, image_id) for output in specs])
 
 
-def _predict(run_dir, predictor, example, specs, options, spent):
-    """Predicts one image and writes the answers that are missing; adds the seconds to `spent`."""
+def _predict(run_dir: pathlib.Path, predictor: Predictor, example: dict[str, Any],
+             specs: Mapping[str, crf.CRFSpec | None], options: Options, spent: dict[str, list[float]]) -> None:
+    """Predicts one image and writes the label images that are missing; adds the seconds to `spent`."""
     image = images.decode_image_op(example["image"]).numpy()
     started = time.perf_counter()
     probs = predictor(image)
@@ -190,9 +202,9 @@ def _predict(run_dir, predictor, example, specs, options, spent):
             spent[output].append(network_seconds)
         if path.exists():
             continue
-        answer = probs
+        refined = probs
         if spec is not None:
             started = time.perf_counter()
-            answer = refine(image, probs, spec, options.backend)
+            refined = refine(image, probs, spec, options.backend)
             spent[output].append(time.perf_counter() - started)
-        labels.write_label(path, answer.argmax(-1))
+        labels.write_label(path, refined.argmax(-1))

@@ -2,20 +2,22 @@
 
 import concurrent.futures
 import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from ficklenet_tf.data import labels
+from ficklenet_tf.data import datasets, labels
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.evaluation import metrics, prediction
 from ficklenet_tf.runs import artifacts, layout, progress
 
 
-def score_directory(directory, split):
+def score_directory(directory: str | pathlib.Path, split: datasets.Split) -> dict[str, Any]:
     """Compares `<directory>/<image id>.png` with the split's masks.
 
     Args:
-      directory: of label images; 255 («no answer») counts as wrong for recall and IoU, not for precision.
+      directory: of label images; 255 ("no answer") counts as wrong for recall and IoU, not for precision.
       split: `datasets.Split`; images without a mask are left out and counted.
 
     Returns:
@@ -24,11 +26,11 @@ def score_directory(directory, split):
 
     Raises:
       FileNotFoundError: a prediction is missing.
-      ValueError: a prediction has another size than its mask, or an id without a class; names the file.
+      UserError: a prediction has another size than its mask, or an id without a class; names the file.
     """
     directory, num_classes = pathlib.Path(directory), len(split.class_names)
 
-    def one(index):
+    def confusion_of(index: int) -> tuple[str, np.ndarray] | None:
         example = split[index]
         if not example["has_label"]:
             return None
@@ -39,27 +41,30 @@ def score_directory(directory, split):
             raise UserError(f"{path}: expected {target.shape} pixels as the mask, found {predicted.shape}")
         return example["image_id"], metrics.confusion(target, predicted, num_classes)
 
-    total, each, unlabelled = np.zeros((num_classes, num_classes + 1), np.int64), {}, 0
+    total, image_iou, unlabelled = np.zeros((num_classes, num_classes + 1), np.int64), {}, 0
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        for answer in progress.bar(pool.map(one, range(len(split))), total=len(split), desc=f"score {directory.name}",
-                                   unit="img"):
-            if answer is None:
+        for scored in progress.bar(pool.map(confusion_of, range(len(split))), total=len(split),
+                                   desc=f"score {directory.name}", unit="img"):
+            if scored is None:
                 unlabelled += 1
                 continue
-            total += answer[1]
-            each[answer[0]] = _own_iou(answer[1])
-    return {**metrics.scores(total), "images": len(each), "unlabelled": unlabelled, "confusion": total.tolist(),
-            "image_iou": each}
+            image_id, matrix = scored
+            total += matrix
+            image_iou[image_id] = _mean_iou_of_present(matrix)
+    return {**metrics.scores(total), "images": len(image_iou), "unlabelled": unlabelled, "confusion": total.tolist(),
+            "image_iou": image_iou}
 
 
-def _own_iou(matrix):
+def _mean_iou_of_present(matrix: np.ndarray) -> float:
+    """Returns the mean IoU of an image over the classes in its mask, 0 where all of the mask is 255."""
     present = matrix.sum(1) > 0
     if not present.any():
         return 0.0
     return float(np.asarray(metrics.scores(matrix)["iou_per_class"])[present].mean())
 
 
-def evaluate(run_dir, split, options=prediction.Options(), *, stage_name=None, name=layout.PREDICTIONS):
+def evaluate(run_dir: str | pathlib.Path, split: datasets.Split, options: prediction.Options = prediction.Options(), *,
+             stage_name: str | None = None, name: str = layout.PREDICTIONS) -> dict[str, dict[str, Any]]:
     """Predicts a split, without CRF and with each, and scores all; see `prediction.predict_split`.
 
     Returns:
@@ -78,13 +83,13 @@ def evaluate(run_dir, split, options=prediction.Options(), *, stage_name=None, n
         artifacts.write_json(layout.scores(run_dir, output), scores[output])
         rows = table(scores[output], split.class_names)
         artifacts.write_bytes(layout.scores(run_dir, output, "csv"), "\n".join(map(",".join, rows)).encode() + b"\n")
-        text = "\n".join(f"{r[0]:<16}" + "".join(f"{cell:>11}" for cell in r[1:]) for r in rows)
+        text = "\n".join(f"{row[0]:<16}" + "".join(f"{cell:>11}" for cell in row[1:]) for row in rows)
         artifacts.write_bytes(layout.scores(run_dir, output, "txt"), text.encode() + b"\n")
     return scores
 
 
-def table(scores, class_names):
-    """Returns rows of strings: a heading, each class' IoU, precision and recall in percent, and their means."""
+def table(scores: Mapping[str, Any], class_names: Sequence[str]) -> list[list[str]]:
+    """Returns rows of strings: a heading, each class's IoU, precision and recall in per cent, and their means."""
     keys = ("iou_per_class", "precision_per_class", "recall_per_class")
     rows = [["class", "IoU", "precision", "recall"]]
     for i, name in enumerate(class_names):

@@ -3,20 +3,23 @@
 import base64
 import io
 import math
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 
-def data_uri(pixels, kind="WEBP", **options):
-    """Encodes `[h, w, 3 or 4]` uint8 as a data URI."""
+def data_uri(pixels: np.ndarray, file_format: str = "WEBP", **options: Any) -> str:
+    """Encodes `[h, w, 3 or 4]` uint8 as a data URI; `options` are those of Pillow's `save`."""
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, kind, **options)
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    Image.fromarray(pixels).save(buffer, file_format, **options)
+    return f"data:image/{file_format.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def curves(rows, columns, title, width=420, height=230):
+def curves(rows: Sequence[Mapping[str, float]], columns: Sequence[str], title: str, width: int = 420,
+           height: int = 230) -> str:
     """Draws columns of a log against its steps: each value pale, their running mean strong.
 
     Args:
@@ -31,9 +34,9 @@ def curves(rows, columns, title, width=420, height=230):
     """
     left, right, top, bottom = 46, 12, 10, 36
     last = max(row["step"] for row in rows)
-    high = _ceiling(max(np.quantile([row[c] for row in rows], 0.99) for c in columns))
+    high = _ceiling(max(float(np.quantile([row[c] for row in rows], 0.99)) for c in columns))
 
-    def place(step, value):
+    def place(step: float, value: float) -> str:
         x = left + (width - left - right) * step / last
         return f"{x:.1f},{top + (height - top - bottom) * (1 - min(max(value / high, 0.0), 1.0)):.1f}"
 
@@ -47,43 +50,43 @@ def curves(rows, columns, title, width=420, height=230):
         parts.append(f'<text x="{x}" y="{height - bottom + 16}" text-anchor="{anchor}">{share * last:.0f}</text>')
     parts.append(f'<text x="{(left + width - right) / 2}" y="{height - 4}" text-anchor="middle">step</text>')
     for number, column in enumerate(columns):
-        kept = [row for row in rows if column in row]
-        values = np.array([row[column] for row in kept])
-        for kind, drawn in (("raw", values), ("smooth", _running_mean(values, max(1, len(values) // 20)))):
-            points = [place(row["step"], value) for row, value in zip(kept, drawn, strict=True)]
+        logged = [row for row in rows if column in row]
+        values = np.array([row[column] for row in logged])
+        for style, series in (("raw", values), ("smooth", _running_mean(values, max(1, len(values) // 20)))):
+            points = [place(row["step"], value) for row, value in zip(logged, series, strict=True)]
             points = [points[i] for i in np.unique(np.linspace(0, len(points) - 1, 400).astype(int))]
-            parts.append(f'<polyline class="{kind} s{number}" points="{" ".join(points)}"/>')
+            parts.append(f'<polyline class="{style} s{number}" points="{" ".join(points)}"/>')
     return "".join([*parts, "</svg>"])
 
 
-def _ceiling(value):
-    """Returns the next of 1, 2, 4, 6, 8 or 10 times a power of ten."""
+def _ceiling(value: float) -> float:
+    """Returns the least of 1, 2, 4, 6, 8 or 10 times a power of ten that `value` fits under; 1 for 0 or less."""
     if not value > 0:
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
     return next(factor * power for factor in (1, 2, 4, 6, 8, 10) if factor * power >= value * 0.999)
 
 
-def _running_mean(values, half):
-    """Mean over up to `half` neighbours on either side; `[n]` in and out."""
+def _running_mean(values: np.ndarray, half: int) -> np.ndarray:
+    """Returns the mean over up to `half` neighbours on either side; `[n]` in and out."""
     sums = np.concatenate([[0.0], np.cumsum(values)])
     index = np.arange(len(values))
     low, high = np.maximum(index - half, 0), np.minimum(index + half + 1, len(values))
     return (sums[high] - sums[low]) / (high - low)
 
 
-def legend(names):
-    """A line that says which series has which colour."""
+def legend(names: Iterable[str]) -> str:
+    """Returns a line that says which series has which colour."""
     return '<p class="legend">' + "".join(f'<span><i class="s{i}"></i>{escape(name)}</span>'
                                           for i, name in enumerate(names)) + "</p>"
 
 
-def bars(class_names, series):
-    """Draws one group of horizontal bars a class.
+def bars(class_names: Sequence[str], series: Mapping[str, Sequence[float]]) -> str:
+    """Draws one group of horizontal bars per class.
 
     Args:
       class_names: of the groups.
-      series: dict of name -> list of numbers 0..1, one a class; NaN draws none.
+      series: dict of name -> list of numbers 0..1, one per class; NaN draws none.
 
     Returns:
       HTML as a string; the numbers (per cent) stand beside the bars.
@@ -101,10 +104,10 @@ def bars(class_names, series):
     return (legend(series) if len(series) > 1 else "") + f'<div class="bars{tall}">{"".join(groups)}</div>'
 
 
-def normalized(confusion):
+def normalized(confusion: np.ndarray | Sequence[Sequence[int]]) -> np.ndarray:
     """Divides each row of `[classes, classes + 1]` counts by its sum; a class without pixels gives zeros.
 
-    The last column («no answer») is left out where it is empty.
+    The last column ("no answer") is left out where it is empty.
     """
     counts = np.asarray(confusion, np.float64)
     if not counts[:, -1].any():
@@ -113,7 +116,7 @@ def normalized(confusion):
                      where=counts.sum(1, keepdims=True) > 0)
 
 
-def confusion_matrix(confusion, class_names):
+def confusion_matrix(confusion: np.ndarray | Sequence[Sequence[int]], class_names: Sequence[str]) -> str:
     """Draws a confusion matrix as a heat map; rows are true classes, each divided by its sum.
 
     Args:
@@ -145,16 +148,17 @@ def confusion_matrix(confusion, class_names):
         x = margin + (j + 0.5) * cell + font / 3
         parts.append(f'<text transform="translate({x:.1f} {margin - 5}) rotate(-90)">{escape(name)}</text>')
     for i, j in np.argwhere(share >= 0.005) if rows <= 25 else ():
-        kind = ' class="light"' if share[i, j] > 0.8 else ""
-        parts.append(f'<text{kind} x="{margin + (j + 0.5) * cell:.1f}" y="{margin + (i + 0.5) * cell + 4:.1f}" '
+        light = ' class="light"' if share[i, j] > 0.8 else ""
+        parts.append(f'<text{light} x="{margin + (j + 0.5) * cell:.1f}" y="{margin + (i + 0.5) * cell + 4:.1f}" '
                      f'text-anchor="middle">{100 * share[i, j]:.0f}</text>')
     return "".join([*parts, "</svg>"])
 
 
-def most_confused(confusion, class_names, count=3):
+def most_confused(confusion: np.ndarray | Sequence[Sequence[int]], class_names: Sequence[str],
+                  count: int = 3) -> list[tuple[str, str, float]]:
     """Returns (true class, answered class, share of the true class's pixels) of the greatest mistakes."""
     share = normalized(confusion)[:, :len(class_names)]
     np.fill_diagonal(share, 0)
     order = np.argsort(-share, axis=None, kind="stable")[:count]
-    pairs = [np.unravel_index(k, share.shape) for k in order]
+    pairs = [np.unravel_index(position, share.shape) for position in order]
     return [(class_names[i], class_names[j], float(share[i, j])) for i, j in pairs if share[i, j] > 0]

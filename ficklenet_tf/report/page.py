@@ -1,8 +1,11 @@
 """Puts a run's page together: headline, pictures, scores, curves, and what was run."""
 
 import pathlib
+from collections.abc import Sequence
 from html import escape
+from typing import Any
 
+from ficklenet_tf.data import datasets
 from ficklenet_tf.report import charts, facts, markup, pictures, stages, template
 from ficklenet_tf.runs import artifacts
 
@@ -10,22 +13,23 @@ SIDE = 176  # pixels, longer side of a picture: sharp enough on a phone, small e
 HARDEST = 8
 
 
-def write_report(run_dir, *, train_split, val_split, title, rows=12):
+def write_report(run_dir: str | pathlib.Path, *, train_split: datasets.Split, val_split: datasets.Split, title: str,
+                 rows: int = 12) -> pathlib.Path:
     """Writes `<run_dir>/report.html`: one page that holds everything it shows.
 
     Args:
-      run_dir: the run's directory. What a stage has not made yet is named with the command that makes it.
+      run_dir: the run's directory. For what a stage has not made yet the page names the command that makes it.
       train_split: `datasets.Split` of the seeds.
       val_split: `datasets.Split` of the predictions.
       title: of the page.
-      rows: images from each of the two splits.
+      rows: how many images from each of the two splits.
 
     Returns:
       The path of report.html.
 
     Raises:
       FileNotFoundError: there is no such directory.
-      ValueError: a file of the run is broken; names it.
+      UserError: a file of the run is broken; names it.
     """
     run = stages.read(run_dir, train_split.dataset)
     names = train_split.class_names
@@ -41,15 +45,15 @@ def write_report(run_dir, *, train_split, val_split, title, rows=12):
     return path
 
 
-def _seeds(run, split, rows):
+def _seeds(run: stages.Run, split: datasets.Split, rows: int) -> str:
     """Training images with their maps and seeds."""
-    drawn = []
+    captioned = []
     for index, class_id in pictures.choose(run.directory, split, rows):
         example = split[index]
         cells = pictures.seed_pictures(run.directory, example, class_id, len(split.class_names), SIDE)
-        what = f"maps of {split.class_names[class_id]}" if class_id else "no tags"
-        drawn.append((f"{example['image_id']}: {what}", cells))
-    has_maps = any("mean" in cells for _, cells in drawn)
+        shown = f"maps of {split.class_names[class_id]}" if class_id else "no tags"
+        captioned.append((f"{example['image_id']}: {shown}", cells))
+    has_maps = any("mean" in cells for _, cells in captioned)
     return markup.section(
         "seeds", "From tags to seeds",
         "Each row is a training photograph, chosen for its tags and not for its success: every map is one random "
@@ -58,18 +62,19 @@ def _seeds(run, split, rows):
         "--uncertainty) is how little the maps agree on a seed; the ground truth "
         "is for you alone, no stage has seen it.",
         "" if has_maps else markup.missing("maps", run.stages["seeds"].command),
-        markup.class_legend(split.class_names), markup.picture_table(drawn))
+        markup.class_legend(split.class_names), markup.picture_table(captioned))
 
 
-def _seed_scores(run, class_names):
+def _seed_scores(run: stages.Run, class_names: Sequence[str]) -> str:
     """Seeds against those of the deterministic maps."""
-    kinds = {"plain Grad-CAM": run.scores.get("seeds_deterministic"), "random selections": run.scores.get("seeds")}
-    there = {name: scores for name, scores in kinds.items() if scores}
+    scores_by_name = {name: run.scores[stage] for name, stage in (
+        ("plain Grad-CAM", "seeds_deterministic"), ("random selections", "seeds")) if run.scores.get(stage)}
     parts = [facts.absent(run, name) for name in ("seeds", "seeds_deterministic") if name not in run.scores]
-    if there:
-        parts.append(markup.table(["seeds", "mIoU %", "recall %", "precision %"], facts.score_rows(there, "gain")))
+    if scores_by_name:
+        parts.append(markup.table(["seeds", "mIoU %", "recall %", "precision %"],
+                                  facts.score_rows(scores_by_name, "gain")))
         charted = [f"<div><h3>{title}</h3>" + charts.bars(class_names, {
-            name: scores[f"{key}_per_class"] for name, scores in there.items()}) + "</div>"
+            name: scores[f"{key}_per_class"] for name, scores in scores_by_name.items()}) + "</div>"
             for title, key in (("Recall, %", "recall"), ("Precision, %", "precision"))]
         parts.append(f'<div class="side">{"".join(charted)}</div>')
     return markup.section(
@@ -78,79 +83,79 @@ def _seed_scores(run, class_names):
         "right, both against the training masks; longer bars are better.", *parts)
 
 
-def _masks(run, split, rows):
+def _masks(run: stages.Run, split: datasets.Split, rows: int) -> str:
     """Held-out images with the segmenter's masks."""
-    drawn = [(split.image_ids[i], pictures.mask_pictures(run.directory, split[i], len(split.class_names), SIDE))
-             for i in pictures.predicted(run.directory, split, rows)]
-    there = any(key.startswith("segmenter") for _, cells in drawn for key in cells)
+    captioned = [(split.image_ids[i], pictures.mask_pictures(run.directory, split[i], len(split.class_names), SIDE))
+                 for i in pictures.predicted(run.directory, split, rows)]
+    has_masks = any(heading.startswith("segmenter") for _, cells in captioned for heading in cells)
     return markup.section(
         "masks", "The segmenter on held-out photographs",
         "Evenly spaced images of the held-out split: compare the masks with the ground truth to their right; "
         "CRF is the dense conditional random field that pulls edges to those of the photograph.",
-        "" if there else markup.missing("predictions", run.evaluate),
-        markup.class_legend(split.class_names), markup.picture_table(drawn, large=True))
+        "" if has_masks else markup.missing("predictions", run.evaluate),
+        markup.class_legend(split.class_names), markup.picture_table(captioned, large=True))
 
 
-def _evaluated(run):
-    """Scores of the held-out split: dict of name for people -> scores."""
+def _evaluated(run: stages.Run) -> dict[str, dict[str, Any]]:
+    """Returns the scores of the held-out split: dict of name for people -> scores."""
     return {name: run.scores[key] for name, key in (("without CRF", "predictions"), ("with CRF", "predictions_crf"))
             if key in run.scores}
 
 
-def _scores(run, class_names):
+def _scores(run: stages.Run, class_names: Sequence[str]) -> str:
     """Each class's IoU on the held-out split."""
-    there = _evaluated(run)
+    evaluated = _evaluated(run)
     parts = [markup.missing(f"scores {name}", run.evaluate) for name in ("without CRF", "with CRF")
-             if name not in there]
-    if there:
+             if name not in evaluated]
+    if evaluated:
         parts += [markup.table(["segmenter", "mIoU %", "recall %", "precision %"],
-                               facts.score_rows(there, "gain by the CRF")),
-                  charts.bars(class_names, {name: scores["iou_per_class"] for name, scores in there.items()})]
+                               facts.score_rows(evaluated, "gain by the CRF")),
+                  charts.bars(class_names, {name: scores["iou_per_class"] for name, scores in evaluated.items()})]
     return markup.section(
         "iou", "IoU of each class, %",
         "Intersection over union of each class on the held-out images, over all their pixels together; "
         "the mean over the classes is the mIoU.", *parts)
 
 
-def _confusion(run, class_names):
-    """The confusion matrix of the best that there is."""
-    there = {"the seeds, on training images": run.scores["seeds"]} if "seeds" in run.scores else {}
-    there |= {f"the segmenter {name}": scores for name, scores in _evaluated(run).items()}
-    if not there:
+def _confusion(run: stages.Run, class_names: Sequence[str]) -> str:
+    """The confusion matrix of the last stage that has one."""
+    scores_by_subject = {"the seeds, on training images": run.scores["seeds"]} if "seeds" in run.scores else {}
+    scores_by_subject |= {f"the segmenter {name}": scores for name, scores in _evaluated(run).items()}
+    if not scores_by_subject:
         return markup.section("confusion", "Confusion matrix", "Which class is taken for which.",
                               markup.missing("scores", run.evaluate))
-    what, scores = list(there.items())[-1]
+    subject, scores = list(scores_by_subject.items())[-1]
     worst = "; ".join(f"{true} taken for {answer} ({markup.percent(share)} %)" for true, answer, share in
                       charts.most_confused(scores["confusion"], class_names))
     return markup.section(
         "confusion", "Confusion matrix",
-        f"Of {what}: each row is a true class and says, in per cent of its pixels, what they were called; "
+        f"Of {subject}: each row is a true class and says, in per cent of its pixels, what they were called; "
         "a perfect one is blue on the diagonal only.",
         f'<p>Most frequent: {escape(worst)}.</p>' if worst else "",
         f'<div class="scroll">{charts.confusion_matrix(scores["confusion"], class_names)}</div>')
 
 
-def _hardest(run, split):
+def _hardest(run: stages.Run, split: datasets.Split) -> str:
     """The held-out images of the lowest IoU."""
-    there = _evaluated(run)
-    if not there:
+    evaluated = _evaluated(run)
+    if not evaluated:
         return markup.section("hardest", "The hardest images", "The held-out images of the lowest IoU.",
                               markup.missing("scores", run.evaluate))
-    name, scores = list(there.items())[-1]
+    name, scores = list(evaluated.items())[-1]
     position = {image_id: i for i, image_id in enumerate(split.image_ids)}
-    known = sorted((iou, image_id) for image_id, iou in scores["image_iou"].items() if image_id in position)
-    drawn = [(f"{image_id}: IoU {markup.percent(iou)}",
-              pictures.mask_pictures(run.directory, split[position[image_id]], len(split.class_names), SIDE))
-             for iou, image_id in known[:HARDEST]]
+    ranked = sorted((iou, image_id) for image_id, iou in scores["image_iou"].items() if image_id in position)
+    captioned = [(f"{image_id}: IoU {markup.percent(iou)}",
+                  pictures.mask_pictures(run.directory, split[position[image_id]], len(split.class_names), SIDE))
+                 for iou, image_id in ranked[:HARDEST]]
     return markup.section(
         "hardest", "The hardest images",
         f"The held-out images with the lowest IoU (per cent, {name}, mean over the classes that the image has): "
-        "what the segmenter does not understand yet.", markup.picture_table(drawn, large=True))
+        "what the segmenter does not understand yet.", markup.picture_table(captioned, large=True))
 
 
-def _curves(run):
+def _curves(run: stages.Run) -> str:
     """Losses of every training that left a log."""
-    drawn = []
+    trainings = []
     for stage in run.stages.values():
         if not stage.log:
             continue
@@ -158,12 +163,13 @@ def _curves(run):
         first, last = (stage.log[i].get("learning_rate", float("nan")) for i in (0, -1))
         note = (f"{stage.log[-1]['step']:.0f} steps, {markup.duration(stage.seconds)}; learning rate {first:.2g} at "
                 f"the start, {last:.2g} at the end" + ("" if stage.run else "; not finished"))
-        drawn.append(f'<div><h3>{escape(stage.title)}</h3>{charts.legend(c.replace("_", " ") for c in columns)}'
-                     f'{charts.curves(stage.log, columns, stage.title)}<p class="note">{escape(note)}</p></div>')
+        names = [column.replace("_", " ") for column in columns]
+        trainings.append(f'<div><h3>{escape(stage.title)}</h3>{charts.legend(names)}'
+                         f'{charts.curves(stage.log, columns, stage.title)}<p class="note">{escape(note)}</p></div>')
     absent = [markup.missing(f"the log of the {name}", run.stages[name].command)
               for name in ("classifier", "segmenter") if not run.stages[name].log]
     return markup.section(
         "curves", "Training",
         "The loss at each step, pale, and its running mean, strong: it should fall and then flatten; the "
-        "segmenter's loss is the sum of its parts.", *absent, f'<div class="side">{"".join(drawn)}</div>',
+        "segmenter's loss is the sum of its parts.", *absent, f'<div class="side">{"".join(trainings)}</div>',
         facts.average_precision(run))

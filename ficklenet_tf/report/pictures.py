@@ -1,27 +1,32 @@
 """Rows of small pictures: a photograph, its maps, its seeds, its masks."""
 
 import pathlib
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 
-from ficklenet_tf.data import images, labels
+from ficklenet_tf.data import datasets, images, labels
 from ficklenet_tf.maps.image_maps import ImageMaps
 from ficklenet_tf.runs import layout
 from ficklenet_tf.seeds import rule
+
+Pictures = dict[str, np.ndarray]  # heading -> `[h, w, 3]` uint8, in the order of the columns
+_Item = TypeVar("_Item")
 
 SPREAD_SCALE = 2.0  # the standard deviation of numbers in 0..1 is at most 0.5
 _MASKS = (("segmenter", "predictions"), ("segmenter + CRF", "predictions_crf"))
 
 
-def thumbnail(image, side):
+def thumbnail(image: np.ndarray, side: int) -> np.ndarray:
     """Shrinks or enlarges `[h, w, 3]` uint8 so that its longer side has `side` pixels."""
     factor = side / max(image.shape[:2])
-    size = tuple(max(1, round(n * factor)) for n in image.shape[1::-1])
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
+    width, height = (max(1, round(length * factor)) for length in image.shape[1::-1])
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
 
 
-def heat(photo, values):
+def heat(photo: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Lays a map over a photograph's grey.
 
     Args:
@@ -37,7 +42,7 @@ def heat(photo, values):
     return _mix(photo, colours, 0.65)
 
 
-def mask(photo, label):
+def mask(photo: np.ndarray, label: np.ndarray) -> np.ndarray:
     """Lays a label image's VOC colours over a photograph's grey.
 
     Args:
@@ -51,16 +56,16 @@ def mask(photo, label):
     return _mix(photo, labels.palette()[label], 0.75)
 
 
-def _mix(photo, colours, opacity):
+def _mix(photo: np.ndarray, colours: np.ndarray, opacity: float) -> np.ndarray:
     grey = photo.astype(np.float32).mean(-1, keepdims=True)
     return (grey * (1 - opacity) + colours * opacity).round().astype(np.uint8)
 
 
-def choose(run_dir, split, rows):
+def choose(run_dir: str | pathlib.Path, split: datasets.Split, rows: int) -> list[tuple[int, int]]:
     """Chooses images for the page by their tags and files, not by how well they came out.
 
-    Evenly spaced candidates, those with maps and masks first; then, one after the other, the one
-    with the tag that was shown least.
+    The candidates are evenly spaced, images with maps and masks first. Of these, one after the other, it takes the
+    one with the tag that was shown least.
 
     Args:
       run_dir: the run's directory.
@@ -70,32 +75,34 @@ def choose(run_dir, split, rows):
     Returns:
       list of (index, class id whose maps to show; 0 for an image without tags).
     """
-    run_dir, candidates = pathlib.Path(run_dir), range(len(split))
-    filters = (lambda i: layout.label_image(run_dir / layout.SEEDS, split.image_ids[i]).exists(),
-               lambda i: layout.map_file(run_dir / layout.MAPS, split.image_ids[i]).exists(),
+    seed_dir, map_dir = pathlib.Path(run_dir) / layout.SEEDS, pathlib.Path(run_dir) / layout.MAPS
+    candidates = list(range(len(split)))
+    filters = (lambda i: layout.label_image(seed_dir, split.image_ids[i]).exists(),
+               lambda i: layout.map_file(map_dir, split.image_ids[i]).exists(),
                lambda i: split.labelled[i])
     for keep in filters:
         candidates = [i for i in candidates if keep(i)] or candidates
     candidates = evenly(candidates, 5 * rows)
-    tags = {i: np.flatnonzero(split[i]["tags"]) + 1 for i in candidates}
-    shown, chosen = np.zeros(len(split.class_names), np.int64), []
+    class_ids = {i: np.flatnonzero(split[i]["tags"]) + 1 for i in candidates}
+    times_shown = np.zeros(len(split.class_names), np.int64)
+    chosen: list[tuple[int, int]] = []
     while candidates and len(chosen) < rows:
-        index = min(candidates, key=lambda i: min(shown[tags[i]], default=np.inf))
+        index = min(candidates, key=lambda i: min(times_shown[class_ids[i]], default=np.inf))
         candidates.remove(index)
-        class_id = min(tags[index], key=lambda c: shown[c], default=0)
-        shown[class_id] += 1
-        chosen.append((index, int(class_id)))
+        class_id = int(min(class_ids[index], key=lambda c: times_shown[c], default=0))
+        times_shown[class_id] += 1
+        chosen.append((index, class_id))
     return chosen
 
 
-def predicted(run_dir, split, rows):
+def predicted(run_dir: str | pathlib.Path, split: datasets.Split, rows: int) -> list[int]:
     """Returns the indices of at most `rows` evenly spaced images, those with a prediction if there are any."""
-    there = [i for i, image_id in enumerate(split.image_ids)
-             if layout.label_image(pathlib.Path(run_dir) / layout.PREDICTIONS, image_id).exists()]
-    return evenly(there or range(len(split)), rows)
+    indices = [i for i, image_id in enumerate(split.image_ids)
+               if layout.label_image(pathlib.Path(run_dir) / layout.PREDICTIONS, image_id).exists()]
+    return evenly(indices or range(len(split)), rows)
 
 
-def evenly(items, count):
+def evenly(items: Iterable[_Item], count: int) -> list[_Item]:
     """Returns at most `count` of `items`, evenly spaced, in order."""
     items = list(items)
     if len(items) <= count:
@@ -103,7 +110,8 @@ def evenly(items, count):
     return [items[i * len(items) // count] for i in range(count)]
 
 
-def seed_pictures(run_dir, example, class_id, num_classes, side):
+def seed_pictures(run_dir: str | pathlib.Path, example: dict[str, Any], class_id: int, num_classes: int,
+                  side: int) -> Pictures:
     """Draws everything the stages made of a training image.
 
     Args:
@@ -114,7 +122,7 @@ def seed_pictures(run_dir, example, class_id, num_classes, side):
       side: longer side of the pictures in pixels.
 
     Returns:
-      dict of heading -> `[h, w, 3]` uint8, in the order of the work; what is not there is left out.
+      dict of heading -> `[h, w, 3]` uint8, in the order of the stages; what is not there is left out.
     """
     run_dir, image_id = pathlib.Path(run_dir), example["image_id"]
     photo = thumbnail(images.decode_image_op(example["image"]).numpy(), side)
@@ -137,14 +145,14 @@ def seed_pictures(run_dir, example, class_id, num_classes, side):
     return cells | _truth(photo, example)
 
 
-def mask_pictures(run_dir, example, num_classes, side):
+def mask_pictures(run_dir: str | pathlib.Path, example: dict[str, Any], num_classes: int, side: int) -> Pictures:
     """Draws a held-out image and its masks; see `seed_pictures`."""
     photo = thumbnail(images.decode_image_op(example["image"]).numpy(), side)
     cells = {"photograph": photo, **_masks(pathlib.Path(run_dir), photo, example["image_id"], num_classes, _MASKS)}
     return cells | _truth(photo, example)
 
 
-def _maps(path, class_id):
+def _maps(path: pathlib.Path, class_id: int) -> dict[str, np.ndarray]:
     """Reads one class's maps: dict of "mean", "max", "std" `[h, w]` and "samples" `[n, h, w]`, {} if not there."""
     if not path.exists():
         return {}
@@ -155,19 +163,21 @@ def _maps(path, class_id):
     return {key: getattr(maps, key)[..., position[0]] for key in ("mean", "max", "std", "samples")}
 
 
-def _masks(run_dir, photo, image_id, num_classes, wanted):
-    paths = {heading: layout.label_image(run_dir / name, image_id) for heading, name in wanted}
+def _masks(run_dir: pathlib.Path, photo: np.ndarray, image_id: str, num_classes: int,
+           directories: Iterable[tuple[str, str]]) -> Pictures:
+    """Draws an image's masks from (heading, directory below the run's); what is not there is left out."""
+    paths = {heading: layout.label_image(run_dir / name, image_id) for heading, name in directories}
     return {heading: mask(photo, labels.read_label(path, num_classes)) for heading, path in paths.items()
             if path.exists()}
 
 
-def _truth(photo, example):
+def _truth(photo: np.ndarray, example: dict[str, Any]) -> Pictures:
     if not example["has_label"]:
         return {}
     return {"ground truth": mask(photo, labels.decode_label_op(example["label"]).numpy())}
 
 
-def headings(rows):
-    """Returns the headings of all rows of pictures, each once, in the order of the fullest row."""
-    found = list(max(rows, key=len, default={}))
-    return found + [key for key in dict.fromkeys(k for row in rows for k in row) if key not in found]
+def headings(rows: Sequence[Pictures]) -> list[str]:
+    """Returns the headings of all rows of pictures, each once: those of the fullest row, then the others."""
+    fullest: Pictures = max(rows, key=len, default={})
+    return list(dict.fromkeys([*fullest, *(name for row in rows for name in row)]))

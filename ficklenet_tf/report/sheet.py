@@ -2,38 +2,42 @@
 
 import io
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ficklenet_tf.data import datasets
 from ficklenet_tf.report import pictures
 from ficklenet_tf.runs import artifacts
 
+_COLUMNS = ("photograph", "map 1", "mean", "seeds", "segmenter", "ground truth")  # of `pictures.seed_pictures`
 
-def write_picture(run_dir, train_split, path, rows=4, *, val_split=None, side=160):
+
+def write_picture(run_dir: str | pathlib.Path, train_split: datasets.Split, path: str | pathlib.Path, rows: int = 4, *,
+                  val_split: datasets.Split | None = None, side: int = 160) -> pathlib.Path:
     """Writes one PNG for a README: photographs, a map, the mean map, seeds, masks, ground truth.
 
     Args:
       run_dir: the run's directory.
       train_split: `datasets.Split` of the seeds.
       path: the PNG.
-      rows: training images.
-      val_split: also so many held-out images with the segmenter's masks below them; None for none.
+      rows: how many training images.
+      val_split: below them come as many held-out images with the segmenter's masks; None for none.
       side: longer side of each picture in pixels.
 
     Returns:
       `path`.
     """
-    classes, own = len(train_split.class_names), ("photograph", "map 1", "mean", "seeds", "segmenter",
-                                                  "ground truth")
-    drawn = [pictures.seed_pictures(run_dir, train_split[i], class_id, classes, side)
-             for i, class_id in pictures.choose(run_dir, train_split, rows)]
-    blocks = [[{k: cells[k] for k in own if k in cells} for cells in drawn]]
+    num_classes = len(train_split.class_names)
+    seed_rows = [pictures.seed_pictures(run_dir, train_split[i], class_id, num_classes, side)
+                 for i, class_id in pictures.choose(run_dir, train_split, rows)]
+    blocks = [[{name: cells[name] for name in _COLUMNS if name in cells} for cells in seed_rows]]
     if val_split is not None:
-        blocks.append([pictures.mask_pictures(run_dir, val_split[i], classes, side)
+        blocks.append([pictures.mask_pictures(run_dir, val_split[i], num_classes, side)
                        for i in pictures.predicted(run_dir, val_split, rows)])
     parts = [lay_out(block, side) for block in blocks if block]
-    sheet = np.full((sum(p.shape[0] for p in parts), max(p.shape[1] for p in parts), 3), 255, np.uint8)
+    sheet = np.full((sum(part.shape[0] for part in parts), max(part.shape[1] for part in parts), 3), 255, np.uint8)
     top = 0
     for part in parts:
         sheet[top:top + part.shape[0], :part.shape[1]] = part
@@ -44,7 +48,7 @@ def write_picture(run_dir, train_split, path, rows=4, *, val_split=None, side=16
     return pathlib.Path(path)
 
 
-def lay_out(rows, side, gap=6, header=22):
+def lay_out(rows: Sequence[pictures.Pictures], side: int, gap: int = 6, header: int = 22) -> np.ndarray:
     """Lays rows of pictures on white under their headings; returns `[h, w, 3]` uint8."""
     columns = pictures.headings(rows)
     heights = [max(cell.shape[0] for cell in row.values()) for row in rows]

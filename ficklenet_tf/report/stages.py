@@ -6,11 +6,12 @@ import dataclasses
 import pathlib
 import shlex
 import time
+from typing import Any
 
 from ficklenet_tf import presets
 from ficklenet_tf.runs import artifacts, layout
 
-# directory below the run, title, command, without which the page says "missing"
+# Directory below the run's, title, command, and whether the page says "missing" where it is not there.
 _STAGES = (
     ("classifier", "Classifier", "tools.train_classifier", True),
     ("classifier_deterministic", "Deterministic classifier", "tools.train_classifier --name=classifier_deterministic "
@@ -35,7 +36,7 @@ class Stage:
       name: its directory below the run's.
       title: for people.
       command: the command line that makes it.
-      expected: its absence is worth a word.
+      expected: the page says "missing" where it is not there.
       settings: content of settings.json, {} where the stage never began.
       run: content of run.json, {} until the stage is finished.
       log: rows of log.csv, each a dict of floats.
@@ -46,20 +47,20 @@ class Stage:
     title: str
     command: str
     expected: bool
-    settings: dict
-    run: dict
-    log: list
+    settings: dict[str, Any]
+    run: dict[str, Any]
+    log: list[dict[str, float]]
     seconds: float | None
 
     @property
-    def state(self):
-        """"finished", "begun" or "missing"."""
+    def state(self) -> str:
+        """One of "finished", "begun" and "missing"."""
         return "finished" if self.run else "begun" if self.settings or self.log else "missing"
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """Everything that the page tells of a run, images aside.
+    """Everything that the page says about a run, except its images.
 
     Attributes:
       directory: the run's.
@@ -74,16 +75,16 @@ class Run:
     """
 
     directory: pathlib.Path
-    stages: dict
-    scores: dict
-    result: dict
-    exported: tuple
+    stages: dict[str, Stage]
+    scores: dict[str, dict[str, Any]]
+    result: dict[str, Any]
+    exported: tuple[str, ...]
     evaluate: str
     export: str
     pipeline: str
 
 
-def read(directory, dataset):
+def read(directory: str | pathlib.Path, dataset: str) -> Run:
     """Reads a run's directory.
 
     Args:
@@ -91,18 +92,18 @@ def read(directory, dataset):
       dataset: name of its data set, for the commands.
 
     Returns:
-      a `Run`.
+      A `Run`.
 
     Raises:
       FileNotFoundError: there is no such directory.
-      ValueError: a JSON file is broken; names it.
+      UserError: a JSON file is broken; names it.
     """
     directory = pathlib.Path(directory)
     if not directory.is_dir():
         raise FileNotFoundError(f"{directory}: expected a run's directory, found none")
     result = _json(directory / layout.RESULT)
     settings = {name: _json(directory / name / layout.SETTINGS) for name, *_ in _STAGES}
-    flags = _flags(directory, dataset, result.get("preset") or _preset(settings))
+    flags = _flags(directory, dataset, result.get("preset") or _preset_name(settings))
     stages = {}
     for name, title, command, expected in _STAGES:
         run = _json(directory / name / layout.RUN)
@@ -114,41 +115,41 @@ def read(directory, dataset):
         path = layout.scores(directory, name)
         if path.exists():
             scores[name] = artifacts.read_json(path)
-    exported = sorted((p.name for p in (directory / layout.SAVED_MODEL).glob("[0-9]*") if p.is_dir()), key=int)
-    return Run(directory, stages, scores, result, tuple(exported), stages["predictions"].command,
+    versions = [path.name for path in (directory / layout.SAVED_MODEL).glob("[0-9]*") if path.is_dir()]
+    return Run(directory, stages, scores, result, tuple(sorted(versions, key=int)), stages["predictions"].command,
                f"python -m export.export_saved_model --run_dir={shlex.quote(str(directory))} --version=1",
                f"python -m tools.run_pipeline {flags}")
 
 
-def _json(path):
+def _json(path: pathlib.Path) -> dict[str, Any]:
     return artifacts.read_json(path) if path.exists() else {}
 
 
-def _flags(directory, dataset, preset):
-    """The flags that all binaries take; DIR and ... stand for what the run's files do not say."""
+def _flags(directory: pathlib.Path, dataset: str, preset_name: str | None) -> str:
+    """Returns the flags that all binaries take; DIR and ... stand for what the run's files do not say."""
     data = "" if dataset == "shapes" else " --data_dir=DIR"
-    return f"--dataset={dataset}{data} --preset={preset or '...'} --output_dir={shlex.quote(str(directory))}"
+    return f"--dataset={dataset}{data} --preset={preset_name or '...'} --output_dir={shlex.quote(str(directory))}"
 
 
-def _preset(settings):
-    """The preset one of whose configs a stage of the run was made with, or None."""
-    used = [stage["config"] for stage in settings.values() if stage.get("config")]
+def _preset_name(settings: dict[str, dict[str, Any]]) -> str | None:
+    """Returns the first preset with a config that a stage of the run was made with, or None."""
+    configs = [stage["config"] for stage in settings.values() if stage.get("config")]
     for name, preset in presets.PRESETS.items():
-        if any(artifacts.as_json(dataclasses.asdict(getattr(preset, field))) in used
+        if any(artifacts.as_json(dataclasses.asdict(getattr(preset, field))) in configs
                for field in ("classifier", "seeds", "segmenter")):
             return name
     return None
 
 
-def _log(path):
+def _log(path: pathlib.Path) -> list[dict[str, float]]:
     if not path.exists():
         return []
     with open(path, newline="") as file:
         return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
 
 
-def _seconds(directory, run, result):
-    """What the pipeline measured; else from first start to finish; None where the files were copied since."""
+def _seconds(directory: pathlib.Path, run: dict[str, Any], result: dict[str, Any]) -> float | None:
+    """Returns what the pipeline measured, or else from first start to finish; None where files were copied since."""
     measured = result.get("seconds", {}).get(directory.name)
     if measured is not None or not run.get("finished"):
         return measured
