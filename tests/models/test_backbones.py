@@ -1,6 +1,5 @@
 """Backbones: stride, size, and what is trained."""
 
-
 import pytest
 import tensorflow as tf
 

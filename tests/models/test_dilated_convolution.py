@@ -50,19 +50,19 @@ def _step(dilation):
 @pytest.mark.parametrize("sides, kernel, dilation", CASES)
 def test_values_and_gradients_are_those_of_slow_numpy(sides, kernel, dilation, form):
     arrays = _arrays(sides, kernel)
-    found = FORMS[form](_step(dilation))(*map(tf.constant, arrays))
-    for value, expected in zip(found, _slow(*arrays, dilation), strict=True):
-        np.testing.assert_allclose(value, expected, atol=1e-12)
+    results = FORMS[form](_step(dilation))(*map(tf.constant, arrays))
+    for result, expected in zip(results, _slow(*arrays, dilation), strict=True):
+        np.testing.assert_allclose(result, expected, atol=1e-12)
 
 
 @pytest.mark.trains
-@pytest.mark.parametrize("kind, tolerance", [("float32", 1e-5), ("bfloat16", 3e-2), ("float16", 3e-3)])
-def test_every_number_type_trains(kind, tolerance):
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("bfloat16", 3e-2), ("float16", 3e-3)])
+def test_every_number_type_trains(dtype, tolerance):
     arrays = _arrays((9, 9), (3, 3))
-    found = tf.function(_step((2, 2)))(*(tf.constant(array, kind) for array in arrays))
-    for value, expected in zip(found, _slow(*arrays, (2, 2)), strict=True):
-        assert value.dtype.name == kind
-        np.testing.assert_allclose(tf.cast(value, tf.float64), expected, atol=tolerance * np.abs(expected).max())
+    results = tf.function(_step((2, 2)))(*(tf.constant(array, dtype) for array in arrays))
+    for result, expected in zip(results, _slow(*arrays, (2, 2)), strict=True):
+        assert result.dtype.name == dtype
+        np.testing.assert_allclose(tf.cast(result, tf.float64), expected, atol=tolerance * np.abs(expected).max())
 
 
 @pytest.mark.trains
@@ -79,37 +79,37 @@ def test_gradients_of_gradients():
     with tf.GradientTape() as tape:
         tape.watch(kernel)
         value = penalty(kernel)
-    found = tape.gradient(value, kernel).numpy()
+    gradient = tape.gradient(value, kernel).numpy()
     for index in [(0, 0, 0, 0), (1, 1, 2, 3), (2, 0, 1, 2)]:
         nudge = np.zeros(kernel.shape)
         nudge[index] = 1e-5
         expected = (penalty(kernel + nudge) - penalty(kernel - nudge)) / 2e-5
-        np.testing.assert_allclose(found[index], expected, rtol=1e-6)
+        np.testing.assert_allclose(gradient[index], expected, rtol=1e-6)
 
 
-def test_the_layer_is_kerass_and_is_saved(tmp_path):
+def test_the_layer_agrees_with_conv2d_of_keras_and_is_saved(tmp_path):
     x = tf.constant(_arrays((9, 9), (3, 3))[0], tf.float32)
     layer = dilated_convolution.DilatedConv2D(4, 3, padding="same", dilation_rate=2)
     model = keras.Sequential([keras.Input((9, 9, 3)), layer])
-    plain = keras.layers.Conv2D(4, 3, padding="same", dilation_rate=2)
-    plain.build(x.shape)
-    plain.set_weights(layer.get_weights())
-    np.testing.assert_allclose(model(x), plain(x), atol=1e-5)
+    keras_layer = keras.layers.Conv2D(4, 3, padding="same", dilation_rate=2)
+    keras_layer.build(x.shape)
+    keras_layer.set_weights(layer.get_weights())
+    np.testing.assert_allclose(model(x), keras_layer(x), atol=1e-5)
     model.save(tmp_path / "model.keras")
-    again = keras.models.load_model(tmp_path / "model.keras")
-    np.testing.assert_array_equal(again(x), model(x))
-    assert isinstance(again.layers[-1], dilated_convolution.DilatedConv2D)
+    reloaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(reloaded(x), model(x))
+    assert isinstance(reloaded.layers[-1], dilated_convolution.DilatedConv2D)
 
 
-@pytest.mark.parametrize("wrong", [{"kernel_size": 2}, {"padding": "valid"}, {"groups": 2}])
-def test_what_has_no_gradient_of_its_own_is_refused(wrong):
-    options = {"filters": 4, "kernel_size": 3, "padding": "same", **wrong}
+@pytest.mark.parametrize("changes", [{"kernel_size": 2}, {"padding": "valid"}, {"groups": 2}])
+def test_what_has_no_gradient_of_its_own_is_refused(changes):
+    options = {"filters": 4, "kernel_size": 3, "padding": "same", **changes}
     dilated_convolution.DilatedConv2D(**options)
     with pytest.raises(ValueError, match="dilation expects an odd kernel"):
         dilated_convolution.DilatedConv2D(dilation_rate=2, **options)
 
 
-_LOADED = """
+_CLIENT = """
 import sys, numpy as np, tensorflow as tf
 saved = np.load(sys.argv[2])
 model, x = tf.saved_model.load(sys.argv[1]), tf.constant(saved["x"])
@@ -131,7 +131,7 @@ def test_a_saved_model_is_differentiated_where_onednn_is_off(tmp_path):
     tf.saved_model.save(module, str(tmp_path / "model"))
     output, of_x, _ = _slow(x, kernel, upstream, (2, 2))
     np.savez(tmp_path / "arrays.npz", x=x, upstream=upstream, output=output, of_x=of_x)
-    done = subprocess.run([sys.executable, "-c", _LOADED, str(tmp_path / "model"), str(tmp_path / "arrays.npz")],
-                          cwd=ROOT, capture_output=True, text=True,
-                          env={**os.environ, "TF_ENABLE_ONEDNN_OPTS": "0", "TF_CPP_MIN_LOG_LEVEL": "3"})
-    assert done.returncode == 0, done.stderr[-2000:]
+    client = subprocess.run([sys.executable, "-c", _CLIENT, str(tmp_path / "model"), str(tmp_path / "arrays.npz")],
+                            cwd=ROOT, capture_output=True, text=True,
+                            env={**os.environ, "TF_ENABLE_ONEDNN_OPTS": "0", "TF_CPP_MIN_LOG_LEVEL": "3"})
+    assert client.returncode == 0, client.stderr[-2000:]

@@ -1,4 +1,4 @@
-"""Drawn selections: the rate is exact, entries are as good as independent, both ways to write a mask agree."""
+"""Drawn selections: the rate is exact, entries are as good as independent, both forms of a mask agree."""
 
 import numpy as np
 import pytest
@@ -11,16 +11,16 @@ RATES = (0.0, 0.0001, 0.3, 0.5, 0.9, 0.997, 0.99999, 1.0)
 
 @pytest.mark.parametrize("rate", RATES)
 def test_an_entry_is_kept_where_its_number_reaches_the_rate(rate, monkeypatch):
-    """Numbers of 24 bits: eight of the entry's own, sixteen shared by a group, here all own bytes with each shared."""
+    """A number has 24 bits, eight of the entry's own, sixteen of its group: here each own byte with each shared number."""
     border = round(rate * 2**24) % 2**16
     shared = np.array([0, border - 1, border, border + 1, 2**16 - 1, 1, 2, 3], np.int64).clip(0, 2**16 - 1)
-    groups = np.repeat(shared, 4)  # 4 groups with the same shared number hold each own byte once
-    own = np.tile(np.arange(256).reshape(8, 4, 8), (1, 8, 1))  # word in the group, group, byte
-    words = np.concatenate([own.astype(np.uint8).ravel().view("<u8"), groups.astype("<u2").view("<u8")])
+    group_shared = np.repeat(shared, 4)  # 4 groups with the same shared number hold each own byte once
+    own_bytes = np.tile(np.arange(256).reshape(8, 4, 8), (1, 8, 1))  # word in the group, group, byte
+    words = np.concatenate([own_bytes.astype(np.uint8).ravel().view("<u8"), group_shared.astype("<u2").view("<u8")])
     monkeypatch.setattr(tf.random, "stateless_uniform", lambda shape, *_: tf.reshape(tf.constant(words), shape))
     kept = hidden_units.keep_bits(tf.constant([0, 0]), (8, 32, 8), rate).numpy()
-    number = own.astype(np.int64) * 2**16 + groups[None, :, None]
-    np.testing.assert_array_equal(kept, number >= round(rate * 2**24))
+    numbers = own_bytes.astype(np.int64) * 2**16 + group_shared[None, :, None]
+    np.testing.assert_array_equal(kept, numbers >= round(rate * 2**24))
 
 
 @pytest.mark.parametrize("rate", RATES)
@@ -32,8 +32,8 @@ def test_drawn_entries_have_the_asked_rate(rate):
 def test_entries_do_not_follow_one_another():
     """Neighbours, bytes of one word and words of one group: correlations of less than four standard errors."""
     kept = hidden_units.keep_bits(tf.constant([3, 4]), (8 * 10_000, 8), 0.9).numpy().astype(float)
-    first, second = kept[:40_000], kept[40_000:]  # word j and word j + 4 * groups share their low bits
-    for a, b in ((first, second), (first[:, :-1], first[:, 1:]), (first[:, 0], first[:, 7]), (first[1:], first[:-1])):
+    low, high = kept[:40_000], kept[40_000:]  # word j and word j + 4 * groups share their low bits
+    for a, b in ((low, high), (low[:, :-1], low[:, 1:]), (low[:, 0], low[:, 7]), (low[1:], low[:-1])):
         assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 4 / np.sqrt(a.size)
 
 
@@ -47,7 +47,7 @@ def test_windows_by_hand():
     """Window v sees position v + d - 1 through d: its mask entry is t at that position, 0 beyond the border."""
     height, width, s = 3, 4, 3
     t = np.random.default_rng(0).random((1, height * width, s * s)).astype("float32")
-    got = hidden_units.windows_of(tf.constant(t), height, width, s).numpy()[0].reshape(height, width, s, s)
+    windows = hidden_units.windows_of(tf.constant(t), height, width, s).numpy()[0].reshape(height, width, s, s)
     for y in range(height):
         for x in range(width):
             for dy in range(s):
@@ -55,4 +55,4 @@ def test_windows_by_hand():
                     uy, ux = y + dy - 1, x + dx - 1
                     inside = 0 <= uy < height and 0 <= ux < width
                     expected = t[0, uy * width + ux, dy * s + dx] if inside else 0
-                    assert got[y, x, dy, dx] == expected
+                    assert windows[y, x, dy, dx] == expected

@@ -21,11 +21,11 @@ BF16 = f"{VNNI} avx512_bf16"
 @pytest.fixture
 def machine(monkeypatch):
     """Sets the processor's flags, and whether oneDNN is on."""
-    def become(flags, onednn=True):
+    def set_processor(flags, onednn=True):
         monkeypatch.setattr(hardware, "_cpuinfo", lambda: {"flags": flags, "model name": "made up"})
         monkeypatch.setattr(hardware, "onednn", lambda: onednn)
-    monkeypatch.setattr(hardware.tf.config, "list_physical_devices", lambda kind: [])
-    return become
+    monkeypatch.setattr(hardware.tf.config, "list_physical_devices", lambda device_type: [])
+    return set_processor
 
 
 @pytest.mark.parametrize("flags, onednn, unit", [
@@ -39,28 +39,27 @@ def test_bfloat16_where_processor_and_onednn_have_it(machine, flags, onednn, uni
     assert described["instructions"] == [name for name in hardware._SHOWN if name in flags.split()]
 
 
-@pytest.mark.parametrize("wanted", ["0", "1"])
-def test_whether_onednn_is_on_is_asked_of_tensorflow(wanted):
+@pytest.mark.parametrize("onednn", ["0", "1"])
+def test_whether_onednn_is_on_is_asked_of_tensorflow(onednn):
     if platform.machine() not in ("x86_64", "AMD64"):
         pytest.skip("TF_ENABLE_ONEDNN_OPTS counts on x86 only")
     code = "from ficklenet_tf.runs import hardware; print(int(hardware.onednn()))"
-    done = subprocess.run([sys.executable, "-c", code],
-                          cwd=pathlib.Path(__file__).parents[2], capture_output=True, text=True,
-                          env={**os.environ, "TF_ENABLE_ONEDNN_OPTS": wanted})
-    assert done.stdout.split()[-1] == wanted
+    process = subprocess.run([sys.executable, "-c", code],
+                             cwd=pathlib.Path(__file__).parents[2], capture_output=True, text=True,
+                             env={**os.environ, "TF_ENABLE_ONEDNN_OPTS": onednn})
+    assert process.stdout.split()[-1] == onednn
 
 
 @pytest.mark.parametrize("capability, unit", [((7, 5), ""), ((8, 0), "the GPU"), ((9, 0), "the GPU")])
 def test_bfloat16_on_gpus_from_ampere_on(monkeypatch, capability, unit):
-    monkeypatch.setattr(hardware.tf.config, "list_physical_devices", lambda kind: ["a GPU"])
+    monkeypatch.setattr(hardware.tf.config, "list_physical_devices", lambda device_type: ["a GPU"])
     monkeypatch.setattr(hardware, "_details", lambda gpu: {"compute_capability": capability})
     assert hardware.bfloat16_unit() == unit
 
 
 def test_a_run_keeps_the_first_stages_choice_on_another_machine(machine, tmp_path, capsys):
     machine(BF16)
-    first = precision.settled(presets.CPU.classifier, tmp_path)
-    assert first.precision == "bfloat16"
+    assert precision.settled(presets.CPU.classifier, tmp_path).precision == "bfloat16"
     assert "precision: bfloat16 (the processor's avx512_bf16)" in capsys.readouterr().err
     machine(AVX2)
     assert precision.settled(presets.CPU.segmenter, tmp_path).precision == "bfloat16"

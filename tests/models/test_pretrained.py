@@ -16,22 +16,21 @@ CHANNELS = 64  # of the file's fc layers, where VGG-16 has 4096
 
 
 @pytest.fixture(scope="module")
-def path(tmp_path_factory):
-    """A file with convolutions and classifier, as keras.applications writes them; (its name, its arrays)."""
-    rng, found = np.random.default_rng(0), {}
+def vgg16_file(tmp_path_factory):
+    """A file with convolutions and classifier, as keras.applications writes them; (its path, its arrays)."""
+    rng = np.random.default_rng(0)
     arrays = {layer.name: [rng.normal(size=v.shape).astype(np.float32) for v in layer.weights]
               for layer in backbones.build("vgg16").layers if layer.weights}
     arrays["fc1"] = [rng.normal(size=(7 * 7 * 512, CHANNELS)), rng.normal(size=CHANNELS)]
     arrays["fc2"] = [rng.normal(size=(CHANNELS, CHANNELS)), rng.normal(size=CHANNELS)]
-    name = tmp_path_factory.mktemp("weights") / "vgg16_tf_kernels.h5"
-    with h5py.File(name, "w") as file:
-        for layer, values in arrays.items():
-            group = file.create_group(layer)
-            group.attrs["weight_names"] = [f"{layer}_W_1:0".encode(), f"{layer}_b_1:0".encode()]
+    path = tmp_path_factory.mktemp("weights") / "vgg16_tf_kernels.h5"
+    with h5py.File(path, "w") as file:
+        for layer_name, values in arrays.items():
+            group = file.create_group(layer_name)
+            group.attrs["weight_names"] = [f"{layer_name}_W_1:0".encode(), f"{layer_name}_b_1:0".encode()]
             for key, value in zip(group.attrs["weight_names"], values, strict=True):
                 group[key] = value
-    found.update(arrays)
-    return str(name), found
+    return str(path), arrays
 
 
 @pytest.fixture(autouse=True)
@@ -39,11 +38,12 @@ def small_file(monkeypatch):
     monkeypatch.setattr(pretrained, "_FC_CHANNELS", CHANNELS)
 
 
-def test_convolutions_of_a_file_with_its_classifier(path):
+def test_convolutions_of_a_file_with_its_classifier(vgg16_file):
+    path, arrays = vgg16_file
     model = backbones.build("vgg16")
-    pretrained.load_weights(model, path[0])
-    np.testing.assert_array_equal(model.get_layer("block4_conv2").kernel, path[1]["block4_conv2"][0])
-    assert pretrained.normalization_of(path[0]).order == "bgr"
+    pretrained.load_weights(model, path)
+    np.testing.assert_array_equal(model.get_layer("block4_conv2").kernel, arrays["block4_conv2"][0])
+    assert pretrained.normalization_of(path).order == "bgr"
 
 
 def _head(depth, num_classes, **changes):
@@ -51,12 +51,13 @@ def _head(depth, num_classes, **changes):
                                 num_classes)
 
 
-@pytest.mark.parametrize("kind, count", [("largefov", 1), ("largefov4", 4)])
-def test_decimation_keeps_every_third_row_and_column_and_evenly_spaced_channels(path, kind, count):
-    head = _head(512, 21, head=kind, channels=16)
-    loaded = pretrained.load_fc_layers(head, path[0])
-    assert len(loaded) == 4 * count
-    dense, bias = path[1]["fc1"]
+@pytest.mark.parametrize("head_name, num_branches", [("largefov", 1), ("largefov4", 4)])
+def test_decimation_keeps_every_third_row_and_column_and_evenly_spaced_channels(vgg16_file, head_name,
+                                                                                        num_branches):
+    path, arrays = vgg16_file
+    head = _head(512, 21, head=head_name, channels=16)
+    assert len(pretrained.load_fc_layers(head, path)) == 4 * num_branches
+    dense, bias = arrays["fc1"]
     for layer in head.layers:
         if layer.name.startswith("fc6"):
             kernel = np.asarray(layer.kernel)
@@ -66,7 +67,7 @@ def test_decimation_keeps_every_third_row_and_column_and_evenly_spaced_channels(
                 np.testing.assert_allclose(kernel[row, column, channel, out], dense[index, 4 * out], rtol=1e-6)
             np.testing.assert_allclose(layer.bias, bias[::4], rtol=1e-6)
         if layer.name.startswith("fc7"):
-            np.testing.assert_allclose(layer.kernel[0, 0], path[1]["fc2"][0][::4, ::4], rtol=1e-6)
+            np.testing.assert_allclose(layer.kernel[0, 0], arrays["fc2"][0][::4, ::4], rtol=1e-6)
 
 
 def test_weights_without_a_classifier_leave_new_layers(tmp_path):
@@ -81,9 +82,9 @@ def test_weights_without_a_classifier_leave_new_layers(tmp_path):
         pretrained.load_fc_layers(head, str(tmp_path / "text.h5"))
 
 
-def test_channels_that_do_not_divide(path):
+def test_channels_that_do_not_divide(vgg16_file):
     with pytest.raises(ValueError, match="expected a divisor of 64 .* found 24; or pass --nopretrained_fc"):
-        pretrained.load_fc_layers(_head(512, 3, channels=24), path[0])
+        pretrained.load_fc_layers(_head(512, 3, channels=24), vgg16_file[0])
 
 
 def test_new_layers_are_normal_with_the_deviation_of_deeplab():
@@ -93,24 +94,24 @@ def test_new_layers_are_normal_with_the_deviation_of_deeplab():
         assert abs(kernel.mean()) < 1e-3 and abs(kernel.std() - 0.01) < 1e-3, name
 
 
-def test_multipliers_of_pretrained_and_new_layers(path):
-    preset = dataclasses.replace(presets.PAPER.segmenter, channels=16)
-    network, _, head, _ = segmenter.build(preset, 3, "vgg16")
-    loaded = pretrained.load_fc_layers(head, path[0])
+def test_multipliers_of_pretrained_and_new_layers(vgg16_file):
+    config = dataclasses.replace(presets.PAPER.segmenter, channels=16)
+    network, _, head, _ = segmenter.build(config, 3, "vgg16")
+    loaded = pretrained.load_fc_layers(head, vgg16_file[0])
     parts = segmenter_training._Parts(network, head, None, None, None, loaded, "classifier")
 
-    def factors(parts):
-        optimizer = optimizers.segmenter_optimizer(preset, network, parts.new_variables)
+    def multipliers(parts):
+        optimizer = optimizers.segmenter_optimizer(config, network, parts.new_variables)
         return {v.path: m for v, m in zip(network.trainable_variables, optimizer.multipliers, strict=True)}
 
-    found = factors(parts)
-    assert [found[f"fc{n}_12/kernel"] for n in (6, 7, 8)] == [1, 1, 10]  # SEC's and DSRG's prototxts
-    assert [found[f"fc{n}_12/bias"] for n in (6, 7, 8)] == [2, 2, 20]
-    assert found["block5_conv3/kernel"] == 1 and found["block5_conv3/bias"] == 2
-    found = factors(dataclasses.replace(parts, pretrained_fc=[]))
-    assert [found[f"fc{n}_12/kernel"] for n in (6, 7, 8)] == [10, 10, 10]  # all of them new
-    found = factors(dataclasses.replace(parts, pretrained_fc=[], initial="segmenter"))
-    assert [found[f"fc{n}_12/kernel"] for n in (6, 7, 8)] == [1, 1, 10]  # an earlier round has trained them
+    by_path = multipliers(parts)
+    assert [by_path[f"fc{n}_12/kernel"] for n in (6, 7, 8)] == [1, 1, 10]  # SEC's and DSRG's prototxts
+    assert [by_path[f"fc{n}_12/bias"] for n in (6, 7, 8)] == [2, 2, 20]
+    assert by_path["block5_conv3/kernel"] == 1 and by_path["block5_conv3/bias"] == 2
+    by_path = multipliers(dataclasses.replace(parts, pretrained_fc=[]))
+    assert [by_path[f"fc{n}_12/kernel"] for n in (6, 7, 8)] == [10, 10, 10]  # all new
+    by_path = multipliers(dataclasses.replace(parts, pretrained_fc=[], initial="segmenter"))
+    assert [by_path[f"fc{n}_12/kernel"] for n in (6, 7, 8)] == [1, 1, 10]  # an earlier round has trained them
 
 
 def test_weights_of_a_file(tmp_path):
@@ -125,9 +126,9 @@ def test_weights_of_a_file(tmp_path):
     pretrained.load_weights(model, str(tmp_path / "vgg.npz"))
     np.testing.assert_array_equal(model.get_layer("block3_conv2").kernel, arrays["conv3_2/W"])
     model.save_weights(tmp_path / "own.weights.h5")
-    again = backbones.build("vgg16")
-    pretrained.load_weights(again, str(tmp_path / "own.weights.h5"))
-    np.testing.assert_array_equal(again.get_layer("block5_conv3").bias, arrays["conv5_3/b"])
+    reloaded = backbones.build("vgg16")
+    pretrained.load_weights(reloaded, str(tmp_path / "own.weights.h5"))
+    np.testing.assert_array_equal(reloaded.get_layer("block5_conv3").bias, arrays["conv5_3/b"])
     arrays["conv4_1/W"] = arrays["conv4_1/W"][..., :5]
     np.savez(tmp_path / "wrong.npz", **arrays)
     with pytest.raises(ValueError, match="conv4_1/W of shape"):

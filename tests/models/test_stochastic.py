@@ -57,8 +57,8 @@ def test_extreme_rates(rate, expected):
 
 def test_dropout_works_in_inference_until_turned_off():
     layer, x = stochastic.CenterPreservingDropout(0.5, 3, seed=0), tf.ones([1, 9, 9, 2])
-    first, second = layer(x).numpy(), layer(x).numpy()
-    assert (first != 1).any() and (first != second).any()
+    dropped, dropped_again = layer(x).numpy(), layer(x).numpy()
+    assert (dropped != 1).any() and (dropped != dropped_again).any()
     np.testing.assert_array_equal(layer(x, active=False), x)
 
 
@@ -77,14 +77,14 @@ def _pair(s, rate, rescale, height, width):
 @pytest.mark.parametrize("training", [False, True])
 def test_expanded_and_contracted_are_one_function(s, rate, rescale, height, width, training):
     x, seeds = _features(height, width), tf.constant([[1, 2], [3, 4]])
-    answers = []
+    results = []
     for head in _pair(s, rate, rescale, height, width):
         with tf.GradientTape() as tape:
             tape.watch(x)
             logits = head(x, training=training, rng_seeds=seeds)
-            target = tf.reduce_sum(logits**2)
-        answers.append([logits, *tape.gradient(target, [x, head.kernel, head.bias])])
-    for expanded, contracted in zip(*answers, strict=True):
+            loss = tf.reduce_sum(logits**2)
+        results.append([logits, *tape.gradient(loss, [x, head.kernel, head.bias])])
+    for expanded, contracted in zip(*results, strict=True):
         np.testing.assert_allclose(contracted, expanded, rtol=2e-5, atol=2e-5)
 
 
@@ -93,7 +93,7 @@ def test_expanded_head_against_slow_numpy():
     height, width, s = 4, 5, 3
     head = stochastic.StochasticHead(2, s, 0.5, rescale=True, form="expanded")
     x, seeds = _features(height, width, batch=1), tf.constant([[7, 9]])
-    got = head(x, rng_seeds=seeds).numpy()[0]
+    logits = head(x, rng_seeds=seeds).numpy()[0]
     t = hidden_units.draw(seeds, height, width, s, 0.5, True)
     mask = hidden_units.windows_of(t, height, width, s).numpy().reshape(height, width, s, s).astype("float64")
     padded = np.pad(x.numpy()[0].astype("float64"), ((1, 1), (1, 1), (0, 0)))
@@ -102,19 +102,19 @@ def test_expanded_head_against_slow_numpy():
         for c in range(width):
             window = padded[y:y + s, c:c + s] * mask[y, c][..., None]
             scores += np.einsum("yxk,yxkc->c", window, kernel)
-    np.testing.assert_allclose(got, scores / (height * width) + head.bias.numpy(), rtol=1e-5)
+    np.testing.assert_allclose(logits, scores / (height * width) + head.bias.numpy(), rtol=1e-5)
 
 
 def test_modes_of_training_and_inference_are_chosen_apart():
     x, seeds = _features(5, 5), [tf.constant([[1, 2], [3, 4]]), tf.constant([[5, 6], [7, 8]])]
     head = stochastic.StochasticHead(3, 3, 0.5, training_mode="stochastic", inference_mode="deterministic")
     np.testing.assert_array_equal(head(x, rng_seeds=seeds[0]), head(x, rng_seeds=seeds[1]))
-    first, second, again = (head(x, training=True, rng_seeds=each).numpy() for each in (*seeds, seeds[0]))
-    assert (first != second).all()
-    np.testing.assert_array_equal(first, again)
+    logits = [head(x, training=True, rng_seeds=rng_seeds).numpy() for rng_seeds in seeds]
+    assert (logits[0] != logits[1]).all()
+    np.testing.assert_array_equal(head(x, training=True, rng_seeds=seeds[0]), logits[0])
     general = stochastic.StochasticHead(3, 3, 0.5, training_mode="general")
-    first, second = (general(x, training=True, rng_seeds=own).numpy() for own in seeds)
-    assert (first != second).all()
+    logits = [general(x, training=True, rng_seeds=rng_seeds).numpy() for rng_seeds in seeds]
+    assert (logits[0] != logits[1]).all()
 
 
 def test_an_image_of_a_batch_has_the_selection_of_its_own_seed():
@@ -126,15 +126,15 @@ def test_an_image_of_a_batch_has_the_selection_of_its_own_seed():
 def test_save_and_reload(tmp_path):
     inputs = keras.Input((5, 6, 4))
     head = stochastic.StochasticHead(3, 3, 0.5, True, inference_mode="deterministic")
-    model = keras.Model(inputs, head(inputs))
+    contracted = keras.Model(inputs, head(inputs))
     expanded = keras.Sequential([keras.Input((5, 6, 4)), stochastic.FeatureMapExpansion(3),
                                  stochastic.CenterPreservingDropout(0.5, 3, True, seed=4)])
     x = _features(5, 6)
-    for one in (model, expanded):
-        one.save(tmp_path / "model.keras")
-        again = keras.models.load_model(tmp_path / "model.keras")
-        assert [layer.get_config() for layer in again.layers] == [layer.get_config() for layer in one.layers]
-        np.testing.assert_array_equal(again(x), one(x))
+    for model in (contracted, expanded):
+        model.save(tmp_path / "model.keras")
+        reloaded = keras.models.load_model(tmp_path / "model.keras")
+        assert [layer.get_config() for layer in reloaded.layers] == [layer.get_config() for layer in model.layers]
+        np.testing.assert_array_equal(reloaded(x), model(x))
 
 
 @pytest.mark.parametrize("arguments", [dict(kernel_size=4), dict(rate=1.5), dict(form="x"),
@@ -147,14 +147,16 @@ def test_wrong_arguments_are_refused(arguments):
 def test_the_benchmarks_naive_head_is_the_same_function():
     """Position by position, as tools/benchmarks/head.py times it for the paper's Table 4."""
     head = _pair(3, 0.5, True, 4, 5)[1]
-    x, drawn = _features(4, 5), hidden_units.draw(tf.constant([[1, 2], [3, 4]]), 4, 5, 3, 0.5, True)
-    np.testing.assert_allclose(benchmark.Naive(head).logits(x, drawn), head.logits(x, drawn), rtol=2e-5, atol=2e-5)
+    x, selection = _features(4, 5), hidden_units.draw(tf.constant([[1, 2], [3, 4]]), 4, 5, 3, 0.5, True)
+    np.testing.assert_allclose(benchmark.Naive(head).logits(x, selection), head.logits(x, selection), rtol=2e-5,
+                               atol=2e-5)
 
 
 def test_the_mean_over_all_selections_is_what_many_selections_tend_to():
-    preset = dataclasses.replace(presets.TINY.classifier, input_size=33)
-    model, _ = classifier.build(preset, 3)
+    config = dataclasses.replace(presets.TINY.classifier, input_size=33)
+    model, _ = classifier.build(config, 3)
     x = tf.random.stateless_uniform([1, 5, 5, 128], [1, 2])
-    many = model.head(tf.repeat(x, 1000, axis=0), rng_seeds=tf.random.stateless_uniform([1000, 2], [3, 4], None, None,
-                                                                                    tf.int32)).numpy()
-    np.testing.assert_allclose(model.head.expected_logits(x)[0], many.mean(0), atol=5 * many.std(0).max() / 1000**0.5)
+    rng_seeds = tf.random.stateless_uniform([1000, 2], [3, 4], None, None, tf.int32)
+    logits = model.head(tf.repeat(x, 1000, axis=0), rng_seeds=rng_seeds).numpy()
+    np.testing.assert_allclose(model.head.expected_logits(x)[0], logits.mean(0),
+                               atol=5 * logits.std(0).max() / 1000**0.5)
