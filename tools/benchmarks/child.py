@@ -6,15 +6,16 @@ import os
 import pathlib
 import sys
 import time
+from typing import Any
 
 
-def resident(name):
-    """Returns "VmRSS" (memory now) or "VmHWM" (its peak) of this process in MiB; Linux."""
+def resident(name: str) -> float:
+    """Returns "VmRSS" (memory now) or "VmHWM" (its peak) of this process in MiB; Linux only."""
     lines = pathlib.Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(name))
 
 
-def run(target, arguments, calls, cores):
+def run(target: str, arguments: dict[str, Any], calls: int, cores: int | None) -> dict[str, Any]:
     """Prepares a variant, does its work; see `measure.peak_memory`."""
     if cores is not None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])  # before TensorFlow counts its threads

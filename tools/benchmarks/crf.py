@@ -1,5 +1,10 @@
 """Time and memory of the dense CRF's backends beside pydensecrf's."""
 
+import functools
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
@@ -8,15 +13,17 @@ from ficklenet_tf.data import images
 from tools.benchmarks import inputs, measure
 from tools.benchmarks.tables import Goal, Table
 
-SHAPES = {"full": ((321, 321), (375, 500)), "tiny": ((33, 33),)}
+Refine = Callable[[np.ndarray, np.ndarray], np.ndarray]  # photographs and logits -> probabilities
+SHAPES: dict[str, tuple[tuple[int, int], ...]] = {"full": ((321, 321), (375, 500)), "tiny": ((33, 33),)}
 
 
-def run(options):
+def run(options: measure.Options) -> list[Table]:
     """Returns the section's tables."""
     return [full_size(options), maps(options), memory(options)]
 
 
-def made_up(photo_dir, batch, height, width, classes):
+def made_up(photo_dir: str | pathlib.Path | None, batch: int, height: int, width: int,
+            classes: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns photographs `[batch, height, width, 3]` uint8 and logits, blobs with noise, `[..., classes]` float32."""
     random = np.random.default_rng(0)
     photos = [tf.image.resize(images.decode_image_op(data), (height, width))
@@ -26,13 +33,13 @@ def made_up(photo_dir, batch, height, width, classes):
     return tf.cast(photos, tf.uint8).numpy(), 3 * tf.image.resize(coarse, (height, width)).numpy() + noise
 
 
-def eager(spec, backend):
+def eager(spec: crf.CRFSpec, backend: str) -> Refine:
     """Returns `mean_field` as a user calls it."""
     return lambda photos, logits: crf.mean_field(photos, logits, spec, backend).numpy()
 
 
-def compiled(spec, backend, xla=False):
-    """Returns `mean_field` as one graph for any shape, or with `xla` for each shape; pydensecrf as it is."""
+def compiled(spec: crf.CRFSpec, backend: str, xla: bool = False) -> Refine:
+    """Returns `mean_field` as one graph for any shape, or with `xla` one per shape; pydensecrf as it is."""
     if backend == "pydensecrf":
         return eager(spec, backend)
     shapes = None if xla else (tf.TensorSpec([None] * 3 + [3], tf.uint8), tf.TensorSpec([None] * 4))
@@ -40,23 +47,24 @@ def compiled(spec, backend, xla=False):
     return lambda photos, logits: graph(photos, logits).numpy()
 
 
-def work(backend, batch, height, width, classes, photo_dir=None):
-    """Makes the work «the CRF on a batch»: `SEC_TRAIN` for the exact kernels and at 41 x 41, else `DSRG_TEST`."""
+def work(backend: str, batch: int, height: int, width: int, classes: int,
+         photo_dir: str | None = None) -> measure.Work:
+    """Makes the work "the CRF on a batch": `SEC_TRAIN` for the exact kernels and at 41 x 41, else `DSRG_TEST`."""
     photos, logits = made_up(photo_dir, batch, height, width, classes)
     refine = compiled(crf.SEC_TRAIN if backend == "exact" or height <= 41 else crf.DSRG_TEST, backend)
     refine(photos[:1, :8, :8], logits[:1, :8, :8])
     return lambda: refine(photos, logits)
 
 
-def full_size(options):
+def full_size(options: measure.Options) -> Table:
     """Photographs of usual size: the lattice beside pydensecrf."""
     rows, goals = [], []
     refine = {name: eager(crf.DSRG_TEST, name) for name in ("pydensecrf", "permutohedral")}
     for batch in (1, 8):
         for height, width in SHAPES[options.scale]:
             for classes in (options.size.classes + 1, 3):
-                given = made_up(options.photo_dir, batch, height, width, classes)
-                works = {name: lambda f=function, g=given: f(*g) for name, function in refine.items()}
+                photos, logits = made_up(options.photo_dir, batch, height, width, classes)
+                works = {name: functools.partial(function, photos, logits) for name, function in refine.items()}
                 labels = [function().argmax(-1) for function in works.values()]
                 times = measure.compare(works, min(options.rounds, 5 if batch == 1 else 2), warm=0)
                 theirs, ours = times["pydensecrf"], times["permutohedral"]
@@ -64,41 +72,43 @@ def full_size(options):
                              1000 * ours.median / batch, 1000 * ours.processor_median / batch, ours.over(theirs),
                              int((labels[0] != labels[1]).sum())])
                 if batch == 1:
-                    what, many = f"permutohedral, {height} x {width}, {classes} classes", classes > 3
-                    goals.append(Goal(what, "pydensecrf", 0.6 if many else 1.0, ours.over(theirs)))
+                    case, many = f"permutohedral, {height} x {width}, {classes} classes", classes > 3
+                    goals.append(Goal(case, "pydensecrf", 0.6 if many else 1.0, ours.over(theirs)))
                     if many:
-                        goals.append(Goal(f"{what}: processor time", "pydensecrf", 0.9, ours.processor_over(theirs)))
+                        goals.append(Goal(f"{case}: processor time", "pydensecrf", 0.9, ours.processor_over(theirs)))
     return Table(
         "Dense CRF at full size",
-        ("size", "classes", "images", "pydensecrf, ms an image", "permutohedral, ms an image",
+        ("size", "classes", "images", "pydensecrf, ms per image", "permutohedral, ms per image",
          "the same, all cores' time", "ratio", "labels that differ"), rows,
         "`DSRG_TEST`, ten iterations, logits of blobs with noise on photographs warped to the size; ours by the "
         "public call, `crf.mean_field`, after its first. pydensecrf uses one core and holds Python's lock.",
         tuple(goals))
 
 
-def maps(options):
+def maps(options: measure.Options) -> Table:
     """A batch of 41 x 41 maps: the boundary loss's case."""
-    side, batch, rows, goals = options.size.grid, options.size.batch, [], ()
+    side, batch = options.size.grid, options.size.batch
+    rows: list[list[Any]] = []
+    goals: tuple[Goal, ...] = ()
     refine = {"exact, XLA": compiled(crf.SEC_TRAIN, "exact", xla=True), "exact": compiled(crf.SEC_TRAIN, "exact"),
               "permutohedral": compiled(crf.SEC_TRAIN, "permutohedral"),
               "pydensecrf": compiled(crf.SEC_TRAIN, "pydensecrf")}
     for classes in (options.size.classes + 1, 3):
-        given = made_up(options.photo_dir, batch, side, side, classes)
-        times = measure.compare({name: lambda f=function, g=given: f(*g) for name, function in refine.items()},
-                                options.rounds)
-        rows += [[classes, name, 1000 * t.median / batch, 1000 * t.processor_median / batch,
-                  t.over(times["pydensecrf"])] for name, t in times.items()]
+        photos, logits = made_up(options.photo_dir, batch, side, side, classes)
+        times = measure.compare({name: functools.partial(function, photos, logits)
+                                 for name, function in refine.items()}, options.rounds)
+        rows += [[classes, name, 1000 * timing.median / batch, 1000 * timing.processor_median / batch,
+                  timing.over(times["pydensecrf"])] for name, timing in times.items()]
         if not goals:
             best = min(times["exact, XLA"].median, times["exact"].median)
-            goals = (Goal(f"exact CRF, {side} x {side}, batch {batch}, {classes} classes: ms an image", "10 ms", 10.0,
+            goals = (Goal(f"exact CRF, {side} x {side}, batch {batch}, {classes} classes: ms per image", "10 ms", 10.0,
                           1000 * best / batch),)
     return Table(f"Dense CRF on {side} x {side} maps, batch {batch}",
-                 ("classes", "backend", "ms an image", "all cores' time", "times pydensecrf"), rows,
+                 ("classes", "backend", "ms per image", "all cores' time", "times pydensecrf"), rows,
                  "`SEC_TRAIN`, ten iterations.", goals)
 
 
-def memory(options):
+def memory(options: measure.Options) -> Table:
     """Peak memory of each backend, each in a fresh process."""
     height, width = SHAPES[options.scale][-1]
     cases = [(name, 1, height, width, classes) for classes in (options.size.classes + 1, 3)
@@ -107,7 +117,7 @@ def memory(options):
               for name in ("pydensecrf", "exact")]
     rows = []
     for case in cases[:: 1 if options.scale == "full" else 3]:
-        arguments = dict(zip(("backend", "batch", "height", "width", "classes"), case, strict=True))
+        arguments: dict[str, Any] = dict(zip(("backend", "batch", "height", "width", "classes"), case, strict=True))
         arguments["photo_dir"] = options.photo_dir and str(options.photo_dir)
         peak = measure.peak_memory(f"{__name__}:work", arguments)["peak_mib"]
         rows.append([case[0], case[1], f"{case[2]} x {case[3]}", case[4], peak])

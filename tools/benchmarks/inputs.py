@@ -4,17 +4,19 @@ import dataclasses
 import functools
 import pathlib
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from ficklenet_tf.data import datasets, images
 from ficklenet_tf.data.datasets import shapes
 from ficklenet_tf.models import backbones, pretrained
+from tools.benchmarks import measure
 
 HEIGHT, WIDTH = 375, 500  # of a drawn photograph: VOC's commonest size
 
 
-def jpegs(photo_dir, count):
+def jpegs(photo_dir: str | pathlib.Path | None, count: int) -> list[bytes]:
     """Returns `count` photographs as JPEG bytes.
 
     Args:
@@ -34,40 +36,42 @@ def jpegs(photo_dir, count):
 
 
 @functools.cache
-def _drawn(index):
+def _drawn(index: int) -> bytes:
     image, _ = shapes.draw(0, "val", index, WIDTH)
     return tf.io.encode_jpeg(image[:HEIGHT], quality=92).numpy()
 
 
-def batch(photo_dir, count, side):
+def batch(photo_dir: str | pathlib.Path | None, count: int, side: int) -> tf.Tensor:
     """Returns `[count, side, side, 3]` float32 RGB 0..255: photographs warped to the network's input."""
     return tf.stack([images.warp(images.decode_image_op(data), side) for data in jpegs(photo_dir, count)])
 
 
-def backbone(size, weights, trainable="all", precision="float32"):
+def backbone(size: measure.Size, weights: str, trainable: str = "all",
+             precision: str = "float32") -> tuple[keras.Model, images.Normalization]:
     """Returns a `Size`'s backbone, with the weights given or random ones, and its `images.Normalization`."""
     network = backbones.build(size.backbone, trainable, precision)
     pretrained.load_weights(network, weights)
     return network, pretrained.normalization_of(weights)
 
 
-def features(size, count=1, seed=0):
+def features(size: measure.Size, count: int = 1, seed: int = 0) -> tf.Tensor:
     """Returns `[count, grid, grid, channels]` float32 made-up features: rectified, a third of them positive."""
     shape = (count, size.grid, size.grid, size.channels)
     return tf.constant(np.maximum(np.random.default_rng(seed).normal(-0.4, 1, shape), 0).astype(np.float32))
 
 
-def folder_split(photo_dir, count, directory, classes):
+def folder_split(photo_dir: str | pathlib.Path | None, count: int, directory: str | pathlib.Path,
+                 classes: int) -> datasets.Split:
     """Writes photographs as a data set of one's own (--dataset=folder) and opens it.
 
     Args:
       photo_dir: see `jpegs`.
       count: photographs.
       directory: where images/, tags.csv and the prepared records go.
-      classes: number of made-up tags, one a photograph.
+      classes: number of made-up tags, one per photograph.
 
     Returns:
-      a `datasets.Split`.
+      A `datasets.Split`.
     """
     directory = pathlib.Path(directory)
     (directory / "images").mkdir(parents=True)
@@ -79,9 +83,8 @@ def folder_split(photo_dir, count, directory, classes):
     return datasets.load_split("folder", "all", data_dir=directory, cache_dir=directory / "records")
 
 
-def described(options):
+def described(options: measure.Options) -> str:
     """Says what a section worked on, for a table's note."""
-    size = options.size
-    what = ", ".join(f"{key} {value}" for key, value in dataclasses.asdict(size).items())
+    size = ", ".join(f"{key} {value}" for key, value in dataclasses.asdict(options.size).items())
     weights = "weights given" if options.weights else "random weights"
-    return f"{what}; {weights}; {'photographs given' if options.photo_dir else 'drawn photographs'}."
+    return f"{size}; {weights}; {'photographs given' if options.photo_dir else 'drawn photographs'}."

@@ -1,4 +1,4 @@
-"""How everything here is measured: variants in turn on the same work, and memory in a fresh process a variant.
+"""How everything here is measured: variants in turn on the same work, and memory in a fresh process per variant.
 
 Other work on the machine comes and goes, so variants take turns, forwards and backwards, and two of them are
 compared by the median of their ratios round by round, not by times taken minutes apart.
@@ -12,9 +12,12 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from ficklenet_tf.runs import artifacts, hardware
 
+Work = Callable[[], object]  # does what is measured once, and waits for its own result (`.numpy()`)
 ROOT = pathlib.Path(__file__).parents[2]
 
 
@@ -61,7 +64,7 @@ class Options:
     peers_python: str | None = None
 
     @property
-    def size(self):
+    def size(self) -> Size:
         """The `Size` that `scale` names."""
         return SIZES[self.scale]
 
@@ -70,38 +73,38 @@ class Options:
 class Timing:
     """Seconds of a variant, round by round: by the clock, and of all cores' work, which other jobs lengthen less."""
 
-    seconds: tuple
-    processor: tuple
+    seconds: tuple[float, ...]
+    processor: tuple[float, ...]
 
     @property
-    def median(self):
+    def median(self) -> float:
         """Of the seconds."""
         return statistics.median(self.seconds)
 
     @property
-    def processor_median(self):
+    def processor_median(self) -> float:
         """Of the seconds of all cores' work in this process."""
         return statistics.median(self.processor)
 
     @property
-    def spread(self):
+    def spread(self) -> tuple[float, float]:
         """(Least, greatest) seconds."""
         return min(self.seconds), max(self.seconds)
 
-    def over(self, other):
-        """Returns the median over the rounds of this variant's seconds / `other`'s of the same round."""
-        return statistics.median(a / b for a, b in zip(self.seconds, other.seconds, strict=True))
+    def over(self, reference: "Timing") -> float:
+        """Returns the median over the rounds of this variant's seconds / `reference`'s of the same round."""
+        return statistics.median(a / b for a, b in zip(self.seconds, reference.seconds, strict=True))
 
-    def processor_over(self, other):
+    def processor_over(self, reference: "Timing") -> float:
         """The same of the seconds of all cores' work."""
-        return statistics.median(a / b for a, b in zip(self.processor, other.processor, strict=True))
+        return statistics.median(a / b for a, b in zip(self.processor, reference.processor, strict=True))
 
 
-def compare(functions, rounds, warm=1):
+def compare(functions: Mapping[str, Work], rounds: int, warm: int = 1) -> dict[str, Timing]:
     """Times functions in turn.
 
     Args:
-      functions: {name: function without arguments}; each must wait for its own result (`.numpy()`).
+      functions: {name: `Work`}.
       rounds: timed calls of each; every second round runs backwards.
       warm: untimed calls of each beforehand.
 
@@ -111,28 +114,31 @@ def compare(functions, rounds, warm=1):
     for _ in range(warm):
         for function in functions.values():
             function()
-    found = {name: [] for name in functions}
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    processor: dict[str, list[float]] = {name: [] for name in functions}
     for number in range(rounds):
         for name in list(functions)[::-1 if number % 2 else 1]:
             start, worked = time.perf_counter(), time.process_time()
             functions[name]()
-            found[name].append((time.perf_counter() - start, time.process_time() - worked))
-    return {name: Timing(*zip(*pairs, strict=True)) for name, pairs in found.items()}
+            seconds[name].append(time.perf_counter() - start)
+            processor[name].append(time.process_time() - worked)
+    return {name: Timing(tuple(seconds[name]), tuple(processor[name])) for name in functions}
 
 
-def peak_memory(target, arguments, *, calls=2, cores=None):
+def peak_memory(target: str, arguments: dict[str, Any], *, calls: int = 2,
+                cores: int | None = None) -> dict[str, Any]:
     """Runs a variant in a fresh process.
 
     Args:
       target: "module:function"; the function takes `arguments` by name, prepares what does not count
-        (data, networks) and returns the work, a function without arguments.
+        (data, networks) and returns the `Work`.
       arguments: dict of what JSON can hold.
       calls: how often the work is done.
       cores: number of cores that the process may use; None: all.
 
     Returns:
       dict: "peak_mib" above the prepared process over all calls, "loaded_mib" of the prepared process,
-      "seconds", a list, one a call (the first one traces).
+      "seconds", a list, one per call (the first one traces).
 
     Raises:
       RuntimeError: the process failed; with its last lines.
@@ -140,14 +146,15 @@ def peak_memory(target, arguments, *, calls=2, cores=None):
     command = [sys.executable, "-m", "tools.benchmarks.child", target, json.dumps(arguments), str(calls)]
     if cores is not None:
         command.append(str(cores))
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT,
-                          env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
-    if done.returncode:
-        raise RuntimeError(f"{target} {arguments}: the process ended with {done.returncode}:\n{done.stderr[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    finished = subprocess.run(command, capture_output=True, text=True, cwd=ROOT,
+                              env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
+    if finished.returncode:
+        raise RuntimeError(f"{target} {arguments}: the process ended with {finished.returncode}:\n"
+                           f"{finished.stderr[-2000:]}")
+    return json.loads(finished.stdout.splitlines()[-1])
 
 
-def machine():
+def machine() -> dict[str, Any]:
     """Returns what the figures depend on: processor, cores, memory, versions, date, load; no names or paths."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {**hardware.describe(), "memory_gib": round(memory / 2**30, 1),

@@ -4,20 +4,23 @@ import json
 import pathlib
 import subprocess
 import tempfile
+from collections.abc import Callable
+from typing import Any
 
 import cv2
+import keras
 import numpy as np
 import tensorflow as tf
 
 from ficklenet_tf.data import images
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.maps import aggregation
-from ficklenet_tf.models import backbones, pretrained
+from ficklenet_tf.models import backbones, pretrained, stochastic
 from tools.benchmarks import inputs, measure
 from tools.benchmarks.localization import head_of
-from tools.benchmarks.tables import Table
+from tools.benchmarks.tables import Cell, Table
 
-FEW = 2  # stochastic passes that the peer is timed for; its time grows by the pass
+FEW = 2  # stochastic passes that the peer is timed for; its time is proportional to their number
 TAG = 0
 
 
@@ -29,10 +32,10 @@ class Peer:
       path: the .npz with network and image.
 
     Raises:
-      ValueError: it does not start.
+      UserError: it does not start.
     """
 
-    def __init__(self, python, path):
+    def __init__(self, python: str, path: pathlib.Path) -> None:
         script = pathlib.Path(__file__).with_name("peers_torch.py")
         try:
             self._process = subprocess.Popen([python, str(script), str(path)], stdin=subprocess.PIPE,
@@ -42,31 +45,34 @@ class Peer:
                             f"found {error}") from error
         self._directory, self.facts = path.parent, self._answer()
 
-    def _answer(self):
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None  # of the pipe that `__init__` asked for; so is stdin below
         line = self._process.stdout.readline()
         if not line:
             raise UserError(f"peers: the process ended with {self._process.wait()}; its environment needs what "
                             "requirements-peers.txt pins")
         return json.loads(line)
 
-    def ask(self, what):
+    def ask(self, name: str) -> np.ndarray:
         """Does a work of `peers_torch.py`; returns its result."""
-        self._process.stdin.write(f"{what}\n")
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{name}\n")
         self._process.stdin.flush()
         self._answer()
-        return np.load(self._directory / f"{what}.npy")
+        return np.load(self._directory / f"{name}.npy")
 
-    def close(self):
+    def close(self) -> None:
         """Ends the process."""
+        assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()
 
 
-def run(options):
+def run(options: measure.Options) -> list[Table]:
     """Returns the section's tables.
 
     Raises:
-      ValueError: --peers_python is not given, or that environment lacks something.
+      UserError: --peers_python is not given, or that environment lacks something.
     """
     if options.peers_python is None:
         raise UserError("peers: expected --peers_python, the Python of an environment with requirements-peers.txt")
@@ -86,45 +92,47 @@ def run(options):
             peer.close()
 
 
-def _arrays(network, head):
-    found = {"head/W": head.kernel.numpy(), "head/b": head.bias.numpy()}
+def _arrays(network: keras.Model, head: stochastic.StochasticHead) -> dict[str, Any]:
+    arrays = {"head/W": head.kernel.numpy(), "head/b": head.bias.numpy()}
     for layer in network.layers:
         if layer.weights:
             name = layer.name.replace("block", "conv").replace("_conv", "_")
-            found[f"{name}/W"], found[f"{name}/b"] = layer.get_weights()
-    return found
+            arrays[f"{name}/W"], arrays[f"{name}/b"] = layer.get_weights()
+    return arrays
 
 
-def compared(options, peer, network, head, image):
+def compared(options: measure.Options, peer: Peer, network: keras.Model, head: stochastic.StochasticHead,
+             image: tf.Tensor) -> Table:
     """Times both sides in turn and compares one deterministic map."""
     size = options.size
 
-    def ours(mode, count):
+    def ours(mode: str, count: int) -> Callable[[], np.ndarray]:
         @tf.function
-        def maps(x):
-            found = aggregation.localize(head, network(x)[0], tf.constant([TAG]), tf.constant([1, 2]),
-                                         num_maps=count, mode=mode)
-            return found["mean"][..., 0]
-        return lambda: maps(image).numpy()
+        def mean_map(x: tf.Tensor) -> tf.Tensor:
+            maps = aggregation.localize(head, network(x)[0], tf.constant([TAG]), tf.constant([1, 2]),
+                                        num_maps=count, mode=mode)
+            return maps["mean"][..., 0]
+        return lambda: mean_map(image).numpy()
 
     forward = tf.function(lambda x: head.logits(network(x)))
-    works = {"network alone, PyTorch": lambda: peer.ask("pass"),
-             "network alone, ours": lambda: forward(image).numpy(),
-             "one GradCAM, pytorch-grad-cam": lambda: peer.ask("gradcam"),
-             "one HiResCAM, pytorch-grad-cam": lambda: peer.ask("hirescam"),
-             "one deterministic map, ours": ours("deterministic", 1),
-             f"{FEW} stochastic maps, unfold + autograd": lambda: peer.ask("stochastic"),
-             f"N = {size.num_maps} stochastic maps, ours": ours("stochastic", size.num_maps)}
+    works: dict[str, Callable[[], np.ndarray]] = {
+        "network alone, PyTorch": lambda: peer.ask("pass"),
+        "network alone, ours": lambda: forward(image).numpy(),
+        "one GradCAM, pytorch-grad-cam": lambda: peer.ask("gradcam"),
+        "one HiResCAM, pytorch-grad-cam": lambda: peer.ask("hirescam"),
+        "one deterministic map, ours": ours("deterministic", 1),
+        f"{FEW} stochastic maps, unfold + autograd": lambda: peer.ask("stochastic"),
+        f"N = {size.num_maps} stochastic maps, ours": ours("stochastic", size.num_maps)}
     times = measure.compare(works, min(options.rounds, 3))
-    bare = times["network alone, PyTorch"].median
-    last = times[f"N = {size.num_maps} stochastic maps, ours"]
-    peers = times[f"{FEW} stochastic maps, unfold + autograd"].median - bare
-    rows = [[name, found.median, None] for name, found in times.items()]
-    whole = bare + peers * size.num_maps / FEW
-    rows += [[f"N = {size.num_maps}, unfold + autograd, from {FEW}", whole, whole / last.median]]
-    theirs, one = peer.ask("hirescam"), works["one deterministic map, ours"]()
-    one = cv2.resize(one, theirs.shape[::-1])
-    one = (one - one.min()) / (one.max() - one.min())  # after resizing, as pytorch-grad-cam does
+    network_seconds = times["network alone, PyTorch"].median
+    our_seconds = times[f"N = {size.num_maps} stochastic maps, ours"].median
+    few_seconds = times[f"{FEW} stochastic maps, unfold + autograd"].median - network_seconds
+    rows: list[list[Cell]] = [[name, timing.median, None] for name, timing in times.items()]
+    peer_seconds = network_seconds + few_seconds * size.num_maps / FEW
+    rows += [[f"N = {size.num_maps}, unfold + autograd, from {FEW}", peer_seconds, peer_seconds / our_seconds]]
+    their_map, our_map = peer.ask("hirescam"), works["one deterministic map, ours"]()
+    our_map = cv2.resize(our_map, their_map.shape[::-1])
+    our_map = (our_map - our_map.min()) / (our_map.max() - our_map.min())  # after resizing, as pytorch-grad-cam does
     logits = np.abs(peer.ask("pass") - works["network alone, ours"]()).max()
     return Table(
         "The same network and image in PyTorch", ("what", "s", "times ours"), rows,
@@ -132,4 +140,4 @@ def compared(options, peer, network, head, image):
         f"{'weights given' if options.weights else 'random weights'}; torch {peer.facts['torch']} with "
         f"{peer.facts['threads']} threads. The peer's time for N is its network's and N / {FEW} times that of {FEW} "
         "passes. HiResCAM is Eq. 1 without selection (gradient times feature, not pooled): its map and ours differ by "
-        f"at most {np.abs(theirs - one).max():.1e} of the maximum, logits by at most {logits:.1e}.")
+        f"at most {np.abs(their_map - our_map).max():.1e} of the maximum, logits by at most {logits:.1e}.")

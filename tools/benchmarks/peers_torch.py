@@ -27,9 +27,9 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget  # noqa:
 class Network(nn.Module):
     """Dilated VGG-16 (stride 8, as DeepLab-LargeFOV) and an s x s convolution with global average pooling."""
 
-    def __init__(self, arrays):
+    def __init__(self, arrays: dict[str, np.ndarray]) -> None:
         super().__init__()
-        layers = []
+        layers: list[nn.Module] = []
         for block, count in enumerate((2, 2, 3, 3, 3), 1):
             if block > 1:
                 layers.append(nn.MaxPool2d(3, 2 if block < 5 else 1, padding=1))
@@ -44,24 +44,24 @@ class Network(nn.Module):
         self.classifier = nn.Conv2d(channels, classes, size, padding=size // 2)
         _assign(self.classifier, arrays["head/W"], arrays["head/b"])
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns `[b, classes]` logits of `[b, 3, side, side]`."""
         return self.classifier(self.features(x)).mean((2, 3))
 
 
-def _assign(layer, kernel, bias):
+def _assign(layer: nn.Conv2d, kernel: np.ndarray, bias: np.ndarray) -> None:
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(kernel.transpose(3, 2, 0, 1).copy()))
         layer.bias.copy_(torch.from_numpy(bias))
 
 
-def one_map(network, image, kind, tag):
-    """One map by pytorch-grad-cam, `[side, side]`, 0..1."""
-    with kind(model=network, target_layers=[network.features[-1]]) as cam:
+def one_map(network: Network, image: torch.Tensor, method: type, tag: int) -> np.ndarray:
+    """One map by pytorch-grad-cam, `[side, side]`, 0..1; `method` is one of its classes."""
+    with method(model=network, target_layers=[network.features[-1]]) as cam:
         return cam(input_tensor=image, targets=[ClassifierOutputTarget(tag)])[0]
 
 
-def stochastic_maps(network, image, tag, count, rate):
+def stochastic_maps(network: Network, image: torch.Tensor, tag: int, count: int, rate: float) -> torch.Tensor:
     """Mean of `count` maps on random selections, `[h, w]`, each by its own maximum."""
     with torch.no_grad():
         features = network.features(image)
@@ -76,12 +76,12 @@ def stochastic_maps(network, image, tag, count, rate):
         windows = (windows * mask).view(1, -1, height * width)
         score = (kernel[tag].reshape(1, -1) @ windows).mean() + network.classifier.bias[tag]
         gradient, = torch.autograd.grad(score, x)
-        one = torch.relu((x * gradient).sum(1)[0]).detach()
-        total += one / one.max().clamp_min(1e-12)
+        cam = torch.relu((x * gradient).sum(1)[0]).detach()
+        total += cam / cam.max().clamp_min(1e-12)
     return total / count
 
 
-def main():
+def main() -> None:
     """Answers requests until the input ends."""
     path = pathlib.Path(sys.argv[1])
     arrays = dict(np.load(path))

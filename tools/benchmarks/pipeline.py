@@ -1,16 +1,18 @@
 """The classifier's input pipeline against the same JPEGs only decoded, and where its time goes."""
 
 import tempfile
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from ficklenet_tf.data import augmentation, images, input_pipeline
+from ficklenet_tf.data import augmentation, datasets, images, input_pipeline
 from tools.benchmarks import inputs, measure
 from tools.benchmarks.tables import Goal, Table
 
 
-def run(options):
+def run(options: measure.Options) -> list[Table]:
     """Returns the section's tables."""
     size, count = options.size, 400 if options.scale == "full" else 8
     with tempfile.TemporaryDirectory() as directory:
@@ -18,24 +20,26 @@ def run(options):
         return [throughput(options, split, count), parts(options, split)]
 
 
-def decoded(split, count):
-    """Returns the work «decode `count` JPEGs by tf.io.decode_jpeg alone on all cores»."""
+def decoded(split: datasets.Split, count: int) -> measure.Work:
+    """Returns the work "decode `count` JPEGs by tf.io.decode_jpeg alone on all cores"."""
     encoded = [split[index]["image"] for index in range(count)]
     data = tf.data.Dataset.from_tensor_slices(encoded).map(
         lambda jpeg: tf.io.decode_jpeg(jpeg, channels=3), num_parallel_calls=tf.data.AUTOTUNE).prefetch(8)
     return lambda: [None for _ in data]
 
 
-def batches(split, count, size, prepare=None, **options):
-    """Returns the work «make batches of `count` images», from a fresh iterator: nothing is read ahead untimed."""
+def batches(split: datasets.Split, count: int, size: measure.Size,
+            prepare: Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]] | None = None,
+            **options: Any) -> measure.Work:
+    """Returns the work "make batches of `count` images", from a fresh iterator: nothing is read ahead untimed."""
     reader = input_pipeline.ExampleReader(split, 0, size.side, **options)
     data = input_pipeline.training_batches(reader, batch_size=size.batch, start_step=0)
     data = (data if prepare is None else data.map(prepare).prefetch(2)).take(count // size.batch)
     return lambda: [None for _ in data]
 
 
-def throughput(options, split, count):
-    """Images a second."""
+def throughput(options: measure.Options, split: datasets.Split, count: int) -> Table:
+    """Images per second."""
     size = options.size
     variants = {
         "tf.io.decode_jpeg alone": decoded(split, count),
@@ -46,9 +50,10 @@ def throughput(options, split, count):
     }
     times = measure.compare(variants, options.rounds)
     base, ours = times["tf.io.decode_jpeg alone"], times["training pipeline"]
-    rows = [[name, count / t.median, base.over(t), 1000 * t.processor_median / count] for name, t in times.items()]
+    rows = [[name, count / timing.median, base.over(timing), 1000 * timing.processor_median / count]
+            for name, timing in times.items()]
     return Table(
-        "The classifier's input pipeline", ("what", "images/s", "of decode_jpeg", "processor ms an image"), rows,
+        "The classifier's input pipeline", ("what", "images/s", "of decode_jpeg", "processor ms per image"), rows,
         f"{inputs.described(options)} {count} JPEGs. The pipeline reads records at random places, decodes, warps, "
         "mirrors and batches, uint8; brightness, contrast, saturation and normalisation are part of the step, on its "
         "device. The processor's time is all cores' together: what the work costs, whatever else the machine does.",
@@ -56,7 +61,7 @@ def throughput(options, split, count):
               at_least=True),))
 
 
-def parts(options, split):
+def parts(options: measure.Options, split: datasets.Split) -> Table:
     """What each part costs on one core."""
     size, numbers = options.size, range(min(len(split), 100))
     encoded = [split[index]["image"] for index in numbers]
@@ -72,5 +77,5 @@ def parts(options, split):
         "batch": lambda: np.stack(warped),
     }
     times = measure.compare(functions, options.rounds)
-    return Table("Its parts, one after another", ("part", "ms an image"),
-                 [[name, 1000 * t.median / len(encoded)] for name, t in times.items()])
+    return Table("Its parts, one after another", ("part", "ms per image"),
+                 [[name, 1000 * timing.median / len(encoded)] for name, timing in times.items()])

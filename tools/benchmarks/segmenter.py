@@ -1,7 +1,11 @@
 """The segmenter's training step: seed loss and the exact CRF's boundary loss against plain cross-entropy."""
 
 import dataclasses
+import pathlib
+from collections.abc import Callable, Iterable
+from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -12,16 +16,17 @@ from ficklenet_tf.training import objective
 from tools.benchmarks import inputs, measure
 from tools.benchmarks.tables import Goal, Table
 
+Batch = dict[str, tf.Tensor]
 TASKS = {"cross-entropy": objective.Task("full", None, None, ("full",), "none"),
          "seed + boundary": objective.Task("weak", None, None, ("seed", "boundary"), "none")}
 
 
-def run(options):
+def run(options: measure.Options) -> list[Table]:
     """Returns the section's tables."""
     return [steps(options), memory(options)]
 
 
-def batch_of(photo_dir, size):
+def batch_of(photo_dir: str | pathlib.Path | None, size: measure.Size) -> Batch:
     """Returns a batch as `input_pipeline.training_batches` gives it: photographs and labels of made-up patches."""
     rng = np.random.default_rng(0)
     patches = rng.choice([0, 1, size.classes, labels.IGNORE], (size.batch, 6, 6)).astype(np.uint8)
@@ -32,13 +37,14 @@ def batch_of(photo_dir, size):
             "tags": tf.constant(rng.integers(0, 2, (size.batch, size.classes)), tf.float32)}
 
 
-def step_of(model, task, config, normalization, jit_compile=False):
+def step_of(model: keras.Model, task: objective.Task, config: presets.SegmenterConfig,
+            normalization: images.Normalization, jit_compile: bool = False) -> Callable[[Batch], tf.Tensor]:
     """Returns a training step as a graph: batch -> loss; the weights move by SGD."""
     losses = task.total_loss(model, config)
     variables = model.trainable_variables
 
     @tf.function(jit_compile=jit_compile)
-    def step(batch):
+    def step(batch: Batch) -> tf.Tensor:
         with tf.GradientTape() as tape:
             loss = losses(input_pipeline.prepared(batch, normalization))["loss"]
         for variable, gradient in zip(variables, tape.gradient(loss, variables), strict=True):
@@ -48,8 +54,9 @@ def step_of(model, task, config, normalization, jit_compile=False):
     return step
 
 
-def work(task, scale="full", weights="", photo_dir=None, trained="all"):
-    """Makes the work «one training step».
+def work(task: str, scale: str = "full", weights: str = "", photo_dir: str | None = None,
+         trained: str = "all") -> measure.Work:
+    """Makes the work "one training step".
 
     Args:
       task: a key of `TASKS`.
@@ -61,31 +68,37 @@ def work(task, scale="full", weights="", photo_dir=None, trained="all"):
     return _works(measure.SIZES[scale], weights, photo_dir, trained, [task])[task]
 
 
-def _works(size, weights, photo_dir, trained, tasks):
+def _works(size: measure.Size, weights: str, photo_dir: str | pathlib.Path | None, trained: str,
+           tasks: Iterable[str]) -> dict[str, measure.Work]:
     """Returns {task: work}; all share one network, so that only one step's memory is in use at a time."""
     config = presets.SegmenterConfig(dropout=0.5, trainable_layers=trained)
     config = config if size.backbone == "vgg16" else dataclasses.replace(config, channels=32, dilation=3)
     network, _, head, normalization = segmenter.build(config, size.classes + 1, size.backbone, weights)
     batch = batch_of(photo_dir, size)
     if trained == "head":
-        batch = {**{k: v for k, v in batch.items() if k != "image"}, "features": inputs.features(size, size.batch)}
+        batch = {**{key: value for key, value in batch.items() if key != "image"},
+                 "features": inputs.features(size, size.batch)}
     target = network if trained == "all" else head
-    graphs = {task: step_of(target, TASKS[task], config, normalization) for task in tasks}
-    return {task: lambda graph=graph: graph(batch).numpy() for task, graph in graphs.items()}
+
+    def step_work(task: str) -> measure.Work:
+        step = step_of(target, TASKS[task], config, normalization)
+        return lambda: step(batch).numpy()
+
+    return {task: step_work(task) for task in tasks}
 
 
-def losses_alone(size, photo_dir):
+def losses_alone(size: measure.Size, photo_dir: str | pathlib.Path | None) -> dict[str, measure.Work]:
     """Returns {task: work}: the losses and their gradient to given logits, without a network."""
     batch = batch_of(photo_dir, size)
     shape = (size.batch, size.grid, size.grid, size.classes + 1)
     logits = tf.constant(np.random.default_rng(0).normal(0, 2, shape), tf.float32)
     config = presets.SegmenterConfig()
 
-    def graph(task):
+    def graph(task: objective.Task) -> measure.Work:
         losses = task.total_loss(lambda x, training: x, config)
 
         @tf.function
-        def gradient(x):
+        def gradient(x: tf.Tensor) -> tf.Tensor:
             with tf.GradientTape() as tape:
                 tape.watch(x)
                 loss = losses({**batch, "features": x, "image": None})["loss"]
@@ -93,20 +106,22 @@ def losses_alone(size, photo_dir):
 
         return lambda: gradient(logits).numpy()
 
-    return {task: graph(found) for task, found in TASKS.items()}
+    return {name: graph(task) for name, task in TASKS.items()}
 
 
-def steps(options):
+def steps(options: measure.Options) -> Table:
     """Whole network trained, head alone trained, and the losses by themselves."""
-    size, rows, goals = options.size, [], ()
-    for what, rounds, works in (
+    size = options.size
+    rows: list[list[Any]] = []
+    goals: tuple[Goal, ...] = ()
+    for trained, rounds, works in (
             ("whole network", min(options.rounds, 3), _works(size, options.weights, options.photo_dir, "all", TASKS)),
             ("head on cached features", min(options.rounds, 5), _works(size, "", options.photo_dir, "head", TASKS)),
             ("losses and their gradient alone", options.rounds, losses_alone(size, options.photo_dir))):
         times = measure.compare(works, rounds)
         plain, ours = times["cross-entropy"], times["seed + boundary"]
-        rows += [[what, task, t.median, *t.spread, t.over(plain), t.processor_median / plain.processor_median]
-                 for task, t in times.items()]
+        rows += [[trained, task, timing.median, *timing.spread, timing.over(plain),
+                  timing.processor_median / plain.processor_median] for task, timing in times.items()]
         if not goals:
             goals = (Goal("segmenter step, seed loss and exact CRF boundary loss", "plain cross-entropy", 1.10,
                           ours.over(plain)),)
@@ -117,11 +132,11 @@ def steps(options):
         f"{size.grid} x {size.grid}, ten iterations, by the exact kernels.", goals)
 
 
-def memory(options):
+def memory(options: measure.Options) -> Table:
     """Peak memory of the head's step with each loss."""
     rows = []
     for task in TASKS:
-        found = measure.peak_memory(f"{__name__}:work", {"task": task, "scale": options.scale, "trained": "head"})
-        rows.append([task, found["peak_mib"]])
+        peak = measure.peak_memory(f"{__name__}:work", {"task": task, "scale": options.scale, "trained": "head"})
+        rows.append([task, peak["peak_mib"]])
     return Table("Peak memory of a step, head on cached features", ("loss", "peak MiB"), rows,
                  "Each in a fresh process, above the loaded process.")

@@ -3,6 +3,8 @@
 import dataclasses
 import pathlib
 import tempfile
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -16,11 +18,11 @@ from ficklenet_tf.models import classifier, segmenter
 from ficklenet_tf.models.precision import PRECISIONS
 from ficklenet_tf.runs import artifacts, layout
 from ficklenet_tf.serving import formats, loading, model_card, saved_model
-from tools.benchmarks import inputs
-from tools.benchmarks.tables import Goal, Table
+from tools.benchmarks import inputs, measure
+from tools.benchmarks.tables import Cell, Goal, Table
 
 
-def run(options):
+def run(options: measure.Options) -> list[Table]:
     """Returns the section's tables."""
     full = options.scale == "full"
     photographs = [images.decode_image_op(data).numpy() for data in inputs.jpegs(options.photo_dir, 3 if full else 2)]
@@ -33,17 +35,20 @@ def run(options):
         return [latency(options, run_dir, photographs[:2]), agreement(run_dir, photographs, full)]
 
 
-def random_run(run_dir, size, weights):
+def random_run(run_dir: pathlib.Path, size: measure.Size, weights: str) -> None:
     """Writes a finished run of a `measure.Size`'s networks, their heads of random weights."""
     keras.utils.set_random_seed(0)
-    first = presets.ClassifierConfig(input_size=size.side, backbone=size.backbone, kernel_size=size.kernel_size)
-    second = presets.SegmenterConfig()
+    classifier_config = presets.ClassifierConfig(input_size=size.side, backbone=size.backbone,
+                                                 kernel_size=size.kernel_size)
+    segmenter_config = presets.SegmenterConfig()
     if size.side != 321:
-        second = dataclasses.replace(second, channels=32, test_sizes=(size.side,))
-    model, normalization = classifier.build(first, size.classes, weights)
-    network, *_ = segmenter.build(second, size.classes + 1, size.backbone, weights)
+        segmenter_config = dataclasses.replace(segmenter_config, channels=32, test_sizes=(size.side,))
+    model, normalization = classifier.build(classifier_config, size.classes, weights)
+    network, *_ = segmenter.build(segmenter_config, size.classes + 1, size.backbone, weights)
     names = ["background", *(f"class{index:02d}" for index in range(size.classes))]
-    for stage, net, config in ((layout.CLASSIFIER, model, first), (layout.SEGMENTER, network, second)):
+    stages: tuple[tuple[str, keras.Model, presets.ClassifierConfig | presets.SegmenterConfig], ...] = (
+        (layout.CLASSIFIER, model, classifier_config), (layout.SEGMENTER, network, segmenter_config))
+    for stage, net, config in stages:
         (run_dir / stage).mkdir()
         net.save_weights(run_dir / stage / layout.WEIGHTS)
         artifacts.write_run(run_dir / stage, stage=stage, config=dataclasses.asdict(config), class_names=names,
@@ -51,38 +56,39 @@ def random_run(run_dir, size, weights):
                             seed=0, fingerprint="none", metrics={}, normalization=dataclasses.asdict(normalization))
 
 
-def borrowed_run(directory, run_dir):
+def borrowed_run(directory: pathlib.Path, run_dir: str | pathlib.Path) -> None:
     """Makes a run whose stages are links into another one, so that nothing is written there."""
     for stage in pathlib.Path(run_dir).resolve().iterdir():
         if artifacts.read_run(stage) is not None:
             (directory / stage.name).symlink_to(stage)
 
 
-def latency(options, run_dir, photographs):
+def latency(options: measure.Options, run_dir: pathlib.Path, photographs: Sequence[np.ndarray]) -> Table:
     """Each signature beside the bare network."""
-    found = benchmark.measure_version(run_dir, saved_model.export(run_dir, 1), photographs,
-                                      count=options.rounds, iterations=10, num_maps=options.size.num_maps)
-    bare = found.seconds["bare network"]
-    rows = [[what, *(1000 * float(np.percentile(values, q)) for q in (50, 99)), float(1 / values.mean()),
-             float(np.median(values / bare))] for what, values in found.seconds.items()]
-    what = "The run given" if options.run_dir else inputs.described(options)
+    measured = benchmark.measure_version(run_dir, saved_model.export(run_dir, 1), photographs,
+                                         count=options.rounds, iterations=10, num_maps=options.size.num_maps)
+    bare = measured.seconds["bare network"]
+    rows: list[list[Any]] = [
+        [name, *(1000 * float(np.percentile(values, q)) for q in (50, 99)), float(1 / values.mean()),
+         float(np.median(values / bare))] for name, values in measured.seconds.items()]
+    described = "The run given" if options.run_dir else inputs.described(options)
     return Table(
         "Served signatures beside the bare network", ("what", "p50 ms", "p99 ms", "photographs/s", "times bare"), rows,
-        f"{what}; segmenter sizes {', '.join(map(str, found.sizes))}; {len(photographs)} photographs of "
-        f"{' and '.join(f'{p.shape[1]} x {p.shape[0]}' for p in photographs)} pixels, one a call. Bare network: the "
-        f"Keras call on photographs already warped. The export has {found.mebibytes:.0f} MiB and was loaded in "
-        f"{found.load_seconds:.1f} s.",
+        f"{described}; segmenter sizes {', '.join(map(str, measured.sizes))}; {len(photographs)} photographs of "
+        f"{' and '.join(f'{image.shape[1]} x {image.shape[0]}' for image in photographs)} pixels, one per call. Bare "
+        f"network: the Keras call on photographs already warped. The export has {measured.mebibytes:.0f} MiB and was "
+        f"loaded in {measured.load_seconds:.1f} s.",
         (Goal("serving_default, without CRF", "the bare network", 1.05, rows[1][-1]),))
 
 
-def agreement(run_dir, photographs, full):
-    """The labels of each precision and format against float32 in TensorFlow; what is not installed is said."""
+def agreement(run_dir: pathlib.Path, photographs: Sequence[np.ndarray], full: bool) -> Table:
+    """The labels of each precision and format against float32 in TensorFlow; a row names what is not installed."""
     stage = prediction.last_stage(run_dir, None)
     reference, *_ = loading.load_segmenter(stage, loading.Options("float32"))
-    rows = []
+    rows: list[list[Cell]] = []
     for precision in PRECISIONS[1:]:
-        other, *_ = loading.load_segmenter(stage, loading.Options(precision))
-        rows.append([precision, 100 * loading.agreement(other, reference, photographs), ""])
+        model, *_ = loading.load_segmenter(stage, loading.Options(precision))
+        rows.append([precision, 100 * loading.agreement(model, reference, photographs), ""])
     for target in formats.FILES if full else ("litert",):
         try:
             directory = formats.export(run_dir, 1, target, loading.Options("float32"), photographs=photographs[:1])

@@ -3,10 +3,13 @@
 import dataclasses
 import pathlib
 import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.runs import artifacts
 
+Cell = str | int | float | None  # None: not measured
 
 @dataclasses.dataclass(frozen=True)
 class Goal:
@@ -19,7 +22,7 @@ class Goal:
     at_least: bool = False
 
     @property
-    def met(self):
+    def met(self) -> bool:
         """Whether it was reached."""
         return self.ratio >= self.limit if self.at_least else self.ratio <= self.limit
 
@@ -29,7 +32,7 @@ class Plot:
     """How a table is drawn: the columns `y` over the column `x`, one line for each value of the column `by`."""
 
     x: str
-    y: tuple
+    y: tuple[str, ...]
     by: str | None = None
     log: bool = True
 
@@ -41,38 +44,38 @@ class Table:
     Attributes:
       title: one line.
       columns: names, with units.
-      rows: lists of str, number or None (not measured), in the order of columns.
+      rows: lists of `Cell`, in the order of columns.
       note: what was compared and how, one paragraph.
       goals: of `Goal`, judged by this table.
       plot: how to draw it, or None.
     """
 
     title: str
-    columns: tuple
-    rows: list
+    columns: tuple[str, ...]
+    rows: Sequence[Sequence[Any]]
     note: str = ""
-    goals: tuple = ()
+    goals: tuple[Goal, ...] = ()
     plot: Plot | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Checks the rows' lengths."""
         for row in self.rows:
             if len(row) != len(self.columns):
-                raise UserError(f"{self.title}: expected {len(self.columns)} values a row, found {row}")
+                raise UserError(f"{self.title}: expected {len(self.columns)} values per row, found {row}")
 
-    def markdown(self):
+    def markdown(self) -> str:
         """Returns title, note and table."""
         parts = [f"**{self.title}**", *([self.note] if self.note else []), grid(self.columns, self.rows)]
         return "\n\n".join(parts)
 
 
-def grid(columns, rows):
+def grid(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
     """Returns a Markdown table; numbers with three digits."""
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     return "\n".join(lines + ["| " + " | ".join(map(shown, row)) + " |" for row in rows])
 
 
-def shown(value):
+def shown(value: Cell) -> str:
     """Returns a cell's text: three significant digits, whole numbers in full."""
     if value is None:
         return ""
@@ -81,28 +84,28 @@ def shown(value):
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
-def goals_table(found):
+def goals_table(goals: Iterable[dict[str, Any]]) -> Table:
     """Returns the table of all goals.
 
     Args:
-      found: dicts of `Goal`'s fields and "met", as JSON holds them.
+      goals: dicts of `Goal`'s fields and "met", as JSON holds them.
     """
     rows = [[goal["what"], goal["against"], f"{'at least' if goal['at_least'] else 'at most'} {goal['limit']:g}",
-             float(goal["ratio"]), "met" if goal["met"] else "not met"] for goal in found]
+             float(goal["ratio"]), "met" if goal["met"] else "not met"] for goal in goals]
     return Table("Goals, as ratios in one run", ("what", "against", "goal", "measured", ""), rows)
 
 
-def as_json(table):
+def as_json(table: Table) -> dict[str, Any]:
     """Returns a table as JSON can hold it."""
     goals = [{**dataclasses.asdict(goal), "ratio": float(goal.ratio), "met": bool(goal.met)} for goal in table.goals]
     return artifacts.as_json({**dataclasses.asdict(table), "goals": goals})
 
 
-def draw(table, path):
+def draw(table: Table, path: str | pathlib.Path) -> None:
     """Draws a table that has a `plot` as PNG.
 
     Raises:
-      ValueError: matplotlib is missing (requirements-test.txt has it).
+      UserError: matplotlib is missing (requirements-test.txt has it).
     """
     try:
         import matplotlib
@@ -110,14 +113,14 @@ def draw(table, path):
         raise UserError("plots: expected matplotlib, found none; install requirements-test.txt") from error
     matplotlib.use("Agg")
     from matplotlib import pyplot
-    plot, columns = table.plot, list(table.columns)
+    plot, columns = plot_of(table), list(table.columns)
     figure, axes = pyplot.subplots(1, len(plot.y), figsize=(5 * len(plot.y), 3.6), squeeze=False)
     for axis, name in zip(axes[0], plot.y, strict=True):
-        kinds = list(dict.fromkeys(row[columns.index(plot.by)] if plot.by else "" for row in table.rows))
-        for kind in kinds:
-            rows = [row for row in table.rows if not plot.by or row[columns.index(plot.by)] == kind]
+        variants = list(dict.fromkeys(row[columns.index(plot.by)] if plot.by else "" for row in table.rows))
+        for variant in variants:
+            rows = [row for row in table.rows if not plot.by or row[columns.index(plot.by)] == variant]
             points = [(row[columns.index(plot.x)], row[columns.index(name)]) for row in rows]
-            axis.plot(*zip(*[p for p in points if None not in p], strict=True), "o-", label=kind)
+            axis.plot(*zip(*[point for point in points if None not in point], strict=True), "o-", label=variant)
         if plot.log:
             axis.set_xscale("log")
             axis.set_yscale("log")
@@ -132,20 +135,31 @@ def draw(table, path):
     pyplot.close(figure)
 
 
-def marked(text, section):
+def plot_of(table: Table) -> Plot:
+    """Returns a table's plot.
+
+    Raises:
+      ValueError: it has none.
+    """
+    if table.plot is None:
+        raise ValueError(f"{table.title}: expected a table with a plot, found one without")
+    return table.plot
+
+
+def marked(text: str, section: str) -> re.Match[str]:
     """Returns the match of a section's place in a document, between <!-- benchmark:X --> and <!-- /benchmark:X -->.
 
     Raises:
-      ValueError: there is no such place.
+      UserError: there is no such place.
     """
     start, end = f"<!-- benchmark:{section} -->", f"<!-- /benchmark:{section} -->"
-    found = re.search(f"(?<={re.escape(start)}).*?(?={re.escape(end)})", text, re.DOTALL)
-    if found is None:
+    place = re.search(f"(?<={re.escape(start)}).*?(?={re.escape(end)})", text, re.DOTALL)
+    if place is None:
         raise UserError(f"expected the lines {start} and {end} in the document to update, found none")
-    return found
+    return place
 
 
-def update(path, sections):
+def update(path: str | pathlib.Path, sections: Mapping[str, str]) -> None:
     """Puts each section's Markdown between its two marks in a document, whole or not at all.
 
     Args:
