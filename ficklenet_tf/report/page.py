@@ -160,9 +160,9 @@ def _curves(run: stages.Run) -> str:
         if not stage.log:
             continue
         columns = [key for key in stage.log[-1] if key not in ("step", "learning_rate")][:3]
-        first, last = (stage.log[i].get("learning_rate", float("nan")) for i in (0, -1))
-        note = (f"{stage.log[-1]['step']:.0f} steps, {markup.duration(stage.seconds)}; learning rate {first:.2g} at "
-                f"the start, {last:.2g} at the end" + ("" if stage.run else "; not finished"))
+        first_rate, last_rate = (stage.log[i].get("learning_rate", float("nan")) for i in (0, -1))
+        note = (f"{stage.log[-1]['step']:.0f} steps, {markup.duration(stage.seconds)}; learning rate {first_rate:.2g} "
+                f"at the start, {last_rate:.2g} at the end" + ("" if stage.run else "; not finished"))
         names = [column.replace("_", " ") for column in columns]
         trainings.append(f'<div><h3>{escape(stage.title)}</h3>{charts.legend(names)}'
                          f'{charts.curves(stage.log, columns, stage.title)}<p class="note">{escape(note)}</p></div>')

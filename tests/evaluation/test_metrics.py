@@ -1,4 +1,4 @@
-"""Metrics by hand, and against the whole definition written out."""
+"""Metrics by hand, and against their definition written out."""
 
 import numpy as np
 import pytest
@@ -23,11 +23,11 @@ def test_confusion_and_scores_by_hand():
 def test_the_matrix_of_a_set_is_the_sum_over_its_images():
     rng = np.random.default_rng(0)
     target, predicted = rng.integers(0, 4, (2, 6, 7, 8)).astype(np.uint8)
-    whole = metrics.confusion(target, predicted, 4)
-    assert (whole == sum(metrics.confusion(t, p, 4) for t, p in zip(target, predicted, strict=True))).all()
+    matrix = metrics.confusion(target, predicted, 4)
+    assert (matrix == sum(metrics.confusion(t, p, 4) for t, p in zip(target, predicted, strict=True))).all()
     for c in range(4):
         union = ((target == c) | (predicted == c)).sum()
-        assert metrics.scores(whole)["iou_per_class"][c] == pytest.approx(
+        assert metrics.scores(matrix)["iou_per_class"][c] == pytest.approx(
             ((target == c) & (predicted == c)).sum() / union)
 
 
@@ -42,5 +42,5 @@ def test_average_precision_by_hand():
     """Ranks of the hits: 1 and 3, so (1/1 + 2/3) / 2."""
     assert metrics.average_precision([1, 0, 1, 0], [0.9, 0.8, 0.7, 0.1]) == pytest.approx((1 + 2 / 3) / 2)
     assert np.isnan(metrics.average_precision([0, 0], [1.0, 2.0]))
-    mean, each = metrics.mean_average_precision(np.array([[1, 0], [0, 0]]), np.array([[2.0, 1.0], [1.0, 2.0]]))
-    assert mean == 1 and each == [1, None]
+    mean, aps = metrics.mean_average_precision(np.array([[1, 0], [0, 0]]), np.array([[2.0, 1.0], [1.0, 2.0]]))
+    assert mean == 1 and aps == [1, None]

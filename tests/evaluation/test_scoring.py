@@ -35,7 +35,7 @@ class Split(list):
 
 
 def probs_of(image):
-    """What the stand-in for a network says of a photograph: noise that leans to nothing."""
+    """What the stand-in for a network answers for a photograph: noise that leans towards no class."""
     noise = np.random.default_rng(int(image.sum())).normal(0, 1, (*image.shape[:2], 3)).astype(np.float32)
     return tf.nn.softmax(noise).numpy()
 
@@ -46,12 +46,12 @@ def seen(monkeypatch):
     asked = []
 
     def load(directory, sizes, flip):
-        class Stand(types.SimpleNamespace):
+        class StandIn(types.SimpleNamespace):
             def __call__(self, image):
                 asked.append(image)
                 return probs_of(image)
 
-        return Stand(run={"finished": "then"}, sizes=(32,), flip=False, class_names=list(CLASSES))
+        return StandIn(run={"finished": "then"}, sizes=(32,), flip=False, class_names=list(CLASSES))
 
     monkeypatch.setattr(prediction, "Predictor", load)
     return asked
@@ -59,32 +59,32 @@ def seen(monkeypatch):
 
 def test_the_network_sees_an_image_once_for_all_crfs(tmp_path, seen):
     split, run = Split(tmp_path), tmp_path / "run"
-    found = scoring.evaluate(run, split, prediction.Options(crf.DSRG_TEST, ("deeplab",)))
+    scores = scoring.evaluate(run, split, prediction.Options(crf.DSRG_TEST, ("deeplab",)))
     specs = {"predictions": None, "predictions_crf": crf.DSRG_TEST, "predictions_crf_deeplab": crf.DEEPLAB_LARGEFOV}
-    assert list(found) == list(specs) and len(seen) == 3
+    assert list(scores) == list(specs) and len(seen) == 3
     for name, spec in specs.items():
         total = 0
         for example in split:
-            answer = probs_of(example["photo"])
+            probs = probs_of(example["photo"])
             if spec is not None:
-                answer = crf.refiner(spec)(example["photo"][None], np.log(answer)[None])[0].numpy()
-            total = total + metrics.confusion(example["mask"], answer.argmax(-1).astype(np.uint8), 3)
-        assert found[name]["confusion"] == total.tolist()
-        assert artifacts.read_json(run / "evaluation" / f"{name}.json")["miou"] == found[name]["miou"]
+                probs = crf.refiner(spec)(example["photo"][None], np.log(probs)[None])[0].numpy()
+            total = total + metrics.confusion(example["mask"], probs.argmax(-1).astype(np.uint8), 3)
+        assert scores[name]["confusion"] == total.tolist()
+        assert artifacts.read_json(run / "evaluation" / f"{name}.json")["miou"] == scores[name]["miou"]
         assert artifacts.read_run(run / name)["seconds_per_image"] > 0
-    assert len({str(scores["confusion"]) for scores in found.values()}) == 3  # each CRF did something of its own
+    assert len({str(of_one["confusion"]) for of_one in scores.values()}) == 3  # each CRF changed something
 
 
 def test_only_what_is_missing_is_made(tmp_path, seen):
     split, run = Split(tmp_path), tmp_path / "run"
     assert list(scoring.evaluate(run, split)) == ["predictions"]
-    made = {path: path.stat().st_mtime_ns for path in (run / "predictions").iterdir()}
-    took = artifacts.read_run(run / "predictions")
+    modified = {path: path.stat().st_mtime_ns for path in (run / "predictions").iterdir()}
+    facts = artifacts.read_run(run / "predictions")
     assert list(scoring.evaluate(run, split)) == ["predictions"] and len(seen) == 3
-    assert artifacts.read_run(run / "predictions") == took
+    assert artifacts.read_run(run / "predictions") == facts
     scoring.evaluate(run, split, prediction.Options(crf.DSRG_TEST, ("deeplab",)))
     assert len(seen) == 6 and len(list((run / "predictions_crf_deeplab").glob("*.png"))) == 3
-    assert all(path.stat().st_mtime_ns == before for path, before in made.items() if path.suffix == ".png")
+    assert all(path.stat().st_mtime_ns == before for path, before in modified.items() if path.suffix == ".png")
     (run / "predictions_crf_deeplab" / "b.png").unlink()
     scoring.evaluate(run, split, prediction.Options(crf.DSRG_TEST, ("deeplab",)))
     assert len(seen) == 7

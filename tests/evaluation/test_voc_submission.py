@@ -1,4 +1,4 @@
-"""The archive for the VOC server: read back by others' means, and what it refuses."""
+"""The archive for the VOC server, read back by tarfile and Pillow, and what is refused."""
 
 import io
 import tarfile
@@ -26,25 +26,25 @@ def split():
 
 
 def _predict(directory, **changes):
-    wanted = {"2008_000001": np.arange(24).reshape(4, 6) % 21, "2008_000002": np.full((7, 5), 20), **changes}
-    for image_id, label in wanted.items():
+    predictions = {"2008_000001": np.arange(24).reshape(4, 6) % 21, "2008_000002": np.full((7, 5), 20), **changes}
+    for image_id, label in predictions.items():
         labels.write_label(directory / f"{image_id}.png", label)
-    return wanted
+    return predictions
 
 
 def test_the_archive_is_what_the_server_takes(split, tmp_path):
-    wanted = _predict(tmp_path / "predictions")
+    predictions = _predict(tmp_path / "predictions")
     path = voc_submission.write(tmp_path / "predictions", split, tmp_path / "submission")
     with tarfile.open(path, "r:gz") as archive:
         assert archive.getnames() == [f"{FOLDER}/{image_id}.png" for image_id in split.image_ids]
-        for image_id, label in wanted.items():
+        for image_id, label in predictions.items():
             png = archive.extractfile(f"{FOLDER}/{image_id}.png").read()
             assert png == (tmp_path / "submission" / FOLDER / f"{image_id}.png").read_bytes()
             image = Image.open(io.BytesIO(png))
             assert image.mode == "P" and image.getpalette()[:9] == [0, 0, 0, 128, 0, 0, 0, 128, 0]
             np.testing.assert_array_equal(np.asarray(image), label)
-    first = path.read_bytes()
-    assert voc_submission.write(tmp_path / "predictions", split, tmp_path / "submission").read_bytes() == first
+    written = path.read_bytes()
+    assert voc_submission.write(tmp_path / "predictions", split, tmp_path / "submission").read_bytes() == written
 
 
 @pytest.mark.parametrize("label, message", [
@@ -73,8 +73,8 @@ def test_the_test_split_has_photographs_alone(tmp_path):
         (base / folder).mkdir(parents=True)
     Image.fromarray(np.zeros((5, 6, 3), np.uint8)).save(base / "JPEGImages" / "2008_000001.jpg")
     (base / "ImageSets" / "Segmentation" / "test.txt").write_text("2008_000001\n")
-    found = datasets.load_split("voc", "test", data_dir=tmp_path, cache_dir=tmp_path / "cache")
-    assert found.image_ids == ("2008_000001",) and not found.has_labels and not found[0]["tags"].any()
+    test = datasets.load_split("voc", "test", data_dir=tmp_path, cache_dir=tmp_path / "cache")
+    assert test.image_ids == ("2008_000001",) and not test.has_labels and not test[0]["tags"].any()
     (base / "ImageSets" / "Segmentation" / "train.txt").write_text("2008_000001\n")
     with pytest.raises(FileNotFoundError, match="expected the image's annotation"):
         datasets.load_split("voc", "train", data_dir=tmp_path, cache_dir=tmp_path / "cache")

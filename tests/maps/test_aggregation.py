@@ -1,4 +1,4 @@
-"""Localization: the closed form against GradientTape, slow NumPy and the properties of Section 3.3."""
+"""Aggregated maps: the closed form against GradientTape, slow NumPy and the properties of Section 3.3."""
 
 import numpy as np
 import pytest
@@ -8,13 +8,12 @@ from ficklenet_tf.maps import aggregation, grad_cam
 from ficklenet_tf.models import hidden_units, stochastic
 
 
-def _head(form="contracted", s=5, rate=0.7, rescale=False, classes=4, channels=6):
-    head = stochastic.StochasticHead(classes, s, rate, rescale, form=form)
+def _head(form="contracted", s=5, rate=0.7, rescale=False, num_tags=4, channels=6):
+    head = stochastic.StochasticHead(num_tags, s, rate, rescale, form=form)
     head.build((None, 7, 9, channels))
     rng = np.random.default_rng(s)
-    head.set_weights([rng.normal(size=(s, s, channels, classes)).astype("float32"),
-                      rng.normal(size=classes).astype("float32")]
-                     + [w for w in head.get_weights()[2:]])
+    head.set_weights([rng.normal(size=(s, s, channels, num_tags)).astype("float32"),
+                      rng.normal(size=num_tags).astype("float32"), *head.get_weights()[2:]])
     return head
 
 
@@ -93,54 +92,54 @@ def test_unknown_names_are_refused():
 
 def test_drawing_stops_when_doubling_changes_little():
     """The criterion, done again in NumPy on all single maps, and at 20, 40, 80, ... selections only."""
-    head, x, seed, classes = _head(rate=0.5), _features(), tf.constant([5, 6]), tf.constant([1, 3])
-    aggregates = {n: aggregation.localize(head, x, classes, seed, num_maps=n) for n in (10, 20, 40, 80, 160)}
-    changes = {n: max(float((tf.reduce_sum(abs(aggregates[n][k] - aggregates[n // 2][k]), (0, 1))
-                             / tf.reduce_sum(aggregates[n][k], (0, 1))).numpy().max()) for k in ("mean", "max"))
+    head, x, seed, tag_ids = _head(rate=0.5), _features(), tf.constant([5, 6]), tf.constant([1, 3])
+    by_count = {n: aggregation.localize(head, x, tag_ids, seed, num_maps=n) for n in (10, 20, 40, 80, 160)}
+    changes = {n: max(float((tf.reduce_sum(abs(by_count[n][k] - by_count[n // 2][k]), (0, 1))
+                             / tf.reduce_sum(by_count[n][k], (0, 1))).numpy().max()) for k in ("mean", "max"))
                for n in (20, 40, 80, 160)}
     assert changes[40] > 1.05 * changes[80] > 1.1 * changes[160]  # so that the tolerances below tell them apart
     run = tf.function(aggregation.localize, autograph=False)
     for method in ("closed_form", "tape"):
-        found = run(head, x, classes, seed, num_maps=1000, tolerance=1.02 * changes[80], method=method)
-        assert int(found["num_maps"]) == 80
-        np.testing.assert_allclose(found["mean"], aggregates[80]["mean"], rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(found["std"], aggregates[80]["std"], rtol=1e-3, atol=1e-4)
-    found = aggregation.localize(head, x, classes, seed, num_maps=75, tolerance=1.02 * changes[80])
-    assert int(found["num_maps"]) == 75
-    assert int(aggregation.localize(head, x, classes, seed, num_maps=75)["num_maps"]) == 75
+        aggregates = run(head, x, tag_ids, seed, num_maps=1000, tolerance=1.02 * changes[80], method=method)
+        assert int(aggregates["num_maps"]) == 80
+        np.testing.assert_allclose(aggregates["mean"], by_count[80]["mean"], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(aggregates["std"], by_count[80]["std"], rtol=1e-3, atol=1e-4)
+    aggregates = aggregation.localize(head, x, tag_ids, seed, num_maps=75, tolerance=1.02 * changes[80])
+    assert int(aggregates["num_maps"]) == 75
+    assert int(aggregation.localize(head, x, tag_ids, seed, num_maps=75)["num_maps"]) == 75
 
 
 def test_drawing_stops_soon_where_there_is_nothing_to_see():
     head = _head()
     head.kernel.assign(-tf.abs(head.kernel))
-    for classes in (tf.constant([0]), tf.zeros([0], tf.int32)):
-        found = aggregation.localize(head, _features(), classes, tf.constant([0, 0]), num_maps=500, tolerance=0.0)
-        assert int(found["num_maps"]) == 20
+    for tag_ids in (tf.constant([0]), tf.zeros([0], tf.int32)):
+        aggregates = aggregation.localize(head, _features(), tag_ids, tf.constant([0, 0]), num_maps=500, tolerance=0.0)
+        assert int(aggregates["num_maps"]) == 20
 
 
 def test_a_class_activation_map_is_what_the_logit_averages():
-    head, x, classes = _head(classes=4), _features(), tf.constant([3, 1])
-    raw = grad_cam.class_activation(head, x, classes, "deterministic")(None).numpy().reshape(7 * 9, 2)
+    head, x, tag_ids = _head(), _features(), tf.constant([3, 1])
+    raw = grad_cam.class_activation(head, x, tag_ids, "deterministic")(None).numpy().reshape(7 * 9, 2)
     logits = (head.logits(x[None]) - head.bias).numpy()[0, [3, 1]]
     np.testing.assert_allclose(raw.mean(0), logits, rtol=1e-4, atol=1e-5)
     # Position by position: the window's weighted sum, zero beyond the border.
     padded = np.pad(x.numpy(), ((2, 2), (2, 2), (0, 0)))
     by_hand = np.einsum("yxk,yxk->", padded[3:8, 4:9], head.kernel.numpy()[..., 3])
     np.testing.assert_allclose(raw[3 * 9 + 4, 0], by_hand, rtol=1e-4)
-    found = aggregation.localize(head, x, classes, tf.constant([0, 0]), num_maps=1, mode="deterministic",
-                                 cam="cam", samples=2)
+    aggregates = aggregation.localize(head, x, tag_ids, tf.constant([0, 0]), num_maps=1, mode="deterministic",
+                                      cam="cam", samples=2)
     shown = np.maximum(raw, 0) / raw.max(0)
-    for maps in (found["mean"], found["max"], *found["samples"]):
+    for maps in (aggregates["mean"], aggregates["max"], *aggregates["samples"]):
         np.testing.assert_allclose(maps.numpy().reshape(7 * 9, 2), shown, rtol=1e-5)
     with pytest.raises(ValueError, match="deterministic"):
-        aggregation.localize(head, x, classes, tf.constant([0, 0]), num_maps=1, cam="cam")
+        aggregation.localize(head, x, tag_ids, tf.constant([0, 0]), num_maps=1, cam="cam")
 
 
 def test_compiled_and_uncompiled_maps_agree():
     head, x = _head(s=3), _features()
 
-    def run(tags, seed):
-        return aggregation.localize(head, x, tags, seed, num_maps=25, samples=2)
+    def run(tag_ids, seed):
+        return aggregation.localize(head, x, tag_ids, seed, num_maps=25, samples=2)
 
     arguments = tf.constant([2, 0]), tf.constant([-3, 4])
     plain, compiled = run(*arguments), tf.function(run, jit_compile=True)(*arguments)

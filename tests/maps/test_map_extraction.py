@@ -62,14 +62,14 @@ def test_a_file_is_half_precision_and_a_damaged_one_is_named(run_dir, tmp_path):
 
 def test_the_gradient_is_that_of_the_mean_score_scaled_to_one(run_dir):
     localizer = _localizer(run_dir, dataclasses.replace(CONFIG, gradient=True))
-    found = localizer(PHOTOGRAPHS[1], 5).gradient
+    gradient = localizer(PHOTOGRAPHS[1], 5).gradient
     image = images.decode_image_op(PHOTOGRAPHS[1]["image"])
     x = tf.Variable(images.normalize(images.warp(image, 33), localizer.normalization)[None])
     with tf.GradientTape() as tape:
         score = tf.reduce_sum(localizer.model.head.expected_logits(localizer.model.backbone(x)))
     expected = np.abs(tape.gradient(score, x)).max(-1)[0]
-    np.testing.assert_allclose(found, expected / expected.max(), atol=1e-3)
-    assert found.shape == (33, 33)
+    np.testing.assert_allclose(gradient, expected / expected.max(), atol=1e-3)
+    assert gradient.shape == (33, 33)
 
 
 def test_cached_features_are_those_of_this_photograph(run_dir, tmp_path):
@@ -86,7 +86,7 @@ def test_cached_features_are_those_of_this_photograph(run_dir, tmp_path):
             assert view.shape == (1, 33, 33, 3)
 
 
-def test_n_auto_tells_what_it_took(run_dir):
+def test_n_auto_tells_how_many_maps_it_took(run_dir):
     config = dataclasses.replace(CONFIG, num_maps="auto", auto_tolerance=0.1, auto_most=160)
     run = extraction.extract(run_dir, PHOTOGRAPHS, config, extraction.Options(seed=5), name="auto")
     taken = [ImageMaps.read(run_dir / "auto" / f"{image_id}.npz").num_maps for image_id in "abc"]
@@ -111,14 +111,14 @@ def test_views_are_joined_and_cam_is_chosen(run_dir):
     model, normalization, *_ = classifier.load(run_dir / "classifier")
     config = dataclasses.replace(CONFIG, sizes=(33, 49), flip_views=True, cam="cam")
     example = PHOTOGRAPHS[1]
-    found = Localizer(model, normalization, config, "deterministic")(example, 5)
-    maps = []
+    merged = Localizer(model, normalization, config, "deterministic")(example, 5)
+    views = []
     for size in (33, 49):
         x = images.normalize(images.warp(images.decode_image_op(example["image"]), size), normalization)[None]
         for mirrored in (False, True):
             features = model.backbone(x[:, :, ::-1] if mirrored else x)[0]
             view = aggregation.localize(model.head, features, tf.constant([1]), tf.constant([0, 0]), num_maps=1,
                                         mode="deterministic", cam="cam")["mean"].numpy()
-            maps.append(images.resize_maps(view[:, ::-1] if mirrored else view, found.mean.shape[:2]))
-    np.testing.assert_allclose(found.mean, np.mean(maps, 0), rtol=1e-3, atol=1e-4)  # half precision
-    np.testing.assert_allclose(found.max, np.max(maps, 0), rtol=1e-3, atol=1e-4)
+            views.append(images.resize_maps(view[:, ::-1] if mirrored else view, merged.mean.shape[:2]))
+    np.testing.assert_allclose(merged.mean, np.mean(views, 0), rtol=1e-3, atol=1e-4)  # half precision
+    np.testing.assert_allclose(merged.max, np.max(views, 0), rtol=1e-3, atol=1e-4)

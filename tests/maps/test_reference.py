@@ -41,12 +41,13 @@ def test_closed_forms_equal_the_sum_over_every_selection(bias):
     head, x = _head(rng, bias), tf.constant(rng.random((2, 2, 3)), tf.float32)
     maps, raw, weight = _every_selection(head, x)
     assert len(weight) == 4096 and weight.sum() == pytest.approx(1)
-    found = {k: v.numpy().reshape(4, 2) for k, v in reference.exact(head, x, tf.constant([0, 1])).items()}
+    exact = {name: value.numpy().reshape(4, 2)
+             for name, value in reference.exact(head, x, tf.constant([0, 1])).items()}
     mean = np.einsum("s,suc->uc", weight, raw)
-    np.testing.assert_allclose(found["response_mean"], mean, rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(found["response_std"], np.sqrt(np.einsum("s,suc->uc", weight, (raw - mean)**2)),
+    np.testing.assert_allclose(exact["response_mean"], mean, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(exact["response_std"], np.sqrt(np.einsum("s,suc->uc", weight, (raw - mean)**2)),
                                rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(found["max_limit"], maps.max(0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(exact["max_limit"], maps.max(0), rtol=1e-4, atol=1e-6)
 
 
 def test_a_large_n_is_near_the_sum_over_every_selection_and_its_error_is_as_said():
@@ -73,9 +74,9 @@ def test_the_normal_approximation_is_near_on_a_map_of_many_positions():
 
 
 def test_distance_by_hand():
-    found = {"mean": tf.constant([[[0.2, 0.1], [0.1, 0.3]]]), "max": tf.constant([[[0.5, 0.2], [0.3, 0.3]]])}
+    maps = {"mean": tf.constant([[[0.2, 0.1], [0.1, 0.3]]]), "max": tf.constant([[[0.5, 0.2], [0.3, 0.3]]])}
     target = {"mean": tf.constant([[[0.2, 0.3], [0.1, 0.3]]]), "max": tf.constant([[[0.5, 0.6], [0.3, 0.5]]])}
     # Position 0: class 0 before, class 1 in the reference; position 1: nobody before, class 1 in the reference.
-    assert reference.distance(found, target, 0.35) == pytest.approx(
+    assert reference.distance(maps, target, 0.35) == pytest.approx(
         {"mean": 0.2 / 4, "max": 0.6 / 4, "labels": 1.0, "unclaimed": 0.5})
     assert reference.distance(target, target, 0.35) == {"mean": 0, "max": 0, "labels": 0, "unclaimed": 0}

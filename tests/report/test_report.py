@@ -66,16 +66,16 @@ class Page(html.parser.HTMLParser):
 
 def _split(name, count, size=(20, 30), labelled=True):
     """A split held in memory: image i has tag i % 2 + 1, in a square of its mask."""
-    rng, kept = np.random.default_rng(0), []
+    rng, examples = np.random.default_rng(0), []
     for i in range(count):
         buffer = io.BytesIO()
         Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)).save(buffer, "PNG")
         label = np.zeros(size, np.uint8)
         label[5:15, 5:15], label[0] = i % 2 + 1, labels.IGNORE
-        kept.append({"image": buffer.getvalue(), "tags": [i % 2 + 1], "label": records.encode_ids(label),
-                     "has_label": labelled})
+        examples.append({"image": buffer.getvalue(), "tags": [i % 2 + 1], "label": records.encode_ids(label),
+                         "has_label": labelled})
     return datasets.Split(dataset="shapes", name=name, class_names=NAMES, fingerprint=f"{name}-print",
-                          image_ids=tuple(f"{name}_{i}" for i in range(count)), has_labels=labelled, records=kept,
+                          image_ids=tuple(f"{name}_{i}" for i in range(count)), has_labels=labelled, records=examples,
                           rows=tuple(range(count)), labelled=(labelled,) * count, left_out=("bad.jpg: <broken>",))
 
 
@@ -141,7 +141,7 @@ def _page(run_dir, train, val, **options):
 
 def test_page_has_every_section_and_no_reference_outside(run_dir, train, val):
     text, page = _page(run_dir, train, val)
-    assert [name for name in page.ids] == list(SECTIONS)
+    assert page.ids == list(SECTIONS)
     assert "Missing" not in page.text
     assert page.references and all(r.startswith("data:image/") for r in page.references)
     assert not re.search(r"https?:|<script|@import|url\(|//[a-z]", re.sub(r"base64,[^\"]*", "", text))
@@ -156,20 +156,20 @@ def test_names_and_messages_are_escaped(run_dir, train, val):
 
 def test_numbers_are_those_of_the_files(run_dir, train, val):
     _, page = _page(run_dir, train, val)
-    said = page.text
-    assert "Classifier, mAP 54.3" in said and "Served model 99.987" in said
+    text = page.text
+    assert "Classifier, mAP 54.3" in text and "Served model 99.987" in text
     for path, name in {"seeds/run.json": "random selections", "seeds_deterministic/run.json": "plain Grad-CAM",
                        "evaluation/predictions.json": "without CRF",
                        "evaluation/predictions_crf.json": "with CRF"}.items():
         scores = json.loads((run_dir / path).read_text())
         scores = scores.get("metrics", scores)
         row = " ".join(f"{100 * scores[key]:.1f}" for key in ("miou", "recall", "precision"))
-        assert f"{name} {row}" in said
-        each = scores["recall_per_class"] + scores["precision_per_class"] if "run.json" in path else \
+        assert f"{name} {row}" in text
+        values = scores["recall_per_class"] + scores["precision_per_class"] if "run.json" in path else \
             scores["iou_per_class"]
-        assert all(f" {100 * value:.1f} " in said for value in each), path
-    assert "1 h 07 min" in said and "75 s" in said and "verify measured 3.5 s" in said
-    assert "train-print" in said and "val-print" in said and artifacts.versions()["numpy"] in said
+        assert all(f" {100 * value:.1f} " in text for value in values), path
+    assert "1 h 07 min" in text and "75 s" in text and "verify measured 3.5 s" in text
+    assert "train-print" in text and "val-print" in text and artifacts.versions()["numpy"] in text
 
 
 def test_confusion_matrix_says_each_rows_shares(run_dir, train, val):
@@ -183,9 +183,9 @@ def test_confusion_matrix_says_each_rows_shares(run_dir, train, val):
 
 def test_hardest_images_come_first(run_dir, train, val):
     _, page = _page(run_dir, train, val)
-    each = json.loads((run_dir / "evaluation/predictions_crf.json").read_text())["image_iou"]
-    ordered = [f"{image_id}: IoU {100 * iou:.1f}" for image_id, iou in sorted(each.items(), key=lambda item: item[1])]
-    places = [page.text.index(words) for words in ordered]
+    image_iou = json.loads((run_dir / "evaluation/predictions_crf.json").read_text())["image_iou"]
+    ordered = sorted(image_iou.items(), key=lambda item: item[1])
+    places = [page.text.index(f"{image_id}: IoU {100 * iou:.1f}") for image_id, iou in ordered]
     assert places == sorted(places)
 
 
@@ -235,8 +235,8 @@ def test_time_is_unknown_where_files_were_copied(run_dir):
     (run_dir / "result.json").unlink()
     run = json.loads((run_dir / "classifier" / "run.json").read_text())
     artifacts.write_json(run_dir / "classifier" / "run.json", {**run, "finished": "2001-01-01T00:00:00Z"})
-    found = stages.read(run_dir, "shapes").stages
-    assert found["classifier"].seconds is None and 0 <= found["seeds"].seconds < 60
+    read = stages.read(run_dir, "shapes").stages
+    assert read["classifier"].seconds is None and 0 <= read["seeds"].seconds < 60
 
 
 def test_chosen_images_cover_the_classes(run_dir, train):
@@ -260,11 +260,11 @@ def test_thumbnails_of_any_shape(size):
     assert max(small.shape[:2]) == 100 and min(small.shape[:2]) >= 1
 
 
-@pytest.mark.parametrize("classes", [2, 21, 200])
-def test_confusion_matrix_of_any_number_of_classes(classes):
-    matrix = np.hstack([np.eye(classes, dtype=int) * 9, np.zeros((classes, 1), int)])
+@pytest.mark.parametrize("num_classes", [2, 21, 200])
+def test_confusion_matrix_of_any_number_of_classes(num_classes):
+    matrix = np.hstack([np.eye(num_classes, dtype=int) * 9, np.zeros((num_classes, 1), int)])
     matrix[-1] = 0  # a class that does not occur
-    drawn = charts.confusion_matrix(matrix, [f"a rather long class name {i}" for i in range(classes)])
+    drawn = charts.confusion_matrix(matrix, [f"a rather long class name {i}" for i in range(num_classes)])
     Page(drawn)
     assert "no answer" not in drawn and len(drawn) < 60_000
     assert not charts.normalized(matrix)[-1].any()

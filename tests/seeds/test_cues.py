@@ -40,3 +40,5 @@ def test_saliency_reads_a_map(tmp_path):
     assert cues.saliency(maps, "a", config, tmp_path).tolist() == [[True, True, False, False]] * 4
     with pytest.raises(FileNotFoundError, match="b.png"):
         cues.saliency(maps, "b", config, tmp_path)
+    with pytest.raises(UserError, match="b: expected a saliency_dir"):
+        cues.saliency(maps, "b", config, None)

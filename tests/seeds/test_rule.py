@@ -11,17 +11,17 @@ from ficklenet_tf.seeds import cues, rule
 def test_allotment_by_hand():
     highest = np.array([[[0.9, 0.2], [0.5, 0.6], [0.1, 0.35]]], "float32")
     mean = np.array([[[0.1, 0.9], [0.3, 0.2], [0.1, 0.1]]], "float32")
-    # Pixel 0: class 4 alone claims it, though the other's mean is higher; 1: both, the mean decides; 2: 0.35 is not
-    # above theta.
+    # Pixel 0: tag 4 alone claims it, though the other tag's mean is higher. Pixel 1: both claim it, the mean decides.
+    # Pixel 2: 0.35 is not above theta.
     assert rule.allot(highest, mean, np.array([4, 7]), 0.35).tolist() == [[5, 5, 255]]
     assert rule.allot(highest, 1 - mean, np.array([4, 7]), 0.35).tolist() == [[5, 8, 255]]
 
 
 def test_an_image_without_tags_is_all_background():
-    nothing = np.zeros((2, 2, 0), "float32")
-    label = rule.allot(nothing, nothing, np.array([], int), 0.35)
+    no_maps = np.zeros((2, 2, 0), "float32")
+    label = rule.allot(no_maps, no_maps, np.array([], int), 0.35)
     assert (label == 255).all()
-    assert (rule.add_background(label, cues.low_everywhere(nothing, 0.1)) == 0).all()
+    assert (rule.add_background(label, cues.low_everywhere(no_maps, 0.1)) == 0).all()
 
 
 def test_background_takes_only_what_no_class_claims():
@@ -36,7 +36,7 @@ def test_seed_images_survive_the_disk(tmp_path):
 
 
 def test_uncertainty_by_hand(tmp_path):
-    """Relative to the own class's mean on objects, the greatest spread elsewhere."""
+    """On objects relative to the mean of the pixel's own class, elsewhere the greatest spread."""
     std = np.array([[[0.1, 0.3], [0.1, 0.2], [0.0, 0.05], [0.0, 0.0]]], "float32")
     mean = np.array([[[0.3, 0.1], [0.3, 0.6], [0.5, 0.5], [0.0, 0.0]]], "float32")
     label = np.array([[5, 8, 0, 5]], np.uint8)

@@ -1,4 +1,4 @@
-"""Seeds: in one go or from the disk, what is written beside them, what is left out, and that shards change nothing."""
+"""Seeds, in one go or from the disk: what is written beside them, what is left out; shards change nothing."""
 
 import dataclasses
 import shutil
@@ -66,12 +66,12 @@ def test_seeds_from_the_disk_are_those_made_in_one_go(run_dir, tmp_path, changes
     map_extraction.extract(tmp_path, PHOTOGRAPHS, maps_config, SEED_5)
     shutil.rmtree(tmp_path / "classifier")  # no network is needed any more
     for shard in ((1, 2), (0, 2), (0, 1)):
-        made = extraction.make(tmp_path, PHOTOGRAPHS, config, options, name="made", shard=shard)
-    assert _seeds(tmp_path / "once") == _seeds(tmp_path / "made") and len(_seeds(tmp_path / "made")) == 3
-    assert _seeds(tmp_path / "once_uncertainty") == _seeds(tmp_path / "made_uncertainty")
-    assert (tmp_path / "once" / "settings.json").read_bytes() == (tmp_path / "made" / "settings.json").read_bytes()
+        by_disk = extraction.make(tmp_path, PHOTOGRAPHS, config, options, name="disk", shard=shard)
+    assert _seeds(tmp_path / "once") == _seeds(tmp_path / "disk") and len(_seeds(tmp_path / "disk")) == 3
+    assert _seeds(tmp_path / "once_uncertainty") == _seeds(tmp_path / "disk_uncertainty")
+    assert (tmp_path / "once" / "settings.json").read_bytes() == (tmp_path / "disk" / "settings.json").read_bytes()
     assert {key: value for key, value in once.items() if key != "finished"} == {
-        key: value for key, value in made.items() if key != "finished"}
+        key: value for key, value in by_disk.items() if key != "finished"}
 
 
 def test_maps_that_seeds_cannot_be_made_of(run_dir):
@@ -92,12 +92,12 @@ def test_maps_that_seeds_cannot_be_made_of(run_dir):
 def test_uncertain_seeds_are_left_out(run_dir):
     maps = Localizer(*classifier.load(run_dir / "classifier")[:2], MAPS)(PHOTOGRAPHS[0], 5)
     image = images.decode_image_op(PHOTOGRAPHS[0]["image"]).numpy()
-    whole = extraction.make_seed("a", image, maps, CONFIG)
-    uncertain = rule.uncertainty(maps.std, maps.mean, maps.tag_ids, whole)
-    limit = float(np.median(uncertain[(whole > 0) & (whole < 255)]))
-    left = extraction.make_seed("a", image, maps, dataclasses.replace(CONFIG, max_uncertainty=limit))
-    assert (left == np.where(uncertain > limit, 255, whole)).all() and (left != whole).any() and (left == whole).any()
-    assert (whole == labels.read_label(run_dir / "seeds" / "a.png")).all()
+    label = extraction.make_seed("a", image, maps, CONFIG)
+    uncertain = rule.uncertainty(maps.std, maps.mean, maps.tag_ids, label)
+    limit = float(np.median(uncertain[(label > 0) & (label < 255)]))
+    sure = extraction.make_seed("a", image, maps, dataclasses.replace(CONFIG, max_uncertainty=limit))
+    assert (sure == np.where(uncertain > limit, 255, label)).all() and (sure != label).any() and (sure == label).any()
+    assert (label == labels.read_label(run_dir / "seeds" / "a.png")).all()
 
 
 def test_uncertainty_is_that_of_the_seeds_before_any_was_left_out(run_dir):
@@ -125,7 +125,7 @@ def test_an_image_without_tags_is_background(run_dir):
     assert maps.mean.shape == (5, 5, 0) and (extraction.make_seed("a", image, maps, CONFIG) == 0).all()
 
 
-def test_n_auto_keeps_the_maps_and_tells_what_it_took_whatever_the_shards(run_dir):
+def test_n_auto_keeps_the_maps_and_tells_how_many_it_took_whatever_the_shards(run_dir):
     auto = dataclasses.replace(MAPS, num_maps="auto", auto_tolerance=0.1, auto_most=160)
     whole = extraction.extract(run_dir, PHOTOGRAPHS, auto, CONFIG, SEED_5, name="auto")
     for shard in ((1, 2), (0, 2), (0, 1)):
