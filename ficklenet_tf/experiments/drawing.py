@@ -2,6 +2,8 @@
 
 import io
 import math
+import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -12,14 +14,14 @@ from ficklenet_tf.runs import artifacts
 _BLUE, _PALE, _GREY, _RED = (42, 120, 214), (205, 222, 245), (120, 120, 120), (200, 60, 40)
 
 
-def write_png(path, pixels):
+def write_png(path: str | pathlib.Path, pixels: np.ndarray) -> None:
     """Writes `[h, w, 3]` uint8 as PNG, whole or not at all."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
     artifacts.write_bytes(path, buffer.getvalue())
 
 
-def kernels(kernel_size, rate, count, seed=0, cell=14):
+def kernels(kernel_size: int, rate: float, count: int, seed: int = 0, cell: int = 14) -> np.ndarray:
     """Draws the hidden units that one window sees, for several selections (Figure 3).
 
     Args:
@@ -27,17 +29,17 @@ def kernels(kernel_size, rate, count, seed=0, cell=14):
       rate: dropout rate p.
       count: selections, side by side.
       seed: of the selections.
-      cell: pixels a hidden unit.
+      cell: side of a hidden unit in pixels.
 
     Returns:
-      `[h, w, 3]` uint8: selected units blue, the centre, which always is, red, dropped ones pale.
+      `[h, w, 3]` uint8: selected units blue, dropped ones pale, the centre, which is always selected, red.
     """
     gap, side = 10, kernel_size * cell
     sheet = Image.new("RGB", (count * (side + gap) + gap, side + 2 * gap), "white")
     draw = ImageDraw.Draw(sheet)
     seeds = np.array([[seed, i] for i in range(count)], np.int32)
-    drawn = hidden_units.draw(seeds, kernel_size, kernel_size, kernel_size, rate, False)
-    windows = hidden_units.windows_of(drawn, kernel_size, kernel_size, kernel_size).numpy()
+    selections = hidden_units.draw(seeds, kernel_size, kernel_size, kernel_size, rate, False)
+    windows = hidden_units.windows_of(selections, kernel_size, kernel_size, kernel_size).numpy()
     for number, mask in enumerate(windows[:, kernel_size**2 // 2].reshape(-1, kernel_size, kernel_size)):
         for (row, column), kept in np.ndenumerate(mask > 0):
             centre = row == column == kernel_size // 2
@@ -47,13 +49,15 @@ def kernels(kernel_size, rate, count, seed=0, cell=14):
     return np.asarray(sheet)
 
 
-def curve(counts, means, deviations, *, across, up, reference=None, marks=None, width=720, height=420):
+def curve(counts: Sequence[int], means: Sequence[float], deviations: Sequence[float], *, across: str, up: str,
+          reference: tuple[float, str] | None = None, marks: Sequence[int] | None = None, width: int = 720,
+          height: int = 420) -> np.ndarray:
     """Draws means with their deviation over a logarithmic axis (Figure 5).
 
     Args:
       counts: rising positive numbers.
-      means: one a count.
-      deviations: one a count, drawn as a band of one on either side.
+      means: one per count.
+      deviations: one per count, drawn as a band of one deviation on either side.
       across: name of the horizontal axis.
       up: name of the vertical axis.
       reference: (value, name) of a horizontal line, or None.
@@ -65,20 +69,20 @@ def curve(counts, means, deviations, *, across, up, reference=None, marks=None, 
       `[height, width, 3]` uint8.
     """
     left, right, top, bottom = 70, 20, 30, 60
-    means, deviations = np.asarray(means, float), np.nan_to_num(np.asarray(deviations, float))
-    ends = [*(means - deviations), *(means + deviations), *([reference[0]] if reference else [])]
+    middle, spread = np.asarray(means, float), np.nan_to_num(np.asarray(deviations, float))
+    ends = [*(middle - spread), *(middle + spread), *([reference[0]] if reference else [])]
     step = _step((max(ends) - min(ends)) / 4)
     low, high = math.floor(min(ends) / step) * step, math.ceil(max(ends) / step + 1e-9) * step
     sheet = Image.new("RGB", (width, height), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
     span = max(math.log(counts[-1] / counts[0]), 1e-9)
 
-    def place(count, value):
+    def place(count: int, value: float) -> tuple[float, float]:
         return (left + (width - left - right) * math.log(count / counts[0]) / span,
                 top + (height - top - bottom) * (high - value) / max(high - low, 1e-9))
 
-    upper = [place(c, m + d) for c, m, d in zip(counts, means, deviations, strict=True)]
-    lower = [place(c, m - d) for c, m, d in zip(counts, means, deviations, strict=True)]
+    upper = [place(count, value) for count, value in zip(counts, middle + spread, strict=True)]
+    lower = [place(count, value) for count, value in zip(counts, middle - spread, strict=True)]
     if len(counts) > 1:
         draw.polygon([*upper, *lower[::-1]], fill=_PALE)
     for value in np.arange(low, high + step / 2, step):
@@ -91,7 +95,7 @@ def curve(counts, means, deviations, *, across, up, reference=None, marks=None, 
         y = place(counts[0], reference[0])[1]
         draw.line((left, y, width - right, y), fill=_RED, width=2)
         draw.text((width - right - 4, y - 4), reference[1], fill=_RED, font=font, anchor="rs")
-    points = [place(c, m) for c, m in zip(counts, means, strict=True)]
+    points = [place(count, value) for count, value in zip(counts, middle, strict=True)]
     draw.line(points, fill=_BLUE, width=3)
     for x, y in points:
         draw.ellipse((x - 4, y - 4, x + 4, y + 4), fill=_BLUE)
@@ -100,8 +104,8 @@ def curve(counts, means, deviations, *, across, up, reference=None, marks=None, 
     return np.asarray(sheet)
 
 
-def _step(value):
-    """Returns the next of 1, 2 or 5 times a power of ten."""
+def _step(value: float) -> float:
+    """Returns the least number from `value` on that is 1, 2 or 5 times a power of ten."""
     if not value > 0:
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))

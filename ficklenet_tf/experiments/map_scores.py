@@ -1,23 +1,28 @@
 """Scores localization maps against masks: fifteen thresholds on the mean map in one pass, and seeds by the rule.
 
-A threshold says where the foreground begins; which class it is, the strongest of the
-image's maps says. The masks of training images are used for nothing but this.
+A threshold says where the foreground begins; the strongest of the image's maps says which class it is. The masks of
+training images are used for nothing but this.
 """
 
 import concurrent.futures
 import dataclasses
+import itertools
 import pathlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from ficklenet_tf.data import images, labels
+from ficklenet_tf import presets
+from ficklenet_tf.data import datasets, images, labels
 from ficklenet_tf.data.feature_cache import FeatureCache
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.evaluation import metrics
 from ficklenet_tf.maps import extraction as map_extraction
 from ficklenet_tf.maps import localizer
+from ficklenet_tf.maps.image_maps import ImageMaps
 from ficklenet_tf.models import classifier
 from ficklenet_tf.runs import artifacts, progress, stage
 from ficklenet_tf.seeds import extraction
@@ -26,15 +31,16 @@ THRESHOLDS = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5,
 KEYS = ("miou", "recall", "precision")
 
 
-def threshold_confusions(mean, tag_ids, target, num_classes, thresholds=THRESHOLDS):
-    """Confusion matrices of one image's maps at every threshold, by one resize and one histogram.
+def threshold_confusions(mean: np.ndarray, tag_ids: np.ndarray, target: np.ndarray, num_classes: int,
+                         thresholds: Sequence[float] = THRESHOLDS) -> np.ndarray:
+    """Returns the confusion matrices of one image's maps at every threshold, by one resize and one histogram.
 
     Args:
       mean: `[h, w, c]` float32 maps, 0..1.
       tag_ids: `[c]` class of each map, 0 the first foreground class.
       target: `[height, width]` uint8 mask; 255 is left out.
       num_classes: with the background.
-      thresholds: rising; a pixel is foreground where its strongest map is above.
+      thresholds: rising; a pixel is foreground where its strongest map is above the threshold.
 
     Returns:
       `[thresholds, num_classes, num_classes + 1]` int64, see `metrics.confusion`.
@@ -45,30 +51,30 @@ def threshold_confusions(mean, tag_ids, target, num_classes, thresholds=THRESHOL
     if len(tag_ids):
         resized = images.resize_maps(mean, target.shape)
         strongest = resized.argmax(-1)[known]
-        winner = np.asarray(tag_ids, np.int64)[strongest] + 1
-        passed = np.searchsorted(np.float32(thresholds), resized.max(-1)[known], side="left")
+        class_ids = np.asarray(tag_ids, np.int64)[strongest] + 1
+        passed = np.searchsorted(np.asarray(thresholds, np.float32), resized.max(-1)[known], side="left")
     else:
-        winner = passed = np.zeros(int(known.sum()), np.int64)
-    index = (target[known].astype(np.int64) * num_classes + winner) * bins + passed
+        class_ids = passed = np.zeros(int(known.sum()), np.int64)
+    index = (target[known].astype(np.int64) * num_classes + class_ids) * bins + passed
     counts = np.bincount(index, minlength=num_classes**2 * bins).reshape(num_classes, num_classes, bins)
-    result = np.zeros((len(thresholds), num_classes, num_classes + 1), np.int64)
-    for number in range(len(thresholds)):
-        result[number, :, :-1] = counts[..., number + 1:].sum(-1)
-        result[number, :, labels.BACKGROUND] += counts[..., :number + 1].sum((1, 2))
-    return result
+    matrices = np.zeros((len(thresholds), num_classes, num_classes + 1), np.int64)
+    for k in range(len(thresholds)):
+        matrices[k, :, :-1] = counts[..., k + 1:].sum(-1)
+        matrices[k, :, labels.BACKGROUND] += counts[..., :k + 1].sum((1, 2))
+    return matrices
 
 
-def aggregate(parts):
-    """Joins maps of one photograph from several draws of selections to the maps from all of them.
+def aggregate(parts: Sequence[ImageMaps]) -> ImageMaps:
+    """Joins the maps of one photograph from several draws of selections.
 
     Args:
-      parts: list of `ImageMaps`.
+      parts: one `ImageMaps` per draw.
 
     Returns:
       `ImageMaps`: the first part with the statistics over all selections.
     """
     total = sum(part.num_maps for part in parts)
-    mean = sum(part.num_maps * part.mean for part in parts) / total
+    mean = np.asarray(sum(part.num_maps * part.mean for part in parts) / total)
     squares = sum(part.num_maps * (part.std**2 + part.mean**2) for part in parts) / total
     return dataclasses.replace(parts[0], mean=mean, max=np.max([part.max for part in parts], 0),
                                std=np.sqrt(np.maximum(squares - mean**2, 0)), num_maps=total)
@@ -97,39 +103,42 @@ class Draws:
       counts: rising numbers of maps, or ("auto",).
     """
 
-    def __init__(self, stage_dir, config, mode, counts):
+    def __init__(self, stage_dir: str | pathlib.Path, config: presets.MapsConfig, mode: str,
+                 counts: Sequence[int | str]) -> None:
         keras.backend.clear_session()
-        self.model, normalization, self.run, trained = classifier.load(stage_dir)
-        features = FeatureCache.of_run(self.run) if config.sizes[0] == trained.input_size else None
-        self.steps = [*counts[:1], *(b - a for a, b in zip(counts, counts[1:], strict=False))]
+        self.model, normalization, run, classifier_config = classifier.load(stage_dir)
+        features = FeatureCache.of_run(run) if config.sizes[0] == classifier_config.input_size else None
+        self._steps: list[int | str] = [*counts[:1], *(int(b) - int(a) for a, b in itertools.pairwise(counts))]
         self._localizers = {step: localizer.Localizer(
             self.model, normalization, dataclasses.replace(config, num_maps=step), mode, features)
-            for step in self.steps}
+            for step in self._steps}
         self._backbone = tf.function(lambda x: tf.cast(self.model.backbone(x, training=False), tf.float32)[0])
 
-    def prepare(self, example):
+    def prepare(self, example: dict[str, Any]) -> dict[str, Any]:
         """Decodes an example and gives it its features: what `__call__` takes."""
-        prepared = self._localizers[self.steps[0]].prepare(example)
+        prepared = self._localizers[self._steps[0]].prepare(example)
         views = [self._backbone(view) if len(view.shape) == 4 else view for view in prepared["views"]]
         return {**prepared, "views": views}
 
-    def __call__(self, prepared, seed):
-        """Returns a list of `ImageMaps`, parts to `aggregate`."""
+    def __call__(self, prepared: dict[str, Any], seed: int | str) -> list[ImageMaps]:
+        """Returns one `ImageMaps` per count: the parts that `aggregate` joins to the maps at that count."""
         return [self._localizers[step].localize(prepared, seed if k == 0 else f"{seed} part {k}")
-                for k, step in enumerate(self.steps)]
+                for k, step in enumerate(self._steps)]
 
 
-def score(directory, split, stage_dir, configs, options, *, counts=None, draws=None):
+def score(directory: str | pathlib.Path, split: datasets.Split, stage_dir: str | pathlib.Path,
+          configs: tuple[presets.MapsConfig, presets.SeedsConfig | None], options: Options, *,
+          counts: Sequence[int | str] | None = None, draws: Draws | None = None) -> dict[str, Any]:
     """Scores the maps of one classifier on a split; what is finished is not done again.
 
     Args:
       directory: where run.json goes.
       split: `datasets.Split`; every image needs a mask.
       stage_dir: the classifier's directory.
-      configs: (`presets.MapsConfig`, `presets.SeedsConfig`); without the second one seeds are not scored: None.
+      configs: (`presets.MapsConfig`, `presets.SeedsConfig`); with None for the latter seeds are not scored.
       options: `Options`.
-      counts: rising numbers of maps to score at; default (num_maps,). The maps of a greater
-        number hold those of the smaller ones, so all cost no more than the greatest.
+      counts: rising numbers of maps to score at; default (num_maps,). The maps of a greater number hold those of the
+        smaller ones, so all cost no more than the greatest.
       draws: a `Draws` of these settings, where there is one already.
 
     Returns:
@@ -144,7 +153,7 @@ def score(directory, split, stage_dir, configs, options, *, counts=None, draws=N
                 "thresholds": THRESHOLDS,
                 **({"saliency_dir": str(options.saliency_dir)} if options.saliency_dir else {})}
 
-    def work():
+    def work() -> Callable[[], dict[str, Any]]:
         by_count, by_rule = _work(directory, split, draws or Draws(stage_dir, maps_config, options.maps.mode, counts),
                                   seeds_config, options, counts)
         return lambda: {"images": len(split), "maps": [_by_threshold(matrices) for matrices in by_count],
@@ -153,10 +162,13 @@ def score(directory, split, stage_dir, configs, options, *, counts=None, draws=N
     return stage.run(directory, settings, work)
 
 
-def _work(directory, split, draws, seeds_config, options, counts):
+def _work(directory: pathlib.Path, split: datasets.Split, draws: Draws, seeds_config: presets.SeedsConfig | None,
+          options: Options, counts: Sequence[int | str]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the confusion matrices of the maps, `[counts, thresholds, ...]`, and that of the seeds."""
     num_classes = len(split.class_names)
 
-    def measure(example, prepared, parts):
+    def measure(example: dict[str, Any], prepared: dict[str, Any],
+                parts: list[ImageMaps]) -> tuple[np.ndarray, np.ndarray]:
         target = labels.decode_label_op(example["label"]).numpy()
         by_count = np.zeros((len(counts), len(THRESHOLDS), num_classes, num_classes + 1), np.int64)
         for k in range(len(parts)):
@@ -166,7 +178,7 @@ def _work(directory, split, draws, seeds_config, options, counts):
             example["image_id"], prepared["image"].numpy(), maps, seeds_config, options.saliency_dir)
         return by_count, metrics.confusion(target, seeds, num_classes)
 
-    def localized():
+    def localized() -> Iterator[tuple[dict[str, Any], dict[str, Any], list[ImageMaps]]]:
         for index in progress.bar(range(len(split)), desc=directory.name, unit="img"):
             example = split[index]
             if not example["has_label"]:
@@ -177,22 +189,25 @@ def _work(directory, split, draws, seeds_config, options, counts):
     return _summed(measure, localized())
 
 
-def _summed(measure, arguments):
-    """Sums `measure(*each)`, pairs of arrays, over `arguments`; measures one while the next is being made."""
-    sums, waiting = None, None
+def _summed(measure: Callable[..., tuple[np.ndarray, np.ndarray]],
+            arguments: Iterable[tuple[Any, ...]]) -> tuple[np.ndarray, np.ndarray]:
+    """Sums what `measure` returns over `arguments`, not none; measures an image while the next one is localized."""
+    sums, pending = None, None
     with concurrent.futures.ThreadPoolExecutor(1) as worker:
-        for each in arguments:
-            future = worker.submit(measure, *each)
-            if waiting is not None:
-                sums = _added(sums, waiting.result())
-            waiting = future
-        return _added(sums, waiting.result())
+        for image_arguments in arguments:
+            future = worker.submit(measure, *image_arguments)
+            if pending is not None:
+                sums = _added(sums, pending.result())
+            pending = future
+        assert pending is not None
+        return _added(sums, pending.result())
 
 
-def _added(sums, more):
-    return more if sums is None else tuple(one + other for one, other in zip(sums, more, strict=True))
+def _added(sums: tuple[np.ndarray, np.ndarray] | None,
+           matrices: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    return matrices if sums is None else (sums[0] + matrices[0], sums[1] + matrices[1])
 
 
-def _by_threshold(matrices):
-    each = [metrics.scores(matrix) for matrix in matrices]
-    return {key: [scores[key] for scores in each] for key in KEYS}
+def _by_threshold(matrices: np.ndarray) -> dict[str, list[float]]:
+    scores = [metrics.scores(matrix) for matrix in matrices]
+    return {key: [score[key] for score in scores] for key in KEYS}

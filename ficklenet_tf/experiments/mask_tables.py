@@ -1,10 +1,13 @@
 """Tables 1, 2 and 3 on the segmenter's masks: what it learns from, and how it learns it."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 from ficklenet_tf import crf
 from ficklenet_tf.experiments import paper
-from ficklenet_tf.experiments.tables import Claim, Measured, Table
+from ficklenet_tf.experiments.plan import Plan
+from ficklenet_tf.experiments.tables import Claim, Measured, Row, Table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,14 +17,14 @@ class System:
     Attributes:
       title: of its row.
       training: of the classifier, "S" or "D".
-      seeds: changes of the preset's `presets.SeedsConfig`.
-      options: of `segmenter_training.Options`.
+      seeds: fields of `presets.SeedsConfig` that differ from the preset's.
+      options: fields of `segmenter_training.Options`.
     """
 
     title: str
     training: str
-    seeds: dict = dataclasses.field(default_factory=dict)
-    options: dict = dataclasses.field(default_factory=dict)
+    seeds: dict[str, Any] = dataclasses.field(default_factory=dict)
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 _CUES = {"refine": "none"}  # theta and cue alone: sparse seeds, as SEC, DSRG and the paper have them
@@ -39,15 +42,15 @@ _CLAIMS = (("ficklenet", "deterministic"), ("ficklenet", "dsrg"), ("ficklenet", 
            ("ficklenet_dsrg", "dsrg"))
 
 
-def train(plan, name, seed=0):
+def train(plan: Plan, name: str, seed: int = 0) -> dict[str, Any]:
     """Trains and scores the system `name` of `SYSTEMS`; see `Plan.masks`."""
     system = SYSTEMS[name]
     seeds = plan.seed_images(system.training, seed, **system.seeds)
     return plan.masks(name, seeds, seed, **system.options)
 
 
-def rate(plan, training, rate):
-    """Returns the cells of Table 5 that need a segmenter on the seeds of a dropout rate."""
+def rate(plan: Plan, training: str, rate: float) -> Row:
+    """Returns the cells of Table 5 that need segmenters, trained on the seeds of a dropout rate."""
     runs = []
     for seed in range(plan.seeds):
         seeds = plan.seed_images(training, seed, rate)
@@ -55,13 +58,13 @@ def rate(plan, training, rate):
     return measured(runs)
 
 
-def measured(runs):
-    """Returns the cells of a row: "val mIoU", and with a CRF that too, over the runs of all seeds."""
+def measured(runs: Sequence[dict[str, Any]]) -> Row:
+    """Returns the cells of a row: "val mIoU" and, with a CRF, "val mIoU with CRF", over the runs of all seeds."""
     return {f"val {key}": Measured(tuple(run[key] for run in runs)) for key in ("mIoU", "mIoU with CRF")
             if key in runs[0]}
 
 
-def weak(plan, systems, name="table1"):
+def weak(plan: Plan, systems: Sequence[str], name: str = "table1") -> Table:
     """Tables 1 and 2: weakly supervised systems, the paper's rows beside ours.
 
     Args:
@@ -73,65 +76,68 @@ def weak(plan, systems, name="table1"):
       A `tables.Table`.
     """
     published, others = {"table1": (paper.TABLE1, paper.OTHERS1), "table2": (paper.TABLE2, paper.OTHERS2)}[name]
-    wanted = {"table1": "vgg16", "table2": "resnet101"}[name]
-    found = {}
+    papers_backbone = {"table1": "vgg16", "table2": "resnet101"}[name]
+    rows: dict[str, Row] = {}
     for key in systems:
-        found[key] = {"system": SYSTEMS[key].title, **measured([train(plan, key, s) for s in range(plan.seeds)]),
-                      "paper: val mIoU with CRF": published.get(key)}
+        runs = [train(plan, key, seed) for seed in range(plan.seeds)]
+        rows[key] = {"system": SYSTEMS[key].title, **measured(runs), "paper: val mIoU with CRF": published.get(key)}
     backbone = plan.preset.classifier.backbone
-    stands_in = "" if backbone == wanted else f" ({backbone} stands in for the paper's {wanted})"
+    stands_in = "" if backbone == papers_backbone else f" ({backbone} stands in for the paper's {papers_backbone})"
     title = f"Table {name[-1]}: weakly supervised, {backbone} with {plan.preset.segmenter.head}{stands_in}"
-    pairs = {f"{SYSTEMS[a].title}, above {SYSTEMS[b].title}": (found[a], found[b]) for a, b in _CLAIMS
-             if a in found and b in found}
-    elsewhere = tuple({"system": f"{title}, not run here", "paper: val mIoU with CRF": figure}
-                      for title, figure in others.items())
-    return Table(name, title, (*found.values(), *elsewhere), claims(pairs), notes(plan))
+    pairs = {f"{SYSTEMS[high].title}, above {SYSTEMS[low].title}": (rows[high], rows[low]) for high, low in _CLAIMS
+             if high in rows and low in rows}
+    not_run = tuple({"system": f"{system}, not run here", "paper: val mIoU with CRF": miou}
+                    for system, miou in others.items())
+    return Table(name, title, (*rows.values(), *not_run), claims(pairs), notes(plan))
 
 
-def semi(plan, seed=0):
+def semi(plan: Plan, seed: int = 0) -> dict[str, Any]:
     """Trains on FickleNet's seeds and on the masks of the plan's strong images; see `Plan.masks`."""
     return plan.masks("semi", plan.seed_images("S", seed), seed, supervision="semi", strong=plan.strong)
 
 
-def supervised(plan):
+def supervised(plan: Plan) -> Table:
     """Table 3: what masks of a few images add to seeds of all."""
-    runs = {key: [] for key in ("strong only", "weak", "semi", "full")}
+    assert plan.strong is not None
+    runs: dict[str, list[dict[str, Any]]] = {key: [] for key in ("strong only", "weak", "semi", "full")}
     for seed in range(plan.seeds):
         runs["strong only"].append(plan.masks("strong", None, seed, split=plan.strong, supervision="full"))
         runs["weak"].append(train(plan, "ficklenet", seed))
         runs["semi"].append(semi(plan, seed))
         runs["full"].append(plan.masks("full", None, seed, supervision="full"))
-    few, every = len(plan.strong), len(plan.split)
+    num_strong, num_images = len(plan.strong), len(plan.split)
     alpha = f"semi: masks and seeds, alpha = {plan.preset.segmenter.alpha:g}"
-    inside = len(set(plan.strong.image_ids) & set(plan.split.image_ids))
-    images = {"strong only": (few, 0, "masks of a few images only"), "weak": (0, every, "weak: FickleNet's seeds"),
-              "semi": (few, every - inside, alpha), "full": (every, 0, "full: masks of all images")}
-    found = {key: {"supervision": images[key][2], "images with masks": images[key][0],
-                   "images with tags": images[key][1], **measured(runs[key]),
-                   "paper: val mIoU with CRF": paper.TABLE3[key]} for key in runs}
-    pairs = {f"{a} above {b}": (found[a], found[b]) for a, b in (("semi", "weak"), ("semi", "strong only"),
+    num_shared = len(set(plan.strong.image_ids) & set(plan.split.image_ids))
+    images = {"strong only": (num_strong, 0, "masks of a few images only"),
+              "weak": (0, num_images, "weak: FickleNet's seeds"),
+              "semi": (num_strong, num_images - num_shared, alpha),
+              "full": (num_images, 0, "full: masks of all images")}
+    rows = {key: {"supervision": images[key][2], "images with masks": images[key][0],
+                  "images with tags": images[key][1], **measured(runs[key]),
+                  "paper: val mIoU with CRF": paper.TABLE3[key]} for key in runs}
+    pairs = {f"{a} above {b}": (rows[a], rows[b]) for a, b in (("semi", "weak"), ("semi", "strong only"),
                                                                  ("full", "semi"), ("strong only", "weak"))}
-    return Table("table3", "Table 3: semi-supervised", tuple(found.values()), claims(pairs), notes(plan))
+    return Table("table3", "Table 3: semi-supervised", tuple(rows.values()), claims(pairs), notes(plan))
 
 
-def claims(pairs):
+def claims(pairs: dict[str, tuple[Row, Row]]) -> tuple[Claim, ...]:
     """Compares the last measured column, with CRF where there is one; pairs: text -> (greater row, lesser row)."""
-    result = []
+    compared = []
     for text, (high, low) in pairs.items():
         column = [key for key in high if key.startswith("val ")][-1]
-        result.append(Claim(f"{text}, {column}", high[column], low[column]))
-    return tuple(result)
+        compared.append(Claim(f"{text}, {column}", high[column], low[column]))
+    return tuple(compared)
 
 
-def notes(plan):
-    """Returns lines for below a table: what was trained and measured."""
+def notes(plan: Plan) -> tuple[str, ...]:
+    """Returns the lines below a table: what was trained and measured."""
     segmenter = plan.preset.segmenter
     rounds = f"{segmenter.steps} steps" + (f", then {segmenter.retrain_steps} on its own labels"
                                            if segmenter.retrain_steps else ", one round")
-    spec = next((name for name, spec in crf.SPECS.items() if spec == plan.spec), "of one's own")
+    spec_name = next((name for name, spec in crf.SPECS.items() if spec == plan.spec), "of one's own")
     return (f"{plan.held_out.dataset}, {len(plan.held_out)} images of {plan.held_out.name}, preset "
             f"{plan.preset.name}, {plan.repeats}, per cent; {rounds}, sizes "
-            f"{', '.join(map(str, segmenter.test_sizes))}; CRF: {spec}. Trained on {len(plan.split)} images. All "
+            f"{', '.join(map(str, segmenter.test_sizes))}; CRF: {spec_name}. Trained on {len(plan.split)} images. All "
             "segmenters start from one backbone, that of the stochastic classifier with seed 0.",
             "The paper's column: VOC 2012 val, the network trained whole on 10,582 images, saliency maps for the "
             "background.")

@@ -1,7 +1,7 @@
 """The paper's own figures, per cent mIoU on VOC 2012 val where nothing else is said (Lee et al., CVPR 2019).
 
-They come from a network trained whole on 10,582 photographs, with saliency maps for the
-background: beside ours they show the direction of an effect, not its size.
+They come from a network trained whole on 10,582 photographs, with saliency maps for the background: beside ours they
+show the direction of an effect, not its size.
 """
 
 TABLE1 = {"ficklenet": 61.2, "dsrg": 59.0, "sec": 50.7}  # VGG-16, LargeFOV; on the test set 61.9, SEC 51.7
@@ -11,7 +11,7 @@ OTHERS1 = {"Guided Labelling (Oh et al. 2017)": 55.7, "DCSP (Chaudhry et al. 201
 OTHERS2 = {"MCOF (Wang et al. 2018), ResNet-101": 60.3, "AffinityNet (Ahn & Kwak 2018), ResNet-38": 61.7,
            "AISI (Fan et al. 2018), ResNet-101": 63.6}
 TABLE3 = {"strong only": 62.5, "semi": 65.8, "full": 67.6, "weak": 61.2}  # 1.4k strong; 10.6k weak
-TABLE4 = {"naive": (20.0, 2.98, 8.4), "expanded": (1.3, 0.21, 10.1)}  # s an iteration, s an image, GB
+TABLE4 = {"naive": (20.0, 2.98, 8.4), "expanded": (1.3, 0.21, 10.1)}  # s per iteration, s per image, GB
 TABLE5 = {("D", 0.0): 56.3, ("S", 0.3): 58.8, ("S", 0.5): 59.4, ("S", 0.7): 60.0, ("S", 0.9): 61.2,
           ("G", 0.5): 45.6, ("G", 0.9): 49.1}
 TABLE6 = {10: 21.0, 100: 14.0, 200: 6.8, 300: 4.8}  # standard deviation of mIoU, in thousandths

@@ -2,6 +2,8 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Sequence
+from typing import Any
 
 from ficklenet_tf import crf, presets
 from ficklenet_tf.data import datasets
@@ -24,12 +26,12 @@ class Plan:
     Attributes:
       run_dir: everything lies below it; features of a frozen backbone in its features/.
       split: `datasets.Split` to train on.
-      held_out: of evaluation.
+      held_out: `datasets.Split` to evaluate on.
       preset: `presets.Preset`.
       weights: of the backbone, see `pretrained.load_weights`.
       seeds: how many seeds, from 0.
       map_images: how many training images, evenly spaced, the maps are scored on.
-      strong: of the training images, those whose masks semi-supervision may use (Table 3), or None.
+      strong: the training images whose masks semi-supervision may use (Table 3), or None.
       spec: `crf.CRFSpec` of the evaluation, or None.
       saliency_dir: for the background cue "saliency", see `cues.saliency`.
       options: `loop.Options` of all trainings.
@@ -48,21 +50,22 @@ class Plan:
     options: loop.Options = loop.Options()
 
     @property
-    def repeats(self):
-        """How often a figure was measured, for the notes below a table."""
+    def repeats(self) -> str:
+        """How often a number was measured, for the notes below a table."""
         return "one seed" if self.seeds == 1 else f"{self.seeds} seeds (mean ± deviation)"
 
     @property
-    def scored(self):
+    def scored(self) -> datasets.Split:
         """The part of the training split whose masks the maps are compared with."""
-        with_mask = [i for i, there in enumerate(self.split.labelled) if there]
-        if not with_mask:
+        masked = [i for i, labelled in enumerate(self.split.labelled) if labelled]
+        if not masked:
             raise UserError(f"{self.split.dataset} {self.split.name}: expected masks to score maps against, found "
                             "none")
-        count = min(self.map_images, len(with_mask))
-        return self.split.select(with_mask[i * len(with_mask) // count] for i in range(count))
+        count = min(self.map_images, len(masked))
+        return self.split.select([masked[i * len(masked) // count] for i in range(count)])
 
-    def classifier(self, training, seed=0, rate=None, rescale=None):
+    def classifier(self, training: str, seed: int = 0, rate: float | None = None,
+                   rescale: bool | None = None) -> str:
         """Trains a classifier unless a finished one with the same settings lies below run_dir.
 
         Args:
@@ -74,35 +77,36 @@ class Plan:
         Returns:
           Its directory's name.
         """
-        whole = dataclasses.replace(precision.settled(self.preset.classifier, self.run_dir),
-                                    inference_mode=self.preset.classifier.training_mode)
-        rate = whole.rate if rate is None or training == "D" else rate
-        rescale = whole.rescale if rescale is None else rescale
+        preset_config = dataclasses.replace(precision.settled(self.preset.classifier, self.run_dir),
+                                            inference_mode=self.preset.classifier.training_mode)
+        rate = preset_config.rate if rate is None or training == "D" else rate
+        rescale = preset_config.rescale if rescale is None else rescale
         mode = paper.MODES[training]
-        config = dataclasses.replace(whole, rate=float(rate), rescale=rescale, training_mode=mode,
+        config = dataclasses.replace(preset_config, rate=float(rate), rescale=rescale, training_mode=mode,
                                      inference_mode=mode)
         settings = {"stage": "classifier", "weights": str(self.weights), "seed": seed, "dataset": self.split.dataset,
                     "split": self.split.name, "fingerprint": self.split.fingerprint}
-        there = _finished(self.run_dir, settings, config)
-        if there:
-            return there
+        finished = _finished(self.run_dir, settings, config)
+        if finished:
+            return finished
         name = f"{layout.CLASSIFIER}_{training}" + ("" if training == "D" else f"_p{rate:g}") + (
             "_rescaled" if rescale else "") + f"_seed{seed}"
-        if seed == 0 and config == whole:
+        if seed == 0 and config == preset_config:
             name = layout.CLASSIFIER  # the one that the other binaries make and segmenters take their backbone from
         options = classifier_training.Options(self.weights, seed, training=self.options)
         classifier_training.train(self.run_dir / name, self.split, self.held_out, config, options)
         return name
 
-    def average_precision(self, training, seed=0, rate=None):
+    def average_precision(self, training: str, seed: int = 0, rate: float | None = None) -> float:
         """Returns the mAP of a classifier's tags on the held-out split, 0..1; see `classifier`."""
-        run = artifacts.read_run(self.run_dir / self.classifier(training, seed, rate))
+        run = _run(self.run_dir / self.classifier(training, seed, rate))
         if run["held_out"] != self.held_out.name:
             raise UserError(f"held_out: expected {run['held_out']}, on which the mAP of the classifiers in "
                             f"{self.run_dir} was measured, found {self.held_out.name}; give another --output_dir")
         return run["metrics"]["map"]
 
-    def maps(self, training, inference=None, seed=0, rate=None, rescale=None):
+    def maps(self, training: str, inference: str | None = None, seed: int = 0, rate: float | None = None,
+             rescale: bool | None = None) -> dict[str, Any]:
         """Scores maps and seeds of a classifier, training it first if needed; see `map_scores.score`.
 
         Args:
@@ -114,24 +118,25 @@ class Plan:
         """
         inference = inference or training
         classifier = self.classifier(training, seed, rate, rescale)
-        counts = (1,) if inference == "D" else (self.preset.maps.num_maps,)
-        name = f"{classifier}_by_{inference}" + ("" if inference == "D" else f"_N{counts[0]}")
+        num_maps: int | str = 1 if inference == "D" else self.preset.maps.num_maps
+        name = f"{classifier}_by_{inference}" + ("" if inference == "D" else f"_N{num_maps}")
         options = map_scores.Options(map_extraction.Options(classifier, paper.MODES[inference], seed),
                                      self.saliency_dir)
         return map_scores.score(self.run_dir / layout.MAP_SCORES / name, self.scored, self.run_dir / classifier,
-                                (self.preset.maps, self.preset.seeds), options, counts=counts)
+                                (self.preset.maps, self.preset.seeds), options, counts=(num_maps,))
 
-    def repeated_maps(self, counts, repeats):
-        """Scores the maps of the stochastic classifier with seed 0 again and again, on other selections each time.
+    def repeated_maps(self, counts: Sequence[int], repeats: int) -> list[dict[str, Any]]:
+        """Scores the maps of the stochastic classifier with seed 0 several times, each time on other selections.
 
         Args:
           counts: rising numbers of maps.
           repeats: how often.
 
         Returns:
-          A list of what `map_scores.score` returns, without seeds.
+          What `map_scores.score` returns, without seeds, once per repeat.
         """
-        classifier, mode, scores, draws = self.classifier("S"), paper.MODES["S"], [], None
+        classifier, mode, draws = self.classifier("S"), paper.MODES["S"], None
+        scores = []
         for repeat in range(repeats):
             directory = self.run_dir / layout.MAP_SCORES / f"{classifier}_by_S_N{counts[-1]}_repeat{repeat}"
             if draws is None and artifacts.read_run(directory) is None:
@@ -141,14 +146,14 @@ class Plan:
                                            options, counts=counts, draws=draws))
         return scores
 
-    def seed_images(self, training, seed=0, rate=None, **changes):
+    def seed_images(self, training: str, seed: int = 0, rate: float | None = None, **changes: Any) -> str:
         """Extracts the seeds of every training image; returns their directory's name.
 
         Args:
           training: see `classifier`; the inference draws in the same way.
           seed: of classifier and selections.
           rate: see `classifier`.
-          **changes: of the preset's seeds.
+          **changes: fields of `presets.SeedsConfig` that differ from the preset's.
         """
         classifier = self.classifier(training, seed, rate)
         config = dataclasses.replace(self.preset.seeds, **changes)
@@ -156,19 +161,20 @@ class Plan:
         map_options = map_extraction.Options(classifier, paper.MODES[training], seed)
         options = extraction.Options(self.saliency_dir)
         maps_config = extraction.with_gradient(self.preset.maps, config)
-        map_settings = map_extraction.settings_of(artifacts.read_run(self.run_dir / classifier), self.split,
-                                                  maps_config, map_options)
+        map_settings = map_extraction.settings_of(_run(self.run_dir / classifier), self.split, maps_config,
+                                                  map_options)
         settings = {"stage": "seeds", "maps": map_settings,
                     **({"saliency_dir": str(self.saliency_dir)} if self.saliency_dir else {})}
-        there = _finished(self.run_dir, settings, config)
-        if there:
-            return there
+        finished = _finished(self.run_dir, settings, config)
+        if finished:
+            return finished
         name = "_".join([layout.SEEDS, training, *([] if rate is None else [f"p{rate:g}"]), *_words(changes),
                          f"seed{seed}"])
         extraction.extract(self.run_dir, self.split, maps_config, config, map_options, options, name=name)
         return name
 
-    def masks(self, name, seeds=None, seed=0, split=None, config=None, **options):
+    def masks(self, name: str, seeds: str | None = None, seed: int = 0, split: datasets.Split | None = None,
+              config: presets.SegmenterConfig | None = None, **options: Any) -> dict[str, Any]:
         """Trains a segmenter, predicts the held-out split and scores it.
 
         Every segmenter starts from the backbone of the preset's own classifier with seed 0, so that they differ
@@ -189,10 +195,11 @@ class Plan:
             raise UserError(f"{self.held_out.dataset} {self.held_out.name}: expected masks to score segmenters "
                             "against, found none")
         self.base()
-        split, config = split or self.split, config or self.preset.segmenter
-        options = segmenter_training.Options(seed=seed, training=self.options, **options,
-                                             **({} if seeds is None else {"seeds": seeds}))
-        segmenter = rounds.train_rounds(self.run_dir, split, config, options,
+        split, config = self.split if split is None else split, config or self.preset.segmenter
+        if seeds is not None:
+            options["seeds"] = seeds
+        training_options = segmenter_training.Options(seed=seed, training=self.options, **options)
+        segmenter = rounds.train_rounds(self.run_dir, split, config, training_options,
                                         name=f"{layout.SEGMENTER}_{config.head}_{name}_seed{seed}")
         predictions = segmenter.replace(layout.SEGMENTER, layout.PREDICTIONS, 1)
         scores = self._evaluation(segmenter, predictions, config) or scoring.evaluate(
@@ -202,7 +209,7 @@ class Plan:
         return scored if self.spec is None else {
             **scored, "mIoU with CRF": scores[layout.refined(predictions)]["miou"]}
 
-    def base(self):
+    def base(self) -> None:
         """Trains the preset's own classifier with seed 0, whose backbone all segmenters start from."""
         letters = {mode: letter for letter, mode in paper.MODES.items()}
         name = self.classifier(letters[self.preset.classifier.training_mode])
@@ -210,32 +217,39 @@ class Plan:
             raise UserError(f"{self.run_dir / name}: expected the preset's own classifier in "
                             f"{self.run_dir / layout.CLASSIFIER}, found it here; rename the directory")
 
-    def _evaluation(self, segmenter, predictions, config):
+    def _evaluation(self, segmenter: str, predictions: str,
+                    config: presets.SegmenterConfig) -> dict[str, dict[str, Any]] | None:
         """Returns the scores of predictions made by this segmenter and scored before, or None."""
-        scores, trained = {}, artifacts.read_run(self.run_dir / segmenter)
+        scores, segmenter_run = {}, _run(self.run_dir / segmenter)
         for name, spec in prediction.outputs(predictions, self.spec).items():
-            spec = None if spec is None else artifacts.as_json(dataclasses.asdict(spec))
-            before, path = artifacts.read_run(self.run_dir / name), layout.scores(self.run_dir, name)
-            wanted = {"segmenter": trained["finished"], "fingerprint": self.held_out.fingerprint,
-                      "sizes": list(config.test_sizes), "flip": config.test_flip, "crf": spec}
-            if before is None or not path.exists() or any(before.get(key) != wanted[key] for key in wanted):
+            run, path = artifacts.read_run(self.run_dir / name), layout.scores(self.run_dir, name)
+            expected = {"segmenter": segmenter_run["finished"], "fingerprint": self.held_out.fingerprint,
+                        "sizes": list(config.test_sizes), "flip": config.test_flip,
+                        "crf": None if spec is None else artifacts.as_json(dataclasses.asdict(spec))}
+            if run is None or not path.exists() or any(run.get(key) != expected[key] for key in expected):
                 return None
             scores[name] = artifacts.read_json(path)
         return scores
 
 
-def _words(changes):
+def _run(stage_dir: pathlib.Path) -> dict[str, Any]:
+    """Returns the run.json of a stage that has finished."""
+    return artifacts.finished_run(stage_dir, "stage", "tools.reproduce")
+
+
+def _words(changes: dict[str, Any]) -> list[str]:
     return [f"{key}-{value:g}" if isinstance(value, float) else f"{key}-{value}" for key, value in changes.items()]
 
 
-def _finished(run_dir, settings, config):
+def _finished(run_dir: pathlib.Path, settings: dict[str, Any],
+              config: presets.ClassifierConfig | presets.SeedsConfig) -> str | None:
     """Returns the name of a finished stage with these settings below run_dir, or None."""
-    for path in sorted(pathlib.Path(run_dir).glob(f"*/{layout.SETTINGS}")):
-        before = artifacts.read_json(path)
-        if before.get("stage") != settings["stage"] or artifacts.read_run(path.parent) is None:
+    for path in sorted(run_dir.glob(f"*/{layout.SETTINGS}")):
+        recorded = artifacts.read_json(path)
+        if recorded.get("stage") != settings["stage"] or artifacts.read_run(path.parent) is None:
             continue
-        same = all(before.get(key) == value for key, value in settings.items())
-        earlier = type(config)(**before["config"])  # a field added since then has its default
+        same = all(recorded.get(key) == value for key, value in settings.items())
+        earlier = type(config)(**recorded["config"])  # a field added since then has its default
         if same and artifacts.as_json(dataclasses.asdict(earlier)) == artifacts.as_json(dataclasses.asdict(config)):
             return path.parent.name
     return None

@@ -145,8 +145,8 @@ def test_table_4_at_the_smallest_size(work, monkeypatch):
     peaks = {"naive": 20.0, "expanded": 30.0, "contracted": 1.0}  # a process each: tests of the benchmark have them
     monkeypatch.setattr(table4.measure, "peak_memory", lambda _, given: {"peak_mib": peaks[given["form"]]})
     made = _check(table4.table4("tiny", rounds=2), work, 3)
-    assert [row["paper: s an iteration"] for row in made.rows] == [20.0, 1.3, None] and len(made.claims) == 6
-    assert all(row["s a training image"].mean > 0 for row in made.rows)
+    assert [row["paper: s per iteration"] for row in made.rows] == [20.0, 1.3, None] and len(made.claims) == 6
+    assert all(row["s per training image"].mean > 0 for row in made.rows)
     assert [claim.verdict for claim in made.claims[-2:]] == ["agrees", "agrees"]
 
 
