@@ -15,14 +15,14 @@ from ficklenet_tf.training import classifier as classifier_training
 from ficklenet_tf.training import loop, loss_scale, objective
 
 pytestmark = pytest.mark.trains
-CLASSES, SIDE = 2, 33
+NUM_TAGS, SIDE = 2, 33
 
 
 def _photographs(start, _):
-    """Batches of four: one half of the picture is bright where class 0 is there, the other where class 1 is."""
+    """Batches of four: one half of the photograph is bright where tag 0 is present, the other where tag 1 is."""
     def batch(step):
         seed = tf.stack([step, 5])
-        tags = tf.cast(tf.random.stateless_uniform([4, CLASSES], seed, 0, 2, tf.int32), tf.float32)
+        tags = tf.cast(tf.random.stateless_uniform([4, NUM_TAGS], seed, 0, 2, tf.int32), tf.float32)
         halves = tf.repeat(tags, [17, 16], axis=1)[:, None, :, None]
         noise = tf.random.stateless_uniform([4, SIDE, SIDE, 3], seed + 1, 0, 80)
         return {"image": tf.cast(170 * halves + noise, tf.uint8), "tags": tags,
@@ -34,7 +34,7 @@ def _photographs(start, _):
 def _classifier(directory, steps, precision="float32", jit_compile=False, save_every=200):
     keras.utils.set_random_seed(0)
     config = dataclasses.replace(presets.TINY.classifier, input_size=SIDE, precision=precision)
-    model, _ = classifier.build(config, CLASSES)
+    model, _ = classifier.build(config, NUM_TAGS)
     learner = loop.Learner(model, keras.optimizers.Adam(1e-3), classifier_training._losses(model, images.TORCH, 0.0))
     rows = loop.fit(directory, learner, _photographs, steps,
                     loop.Options(log_every=1, jit_compile=jit_compile, precision=precision, save_every=save_every))
@@ -66,7 +66,7 @@ def _segmenter(directory, jit_compile):
     keras.utils.set_random_seed(0)
     config = dataclasses.replace(presets.PAPER.segmenter, channels=8, dilation=1, dropout=0.0)
     head = segmenter.build_head(config, (6, 6, 8), 5)
-    for variable in head.trainable_variables:  # as a trained one's: of equal scores the CRF makes anything
+    for variable in head.trainable_variables:  # as after training: from equal scores the CRF makes anything
         variable.assign(30 * variable)
     task = objective.Task("weak", None, None, ("seed", "boundary"), "none")
     learner = loop.Learner(head, keras.optimizers.Adam(1e-3), task.total_loss(head, presets.TINY.segmenter))
@@ -76,11 +76,12 @@ def _segmenter(directory, jit_compile):
 
 def test_the_compiled_segmenter_step_agrees(tmp_path):
     """Seed loss, exact CRF: losses to 1e-4, weights to 1e-4. No dropout: XLA draws other masks from the same seed."""
-    (weights, rows), (others, compiled) = (_segmenter(tmp_path / str(jit), jit) for jit in (False, True))
+    weights, rows = _segmenter(tmp_path / "plain", False)
+    compiled_weights, compiled = _segmenter(tmp_path / "compiled", True)
     for name in ("seed_loss", "boundary_loss"):
         np.testing.assert_allclose([r[name] for r in compiled], [r[name] for r in rows], rtol=1e-4)
-    for weight, other in zip(weights, others, strict=True):
-        np.testing.assert_allclose(other, weight, atol=1e-4)
+    for compiled_weight, weight in zip(compiled_weights, weights, strict=True):
+        np.testing.assert_allclose(compiled_weight, weight, atol=1e-4)
 
 
 @pytest.mark.parametrize("precision, tolerance", [("bfloat16", 0.05), ("float16", 0.01)])
@@ -101,24 +102,24 @@ def test_maps_in_mixed_precision_are_those_of_float32(plain, precision, toleranc
     """The same weights: the mean map (0..1) differs by `tolerance` on average, the maps come in float32."""
     model, _ = plain
     image = images.normalize(next(iter(_photographs(50, None)))["image"][:1], images.TORCH)
-    other = backbones.build("small", precision=precision)
-    other.set_weights(model.backbone.get_weights())
-    features = [tf.cast(network(image, training=False)[0], tf.float32) for network in (model.backbone, other)]
-    found = [aggregation.localize(model.head, x, tf.range(CLASSES), tf.constant([1, 2]), num_maps=20)["mean"]
-             for x in features]
-    assert found[1].dtype == tf.float32 and found[0].numpy().max() > 0.2
-    assert 0 < np.abs(found[0] - found[1]).mean() < tolerance
+    mixed = backbones.build("small", precision=precision)
+    mixed.set_weights(model.backbone.get_weights())
+    features = [tf.cast(backbone(image, training=False)[0], tf.float32) for backbone in (model.backbone, mixed)]
+    maps = [aggregation.localize(model.head, x, tf.range(NUM_TAGS), tf.constant([1, 2]), num_maps=20)["mean"]
+            for x in features]
+    assert maps[1].dtype == tf.float32 and maps[0].numpy().max() > 0.2
+    assert 0 < np.abs(maps[0] - maps[1]).mean() < tolerance
 
 
 def test_float16_resumes_with_its_scale(tmp_path):
     """Killed after step 3 of 6, as far as the files can tell: the scale and the count of good steps come back."""
     whole, rows = _classifier(tmp_path / "whole", 6, "float16", save_every=3)
     _classifier(tmp_path / "parts", 3, "float16", save_every=3)
-    resumed, again = _classifier(tmp_path / "parts", 6, "float16", save_every=3)
-    assert [r["loss_scale"] for r in again] == [r["loss_scale"] for r in rows]
-    np.testing.assert_allclose([r["loss"] for r in again], [r["loss"] for r in rows], rtol=1e-5)
-    for one, other in zip(whole.get_weights(), resumed.get_weights(), strict=True):
-        np.testing.assert_allclose(other, one, atol=1e-6)
+    resumed, resumed_rows = _classifier(tmp_path / "parts", 6, "float16", save_every=3)
+    assert [r["loss_scale"] for r in resumed_rows] == [r["loss_scale"] for r in rows]
+    np.testing.assert_allclose([r["loss"] for r in resumed_rows], [r["loss"] for r in rows], rtol=1e-5)
+    for resumed_weight, weight in zip(resumed.get_weights(), whole.get_weights(), strict=True):
+        np.testing.assert_allclose(resumed_weight, weight, atol=1e-6)
 
 
 def test_an_overflow_halves_the_scale_and_leaves_the_step_out():

@@ -1,3 +1,5 @@
+"""The dense CRF: the equations by a double loop, invariants of every backend, and the lattice by itself."""
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,13 +12,14 @@ SPECS = {"SEC_TRAIN": crf.SEC_TRAIN, "DSRG_TEST": crf.DSRG_TEST, "DEEPLAB_V2": c
 GENTLE = crf.CRFSpec(1.5, 3.0, 40.0, 0.7, 1.0, 3)  # leaves gradients that differences can tell
 
 
-def example(batch, height, width, classes, seed=0, dtype=np.float32):
+def example(batch, height, width, num_classes, seed=0, dtype=np.float32):
     """Blocks of colour with noise, and noisy logits that lean towards the blocks."""
     random = np.random.default_rng(seed)
-    blocks = random.integers(0, classes, (batch, (height + 3) // 4, (width + 3) // 4))
+    blocks = random.integers(0, num_classes, (batch, (height + 3) // 4, (width + 3) // 4))
     blocks = blocks.repeat(4, 1).repeat(4, 2)[:, :height, :width]
-    images = np.clip(random.integers(0, 256, (classes, 3))[blocks] + random.normal(0, 8, (*blocks.shape, 3)), 0, 255)
-    logits = np.eye(classes)[blocks] + random.normal(0, 1, (*blocks.shape, classes))
+    colours = random.integers(0, 256, (num_classes, 3))
+    images = np.clip(colours[blocks] + random.normal(0, 8, (*blocks.shape, 3)), 0, 255)
+    logits = np.eye(num_classes)[blocks] + random.normal(0, 1, (*blocks.shape, num_classes))
     return images.astype(np.uint8), logits.astype(dtype)
 
 
@@ -27,51 +30,52 @@ def softmax(scores):
 
 def slow_mean_field(image, logits, spec):
     """The equations pixel by pixel, in float64."""
-    height, width, classes = logits.shape
-    n, logits = height * width, logits.reshape(-1, classes).astype(np.float64)
-    place = [(i % width, i // width) for i in range(n)]
+    height, width, num_classes = logits.shape
+    n, logits = height * width, logits.reshape(-1, num_classes).astype(np.float64)
+    position = [(i % width, i // width) for i in range(n)]
     colour = image.reshape(-1, 3).astype(np.float64)
     kernel = np.zeros((2, n, n))
     for i in range(n):
         for j in range(n):
-            away = (place[i][0] - place[j][0]) ** 2 + (place[i][1] - place[j][1]) ** 2
-            unlike = sum((colour[i][c] - colour[j][c]) ** 2 for c in range(3))
-            kernel[0, i, j] = np.exp(-away / spec.bilateral_sigma_xy**2 / 2 - unlike / spec.bilateral_sigma_rgb**2 / 2)
-            kernel[1, i, j] = np.exp(-away / spec.gaussian_sigma_xy**2 / 2)
+            xy = (position[i][0] - position[j][0]) ** 2 + (position[i][1] - position[j][1]) ** 2
+            rgb = sum((colour[i][c] - colour[j][c]) ** 2 for c in range(3))
+            kernel[0, i, j] = np.exp(-xy / spec.bilateral_sigma_xy**2 / 2 - rgb / spec.bilateral_sigma_rgb**2 / 2)
+            kernel[1, i, j] = np.exp(-xy / spec.gaussian_sigma_xy**2 / 2)
     mass = kernel.sum(-1)
     probs = softmax(logits)
     for _ in range(spec.iterations):
-        terms = np.zeros((n, classes))
+        message = np.zeros((n, num_classes))
         for m, weight in enumerate((spec.bilateral_weight, spec.gaussian_weight)):
-            terms += weight * ((kernel[m] / np.sqrt(mass[m])[None]) @ probs) / np.sqrt(mass[m])[:, None]
-        probs = softmax(logits + terms)
-    return probs.reshape(height, width, classes)
+            message += weight * ((kernel[m] / np.sqrt(mass[m])[None]) @ probs) / np.sqrt(mass[m])[:, None]
+        probs = softmax(logits + message)
+    return probs.reshape(height, width, num_classes)
 
 
 @pytest.mark.parametrize("name", SPECS)
 def test_exact_is_the_double_loop(name):
     images, logits = example(2, 9, 7, 4)
     probs = crf.mean_field(images, logits, SPECS[name], "exact").numpy()
-    for image, row, unary in zip(images, probs, logits, strict=True):
+    for image, refined, unary in zip(images, probs, logits, strict=True):
         expected = slow_mean_field(image, unary, SPECS[name])
         assert np.abs(expected - softmax(unary)).max() > 0.1  # the CRF did something
-        assert np.abs(row - expected).max() < 1e-4
+        assert np.abs(refined - expected).max() < 1e-4
 
 
 def test_exact_compiles_under_xla_with_its_gradient():
     images, logits = example(2, 9, 7, 4)
 
-    def pull(logits):
+    def value_and_gradient(logits):
         with tf.GradientTape() as tape:
             tape.watch(logits)
             probs = crf.mean_field(images, logits, GENTLE, "exact")
-            first = tf.reduce_sum(probs[..., 0] * probs[..., 1])
-        return probs, tape.gradient(first, logits)
+            score = tf.reduce_sum(probs[..., 0] * probs[..., 1])
+        return probs, tape.gradient(score, logits)
 
-    expected = pull(tf.constant(logits))
-    assert np.abs(expected[1]).max() > 0.01
-    for found, known in zip(tf.function(pull, jit_compile=True)(tf.constant(logits)), expected, strict=True):
-        np.testing.assert_allclose(found, known, atol=1e-5)
+    eager = value_and_gradient(tf.constant(logits))
+    assert np.abs(eager[1]).max() > 0.01
+    compiled = tf.function(value_and_gradient, jit_compile=True)(tf.constant(logits))
+    for result, expected in zip(compiled, eager, strict=True):
+        np.testing.assert_allclose(result, expected, atol=1e-5)
 
 
 def test_exact_on_a_gpu_takes_the_whole_batch(monkeypatch):
@@ -79,7 +83,7 @@ def test_exact_on_a_gpu_takes_the_whole_batch(monkeypatch):
     counts = tf.constant([0, 2, 5])
     expected = crf.mean_field(images, logits, crf.DSRG_TEST, "exact", counts)
     monkeypatch.setattr(tf, "map_fn", None)  # what a CPU would do
-    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [kind])
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda device_type: [device_type])
     np.testing.assert_allclose(crf.mean_field(images, logits, crf.DSRG_TEST, "exact", counts), expected, atol=1e-6)
 
 
@@ -133,14 +137,14 @@ class TestProperties:
     def test_iterations(self, backend):
         images, logits = example(3, 12, 10, 3)
         counts = [0, 2, 7]
-        rows = crf.mean_field(images, logits, crf.DSRG_TEST, backend, tf.constant(counts)).numpy()
-        np.testing.assert_allclose(rows[0], softmax(logits[0]), atol=1e-6)
+        probs = crf.mean_field(images, logits, crf.DSRG_TEST, backend, tf.constant(counts)).numpy()
+        np.testing.assert_allclose(probs[0], softmax(logits[0]), atol=1e-6)
         for i, count in enumerate(counts):
-            for same in (count, tf.constant(count)):
-                alone = crf.mean_field(images, logits, crf.DSRG_TEST, backend, same)
-                np.testing.assert_allclose(alone[i], rows[i], atol=1e-6)
-        ten = crf.mean_field(images, logits, crf.DSRG_TEST, backend)
-        np.testing.assert_array_equal(ten, crf.mean_field(images, logits, crf.DSRG_TEST, backend, 10))
+            for iterations in (count, tf.constant(count)):
+                same_for_all = crf.mean_field(images, logits, crf.DSRG_TEST, backend, iterations)
+                np.testing.assert_allclose(same_for_all[i], probs[i], atol=1e-6)
+        of_spec = crf.mean_field(images, logits, crf.DSRG_TEST, backend)
+        np.testing.assert_array_equal(of_spec, crf.mean_field(images, logits, crf.DSRG_TEST, backend, 10))
 
     @pytest.mark.parametrize("shape", [(1, 1), (1, 7), (5, 1), (2, 2)])
     def test_extremes(self, backend, shape):
@@ -149,8 +153,8 @@ class TestProperties:
             probs = crf.mean_field(images, np.sign(logits) * scale, crf.DSRG_TEST, backend).numpy()
             assert np.isfinite(probs).all()
             np.testing.assert_allclose(probs.sum(-1), 1, atol=1e-5)
-        one = crf.mean_field(images[:, :1, :1], logits[:, :1, :1, :1], crf.DSRG_TEST, backend)
-        np.testing.assert_array_equal(one, np.ones((2, 1, 1, 1)))
+        single = crf.mean_field(images[:, :1, :1], logits[:, :1, :1, :1], crf.DSRG_TEST, backend)
+        np.testing.assert_array_equal(single, np.ones((2, 1, 1, 1)))
 
     def test_large_logits_decide(self, backend):
         images, logits = example(1, 12, 10, 3)
@@ -172,15 +176,15 @@ class TestProperties:
                 value = loss(logits)
             return tape.gradient(value, logits)
 
-        found = (tf.function(gradient) if traced else gradient)(tf.constant(logits)).numpy()
-        fast = tf.function(loss)
+        gradients = (tf.function(gradient) if traced else gradient)(tf.constant(logits)).numpy()
+        traced_loss = tf.function(loss)
         for i in np.random.default_rng(6).choice(logits.size, 20, replace=False):
             step = np.zeros(logits.size)
             step[i] = 1e-5
             step = step.reshape(logits.shape)
-            difference = (fast(tf.constant(logits + step)) - fast(tf.constant(logits - step))) / 2e-5
-            assert abs(found.ravel()[i] - difference) < 1e-7
-        assert np.abs(found).max() > 0.05
+            difference = (traced_loss(tf.constant(logits + step)) - traced_loss(tf.constant(logits - step))) / 2e-5
+            assert abs(gradients.ravel()[i] - difference) < 1e-7
+        assert np.abs(gradients).max() > 0.05
 
     def test_static_shape_is_kept(self, backend):
         images, logits = example(2, 6, 5, 3)
@@ -196,18 +200,18 @@ class TestProperties:
 @pytest.mark.parametrize("dimensions", [2, 5])
 def test_lattice_simplices_hold_their_points(dimensions):
     points = np.random.default_rng(2).normal(0, 3, (dimensions, 400)).astype(np.float32)
-    found = lattice.build([tf.constant(row) for row in points])
-    weights, vertices = found.weights.numpy(), found.vertices.numpy()
+    built = lattice.build([tf.constant(coordinates) for coordinates in points])
+    weights, vertices, size = built.weights.numpy(), built.vertices.numpy(), int(built.size)
     assert weights.min() >= -1e-6
     np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-5)
-    assert vertices.min() == 1 and vertices.max() == found.size - 1
-    # Position is linear inside a simplex: places for the vertices exist that explain all points.
-    matrix = np.zeros((400, int(found.size)))
+    assert vertices.min() == 1 and vertices.max() == size - 1
+    # Position is linear inside a simplex: positions of the vertices exist that explain all points.
+    matrix = np.zeros((400, size))
     np.add.at(matrix, (np.arange(400)[:, None], vertices), weights)
-    places = np.linalg.lstsq(matrix, points.T, rcond=None)[0]
-    np.testing.assert_allclose(matrix @ places, points.T, atol=1e-4)
-    for before, after in found.neighbours:
-        ids = np.arange(1, int(found.size))
+    positions = np.linalg.lstsq(matrix, points.T, rcond=None)[0]
+    np.testing.assert_allclose(matrix @ positions, points.T, atol=1e-4)
+    for before, after in built.neighbours:
+        ids = np.arange(1, size)
         after, before = after.numpy(), before.numpy()
         assert after[0] == before[0] == 0
         linked = ids[after[ids] > 0]
@@ -217,9 +221,9 @@ def test_lattice_simplices_hold_their_points(dimensions):
 
 
 def test_blur_by_hand():
-    # One axis of the lattice: 1 - 2 - 3 in a row, vertex 4 alone; row 0 is what they lack.
-    row = (tf.constant([0, 0, 1, 2, 0]), tf.constant([0, 2, 3, 0, 0]))
-    chain = lattice.Lattice(None, None, [row], tf.constant(5))
+    # One axis of the lattice: 1 - 2 - 3 in a row, vertex 4 alone; 0 where there is no neighbour.
+    axis = (tf.constant([0, 0, 1, 2, 0]), tf.constant([0, 2, 3, 0, 0]))
+    chain = lattice.Lattice(None, None, [axis], tf.constant(5))
     blurred = lattice.blur(chain, tf.constant([[0.0], [1.0], [10.0], [100.0], [7.0]]))
     np.testing.assert_allclose(blurred[:, 0], [0, 6, 60.5, 105, 7])
 

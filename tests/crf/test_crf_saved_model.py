@@ -10,7 +10,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from ficklenet_tf import crf
 
-SIZES = ((1, 1, 1), (1, 41, 41), (2, 30, 50), (3, 17, 9), (1, 120, 90))
+SHAPES = ((1, 1, 1), (1, 41, 41), (2, 30, 50), (3, 17, 9), (1, 120, 90))
 CLIENT = """
 import sys
 import numpy as np
@@ -31,7 +31,7 @@ np.savez(sys.argv[3], **answers)
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory):
+def saved_dir(tmp_path_factory):
     module = tf.Module()
     module.refine = tf.function(
         lambda images, logits, iterations: {
@@ -44,28 +44,28 @@ def saved(tmp_path_factory):
     return path
 
 
-def test_answers_in_a_fresh_process(saved, tmp_path):
+def test_answers_in_a_fresh_process(saved_dir, tmp_path):
     random = np.random.default_rng(0)
     requests = {}
-    for i, size in enumerate(SIZES):
-        requests[f"images{i}"] = random.integers(0, 256, (*size, 3), np.uint8) // (1 + i) // 8 * 8
-        requests[f"logits{i}"] = random.normal(0, 2, (*size, 2 + i)).astype(np.float32)
-        requests[f"iterations{i}"] = np.arange(10, 10 - size[0], -1, dtype=np.int32)
+    for i, shape in enumerate(SHAPES):
+        requests[f"images{i}"] = random.integers(0, 256, (*shape, 3), np.uint8) // (1 + i) // 8 * 8
+        requests[f"logits{i}"] = random.normal(0, 2, (*shape, 2 + i)).astype(np.float32)
+        requests[f"iterations{i}"] = np.arange(10, 10 - shape[0], -1, dtype=np.int32)
     np.savez(tmp_path / "requests.npz", **requests)
-    subprocess.run([sys.executable, "-I", "-c", CLIENT, str(saved), "requests.npz", "answers.npz"],
+    subprocess.run([sys.executable, "-I", "-c", CLIENT, str(saved_dir), "requests.npz", "answers.npz"],
                    cwd=tmp_path, check=True, timeout=300)
     answers = np.load(tmp_path / "answers.npz")
-    for i in range(len(SIZES)):
-        live = crf.mean_field(requests[f"images{i}"], requests[f"logits{i}"], crf.DSRG_TEST, "permutohedral",
-                              requests[f"iterations{i}"]).numpy()
+    for i in range(len(SHAPES)):
+        expected = crf.mean_field(requests[f"images{i}"], requests[f"logits{i}"], crf.DSRG_TEST, "permutohedral",
+                                  requests[f"iterations{i}"]).numpy()
         # A graph is rewritten before it runs, so points on a simplex's rim may fall on its other side.
-        np.testing.assert_allclose(answers[f"probs{i}"], live, atol=1e-3)
-        assert np.abs(answers[f"probs{i}"] - live).mean() < 1e-5
-        np.testing.assert_array_equal(answers[f"probs{i}"].argmax(-1), live.argmax(-1))
+        np.testing.assert_allclose(answers[f"probs{i}"], expected, atol=1e-3)
+        assert np.abs(answers[f"probs{i}"] - expected).mean() < 1e-5
+        np.testing.assert_array_equal(answers[f"probs{i}"].argmax(-1), expected.argmax(-1))
 
 
-def test_graph_has_stock_ops_only(saved):
-    proto = saved_model_pb2.SavedModel.FromString((saved / "saved_model.pb").read_bytes())
+def test_graph_has_stock_ops_only(saved_dir):
+    proto = saved_model_pb2.SavedModel.FromString((saved_dir / "saved_model.pb").read_bytes())
     [meta] = proto.meta_graphs
     functions = meta.graph_def.library.function
     nodes = [*meta.graph_def.node, *(node for function in functions for node in function.node_def)]

@@ -11,7 +11,7 @@ RATES = (0.0, 0.0001, 0.3, 0.5, 0.9, 0.997, 0.99999, 1.0)
 
 @pytest.mark.parametrize("rate", RATES)
 def test_an_entry_is_kept_where_its_number_reaches_the_rate(rate, monkeypatch):
-    """A number has 24 bits, eight of the entry's own, sixteen of its group: here each own byte with each shared number."""
+    """A number has 24 bits, eight the entry's own, sixteen its group's: here each own byte with each shared number."""
     border = round(rate * 2**24) % 2**16
     shared = np.array([0, border - 1, border, border + 1, 2**16 - 1, 1, 2, 3], np.int64).clip(0, 2**16 - 1)
     group_shared = np.repeat(shared, 4)  # 4 groups with the same shared number hold each own byte once
