@@ -51,6 +51,49 @@ def test_mistakes_end_in_one_line_and_a_non_zero_exit(tmp_path):
         assert not list(tmp_path.glob("*/classifier/run.json"))
 
 
+def test_a_flag_by_its_old_name_is_told_the_new_one(tmp_path):
+    process = _start("tools.extract_maps", f"--output_dir={tmp_path / 'run'}", "--selections=5")
+    output, errors = process.communicate(timeout=500)
+    assert process.returncode == 1 and not output
+    assert errors.splitlines()[-1] == "error: --selections is called --num_maps now"
+    assert errors.count("error: ") == 1 and "Traceback" not in errors and not (tmp_path / "run").exists()
+
+
+_BINARY = """
+from ficklenet_tf.errors import UserError
+from tools import cli
+
+cli.define_run()
+
+
+def main():
+    raise {error}
+
+
+cli.start(main)
+"""
+
+
+def test_a_mistake_is_one_line_and_a_bug_keeps_its_traceback(tmp_path):
+    processes = {}
+    for error in ("UserError('rate: expected 0..1, found 2')", "FileNotFoundError('no such file')",
+                  "KeyError('rate')", "ValueError('shapes differ')"):
+        path = tmp_path / f"{error.split('(')[0]}.py"
+        path.write_text(_BINARY.format(error=error))
+        processes[path.stem] = subprocess.Popen(
+            [sys.executable, str(path), "--output_dir=none"], cwd=ROOT, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"})
+    errors = {name: process.communicate(timeout=500)[1] for name, process in processes.items()}
+    assert all(process.returncode == 1 for process in processes.values()), errors
+    for name, line in (("UserError", "error: rate: expected 0..1, found 2"),
+                       ("FileNotFoundError", "error: no such file")):
+        assert errors[name].splitlines()[-1] == line and "Traceback" not in errors[name]
+    for name, line in (("KeyError", "KeyError: 'rate'"), ("ValueError", "ValueError: shapes differ")):
+        assert "Traceback" in errors[name] and "error: " not in errors[name].replace(line, "")
+        assert line in errors[name].splitlines() and "in main" in errors[name]
+
+
 def test_help_and_an_unknown_flag():
     help_, unknown = _start("tools.train_classifier", "--help"), _start("tools.evaluate", "--nonsense=1")
     output, _ = help_.communicate(timeout=500)

@@ -38,8 +38,8 @@ cli.define_shards()
 def main() -> None:
     """Predicts what is missing, then scores, and packs."""
     run_dir, split, sizes = cli.run_dir(), cli.split(cli.FLAGS.split, held_out=True), cli.FLAGS.test_sizes
-    first, *further = [key for key in cli.FLAGS.crf if key != "none"] or ["none"]
-    options = prediction.Options(crf.SPECS[first], tuple(further), tuple(map(int, sizes)) if sizes else None,
+    main_crf, *further = [key for key in cli.FLAGS.crf if key != "none"] or ["none"]
+    options = prediction.Options(crf.SPECS[main_crf], tuple(further), tuple(map(int, sizes)) if sizes else None,
                                  cli.FLAGS.test_flip)
     where = {"stage_name": cli.FLAGS.stage, "name": cli.FLAGS.name}
     if cli.FLAGS.num_shards > 1:
@@ -53,7 +53,7 @@ def main() -> None:
     else:
         _score(run_dir, split, options, where)
     if cli.FLAGS.submission:
-        name = cli.FLAGS.name if first == "none" else layout.refined(cli.FLAGS.name)
+        name = cli.FLAGS.name if main_crf == "none" else layout.refined(cli.FLAGS.name)
         cli.done(f"{len(split)} label images for the server",
                  voc_submission.write(run_dir / name, split, run_dir / layout.SUBMISSION / name))
 
