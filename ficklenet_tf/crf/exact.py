@@ -54,7 +54,7 @@ def pairwise_filter(images: tf.Tensor, positions: tuple[tf.Tensor, tf.Tensor, tf
     """
     exponent, along_y, along_x = positions
     height, width, num_pixels = tf.shape(along_y)[0], tf.shape(along_x)[0], tf.shape(exponent)[0]
-    colour_distances = _colour_distances(tf.cast(images, exponent.dtype))
+    colour_distances = _squared_colour_distances(tf.cast(images, exponent.dtype))
     bilateral = tf.exp(exponent - colour_distances * (0.5 / spec.bilateral_sigma_rgb**2))
     scale = spec.bilateral_weight**0.5 * tf.math.rsqrt(tf.reduce_sum(bilateral, axis=-1, keepdims=True))
 
@@ -86,7 +86,7 @@ def _position_terms(height: tf.Tensor, width: tf.Tensor, spec: CRFSpec,
     return distances * (-0.5 / spec.bilateral_sigma_xy**2), along_y, along_x
 
 
-def _colour_distances(images: tf.Tensor) -> tf.Tensor:
+def _squared_colour_distances(images: tf.Tensor) -> tf.Tensor:
     """Returns the squared distances of the colours, `[batch, pixels, pixels]`."""
     colours = tf.reshape(tf.stop_gradient(images), [tf.shape(images)[0], -1, 3]) - 128
     # |a - b|^2 = |a|^2 + |b|^2 - 2 a.b in one product. The squares come in two parts of eight bits each, so that

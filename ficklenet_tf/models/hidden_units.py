@@ -33,7 +33,7 @@ def keep_bits(seed: tf.Tensor, shape: Sequence[int], rate: float) -> tf.Tensor:
       Bool tensor of `shape`, a function of `seed`, `shape` and `rate` alone.
     """
     count = int(np.prod(shape))
-    # Own bytes above the least one are kept; those equal to it where the shared bits reach the low ones.
+    # Own bytes above `least_byte` are kept, and those equal to it where the shared bits reach `low_bits`.
     least_byte, low_bits = divmod(round(rate * 2**24), 2**16)
     if least_byte > 255:
         return tf.zeros(shape, tf.bool)

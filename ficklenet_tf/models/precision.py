@@ -47,7 +47,7 @@ def settled(config: _Config, run_dir: str | pathlib.Path) -> _Config:
 
     Args:
       config: `presets.ClassifierConfig` or `presets.SegmenterConfig`.
-      run_dir: the run's directory; several workers share one.
+      run_dir: the run's directory; with several workers, one that all of them see.
     """
     if config.precision != AUTO:
         return config

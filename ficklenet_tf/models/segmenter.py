@@ -114,7 +114,7 @@ def build(config: presets.SegmenterConfig, num_classes: int, backbone_name: str,
 
 
 def load(directory: str | pathlib.Path) -> tuple[keras.Model, images.Normalization, dict[str, Any],
-                                               presets.SegmenterConfig]:
+                                                 presets.SegmenterConfig]:
     """Loads what `tools.train_segmenter` finished in `directory`.
 
     Returns:
