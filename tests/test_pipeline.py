@@ -78,14 +78,14 @@ def test_killed_in_every_stage_the_end_is_the_same(whole, tmp_path):
         _same_weights(run / stage / "model.weights.h5", again / stage / "model.weights.h5")
 
 
-def _same_weights(first, second):
+def _same_weights(expected_path, path):
     import h5py
-    with h5py.File(first) as one, h5py.File(second) as other:
-        found = []
-        one.visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None)
-        assert len(found) > 4
-        for name in found:
-            np.testing.assert_allclose(other[name][()], one[name][()], rtol=1e-3, atol=1e-4, err_msg=name)
+    with h5py.File(expected_path) as expected, h5py.File(path) as weights:
+        names = []
+        expected.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+        assert len(names) > 4
+        for name in names:
+            np.testing.assert_allclose(weights[name][()], expected[name][()], rtol=1e-3, atol=1e-4, err_msg=name)
 
 
 def test_predict_takes_any_photograph_and_names_a_broken_one(whole, tmp_path):

@@ -26,8 +26,8 @@ DISTRIBUTIONS = {"PIL": "pillow", "cv2": "opencv-python-headless", "google": "pr
 
 
 def _run(*command, **options):
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=300, **options)
-    assert not done.returncode, done.stderr[-3000:]
+    finished = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=300, **options)
+    assert not finished.returncode, finished.stderr[-3000:]
 
 
 def _pip(*arguments):
@@ -54,8 +54,8 @@ def environment(wheel, tmp_path_factory):
     _run(sys.executable, "-m", "venv", "--without-pip", directory)
     [packages] = (directory / "lib").glob("python*/site-packages")
     _pip("install", "--no-deps", "--no-index", "--target", packages, wheel)
-    here = sysconfig.get_paths()
-    (packages / "third_party.pth").write_text(f"{here['purelib']}\n{here['platlib']}\n")
+    paths = sysconfig.get_paths()
+    (packages / "third_party.pth").write_text(f"{paths['purelib']}\n{paths['platlib']}\n")
     return directory
 
 

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of export/: one tiny run, exported once and loaded once a session."""
+"""Fixtures of the tests of serving/ and export/: one tiny run, exported and loaded once per session."""
 
 import pytest
 

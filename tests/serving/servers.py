@@ -54,9 +54,9 @@ class Model:
                           f"input size does not match signature: sent {{{','.join(sorted(inputs))}}}, signature "
                           f"{{{','.join(sorted(signature.inputs))}}}")
         for key, value in inputs.items():
-            expected, found = tf.as_dtype(signature.inputs[key].dtype), tf.as_dtype(value.dtype)
-            if expected != found:
-                raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"{key}: expected {expected.name}, found {found.name}")
+            expected, sent = tf.as_dtype(signature.inputs[key].dtype), tf.as_dtype(value.dtype)
+            if expected != sent:
+                raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"{key}: expected {expected.name}, found {sent.name}")
         unknown = set(outputs) - set(signature.outputs)
         if unknown:
             raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"output tensor alias not found in signature: {unknown}")
@@ -69,21 +69,21 @@ class Model:
 
 class _Service(prediction_service_pb2_grpc.PredictionServiceServicer):
     def __init__(self, model, failures):
-        self.model, self.failures, self.asked = model, failures, 0
+        self.model, self.failures, self.num_requests = model, failures, 0
 
     def Predict(self, request, context):  # noqa: N802, the service's own name
-        self.asked += 1
+        self.num_requests += 1
         if self.failures:
             context.abort(self.failures.pop(0), "not now")
         spec = request.model_spec
         try:
             _check_name(spec.name, spec.version.value or LABELS.get(spec.version_label, spec.version_label or 1))
             inputs = {key: tf.make_ndarray(value) for key, value in request.inputs.items()}
-            found = self.model.run(spec.signature_name or "serving_default", inputs, request.output_filter)
+            outputs = self.model.run(spec.signature_name or "serving_default", inputs, request.output_filter)
         except Refused as error:
             context.abort(error.code, str(error)[:1000])
         answer = predict_pb2.PredictResponse(model_spec=spec)
-        for key, value in found.items():
+        for key, value in outputs.items():
             answer.outputs[key].CopyFrom(tf.make_tensor_proto(value))
         return answer
 
@@ -124,10 +124,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if not place:
             raise Refused(grpc.StatusCode.NOT_FOUND, "Malformed request: POST " + self.path)
         _check_name(place[1], int(place[2] or LABELS.get(place[3], 0 if place[3] else 1)))
-        asked = json.loads(body)
-        name, model = asked.get("signature_name", "serving_default"), self.server.model
+        request = json.loads(body)
+        name, model = request.get("signature_name", "serving_default"), self.server.model
         signature = model.signature(name)
-        rows = [row if isinstance(row, dict) else dict.fromkeys(signature.inputs, row) for row in asked["instances"]]
+        rows = [row if isinstance(row, dict) else dict.fromkeys(signature.inputs, row) for row in request["instances"]]
         for row in rows:
             if set(row) != set(signature.inputs):
                 raise Refused(grpc.StatusCode.INVALID_ARGUMENT,
@@ -149,27 +149,26 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 def _column(values, info):
     if not info.tensor_shape.dim:
         raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "instances need a batch axis on every input")
-    kind = tf.as_dtype(info.dtype)
-    if kind == tf.string:
+    dtype = tf.as_dtype(info.dtype)
+    if dtype == tf.string:
         return np.array([base64.b64decode(value["b64"]) for value in values], object)
     try:
-        found = np.array(values)
-        if found.dtype.kind == "f" and kind.is_integer:
+        if np.array(values).dtype.kind == "f" and dtype.is_integer:
             raise TypeError("a number with a fraction")
-        return np.array(values, kind.as_numpy_dtype)
+        return np.array(values, dtype.as_numpy_dtype)
     except (ValueError, TypeError, OverflowError) as error:
-        raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"JSON value is no {kind.name}: {error}") from error
+        raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"JSON value is no {dtype.name}: {error}") from error
 
 
-def _rows(found, count):
+def _rows(outputs, count):
     rows = [{} for _ in range(count)]
-    for key, value in found.items():
+    for key, value in outputs.items():
         if not value.ndim or len(value) != count:
             raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"Tensor name: {key} has inconsistent batch size")
         if value.dtype == object and not key.endswith("_bytes"):
             raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"{key}: bytes that are no text, and no name in _bytes")
-        for row, one in zip(rows, value, strict=True):
-            row[key] = {"b64": base64.b64encode(one).decode()} if value.dtype == object else one.tolist()
+        for row, element in zip(rows, value, strict=True):
+            row[key] = {"b64": base64.b64encode(element).decode()} if value.dtype == object else element.tolist()
     return rows
 
 

@@ -32,13 +32,13 @@ def _serve_files(model):
 def test_a_greater_photograph_is_computed_at_max_side(run):
     photograph = tiny_run.photograph(64, 96, 4)
     serve = _serve(_load(run, max_side=48, sizes=(40, 56)))
-    found = serve(photograph[None])
+    served = serve(photograph[None])
     shrunk = tf.image.resize(tf.cast(photograph, tf.float32), (32, 48), antialias=True)
     predictor = prediction.Predictor(run[0] / "segmenter", sizes=(40, 56))
     probs = predictor(tf.cast(tf.round(shrunk), tf.uint8))
     expected = probs.argmax(-1).repeat(2, 0).repeat(2, 1)
-    np.testing.assert_array_equal(found["labels"][0], expected)
-    assert found["probabilities"].shape == (1, 64, 96, 4)
+    np.testing.assert_array_equal(served["labels"][0], expected)
+    assert served["probabilities"].shape == (1, 64, 96, 4)
     file = tf.io.encode_png(photograph)[None]
     answer = _serve_files(_load(run, max_side=48, sizes=(40, 56)))(file)
     np.testing.assert_array_equal(labels.decode_label_op(answer["label_png_bytes"][0]), expected)
@@ -50,34 +50,35 @@ def test_a_greater_photograph_is_computed_at_max_side(run):
 def test_a_photograph_is_padded_to_the_smallest_bucket(run):
     model = _load(run, buckets=(64, 32))
     assert model.buckets == (32, 64) and model.longest == 64
-    seen = []
-    counted = dataclasses.replace(model, network=lambda x, training: seen.append(x.shape[1:3]) or model.network(x))
+    shapes = []
+    counted = dataclasses.replace(model, network=lambda x, training: shapes.append(x.shape[1:3]) or model.network(x))
     serve = _serve(counted)
     photograph = tiny_run.photograph(20, 33, 4)
-    found, alone = serve(photograph[None])["probabilities"], serve(photograph[None, :, :32])["probabilities"]
-    assert [tuple(shape) for shape in seen] == [(32, 32), (64, 64)], "the only sizes that the graph knows"
-    for side, width, probs in ((64, 33, found), (32, 32, alone)):
+    wide, narrow = serve(photograph[None])["probabilities"], serve(photograph[None, :, :32])["probabilities"]
+    assert [tuple(shape) for shape in shapes] == [(32, 32), (64, 64)], "the only sizes that the graph knows"
+    for side, width, probs in ((64, 33, wide), (32, 32, narrow)):
         x = images.normalize(photograph[:, :width], model.normalization)
         x = np.pad(x, ((0, side - 20), (0, side - width), (0, 0)))
         expected = tf.image.resize(tf.nn.softmax(model.network(x[None])), (side, side))[0, :20, :width]
         np.testing.assert_allclose(probs[0], expected, atol=1e-5)
     answer = _serve_files(model)(tf.stack([tf.io.encode_png(p) for p in (photograph[:, :32], photograph)]))
-    np.testing.assert_array_equal(labels.decode_label_op(answer["label_png_bytes"][0]), alone[0].numpy().argmax(-1))
+    np.testing.assert_array_equal(labels.decode_label_op(answer["label_png_bytes"][0]), narrow[0].numpy().argmax(-1))
     assert serve(tiny_run.photograph(90, 100, 1)[None])["labels"].shape == (1, 90, 100)  # shrunk, enlarged
 
 
 def test_agreement_of_a_precision_is_written_into_the_card(run):
     photographs = [tiny_run.photograph(60, 70, seed) for seed in range(3)]
     model, reference = _load(run, precision="bfloat16"), _load(run)
-    one, other = (m.probs(photographs[0][None]).numpy() for m in (model, reference))
-    assert 1e-5 < np.abs(one - other).max() < 0.1, "another precision, the same weights"
+    probs, expected = (segmenter.probs(photographs[0][None]).numpy() for segmenter in (model, reference))
+    assert 1e-5 < np.abs(probs - expected).max() < 0.1, "another precision, the same weights"
     options = saved_model.Options(crf="none", localization_maps=False, applied=loading.Options("bfloat16"))
     path = saved_model.export(run[0], 7, options, photographs=photographs)
-    found = json.loads((path / "assets.extra" / "model_card.json").read_text())["agreement_with_float32"]
-    same = [(m.probs(p[None]).numpy().argmax(-1)) for p in photographs for m in (model, reference)]
-    expected = np.mean([(a == b).mean() for a, b in zip(same[::2], same[1::2], strict=True)])
-    assert found == {"precision": "bfloat16", "images": 3, "same_labels": pytest.approx(expected)}
-    assert 0.9 < found["same_labels"] <= 1
+    agreement = json.loads((path / "assets.extra" / "model_card.json").read_text())["agreement_with_float32"]
+    class_ids, expected_ids = ([segmenter.probs(photograph[None]).numpy().argmax(-1) for photograph in photographs]
+                               for segmenter in (model, reference))
+    same = np.mean(np.equal(class_ids, expected_ids))
+    assert agreement == {"precision": "bfloat16", "images": 3, "same_labels": pytest.approx(same)}
+    assert 0.9 < agreement["same_labels"] <= 1
 
 
 @pytest.mark.parametrize("target", ["onnx", pytest.param("openvino", marks=pytest.mark.slow), "litert"])
@@ -87,9 +88,9 @@ def test_another_format_gives_the_same_labels(run, target):
         pytest.importorskip("tf2onnx")
     directory = formats.export(run[0], 1, target)
     photograph = tiny_run.photograph(45, 77, 9)
-    found = formats.runner(directory / formats.FILES[target])(photograph)
+    label = formats.runner(directory / formats.FILES[target])(photograph)
     expected = prediction.Predictor(run[0] / "segmenter")(photograph).argmax(-1)
-    assert found.shape == expected.shape and (found == expected).mean() > 0.999
+    assert label.shape == expected.shape and (label == expected).mean() > 0.999
     with pytest.raises(ValueError, match="expected no such version"):
         formats.export(run[0], 1, target)
 
@@ -111,7 +112,7 @@ def test_the_exact_crf_converts(target, tmp_path):
         import tf2onnx
         tf2onnx.convert.from_function(refine, signature, opset=18, output_path=str(tmp_path / "crf.onnx"))
         session = onnxruntime.InferenceSession(tmp_path / "crf.onnx", providers=["CPUExecutionProvider"])
-        found = session.run(["probs"], {"images": photograph[None], "logits": logits})[0]
+        probs = session.run(["probs"], {"images": photograph[None], "logits": logits})[0]
     else:
         import openvino
         module = tf.Module()
@@ -119,10 +120,10 @@ def test_the_exact_crf_converts(target, tmp_path):
         tf.saved_model.save(module, tmp_path / "crf", signatures=refine.get_concrete_function())
         compiled = openvino.Core().compile_model(openvino.convert_model(tmp_path / "crf"), "CPU",
                                                  {"INFERENCE_PRECISION_HINT": "f32"})
-        found = np.array(compiled({"images": photograph[None], "logits": logits})["probs"])
+        probs = np.array(compiled({"images": photograph[None], "logits": logits})["probs"])
     assert (expected.argmax(-1) != logits.argmax(-1)).mean() > 0.1  # the CRF did something
-    np.testing.assert_array_equal(found.argmax(-1), expected.argmax(-1))
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    np.testing.assert_array_equal(probs.argmax(-1), expected.argmax(-1))
+    np.testing.assert_allclose(probs, expected, atol=1e-4)
 
 
 def test_a_format_that_answers_otherwise_is_refused(run, monkeypatch):

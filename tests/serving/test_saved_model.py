@@ -34,8 +34,8 @@ def replayed(exported, live, fresh):
     return warmup.read(exported[1]), fresh[1][2 * len(live[0]):]
 
 
-def _tensors(found, signature):
-    return [(request, answer) for (name, request), answer in zip(*found, strict=True) if name == signature]
+def _tensors(replayed, signature):
+    return [(request, answer) for (name, request), answer in zip(*replayed, strict=True) if name == signature]
 
 
 def test_a_fresh_process_answers_as_the_live_predictor(exported, live, fresh, monkeypatch):
@@ -63,10 +63,10 @@ def test_every_signature_is_warmed_up_and_replays_in_a_fresh_process(exported, r
     signatures = graph_scan.signatures(graph_scan.read(exported[1]))
     assert set(signatures) == {"serving_default", "serve_jpeg", "serve_crf", "localization_maps"}
     assert {name for name, _ in replayed[0]} == set(signatures)
-    for name, found in signatures.items():
+    for name, signature in signatures.items():
         for _, answer in _tensors(replayed, name):
-            assert set(answer) == set(found["outputs"])
-        assert all(info["shape"][0] is None for info in found["inputs"].values()), "a batch axis on every input"
+            assert set(answer) == set(signature["outputs"])
+        assert all(info["shape"][0] is None for info in signature["inputs"].values()), "a batch axis on every input"
 
 
 def test_the_warm_up_of_serving_default_is_the_predictors_answer(exported, replayed):
@@ -77,13 +77,13 @@ def test_the_warm_up_of_serving_default_is_the_predictors_answer(exported, repla
     np.testing.assert_array_equal(np.flatnonzero(answer["classes_present"][0]), np.unique(expected.argmax(-1)))
 
 
-def test_serve_crf_is_the_packages_answer_with_iterations_a_row(served, live, reference_crf):
+def test_serve_crf_is_the_packages_answer_with_iterations_per_row(served, live, reference_crf):
     images_ = np.stack([live[0][0]] * 2)
-    found = served.run("serve_crf", {"images": images_, "iterations": np.array([0, 10], np.int32)})
+    class_ids = served.run("serve_crf", {"images": images_, "iterations": np.array([0, 10], np.int32)})["labels"]
     expected = prediction.refine(live[0][0], live[1][0], crf.DSRG_TEST, backend="pydensecrf")
-    np.testing.assert_array_equal(found["labels"][0], live[1][0].argmax(-1))
-    assert (found["labels"][1] == expected.argmax(-1)).mean() > 0.999
-    assert (found["labels"][0] != found["labels"][1]).mean() > 0.01
+    np.testing.assert_array_equal(class_ids[0], live[1][0].argmax(-1))
+    assert (class_ids[1] == expected.argmax(-1)).mean() > 0.999
+    assert (class_ids[0] != class_ids[1]).mean() > 0.01
 
 
 def test_localization_maps_are_the_extractions_own(exported, served):
@@ -96,23 +96,23 @@ def test_localization_maps_are_the_extractions_own(exported, served):
     seed = tf.random.fold_in(aggregation.image_seed(7, "one"), 0).numpy()
     request = {"images": np.stack([photograph] * 2), "tags": np.stack([tags, [1, 0, 0]]).astype(np.float32),
                "seed": np.stack([seed, seed]), "num_maps": np.array([23, 1], np.int32)}
-    found = served.run("localization_maps", request)
+    maps = served.run("localization_maps", request)
     for name in ("mean", "max"):
-        served_maps = found[f"{name}_maps"][0, ..., 1:]
-        np.testing.assert_allclose(served_maps, getattr(expected, name), atol=5e-4)  # the extraction's: half precision
-    assert not found["max_maps"][0, ..., 0].any() and found["max_maps"][0, ..., 1:].max() == pytest.approx(1)
-    np.testing.assert_allclose(found["max_maps"][1], found["mean_maps"][1])  # of one selection
+        present = maps[f"{name}_maps"][0, ..., 1:]
+        np.testing.assert_allclose(present, getattr(expected, name), atol=5e-4)  # the extraction's: half precision
+    assert not maps["max_maps"][0, ..., 0].any() and maps["max_maps"][0, ..., 1:].max() == pytest.approx(1)
+    np.testing.assert_allclose(maps["max_maps"][1], maps["mean_maps"][1])  # of one selection
     again = served.run("localization_maps", request)
-    np.testing.assert_array_equal(again["mean_maps"], found["mean_maps"])
-    other = served.run("localization_maps", {**request, "seed": request["seed"] + 1})
-    assert np.abs(other["mean_maps"] - found["mean_maps"]).max() > 0.01
+    np.testing.assert_array_equal(again["mean_maps"], maps["mean_maps"])
+    reseeded = served.run("localization_maps", {**request, "seed": request["seed"] + 1})
+    assert np.abs(reseeded["mean_maps"] - maps["mean_maps"]).max() > 0.01
 
 
 def test_files_of_different_sizes_share_a_request(served, live):
     files = np.array([verify.encode(image) for image in live[0]], object)
-    found = served.run("serve_jpeg", {"image": files})
-    assert found["size"].tolist() == [[70, 93], [33, 21]]
-    for data, probs, shares in zip(found["label_png_bytes"], live[1], found["fractions"], strict=True):
+    answer = served.run("serve_jpeg", {"image": files})
+    assert answer["size"].tolist() == [[70, 93], [33, 21]]
+    for data, probs, shares in zip(answer["label_png_bytes"], live[1], answer["fractions"], strict=True):
         np.testing.assert_array_equal(verify.decode_ids(data), probs.argmax(-1))
         np.testing.assert_allclose(shares, np.bincount(probs.argmax(-1).ravel(), minlength=4) / probs[..., 0].size,
                                    rtol=1e-6)
@@ -203,9 +203,9 @@ def test_the_scan_finds_what_a_server_would_not_run(exported, tmp_path):
     bad = Bad()
     bad.table = table
     tf.saved_model.save(bad, str(tmp_path))
-    found = " ".join(graph_scan.scan(tmp_path))
+    findings = " ".join(graph_scan.scan(tmp_path))
     for expected in ("calls Python", "_XlaMustCompile", "needs a table", "/etc/some/file"):
-        assert expected in found
+        assert expected in findings
     with pytest.raises(ValueError, match="stock server"):
         saved_model.refuse(tmp_path)
 

@@ -43,68 +43,69 @@ def test_saved_model_cli_runs_the_default_signature(exported, live, tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "labels.npy")[0], live[1][0].argmax(-1))
 
 
-@pytest.mark.parametrize("kind", ["rpc", "rest"])
-def test_all_signatures_over_the_wire(exported, served, kind, request):
-    address = request.getfixturevalue(kind)
-    with transport.Client(address) as asking:
+@pytest.mark.parametrize("protocol", ["rpc", "rest"])
+def test_all_signatures_over_the_wire(exported, served, protocol, request):
+    address = request.getfixturevalue(protocol)
+    with transport.Client(address) as connection:
         for name, inputs in warmup.read(exported[1]):
-            found, expected = asking.predict(name, inputs), served.run(name, inputs)
-            assert set(found) == set(expected)
+            answer, expected = connection.predict(name, inputs), served.run(name, inputs)
+            assert set(answer) == set(expected)
             for key, value in expected.items():
                 if value.dtype == object:
-                    assert found[key].tolist() == value.tolist()
+                    assert answer[key].tolist() == value.tolist()
                 else:
-                    np.testing.assert_allclose(found[key], value, atol=1e-6)
+                    np.testing.assert_allclose(answer[key], value, atol=1e-6)
 
 
 def test_outputs_can_be_left_out_and_versions_chosen(rpc, rest, live):
     for address in (rpc, rest):
         for version in (None, 1, "stable"):
-            with transport.Client(address, version=version) as asking:
-                found = asking.predict("serving_default", {"images": live[0][1][None]}, ("labels",))
-                np.testing.assert_array_equal(found["labels"][0], live[1][1].argmax(-1))
-                assert address == rest or set(found) == {"labels"}
+            with transport.Client(address, version=version) as connection:
+                answer = connection.predict("serving_default", {"images": live[0][1][None]}, ("labels",))
+                np.testing.assert_array_equal(answer["labels"][0], live[1][1].argmax(-1))
+                assert address == rest or set(answer) == {"labels"}
         for wrong in ({"version": 5}, {"version": "blue"}, {"model": "other"}):
-            with transport.Client(address, **wrong) as asking, pytest.raises(transport.ServerError,
-                                                                             match="NOT_FOUND|404"):
-                asking.predict("serving_default", {"images": live[0][1][None]})
+            with transport.Client(address, **wrong) as connection, \
+                    pytest.raises(transport.ServerError, match="NOT_FOUND|404"):
+                connection.predict("serving_default", {"images": live[0][1][None]})
 
 
-@pytest.mark.parametrize("kind", ["rpc", "rest"])
-def test_the_servers_rules(kind, request):
-    image, other = np.zeros((1, 9, 9, 3), np.uint8), np.zeros((1, 9, 9, 3), np.float32) + 0.5
+@pytest.mark.parametrize("protocol", ["rpc", "rest"])
+def test_the_servers_rules(protocol, request):
+    image, floats = np.zeros((1, 9, 9, 3), np.uint8), np.zeros((1, 9, 9, 3), np.float32) + 0.5
     wrong = [("serve_crf", {"images": image}, "iterations"),  # all inputs are required
              ("serving_default", {"images": image, "more": image}, "more"),  # and no others taken
              ("nothing", {"images": image}, "not found"),
-             ("serving_default", {"images": other}, "uint8"),
+             ("serving_default", {"images": floats}, "uint8"),
              ("serving_default", {"images": image[..., :2]}, "shape"),
              ("serve_crf", {"images": image, "iterations": np.array([101], np.int32)}, r"expected 0\.\.100"),
              ("serve_jpeg", {"image": [b"\xff\xd8\xff nonsense"]}, "[Jj][Pp][Ee][Gg]"),
              ("serve_jpeg", {"image": [b"GIF89a..............."]}, "expected the bytes of a JPEG or PNG")]
-    with transport.Client(request.getfixturevalue(kind)) as asking:
-        for name, inputs, said in wrong:
-            with pytest.raises(transport.ServerError, match=f"(?s){name}: .*{said}"):
-                asking.predict(name, inputs)
-        assert asking.predict("serving_default", {"images": image})["labels"].shape == (1, 9, 9), "the server lives on"
+    with transport.Client(request.getfixturevalue(protocol)) as connection:
+        for name, inputs, message in wrong:
+            with pytest.raises(transport.ServerError, match=f"(?s){name}: .*{message}"):
+                connection.predict(name, inputs)
+        answer = connection.predict("serving_default", {"images": image})
+        assert answer["labels"].shape == (1, 9, 9), "the server lives on"
 
 
 def test_an_answer_may_be_larger_than_grpcs_four_megabytes(rpc):
     image = tiny_run.photograph(600, 700, 3)
-    with transport.Client(rpc) as asking:
-        found = asking.predict("serving_default", {"images": np.stack([image] * 4)})
-    assert found["probabilities"].nbytes > 4 * 2**20
+    with transport.Client(rpc) as connection:
+        answer = connection.predict("serving_default", {"images": np.stack([image] * 4)})
+    assert answer["probabilities"].nbytes > 4 * 2**20
 
 
 def test_only_a_busy_server_is_asked_again(served, live):
     ask = ("serving_default", {"images": live[0][1][None]})
     busy = [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED]
-    with servers.serve_grpc(served, busy) as (address, service), transport.Client(address) as asking:
-        assert asking.predict(*ask)["labels"].shape == (1, 33, 21)
-        assert service.asked == 3
+    with servers.serve_grpc(served, busy) as (address, service), transport.Client(address) as connection:
+        assert connection.predict(*ask)["labels"].shape == (1, 33, 21)
+        assert service.num_requests == 3
         service.failures[:] = [grpc.StatusCode.INTERNAL]
         with pytest.raises(transport.ServerError, match="INTERNAL"):
-            asking.predict(*ask)
-        assert service.asked == 4
+            connection.predict(*ask)
+        assert service.num_requests == 4
     with servers.serve_http(served, [503, 503]) as address:
         assert transport.Client(address).predict(*ask)["labels"].shape == (1, 33, 21)
     with servers.serve_http(served, [503, 503]) as address:
@@ -119,8 +120,8 @@ def test_a_deadline_ends_the_wait_for_a_silent_server():
             ended = threading.Event()
 
             def ask(address=address, ended=ended):
-                with transport.Client(address, deadline=0.5) as asking, pytest.raises(transport.ServerError):
-                    asking.predict("serve_jpeg", {"image": [b""]})
+                with transport.Client(address, deadline=0.5) as connection, pytest.raises(transport.ServerError):
+                    connection.predict("serve_jpeg", {"image": [b""]})
                 ended.set()
 
             threading.Thread(target=ask, daemon=True).start()
@@ -143,12 +144,12 @@ def test_the_client_writes_labels_and_overlays(rpc, served, tmp_path):
     assert len(errors) == 2 and all(any(name in line for line in errors) for name in ("d.jpg", "e.png"))
     assert "3 of 5 photographs" in finished.stdout and finished.stdout.count(" ms, classes [") == 3
     expected = served.run("serving_default", {"images": np.asarray(photograph)[None]})["labels"][0]
-    found = labels.read_label(tmp_path / "out" / "a.png", 4)
-    np.testing.assert_array_equal(found, expected)
+    label = labels.read_label(tmp_path / "out" / "a.png", 4)
+    np.testing.assert_array_equal(label, expected)
     assert labels.read_label(tmp_path / "out" / "b.png").shape == (60, 40), "upright, as a viewer shows it"
     overlay = np.asarray(Image.open(tmp_path / "out" / "a_overlay.jpg"), np.float32)
-    mixed = 0.4 * np.asarray(photograph)[found == 1] + 0.6 * labels.palette()[1]
-    assert np.abs(overlay[found == 1] - mixed).mean() < 25  # JPEG keeps colours only so well
+    mixed = 0.4 * np.asarray(photograph)[label == 1] + 0.6 * labels.palette()[1]
+    assert np.abs(overlay[label == 1] - mixed).mean() < 25  # JPEG keeps colours only so well
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         f"{name}{end}" for name in "abc" for end in (".png", "_overlay.jpg")}
 

@@ -14,9 +14,9 @@ from tests import tiny_run
 from tests.serving import servers
 
 
-def _file(kind, mode="RGB", **options):
+def _file(file_format, mode="RGB", **options):
     buffer = io.BytesIO()
-    Image.fromarray(tiny_run.photograph(24, 31, 3)).convert(mode).save(buffer, kind, **options)
+    Image.fromarray(tiny_run.photograph(24, 31, 3)).convert(mode).save(buffer, file_format, **options)
     return buffer.getvalue()
 
 
@@ -27,8 +27,8 @@ def _deep():
     return buffer.getvalue()
 
 
-def _chunk(kind, data):
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+def _chunk(name, data):
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
 def _png(width, height, data=b"", colour=2):
@@ -46,19 +46,19 @@ def _mutated(rng):
     data = bytearray(WHOLE[rng.integers(len(WHOLE))])
     for _ in range(rng.integers(1, 6)):
         place, length = int(rng.integers(len(data) + 1)), int(rng.integers(1, 20))
-        kind = rng.integers(6)
-        if kind == 0 and place < len(data):
+        change = rng.integers(6)
+        if change == 0 and place < len(data):
             data[place] ^= 1 << int(rng.integers(8))
-        elif kind == 1:
+        elif change == 1:
             del data[place:]
-        elif kind == 2:
+        elif change == 2:
             del data[place:place + length]
-        elif kind == 3:
+        elif change == 3:
             data[place:place] = rng.integers(0, 256, length, np.uint8).tobytes()
-        elif kind == 4:
-            other = WHOLE[rng.integers(len(WHOLE))]
-            start = int(rng.integers(len(other)))
-            data[place:place + length] = other[start:start + length]
+        elif change == 4:
+            donor = WHOLE[rng.integers(len(WHOLE))]
+            start = int(rng.integers(len(donor)))
+            data[place:place + length] = donor[start:start + length]
         elif len(data) > 24:  # sizes, with the checksum made right, so that it is believed
             data[16:24] = struct.pack(">II", *(int(rng.choice([0, 1, 24, 31, 2**16, 2**31 - 1, 2**32 - 1]))
                                                for _ in range(2)))
@@ -83,13 +83,13 @@ def _fuzz_files(served, count, seed):
     rng, answered = np.random.default_rng(seed), 0
     for _ in range(count):
         try:
-            found = served.run("serve_jpeg", {"image": np.array([_mutated(rng)], object)})
+            answer = served.run("serve_jpeg", {"image": np.array([_mutated(rng)], object)})
         except servers.Refused as error:
             assert str(error)
             continue
         answered += 1
-        assert verify.decode_ids(found["label_png_bytes"][0]).shape == tuple(found["size"][0])
-        assert found["fractions"].sum() == pytest.approx(1, abs=1e-4)
+        assert verify.decode_ids(answer["label_png_bytes"][0]).shape == tuple(answer["size"][0])
+        assert answer["fractions"].sum() == pytest.approx(1, abs=1e-4)
     return answered
 
 
@@ -110,12 +110,12 @@ def _fuzz_tensors(served, count, seed):
             inputs["seed"] = rng.integers(-2**31, 2**31, (rows(n), 2)).astype(np.int32)
             inputs["num_maps"] = rng.choice([0, 1, 11, 1001], rows(n), p=[.05, .45, .45, .05]).astype(np.int32)
         try:
-            found = served.run(name, inputs)
+            answer = served.run(name, inputs)
         except servers.Refused as error:
             assert str(error)
             continue
         answered += 1
-        assert all(len(value) == n and np.isfinite(value).all() for value in found.values())
+        assert all(len(value) == n and np.isfinite(value).all() for value in answer.values())
     return answered
 
 
@@ -142,8 +142,8 @@ def test_ten_thousand_mutated_files_and_odd_tensors(served):
 
 @pytest.mark.parametrize("number", range(len(WHOLE)))
 def test_whole_files_of_every_mode_are_answered(served, number):
-    found = served.run("serve_jpeg", {"image": np.array([WHOLE[number]], object)})
-    assert found["size"].tolist() == [[20, 30] if number == len(WHOLE) - 1 else [24, 31]]
+    answer = served.run("serve_jpeg", {"image": np.array([WHOLE[number]], object)})
+    assert answer["size"].tolist() == [[20, 30] if number == len(WHOLE) - 1 else [24, 31]]
 
 
 def test_bombs_are_refused_by_their_headers(served):
@@ -157,21 +157,21 @@ def test_bombs_are_refused_by_their_headers(served):
         with pytest.raises(servers.Refused, match="expected 1 to 16777216 pixels, found height and width"):
             served.run("serve_jpeg", {"image": np.array([bomb], object)})
     assert _memory() - before < 2**27
-    found = served.run("serve_jpeg", {"image": np.array([_png(100, 100, zeros)], object)})  # more data than pixels
-    assert found["size"].tolist() == [[100, 100]] and _memory() - before < 2**27
+    answer = served.run("serve_jpeg", {"image": np.array([_png(100, 100, zeros)], object)})  # more data than pixels
+    assert answer["size"].tolist() == [[100, 100]] and _memory() - before < 2**27
 
 
 def test_one_pixel_and_too_many(served):
     assert served.run("serving_default", {"images": np.zeros((1, 1, 1, 3), np.uint8)})["labels"].shape == (1, 1, 1)
     assert served.run("serving_default", {"images": np.zeros((1, 1, 3000, 3), np.uint8)})["labels"].shape[2] == 3000
-    one = {"iterations": np.ones(1, np.int32)}
+    iterations = {"iterations": np.ones(1, np.int32)}
     tags = {"tags": np.ones((1, 3), np.float32), "seed": np.zeros((1, 2), np.int32),
             "num_maps": np.ones(1, np.int32)}
     before = _memory()
-    twenty = np.broadcast_to(np.uint8(0), (1, 4000, 5000, 3)).copy()
-    for name, more in (("serving_default", {}), ("serve_crf", one), ("localization_maps", tags)):
+    too_many = np.broadcast_to(np.uint8(0), (1, 4000, 5000, 3)).copy()  # 20 million pixels
+    for name, inputs in (("serving_default", {}), ("serve_crf", iterations), ("localization_maps", tags)):
         with pytest.raises(servers.Refused, match="expected at most .* pixels"):
-            served.run(name, {"images": twenty, **more})
+            served.run(name, {"images": too_many, **inputs})
     with pytest.raises(servers.Refused, match="expected at most 32 in one request"):
         served.run("serving_default", {"images": np.zeros((10000, 1, 1, 3), np.uint8)})
     with pytest.raises(servers.Refused, match="expected 1 to 32 in one request"):
