@@ -51,7 +51,7 @@ def segment(client: transport.Client, path: pathlib.Path, output_dir: pathlib.Pa
 
 
 def upright(data: bytes) -> bytes:
-    """Returns a photograph's bytes as the server takes them: JPEG or PNG, standing as a viewer shows it.
+    """Returns a photograph's bytes as the server takes them: JPEG or PNG, turned as a viewer shows it.
 
     The server does not look at EXIF's orientation. A file that is fine is sent as it is; any other that Pillow
     reads is turned and written anew as PNG, without loss.

@@ -29,7 +29,7 @@ flags.DEFINE_boolean("localization_maps", True, "Export that signature, and the 
 flags.DEFINE_enum("precision", None, PRECISIONS, "Of the network's inside (default: as it was trained).")
 flags.DEFINE_list("sizes", None, "Sides of the multi-scale prediction (default: the preset's).")
 flags.DEFINE_boolean("flip", None, "Average mirror images in (default: the preset's).")
-flags.DEFINE_integer("max_side", 0, "Compute on at most so long a side; greater answers are enlarged. 0: no bound.",
+flags.DEFINE_integer("max_side", 0, "Longest side to compute on; a larger photograph is shrunk to it. 0: no bound.",
                      lower_bound=0)
 flags.DEFINE_list("size_buckets", [], "Sides to pad photographs to, instead of warping them to --sizes.")
 flags.DEFINE_integer("max_pixels", servable.MAX_PIXELS, "Of one request; more is refused.", lower_bound=64)

@@ -22,7 +22,7 @@ _RETRIED_HTTP = (429, 502, 503, 504)
 
 
 class ServerError(Exception):
-    """The server refused a request, or could not be reached before the deadline; says what it said."""
+    """The server refused a request, or could not be reached before the deadline; the message holds its answer."""
 
 
 class Client:

@@ -29,7 +29,7 @@ def ask(model_dir: str | pathlib.Path, requests: Sequence[bare_session.Message],
 
     Raises:
       FileNotFoundError: there is no SavedModel.
-      UserError: the model could not be loaded or refused a request; the message ends with what it said.
+      UserError: the model could not be loaded or refused a request; the message ends with its error.
       subprocess.TimeoutExpired: no answer in time.
     """
     if not (pathlib.Path(model_dir) / "saved_model.pb").is_file():

@@ -132,7 +132,7 @@ def whole_extraction(options: measure.Options, localizers: "_Localizers") -> Tab
     ours = times["N = 200"]
     return Table(
         "From the encoded photograph to the seed PNG", ("what", "ms per image", "times one Grad-CAM"), rows,
-        f"{inputs.described(options)} {IMAGES} photographs a call with 1, 2 and 3 tags, one after another; decoding "
+        f"{inputs.described(options)} {IMAGES} photographs per call with 1, 2 and 3 tags, one after another; decoding "
         "the next and writing the last overlap the network. By the paper's rule (theta and a background cue), and "
         "refined by the dense CRF, each against one Grad-CAM with the same rule.",
         (Goal("extraction, N = 200", "one deterministic pass, decode to PNG", 1.10, ours.over(grad_cam_alone)),
