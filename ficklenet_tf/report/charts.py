@@ -34,7 +34,7 @@ def curves(rows: Sequence[Mapping[str, float]], columns: Sequence[str], title: s
     """
     left, right, top, bottom = 46, 12, 10, 36
     last = max(row["step"] for row in rows)
-    high = _ceiling(max(float(np.quantile([row[c] for row in rows], 0.99)) for c in columns))
+    high = _ceiling(max(float(np.quantile([row[c] for row in rows if c in row], 0.99)) for c in columns))
 
     def place(step: float, value: float) -> str:
         x = left + (width - left - right) * step / last

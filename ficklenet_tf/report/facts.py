@@ -8,6 +8,7 @@ from typing import Any
 from ficklenet_tf.data import datasets
 from ficklenet_tf.report import charts, markup
 from ficklenet_tf.report.stages import Run, Stage
+from ficklenet_tf.runs import layout
 
 _METRICS = ("miou", "recall", "precision")
 
@@ -15,15 +16,15 @@ _METRICS = ("miou", "recall", "precision")
 def headline(run: Run) -> str:
     """Returns the numbers that matter, as tiles."""
     tiles = []
-    tag_metrics = run.stages["classifier"].run.get("metrics", {})
+    tag_metrics = run.stages[layout.CLASSIFIER].run.get("metrics", {})
     if tag_metrics:
         tiles.append(markup.tile("Classifier, mAP", markup.percent(tag_metrics["map"]), "% on held-out tags"))
-    seeds, plain = run.scores.get("seeds"), run.scores.get("seeds_deterministic")
+    seeds, plain = run.scores.get(layout.SEEDS), run.scores.get(layout.PLAIN_SEEDS)
     for key, title in (("miou", "Seeds, mIoU"), ("recall", "Seeds, recall"), ("precision", "Seeds, precision")):
         if seeds:
             note = f"%; plain Grad-CAM {markup.percent(plain[key])}" if plain else "% on training masks"
             tiles.append(markup.tile(title, markup.percent(seeds[key]), note))
-    for name, title in (("predictions", "Segmenter"), ("predictions_crf", "Segmenter + CRF")):
+    for name, title in ((layout.PREDICTIONS, "Segmenter"), (layout.REFINED_PREDICTIONS, "Segmenter + CRF")):
         if name in run.scores:
             scores = run.scores[name]
             tiles.append(markup.tile(title, markup.percent(scores["miou"]),
@@ -82,7 +83,7 @@ def score_rows(scores_by_name: Mapping[str, Mapping[str, Any]], gain: str) -> li
 
 def average_precision(run: Run) -> str:
     """Returns each tag's average precision, folded."""
-    classifier = run.stages["classifier"].run
+    classifier = run.stages[layout.CLASSIFIER].run
     aps = classifier.get("metrics", {}).get("ap_per_class")
     if not aps:
         return ""

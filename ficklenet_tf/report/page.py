@@ -7,7 +7,7 @@ from typing import Any
 
 from ficklenet_tf.data import datasets
 from ficklenet_tf.report import charts, facts, markup, pictures, stages, template
-from ficklenet_tf.runs import artifacts
+from ficklenet_tf.runs import artifacts, layout
 
 SIDE = 176  # pixels, longer side of a picture: sharp enough on a phone, small enough inline
 HARDEST = 8
@@ -40,7 +40,7 @@ def write_report(run_dir: str | pathlib.Path, *, train_split: datasets.Split, va
                 f"{len(val_split)} of {val_split.name}, {len(names) - 1} classes")
     html = template.PAGE.substitute(title=escape(title), subtitle=escape(subtitle), style=template.STYLE,
                                     body="\n".join(body))
-    path = pathlib.Path(run_dir) / "report.html"
+    path = pathlib.Path(run_dir) / layout.REPORT
     artifacts.write_bytes(path, html.encode())
     return path
 
@@ -61,15 +61,15 @@ def _seeds(run: stages.Run, split: datasets.Split, rows: int) -> str:
         "their standard deviation (yellow: 0.5), and the seeds are what the segmenter learns from; uncertainty (with "
         "--uncertainty) is how little the maps agree on a seed; the ground truth "
         "is for you alone, no stage has seen it.",
-        "" if has_maps else markup.missing("maps", run.stages["seeds"].command),
+        "" if has_maps else markup.missing("maps", run.stages[layout.SEEDS].command),
         markup.class_legend(split.class_names), markup.picture_table(captioned))
 
 
 def _seed_scores(run: stages.Run, class_names: Sequence[str]) -> str:
     """Seeds against those of the deterministic maps."""
     scores_by_name = {name: run.scores[stage] for name, stage in (
-        ("plain Grad-CAM", "seeds_deterministic"), ("random selections", "seeds")) if run.scores.get(stage)}
-    parts = [facts.absent(run, name) for name in ("seeds", "seeds_deterministic") if name not in run.scores]
+        ("plain Grad-CAM", layout.PLAIN_SEEDS), ("random selections", layout.SEEDS)) if run.scores.get(stage)}
+    parts = [facts.absent(run, name) for name in (layout.SEEDS, layout.PLAIN_SEEDS) if name not in run.scores]
     if scores_by_name:
         parts.append(markup.table(["seeds", "mIoU %", "recall %", "precision %"],
                                   facts.score_rows(scores_by_name, "gain")))
@@ -98,8 +98,8 @@ def _masks(run: stages.Run, split: datasets.Split, rows: int) -> str:
 
 def _evaluated(run: stages.Run) -> dict[str, dict[str, Any]]:
     """Returns the scores of the held-out split: dict of name for people -> scores."""
-    return {name: run.scores[key] for name, key in (("without CRF", "predictions"), ("with CRF", "predictions_crf"))
-            if key in run.scores}
+    return {name: run.scores[key] for name, key in (
+        ("without CRF", layout.PREDICTIONS), ("with CRF", layout.REFINED_PREDICTIONS)) if key in run.scores}
 
 
 def _scores(run: stages.Run, class_names: Sequence[str]) -> str:
@@ -119,7 +119,9 @@ def _scores(run: stages.Run, class_names: Sequence[str]) -> str:
 
 def _confusion(run: stages.Run, class_names: Sequence[str]) -> str:
     """The confusion matrix of the last stage that has one."""
-    scores_by_subject = {"the seeds, on training images": run.scores["seeds"]} if "seeds" in run.scores else {}
+    scores_by_subject: dict[str, dict[str, Any]] = {}
+    if layout.SEEDS in run.scores:
+        scores_by_subject["the seeds, on training images"] = run.scores[layout.SEEDS]
     scores_by_subject |= {f"the segmenter {name}": scores for name, scores in _evaluated(run).items()}
     if not scores_by_subject:
         return markup.section("confusion", "Confusion matrix", "Which class is taken for which.",
@@ -167,7 +169,7 @@ def _curves(run: stages.Run) -> str:
         trainings.append(f'<div><h3>{escape(stage.title)}</h3>{charts.legend(names)}'
                          f'{charts.curves(stage.log, columns, stage.title)}<p class="note">{escape(note)}</p></div>')
     absent = [markup.missing(f"the log of the {name}", run.stages[name].command)
-              for name in ("classifier", "segmenter") if not run.stages[name].log]
+              for name in (layout.CLASSIFIER, layout.SEGMENTER) if not run.stages[name].log]
     return markup.section(
         "curves", "Training",
         "The loss at each step, pale, and its running mean, strong: it should fall and then flatten; the "

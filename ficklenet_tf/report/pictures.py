@@ -16,7 +16,7 @@ Pictures = dict[str, np.ndarray]  # heading -> `[h, w, 3]` uint8, in the order o
 _Item = TypeVar("_Item")
 
 SPREAD_SCALE = 2.0  # the standard deviation of numbers in 0..1 is at most 0.5
-_MASKS = (("segmenter", "predictions"), ("segmenter + CRF", "predictions_crf"))
+_MASKS = (("segmenter", layout.PREDICTIONS), ("segmenter + CRF", layout.REFINED_PREDICTIONS))
 
 
 def thumbnail(image: np.ndarray, side: int) -> np.ndarray:
@@ -134,14 +134,14 @@ def seed_pictures(run_dir: str | pathlib.Path, example: dict[str, Any], class_id
     for heading, key, scale in (("mean", "mean", 1), ("maximum", "max", 1), ("spread", "std", SPREAD_SCALE)):
         if key in maps:
             cells[heading] = heat(photo, maps[key] * scale)
-    cells |= _masks(run_dir, photo, image_id, num_classes, [("seeds", "seeds")])
+    cells |= _masks(run_dir, photo, image_id, num_classes, [("seeds", layout.SEEDS)])
     uncertain = layout.label_image(run_dir / layout.uncertainty_of(layout.SEEDS), image_id)
     if uncertain.exists():
         cells["uncertainty"] = heat(photo, rule.read_uncertainty(uncertain))
     if plain:
         cells["plain Grad-CAM"] = heat(photo, plain["mean"])
     cells |= _masks(run_dir, photo, image_id, num_classes, [
-        ("Grad-CAM seeds", "seeds_deterministic"), ("first round", "segmenter_labels"), *_MASKS])
+        ("Grad-CAM seeds", layout.PLAIN_SEEDS), ("first round", layout.FIRST_LABELS), *_MASKS])
     return cells | _truth(photo, example)
 
 

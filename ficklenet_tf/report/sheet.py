@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ficklenet_tf.data import datasets
+from ficklenet_tf.errors import UserError
 from ficklenet_tf.report import pictures
 from ficklenet_tf.runs import artifacts
 
@@ -37,6 +38,8 @@ def write_picture(run_dir: str | pathlib.Path, train_split: datasets.Split, path
         blocks.append([pictures.mask_pictures(run_dir, val_split[i], num_classes, side)
                        for i in pictures.predicted(run_dir, val_split, rows)])
     parts = [lay_out(block, side) for block in blocks if block]
+    if not parts:
+        raise UserError("rows: expected at least one image to draw, found none")
     sheet = np.full((sum(part.shape[0] for part in parts), max(part.shape[1] for part in parts), 3), 255, np.uint8)
     top = 0
     for part in parts:

@@ -13,18 +13,19 @@ from ficklenet_tf.runs import artifacts, layout
 
 # Directory below the run's, title, command, and whether the page says "missing" where it is not there.
 _STAGES = (
-    ("classifier", "Classifier", "tools.train_classifier", True),
-    ("classifier_deterministic", "Deterministic classifier", "tools.train_classifier --name=classifier_deterministic "
+    (layout.CLASSIFIER, "Classifier", "tools.train_classifier", True),
+    (layout.PLAIN_CLASSIFIER, "Deterministic classifier", f"tools.train_classifier --name={layout.PLAIN_CLASSIFIER} "
      "--training_mode=deterministic --inference_mode=deterministic", False),
-    ("seeds", "Seeds", "tools.extract_seeds --keep_maps", True),
-    ("seeds_deterministic", "Seeds of the plain Grad-CAM",
-     "tools.extract_seeds --classifier=classifier_deterministic --mode=deterministic --name=seeds_deterministic "
+    (layout.MAPS, "Maps", "tools.extract_maps", False),
+    (layout.SEEDS, "Seeds", "tools.extract_seeds --keep_maps", True),
+    (layout.PLAIN_SEEDS, "Seeds of the plain Grad-CAM",
+     f"tools.extract_seeds --classifier={layout.PLAIN_CLASSIFIER} --mode=deterministic --name={layout.PLAIN_SEEDS} "
      "--keep_maps", True),
-    ("segmenter", "Segmenter", "tools.train_segmenter", True),
-    ("segmenter_labels", "Labels for the second round", "tools.train_segmenter", False),
-    ("segmenter_retrained", "Segmenter, second round", "tools.train_segmenter", False),
-    ("predictions", "Predictions", "tools.evaluate", True),
-    ("predictions_crf", "Predictions with dense CRF", "tools.evaluate", True),
+    (layout.SEGMENTER, "Segmenter", "tools.train_segmenter", True),
+    (layout.FIRST_LABELS, "Labels for the second round", "tools.train_segmenter", False),
+    (layout.SECOND_SEGMENTER, "Segmenter, second round", "tools.train_segmenter", False),
+    (layout.PREDICTIONS, "Predictions", "tools.evaluate", True),
+    (layout.REFINED_PREDICTIONS, "Predictions with dense CRF", "tools.evaluate", True),
 )
 
 
@@ -109,14 +110,14 @@ def read(directory: str | pathlib.Path, dataset: str) -> Run:
         run = _json(directory / name / layout.RUN)
         stages[name] = Stage(name, title, f"python -m {command} {flags}", expected, settings[name], run,
                              _log(directory / name / layout.LOG), _seconds(directory / name, run, result))
-    scores = {name: stages[name].run["metrics"] for name in ("seeds", "seeds_deterministic")
+    scores = {name: stages[name].run["metrics"] for name in (layout.SEEDS, layout.PLAIN_SEEDS)
               if stages[name].run.get("metrics")}
-    for name in ("predictions", "predictions_crf"):
+    for name in (layout.PREDICTIONS, layout.REFINED_PREDICTIONS):
         path = layout.scores(directory, name)
         if path.exists():
             scores[name] = artifacts.read_json(path)
     versions = [path.name for path in (directory / layout.SAVED_MODEL).glob("[0-9]*") if path.is_dir()]
-    return Run(directory, stages, scores, result, tuple(sorted(versions, key=int)), stages["predictions"].command,
+    return Run(directory, stages, scores, result, tuple(sorted(versions, key=int)), stages[layout.PREDICTIONS].command,
                f"python -m export.export_saved_model --run_dir={shlex.quote(str(directory))} --version=1",
                f"python -m tools.run_pipeline {flags}")
 
@@ -132,13 +133,13 @@ def _flags(directory: pathlib.Path, dataset: str, preset_name: str | None) -> st
 
 
 def _preset_name(settings: dict[str, dict[str, Any]]) -> str | None:
-    """Returns the first preset with a config that a stage of the run was made with, or None."""
+    """Returns the preset whose configs most stages of the run were made with, at least one; else None."""
     configs = [stage["config"] for stage in settings.values() if stage.get("config")]
-    for name, preset in presets.PRESETS.items():
-        if any(artifacts.as_json(dataclasses.asdict(getattr(preset, field))) in configs
-               for field in ("classifier", "seeds", "segmenter")):
-            return name
-    return None
+    matches = {name: sum(artifacts.as_json(dataclasses.asdict(getattr(preset, field))) in configs
+                         for field in ("classifier", "maps", "seeds", "segmenter"))
+               for name, preset in presets.PRESETS.items()}
+    best = max(matches, key=lambda name: matches[name])
+    return best if matches[best] else None
 
 
 def _log(path: pathlib.Path) -> list[dict[str, float]]:

@@ -61,3 +61,9 @@ def begun(stage_dir: str | pathlib.Path) -> bool:
     """Whether a training has finished in a directory, or left a checkpoint there."""
     stage_dir = pathlib.Path(stage_dir)
     return (stage_dir / RUN).exists() or (stage_dir / CHECKPOINTS).exists()
+
+
+# What a whole run has, by its usual names.
+PLAIN_CLASSIFIER, PLAIN_SEEDS = deterministic(CLASSIFIER), deterministic(SEEDS)
+FIRST_LABELS, SECOND_SEGMENTER = labels_of(SEGMENTER), retrained(SEGMENTER)
+REFINED_PREDICTIONS = refined(PREDICTIONS)

@@ -118,7 +118,7 @@ def generate(builder: tfds.core.DatasetBuilder, split: str, source: str | pathli
                                 f"found {image_id!r} twice")
             seen.add(image_id)
             record = read(image_id)
-        except (ValueError, OSError) as error:
+        except (UserError, OSError) as error:
             if on_error == "stop":
                 raise
             left_out.append(str(error))
@@ -151,7 +151,7 @@ def usable(builder: tfds.core.DatasetBuilder, generators: dict[str, Examples], o
     for split, generator in generators.items():
         try:
             usable_splits[split] = itertools.chain([next(generator)], generator)
-        except ValueError as error:
+        except UserError as error:
             if on_error == "stop" or not usable_splits and split == list(generators)[-1]:
                 raise
             builder.info.metadata[split] = {"empty": str(error)}
