@@ -39,8 +39,8 @@ def test_the_papers_numbers(stage, source):
 def test_what_the_other_presets_keep_of_the_paper():
     """`cpu`: everything but what a frozen backbone and two cores force; `tiny`: the ideas at its own size."""
     def changed(stage, preset):
-        paper, other = (dataclasses.asdict(getattr(p, stage)) for p in (presets.PAPER, preset))
-        return {name for name in paper if paper[name] != other[name]}
+        paper_config, config = (dataclasses.asdict(getattr(source, stage)) for source in (presets.PAPER, preset))
+        return {name for name in paper_config if paper_config[name] != config[name]}
 
     assert changed("classifier", presets.CPU) == {"trainable_layers", "epochs", "photometric", "flips", "precision"}
     assert changed("seeds", presets.CPU) == {"refine"}
@@ -91,13 +91,13 @@ LEFT = {"paper": (0.95, 0.75), "cpu": (0.85, 0.75), "tiny": (0.75, 0.8)}  # of t
 def test_twenty_steps_of_both_networks(name, split, vgg, tmp_path):
     """Twenty steps leave no more of the losses than `LEFT` says, and kill hardly a channel."""
     preset, weights = presets.PRESETS[name], "" if name == "tiny" else vgg
-    first = dataclasses.replace(preset.classifier, input_size=SIDE, batch_size=4, epochs=STEPS // 2)
-    classifier_training.train(tmp_path / "classifier", split, split, first,
+    classifier_config = dataclasses.replace(preset.classifier, input_size=SIDE, batch_size=4, epochs=STEPS // 2)
+    classifier_training.train(tmp_path / "classifier", split, split, classifier_config,
                               classifier_training.Options(weights))
     losses = _losses(tmp_path / "classifier")
     assert losses[-1] < LEFT[name][0] * losses[0], losses
-    trained, normalization, _, settled = classifiers.load(tmp_path / "classifier")
-    fresh, _ = classifiers.build(settled, len(split.class_names) - 1, weights)
+    trained, normalization, _, run_config = classifiers.load(tmp_path / "classifier")
+    fresh, _ = classifiers.build(run_config, len(split.class_names) - 1, weights)
     x = np.stack([images.normalize(images.warp(images.decode_image_op(split[i]["image"]), SIDE), normalization)
                   for i in range(len(split))])
     assert _alive(trained.backbone(x)) > 0.95 * _alive(fresh.backbone(x)) > 0.9
@@ -105,8 +105,8 @@ def test_twenty_steps_of_both_networks(name, split, vgg, tmp_path):
     for index, image_id in enumerate(split.image_ids):
         labels.write_label(tmp_path / "seeds" / f"{image_id}.png", labels.decode_label_op(split[index]["label"]))
     artifacts.write_run(tmp_path / "seeds")
-    second = dataclasses.replace(preset.segmenter, batch_size=4, steps=STEPS)
-    segmenter_training.train(tmp_path, split, second)
+    segmenter_config = dataclasses.replace(preset.segmenter, batch_size=4, steps=STEPS)
+    segmenter_training.train(tmp_path, split, segmenter_config)
     losses = _losses(tmp_path / "segmenter")
     assert losses[-1] < LEFT[name][1] * losses[0], losses
     network, *_ = segmenter.load(tmp_path / "segmenter")

@@ -1,6 +1,7 @@
 """Tables and figures of the paper: scoring against slow plain counting, verdicts by hand, and each one made once."""
 
 import csv
+import dataclasses
 import json
 import pathlib
 import subprocess
@@ -28,33 +29,35 @@ def test_thresholds_in_one_pass_count_what_each_one_counts():
     mean = rng.random((5, 6, 2)).astype(np.float32) ** 2
     target = rng.choice([0, 1, 2, 3, 255], (21, 17)).astype(np.uint8)
     limits = (0.1, 0.4, 0.9, 1.5)
-    found = map_scores.threshold_confusions(mean, np.array([2, 0]), target, 4, limits)
+    matrices = map_scores.threshold_confusions(mean, np.array([2, 0]), target, 4, limits)
     resized = images.resize_maps(mean, target.shape)
-    for threshold, matrix in zip(limits, found, strict=True):
+    for threshold, matrix in zip(limits, matrices, strict=True):
         predicted = np.zeros_like(target)
         for (row, column), _ in np.ndenumerate(target):
             strongest = resized[row, column].argmax()
             if resized[row, column, strongest] > np.float32(threshold):
                 predicted[row, column] = (3, 1)[strongest]
         np.testing.assert_array_equal(matrix, metrics.confusion(target, predicted, 4))
-    assert found[0, :, 1].sum() and found[-1, :, 1:].sum() == 0
+    assert matrices[0, :, 1].sum() and matrices[-1, :, 1:].sum() == 0
 
 
 def test_an_image_without_tags_is_background_everywhere():
     target = np.array([[0, 1, 255]], np.uint8)
-    found = map_scores.threshold_confusions(np.zeros((1, 1, 0), np.float32), np.array([], int), target, 2, (0.1, 0.2))
-    np.testing.assert_array_equal(found, [[[1, 0, 0], [1, 0, 0]]] * 2)
+    no_maps, no_tags = np.zeros((1, 1, 0), np.float32), np.array([], int)
+    matrices = map_scores.threshold_confusions(no_maps, no_tags, target, 2, (0.1, 0.2))
+    np.testing.assert_array_equal(matrices, [[[1, 0, 0], [1, 0, 0]]] * 2)
 
 
 def test_several_draws_join_to_one():
-    drawn = np.random.default_rng(1).random((7, 3, 4, 2)).astype(np.float32)
+    all_samples = np.random.default_rng(1).random((7, 3, 4, 2)).astype(np.float32)
 
-    def maps_of(some):
-        return ImageMaps(np.array([0, 5]), some.mean(0), some.max(0), some.std(0), some[:1], len(some), (6, 8))
+    def maps_of(samples):
+        return ImageMaps(np.array([0, 5]), samples.mean(0), samples.max(0), samples.std(0), samples[:1], len(samples),
+                         (6, 8))
 
-    joined = map_scores.aggregate([maps_of(drawn[:1]), maps_of(drawn[1:5]), maps_of(drawn[5:])])
+    joined = map_scores.aggregate([maps_of(all_samples[:1]), maps_of(all_samples[1:5]), maps_of(all_samples[5:])])
     for field in ("mean", "max", "std", "num_maps", "tag_ids"):
-        np.testing.assert_allclose(getattr(joined, field), getattr(maps_of(drawn), field), atol=1e-6)
+        np.testing.assert_allclose(getattr(joined, field), getattr(maps_of(all_samples), field), atol=1e-6)
 
 
 def test_a_claim_is_judged_by_pairs_of_seeds():
@@ -65,16 +68,16 @@ def test_a_claim_is_judged_by_pairs_of_seeds():
     assert tables.Claim("b", low, tables.Measured((0.51, 0.55, 0.59))).verdict == "disagrees"
     unsteady = tables.Claim("c", tables.Measured((0.56, 0.51, 0.58)), low)
     assert unsteady.verdict == "undecided" and unsteady.deviation == pytest.approx(4.582576)
-    once = (tables.Measured((0.3,)), tables.Measured((0.2,)))
-    assert tables.Claim("d", *once).verdict == "undecided"  # nothing tells how far off one measurement is
-    assert tables.Claim("e", *once, noise=9.0).verdict == "agrees"
-    assert tables.Claim("f", *once, noise=11.0).verdict == "undecided"
+    single = (tables.Measured((0.3,)), tables.Measured((0.2,)))
+    assert tables.Claim("d", *single).verdict == "undecided"  # nothing tells how far off one measurement is
+    assert tables.Claim("e", *single, noise=9.0).verdict == "agrees"
+    assert tables.Claim("f", *single, noise=11.0).verdict == "undecided"
 
 
 def test_a_table_is_written_three_times(tmp_path):
-    made = tables.Table("t", "Title", ({"system": "a, b", "mIoU": tables.Measured((0.5, 0.6)), "paper": 61.2},
+    table = tables.Table("t", "Title", ({"system": "a, b", "mIoU": tables.Measured((0.5, 0.6)), "paper": 61.2},
                                        {"system": "c", "mIoU": tables.Measured((0.25,)), "paper": None}))
-    text = tables.write(made, tmp_path)
+    text = tables.write(table, tmp_path)
     assert "| a, b | 55.0 ± 7.1 | 61.2 |\n| c | 25.0 | – |" in text and (tmp_path / "t.md").read_text() == text
     rows = list(csv.DictReader((tmp_path / "t.csv").open()))
     assert (rows[0]["system"], rows[0]["mIoU"][:4], rows[1]["mIoU deviation"]) == ("a, b", "55.0", "")
@@ -97,13 +100,13 @@ def test_a_kernel_shows_its_centre_and_as_many_units_as_were_kept():
 
 
 @pytest.fixture(scope="module")
-def work(tmp_path_factory):
+def small_plan(tmp_path_factory):
     """A plan so small that every table and figure is made in seconds; all tests share its stages."""
     root = tmp_path_factory.mktemp("reproduce")
     split, held_out = (datasets.load_split("shapes", name, cache_dir=str(root / "data"), max_images=count)
                        for name, count in (("train", 8), ("val", 4)))
     tiny = presets.TINY
-    replace = presets.dataclasses.replace
+    replace = dataclasses.replace
     preset = replace(
         tiny, classifier=replace(tiny.classifier, input_size=33, epochs=2, batch_size=4),
         maps=replace(tiny.maps, sizes=(33,), num_maps=10), seeds=replace(tiny.seeds, refine="none"),
@@ -112,119 +115,121 @@ def work(tmp_path_factory):
                      spec=None, options=loop.Options(save_every=2))
 
 
-def _check(made, work, rows):
-    text = tables.write(made, work.run_dir / "tables")
-    assert len(made.rows) == rows and text.count("\n|") == rows + 2
-    assert all(str(cell) in text for row in made.rows for cell in row.values() if isinstance(cell, tables.Measured))
-    return made
+def _check(table, small_plan, rows):
+    text = tables.write(table, small_plan.run_dir / "tables")
+    assert len(table.rows) == rows and text.count("\n|") == rows + 2
+    assert all(str(cell) in text for row in table.rows for cell in row.values() if isinstance(cell, tables.Measured))
+    return table
 
 
-def test_table_5_and_how_stages_are_shared(work, monkeypatch):
-    made = _check(map_tables.table5(work, rates=RATES), work, 2)
-    assert all(0 < row[key].mean < 100 for row in made.rows for key in ("maps: mIoU", "seeds: mIoU", "tags: mAP"))
-    assert {claim.verdict for claim in made.claims} == {"undecided"} and len(made.claims) == 2  # one seed
-    assert sorted(p.name for p in work.run_dir.glob("classifier*")) == ["classifier", "classifier_D_seed0"]
+def test_table_5_and_how_stages_are_shared(small_plan, monkeypatch):
+    table = _check(map_tables.table5(small_plan, rates=RATES), small_plan, 2)
+    assert all(0 < row[key].mean < 100 for row in table.rows for key in ("maps: mIoU", "seeds: mIoU", "tags: mAP"))
+    assert {claim.verdict for claim in table.claims} == {"undecided"} and len(table.claims) == 2  # one seed
+    assert sorted(p.name for p in small_plan.run_dir.glob("classifier*")) == ["classifier", "classifier_D_seed0"]
     monkeypatch.setattr(plan.classifier_training, "train", None)  # from here on nothing is trained again
-    again = map_tables.table5(work, rates=RATES)
-    assert again.rows == made.rows
-    (work.run_dir / "classifier").rename(work.run_dir / "another name")
-    assert work.classifier("S") == "another name"
-    (work.run_dir / "another name").rename(work.run_dir / "classifier")
-    for other in ({"rate": 0.4}, {"seed": 1}, {"rescale": True}):
+    assert map_tables.table5(small_plan, rates=RATES).rows == table.rows
+    (small_plan.run_dir / "classifier").rename(small_plan.run_dir / "another name")
+    assert small_plan.classifier("S") == "another name"
+    (small_plan.run_dir / "another name").rename(small_plan.run_dir / "classifier")
+    for changes in ({"rate": 0.4}, {"seed": 1}, {"rescale": True}):
         with pytest.raises(TypeError):
-            work.classifier("S", **other)
+            small_plan.classifier("S", **changes)
 
 
-def test_maps_by_as_many_selections_as_it_takes(work):
-    auto = presets.dataclasses.replace(work.preset.maps, num_maps="auto", auto_most=40)
-    found = presets.dataclasses.replace(work, preset=presets.dataclasses.replace(work.preset, maps=auto)).maps("S")
-    assert found["counts"] == ["auto"] and 0 < max(found["maps"][0]["miou"]) < 1
+def test_maps_by_as_many_selections_as_it_takes(small_plan):
+    config = dataclasses.replace(small_plan.preset.maps, num_maps="auto", auto_most=40)
+    preset = dataclasses.replace(small_plan.preset, maps=config)
+    scores = dataclasses.replace(small_plan, preset=preset).maps("S")
+    assert scores["counts"] == ["auto"] and 0 < max(scores["maps"][0]["miou"]) < 1
 
 
-def test_table_4_at_the_smallest_size(work, monkeypatch):
-    peaks = {"naive": 20.0, "expanded": 30.0, "contracted": 1.0}  # a process each: tests of the benchmark have them
-    monkeypatch.setattr(table4.measure, "peak_memory", lambda _, given: {"peak_mib": peaks[given["form"]]})
-    made = _check(table4.table4("tiny", rounds=2), work, 3)
-    assert [row["paper: s per iteration"] for row in made.rows] == [20.0, 1.3, None] and len(made.claims) == 6
-    assert all(row["s per training image"].mean > 0 for row in made.rows)
-    assert [claim.verdict for claim in made.claims[-2:]] == ["agrees", "agrees"]
+def test_table_4_at_the_smallest_size(small_plan, monkeypatch):
+    # In place of a process for each form: the benchmark's own tests have those.
+    peaks = {"naive": 20.0, "expanded": 30.0, "contracted": 1.0}
+    monkeypatch.setattr(table4.measure, "peak_memory", lambda _, arguments: {"peak_mib": peaks[arguments["form"]]})
+    table = _check(table4.table4("tiny", rounds=2), small_plan, 3)
+    assert [row["paper: s per iteration"] for row in table.rows] == [20.0, 1.3, None] and len(table.claims) == 6
+    assert all(row["s per training image"].mean > 0 for row in table.rows)
+    assert [claim.verdict for claim in table.claims[-2:]] == ["agrees", "agrees"]
 
 
-def test_table_7_uses_each_classifier_in_three_ways(work):
-    made = _check(map_tables.table7(work), work, 9)
-    assert [row["training"] + row["inference"] for row in made.rows if row["in the paper"] == "yes"] == [
+def test_table_7_uses_each_classifier_in_three_ways(small_plan):
+    table = _check(map_tables.table7(small_plan), small_plan, 9)
+    assert [row["training"] + row["inference"] for row in table.rows if row["in the paper"] == "yes"] == [
         "GG", "GS", "GD", "SS", "SD", "DD"]
-    assert len({row["maps: mIoU"].values for row in made.rows}) > 5
+    assert len({row["maps: mIoU"].values for row in table.rows}) > 5
 
 
-def test_table_6_and_figure_5_share_their_maps(work, monkeypatch):
+def test_table_6_and_figure_5_share_their_maps(small_plan, monkeypatch):
     monkeypatch.setattr(map_tables, "COUNTS", (1, 10, 40))
-    made = _check(map_tables.table6(work, repeats=2), work, 3)
-    assert made.rows[1]["paper: mIoU, deviation x 1000"] == 21.0
-    pixels = figures.figure5(work, repeats=2)
+    table = _check(map_tables.table6(small_plan, repeats=2), small_plan, 3)
+    assert table.rows[1]["paper: mIoU, deviation x 1000"] == 21.0
+    pixels = figures.figure5(small_plan, repeats=2)
     assert (pixels == (42, 120, 214)).all(-1).sum() > 300
 
 
-def test_tables_1_2_and_3_and_figure_4(work):
-    made = _check(mask_tables.weak(work, ("dsrg", "ficklenet")), work, 5)
-    assert "small stands in for the paper's vgg16" in made.title and len(made.claims) == 1
-    aspp = presets.dataclasses.replace(work.preset.segmenter, head="aspp")
-    residual = presets.dataclasses.replace(work, preset=presets.dataclasses.replace(work.preset, segmenter=aspp))
-    made = _check(mask_tables.weak(residual, ("ficklenet",), "table2"), work, 4)
-    assert "aspp" in made.title
-    made = _check(mask_tables.supervised(work), work, 4)
-    images = [(row["images with masks"], row["images with tags"]) for row in made.rows]
+def test_tables_1_2_and_3_and_figure_4(small_plan):
+    table = _check(mask_tables.weak(small_plan, ("dsrg", "ficklenet")), small_plan, 5)
+    assert "small stands in for the paper's vgg16" in table.title and len(table.claims) == 1
+    aspp = dataclasses.replace(small_plan.preset.segmenter, head="aspp")
+    residual = dataclasses.replace(small_plan, preset=dataclasses.replace(small_plan.preset, segmenter=aspp))
+    table = _check(mask_tables.weak(residual, ("ficklenet",), "table2"), small_plan, 4)
+    assert "aspp" in table.title
+    table = _check(mask_tables.supervised(small_plan), small_plan, 4)
+    images = [(row["images with masks"], row["images with tags"]) for row in table.rows]
     assert images == [(2, 0), (0, 8), (2, 6), (8, 0)]
-    run = artifacts.read_json(work.run_dir / "evaluation" / "predictions_largefov_full_seed0.json")
-    assert made.rows[3]["val mIoU"].values == (run["miou"],) and run["images"] == 4
+    run = artifacts.read_json(small_plan.run_dir / "evaluation" / "predictions_largefov_full_seed0.json")
+    assert table.rows[3]["val mIoU"].values == (run["miou"],) and run["images"] == 4
     stage, name = "segmenter_largefov_full_seed0", "predictions_largefov_full_seed0"
-    specs = [presets.dataclasses.replace(work, spec=spec) for spec in (crf.SEC_TRAIN, crf.DSRG_TEST)]
-    scoring.evaluate(work.run_dir, work.held_out, prediction.Options(crf.SEC_TRAIN, sizes=(33,)), stage_name=stage,
-                     name=name)
-    assert list(specs[0]._evaluation(stage, name, work.preset.segmenter)) == [name, f"{name}_crf"]
-    assert specs[1]._evaluation(stage, name, work.preset.segmenter) is None  # another CRF's scores are not its own
-    assert figures.figure4(work, rows=2).shape[1] > 5 * figures.SIDE
+    plans = [dataclasses.replace(small_plan, spec=spec) for spec in (crf.SEC_TRAIN, crf.DSRG_TEST)]
+    options = prediction.Options(crf.SEC_TRAIN, sizes=(33,))
+    scoring.evaluate(small_plan.run_dir, small_plan.held_out, options, stage_name=stage, name=name)
+    assert list(plans[0]._evaluation(stage, name, small_plan.preset.segmenter)) == [name, f"{name}_crf"]
+    assert plans[1]._evaluation(stage, name, small_plan.preset.segmenter) is None  # another CRF's scores
+    assert figures.figure4(small_plan, rows=2).shape[1] > 5 * figures.SIDE
 
 
-def test_figures_1_3_and_6(work):
-    assert figures.figure1(work, rows=2, single=2).shape[0] > 2 * figures.SIDE
-    assert figures.figure3(work).shape[0] > 200
-    pixels = figures.figure6(work, rows=1, rates=RATES)
+def test_figures_1_3_and_6(small_plan):
+    assert figures.figure1(small_plan, rows=2, single=2).shape[0] > 2 * figures.SIDE
+    assert figures.figure3(small_plan).shape[0] > 200
+    pixels = figures.figure6(small_plan, rows=1, rates=RATES)
     assert pixels.shape[1] == 6 + 5 * (figures.SIDE + 6)
 
 
-def test_the_study_of_rescaling(work):
-    made = _check(map_tables.rescaling(work, rates=RATES), work, 2)
-    assert made.rows[0]["survivors"] == "as they are" and made.rows[0]["maps: mIoU"] != made.rows[1]["maps: mIoU"]
+def test_the_study_of_rescaling(small_plan):
+    table = _check(map_tables.rescaling(small_plan, rates=RATES), small_plan, 2)
+    assert table.rows[0]["survivors"] == "as they are" and table.rows[0]["maps: mIoU"] != table.rows[1]["maps: mIoU"]
 
 
-def test_the_studies_of_convergence_and_uncertainty(work, monkeypatch):
+def test_the_studies_of_convergence_and_uncertainty(small_plan, monkeypatch):
     monkeypatch.setattr(studies, "COUNTS", (10, 40))
-    made = _check(studies.convergence(work, count=2, large=400), work, 5)
-    few, many, auto, limit, normal = made.rows
+    table = _check(studies.convergence(small_plan, count=2, large=400), small_plan, 5)
+    few, many, auto, limit, normal = table.rows
     assert few["mean map, difference"].mean > many["mean map, difference"].mean > 0
     assert auto["maps"].mean > 10 and limit["maps"] is None and normal["maximum map, difference"] is None
-    made = _check(studies.uncertainty(work, (1.0, 0.4)), work, 2)
-    assert made.rows[0]["pixels with a seed"].mean > made.rows[1]["pixels with a seed"].mean
+    table = _check(studies.uncertainty(small_plan, (1.0, 0.4)), small_plan, 2)
+    assert table.rows[0]["pixels with a seed"].mean > table.rows[1]["pixels with a seed"].mean
 
 
-def test_tags_from_cached_features_are_those_from_photographs(work, tmp_path):
+def test_tags_from_cached_features_are_those_from_photographs(small_plan, tmp_path):
     from ficklenet_tf.models import classifier
     from ficklenet_tf.training import classifier as classifier_training
-    own = presets.dataclasses.replace(work.preset.classifier, trainable_layers="head", epochs=1, photometric=0.0)
-    run = classifier_training.train(tmp_path / "classifier", work.split, work.held_out, own)
+    config = dataclasses.replace(small_plan.preset.classifier, trainable_layers="head", epochs=1, photometric=0.0)
+    run = classifier_training.train(tmp_path / "classifier", small_plan.split, small_plan.held_out, config)
     model, normalization, _, _ = classifier.load(tmp_path / "classifier")
-    cached = classifier_training.predict(model, work.held_out, normalization, 33, features=FeatureCache.of_run(run))
-    plain = classifier_training.predict(model, work.held_out, normalization, 33)
-    assert plain.std() > 0
-    np.testing.assert_allclose(cached, plain, atol=2e-2 * plain.std())
+    held_out, features = small_plan.held_out, FeatureCache.of_run(run)
+    from_cache = classifier_training.predict(model, held_out, normalization, 33, features=features)
+    from_photographs = classifier_training.predict(model, held_out, normalization, 33)
+    assert from_photographs.std() > 0
+    np.testing.assert_allclose(from_cache, from_photographs, atol=2e-2 * from_photographs.std())
 
 
-def test_the_binary_names_what_it_can_make(work, tmp_path):
+def test_the_binary_names_what_it_can_make(small_plan, tmp_path):
     command = [sys.executable, "-m", "tools.reproduce", f"--output_dir={tmp_path}", "--dataset=shapes",
-               f"--cache_dir={work.run_dir.parent / 'data'}", "--max_images=4"]
+               f"--cache_dir={small_plan.run_dir.parent / 'data'}", "--max_images=4"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     processes = [subprocess.Popen([*command, *more], cwd=ROOT, **pipes) for more in (["--figure=3"], ["--table=9"])]
-    (made, _), (_, errors) = (process.communicate(timeout=300) for process in processes)
-    assert [process.returncode for process in processes] == [0, 1] and "figure3.png" in made
+    (output, _), (_, errors) = (process.communicate(timeout=300) for process in processes)
+    assert [process.returncode for process in processes] == [0, 1] and "figure3.png" in output
     assert "error: table: expected 1, 2, 3, 4, 5, 6, 7, found '9'" in errors

@@ -19,19 +19,17 @@ BATCH, SIDE = 4, 5
 
 def _batches(start, context):
     """Random features and labels; the share of labelled pixels differs from image to image."""
-    def batch(position):
-        def one(position):
-            seed = tf.stack([position, 7])
-            label = tf.random.stateless_uniform([SIDE, SIDE], seed, 0, 3, tf.int32)
-            known = tf.random.stateless_uniform([SIDE, SIDE], seed + 1) < tf.cast(position % BATCH + 1, tf.float32) / 5
-            return {"features": tf.random.stateless_uniform([SIDE, SIDE, 8], seed + 2),
-                    "label": tf.cast(tf.where(known, label, 255), tf.uint8),
-                    "small_image": tf.random.stateless_uniform([SIDE, SIDE, 3], seed + 3, 0, 255)}
-        return one(position)
+    def example(position):
+        seed = tf.stack([position, 7])
+        label = tf.random.stateless_uniform([SIDE, SIDE], seed, 0, 3, tf.int32)
+        known = tf.random.stateless_uniform([SIDE, SIDE], seed + 1) < tf.cast(position % BATCH + 1, tf.float32) / 5
+        return {"features": tf.random.stateless_uniform([SIDE, SIDE, 8], seed + 2),
+                "label": tf.cast(tf.where(known, label, 255), tf.uint8),
+                "small_image": tf.random.stateless_uniform([SIDE, SIDE, 3], seed + 3, 0, 255)}
 
-    own = tf.data.Dataset.range(start * BATCH, 1000 * BATCH).filter(
+    positions = tf.data.Dataset.range(start * BATCH, 1000 * BATCH).filter(
         lambda p: p % BATCH // (BATCH // context.num_input_pipelines) == context.input_pipeline_id)
-    return own.map(batch).batch(distribution.replica_batch(BATCH, context), drop_remainder=True)
+    return positions.map(example).batch(distribution.replica_batch(BATCH, context), drop_remainder=True)
 
 
 def _train(strategy, precision):
@@ -50,17 +48,19 @@ def _train(strategy, precision):
 
 def main():
     """One device and two, in float32 and in float16 with a scaled loss: the same."""
-    one, two = distribution.strategy("none"), distribution.strategy("mirrored")
-    assert two.num_replicas_in_sync == 2
+    single, mirrored = distribution.strategy("none"), distribution.strategy("mirrored")
+    assert mirrored.num_replicas_in_sync == 2
     for precision, tolerance in (("float32", 1e-5), ("float16", 2e-3)):
-        (weights, rows), (others, again) = (_train(s, precision) for s in (one, two))
-        assert rows[0].keys() == again[0].keys() and ("loss_scale" in rows[0]) == (precision == "float16")
+        weights, rows = _train(single, precision)
+        mirrored_weights, mirrored_rows = _train(mirrored, precision)
+        assert rows[0].keys() == mirrored_rows[0].keys() and ("loss_scale" in rows[0]) == (precision == "float16")
         for name in rows[0]:
-            np.testing.assert_allclose([r[name] for r in again], [r[name] for r in rows], rtol=tolerance, err_msg=name)
-        for weight, other in zip(weights, others, strict=True):
-            np.testing.assert_allclose(other, weight, atol=tolerance)
+            np.testing.assert_allclose([row[name] for row in mirrored_rows], [row[name] for row in rows],
+                                       rtol=tolerance, err_msg=name)
+        for weight, mirrored_weight in zip(weights, mirrored_weights, strict=True):
+            np.testing.assert_allclose(mirrored_weight, weight, atol=tolerance)
     print("segmenter: the same")
-    distribution.strategy = lambda name: two  # a second MirroredStrategy's collectives would meet the first's
+    distribution.strategy = lambda name: mirrored  # a second MirroredStrategy's collectives would meet the first's
 
 
 if __name__ == "__main__":

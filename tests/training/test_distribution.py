@@ -39,11 +39,11 @@ def _start(data, run_dir, *further, cluster=None, index=0, binary="tools.train_c
 def _cluster(data, run_dir, **options):
     """Two workers on this machine."""
     sockets = [socket.socket() for _ in range(2)]
-    for one in sockets:
-        one.bind(("localhost", 0))
-    addresses = [f"localhost:{one.getsockname()[1]}" for one in sockets]
-    for one in sockets:
-        one.close()
+    for free_socket in sockets:
+        free_socket.bind(("localhost", 0))
+    addresses = [f"localhost:{free_socket.getsockname()[1]}" for free_socket in sockets]
+    for free_socket in sockets:
+        free_socket.close()
     return [_start(data, run_dir, "--distribute=multi_worker", cluster=addresses, index=i, **options)
             for i in range(2)]
 
@@ -55,10 +55,11 @@ def _finish(*processes):
 
 
 def _weights(path):
-    found = {}
+    weights = {}
     with h5py.File(path) as file:
-        file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
-    return found
+        file.visititems(
+            lambda name, item: weights.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+    return weights
 
 
 @pytest.fixture(scope="module")
@@ -69,19 +70,19 @@ def single(tmp_path_factory, photographs_dir):
     return (photographs_dir, root / "data"), root / "one"
 
 
-def _same(one, other, steps):
+def _same(expected_stage, stage, steps):
     """Losses and weights after some Adam steps, batch norm included: equal but for the order of additions."""
-    rows = [list(csv.DictReader(open(stage / "log.csv"))) for stage in (one, other)]
+    rows = [list(csv.DictReader(open(directory / "log.csv"))) for directory in (expected_stage, stage)]
     assert [row["step"] for row in rows[0]] == [row["step"] for row in rows[1]] == steps
     assert [float(row["loss"]) for row in rows[1]] == pytest.approx([float(row["loss"]) for row in rows[0]], rel=1e-4)
-    mine, theirs = (_weights(stage / "model.weights.h5") for stage in (one, other))
-    assert mine.keys() == theirs.keys() and len(mine) > 20
-    for name in mine:
-        np.testing.assert_allclose(theirs[name], mine[name], rtol=1e-3, atol=1e-4, err_msg=name)
+    expected, weights = (_weights(directory / "model.weights.h5") for directory in (expected_stage, stage))
+    assert expected.keys() == weights.keys() and len(expected) > 20
+    for name in expected:
+        np.testing.assert_allclose(weights[name], expected[name], rtol=1e-3, atol=1e-4, err_msg=name)
 
 
 def test_two_devices_and_a_killed_cluster_of_two_workers_end_as_one_device(single, tmp_path):
-    data, one = single
+    data, run_dir = single
     mirrored = _start(data, tmp_path / "mirrored", "--distribute=mirrored", binary="tests.training.distribution_runs")
     fresh = data[0], tmp_path / "data"  # the workers must prepare it themselves, after they have met
     workers = _cluster(fresh, tmp_path / "cluster")
@@ -93,9 +94,9 @@ def test_two_devices_and_a_killed_cluster_of_two_workers_end_as_one_device(singl
         worker.communicate()
     assert not (tmp_path / "cluster" / "classifier" / "run.json").exists()
     assert "segmenter: the same" in _finish(mirrored)[0]
-    _same(one / "classifier", tmp_path / "mirrored" / "classifier", ["1", "8"])
+    _same(run_dir / "classifier", tmp_path / "mirrored" / "classifier", ["1", "8"])
     _finish(*_cluster(fresh, tmp_path / "cluster"))
-    _same(one / "classifier", tmp_path / "cluster" / "classifier", ["1", "8"])
+    _same(run_dir / "classifier", tmp_path / "cluster" / "classifier", ["1", "8"])
     events = list((tmp_path / "cluster" / "classifier" / "tensorboard").glob("events*"))
     assert 1 <= len(events) <= 2  # one of each run of the chief
 
@@ -109,25 +110,25 @@ def test_two_workers_train_the_segmenter_of_one_process(single, tmp_path):
     (photographs, _), classifier_run = single
     masked = tmp_path / "photographs"
     shutil.copytree(photographs, masked)
-    drawn = np.zeros((40, 48), np.uint8)
-    drawn[4:20, 6:24], drawn[24:36, 26:44] = 2, 1
+    mask = np.zeros((40, 48), np.uint8)
+    mask[4:20, 6:24], mask[24:36, 26:44] = 2, 1
     for path in (masked / "images").iterdir():
-        labels.write_label(masked / "labels" / f"{path.stem}.png", drawn)
+        labels.write_label(masked / "labels" / f"{path.stem}.png", mask)
     for name in ("one", "cluster"):
         shutil.copytree(classifier_run / "classifier", tmp_path / name / "classifier")
         for path in (masked / "images").iterdir():
-            labels.write_label(tmp_path / name / "seeds" / f"{path.stem}.png", drawn)
+            labels.write_label(tmp_path / name / "seeds" / f"{path.stem}.png", mask)
         artifacts.write_json(tmp_path / name / "seeds" / "run.json", {"finished": "at some time"})
     options = {"binary": "tools.train_segmenter", "settings": SEGMENTER}
     datasets.load_split("folder", "train", data_dir=str(masked), cache_dir=str(tmp_path / "data"))
     outputs = _finish(_start((masked, tmp_path / "data"), tmp_path / "one", **options),
                       *_cluster((masked, tmp_path / "data"), tmp_path / "cluster", **options))
     assert ["rehearsal passed" in output for output in outputs] == [True, True, False]  # the chief's to say
-    for stage, last in (("segmenter", "4"), ("segmenter_retrained", "2")):
-        _same(tmp_path / "one" / stage, tmp_path / "cluster" / stage, ["1", last])
-    made, again = ({path.name for path in (tmp_path / name / "segmenter_labels").glob("*.png")}
-                   for name in ("one", "cluster"))
-    assert made == again and len(made) == 9  # every training image, once
+    for stage, last_step in (("segmenter", "4"), ("segmenter_retrained", "2")):
+        _same(tmp_path / "one" / stage, tmp_path / "cluster" / stage, ["1", last_step])
+    names = [{path.name for path in (tmp_path / name / "segmenter_labels").glob("*.png")}
+             for name in ("one", "cluster")]
+    assert names[0] == names[1] and len(names[0]) == 9  # every training image, once
 
 
 def test_a_batch_is_cut_into_each_process_share_and_each_replica_part():

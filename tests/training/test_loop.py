@@ -1,6 +1,5 @@
 """The loop: a resumed run is the uninterrupted one, and nothing that is not finite is kept."""
 
-
 import keras
 import numpy as np
 import pytest
@@ -27,13 +26,13 @@ def _fit(directory, steps, rate=0.1, save_every=3, log_every=2):
 
 def test_a_resumed_training_is_the_uninterrupted_one(tmp_path):
     """Stopped at step 6 of 12; dropout's generator, Adam's moments and the schedule go on where they were."""
-    whole, rows = _fit(tmp_path / "a", 12)
+    weights, rows = _fit(tmp_path / "a", 12)
     _fit(tmp_path / "b", 6)
-    resumed, again = _fit(tmp_path / "b", 12)
-    for one, other in zip(whole, resumed, strict=True):
-        np.testing.assert_array_equal(one, other)
-    assert [row["step"] for row in again] == [row["step"] for row in rows] == [1, 2, 4, 6, 8, 10, 12]
-    assert [row["loss"] for row in again] == pytest.approx([row["loss"] for row in rows])
+    resumed_weights, resumed_rows = _fit(tmp_path / "b", 12)
+    for weight, resumed_weight in zip(weights, resumed_weights, strict=True):
+        np.testing.assert_array_equal(weight, resumed_weight)
+    assert [row["step"] for row in resumed_rows] == [row["step"] for row in rows] == [1, 2, 4, 6, 8, 10, 12]
+    assert [row["loss"] for row in resumed_rows] == pytest.approx([row["loss"] for row in rows])
 
 
 def test_a_loss_that_is_not_finite_stops(tmp_path):

@@ -36,11 +36,11 @@ def test_seed_loss_against_slow_numpy():
     seeds = rng.choice([0, 1, 4, 255], size=(3, 4, 5)).astype("uint8")
     total = 0.0
     for b in range(3):
-        for wanted in (lambda s: s == 0, lambda s: 0 < s < 255):
+        for counts in (lambda s: s == 0, lambda s: 0 < s < 255):
             terms = []
             for y in range(4):
                 for x in range(5):
-                    if wanted(seeds[b, y, x]):
+                    if counts(seeds[b, y, x]):
                         p = np.exp(logits[b, y, x].astype("float64"))
                         p = (p / p.sum() + 1e-4) / (1 + 6e-4)
                         terms.append(-np.log(p[seeds[b, y, x]]))
@@ -71,8 +71,8 @@ def _boundary_numpy(logits, images, spec):
     """KL(Q || f) with Q from dense kernels built by loops, in float64."""
     b, h, w, c = logits.shape
     total = 0.0
-    for image, one in zip(images.astype("float64"), logits.astype("float64"), strict=True):
-        p = np.exp(one - one.max(-1, keepdims=True))
+    for image, image_logits in zip(images.astype("float64"), logits.astype("float64"), strict=True):
+        p = np.exp(image_logits - image_logits.max(-1, keepdims=True))
         f = (p / p.sum(-1, keepdims=True) + 1e-4) / (1 + c * 1e-4)
         grid = np.array([(x, y) for y in range(h) for x in range(w)], "float64")
         colours, unary = image.reshape(-1, 3), np.log(f).reshape(-1, c)
@@ -102,9 +102,9 @@ def test_boundary_loss_against_slow_numpy():
     logits = rng.normal(size=(2, 6, 7, 3)).astype("float32")
     images = rng.uniform(0, 255, (2, 6, 7, 3)).astype("float32")
     spec = crf.CRFSpec(4.0, 3.0, 40.0, 2.0, 1.0, 5)
-    got = _boundary_loss(tf.constant(logits), tf.constant(images), spec).numpy()
-    assert got == pytest.approx(_boundary_numpy(logits, images, spec), rel=1e-4)
-    assert got > 0.01  # the divergence is the right way round: KL is not negative
+    loss = _boundary_loss(tf.constant(logits), tf.constant(images), spec).numpy()
+    assert loss == pytest.approx(_boundary_numpy(logits, images, spec), rel=1e-4)
+    assert loss > 0.01  # the divergence is the right way round: KL is not negative
 
 
 def test_no_gradient_flows_through_the_crf():
@@ -138,8 +138,9 @@ def test_a_certain_and_wrong_answer_has_a_finite_loss_and_a_gradient():
 def test_the_crf_may_be_given_probabilities():
     """DSRG's unaries are weaker: with no message, of two classes at p the CRF answers 1 / (1 + exp(1 - 2 p))."""
     logits, images = tf.constant([[[[LN3, 0.0]]]]), tf.zeros([1, 1, 1, 3])
-    alone = crf.CRFSpec(0.0, 3.0, 40.0, 0.0, 1.0, 5)
-    probs = {kind: np.exp(losses.refine(logits, images, alone, unaries=kind))[0, 0, 0, 0] for kind in losses.UNARIES}
+    no_messages = crf.CRFSpec(0.0, 3.0, 40.0, 0.0, 1.0, 5)
+    probs = {unaries: np.exp(losses.refine(logits, images, no_messages, unaries=unaries))[0, 0, 0, 0]
+             for unaries in losses.UNARIES}
     assert probs["log_probs"] == _near(3 / 4) and probs["probs"] == _near(1 / (1 + np.exp(-0.5)))
     with pytest.raises(ValueError, match="crf_unaries: expected one of log_probs, probs, found 'logits'"):
         losses.refine(logits, images, unaries="logits")

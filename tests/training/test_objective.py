@@ -104,31 +104,31 @@ def test_the_parts_are_those_of_each_group_of_images(used):
     weak, strong = _batch(3, 0), _batch(2, 1)
     config = dataclasses.replace(presets.PAPER.segmenter, alpha=3.0)
     task = objective.Task("semi", None, None, used, "none")
-    found = {k: float(v) for k, v in task.total_loss(_model, config)({**weak, "strong": strong}).items()}
+    scalars = {k: float(v) for k, v in task.total_loss(_model, config)({**weak, "strong": strong}).items()}
     logits = 3 * weak["image"]
     parts = {"seed": losses.seed_loss(logits, weak["label"]), "full": losses.full_loss(logits, weak["label"]),
              "expand": losses.expand_loss(logits, weak["tags"], 0.996, 0.999),
              "boundary": losses.boundary_loss(logits, losses.refine(logits, weak["small_image"]))}
     expected = {f"{name}_loss": float(parts[name]) for name in used}
     expected["strong_loss"] = 3 * float(losses.full_loss(3 * strong["image"], strong["label"]))
-    assert found.pop("loss") == pytest.approx(sum(expected.values()), rel=1e-5)
-    assert found == pytest.approx(expected, rel=1e-5)
+    assert scalars.pop("loss") == pytest.approx(sum(expected.values()), rel=1e-5)
+    assert scalars == pytest.approx(expected, rel=1e-5)
 
 
 def test_seeds_grow_by_the_boundary_losses_own_crf(monkeypatch):
-    """One CRF a step; the seed loss is that of the grown seeds, and the share counts them."""
+    """One CRF per step; the seed loss is that of the grown seeds, and the share counts them."""
     weak, calls, mean_field = _batch(2, 2), [], crf.mean_field
     monkeypatch.setattr(crf, "mean_field", lambda *a, **k: calls.append(a) or mean_field(*a, **k))
     config = dataclasses.replace(presets.PAPER.segmenter, growing_foreground=0.5, growing_background=0.5)
     task = objective.Task("weak", None, None, ("seed", "boundary"), "dsrg")
-    found = task.total_loss(_model, config)(weak)
+    scalars = task.total_loss(_model, config)(weak)
     assert len(calls) == 1
     q = np.exp(losses.refine(3 * weak["image"], weak["small_image"]))
     grown = objective.region_growing.dsrg(q, weak["label"], weak["tags"], 0.5, 0.5)
     assert (grown.numpy() != weak["label"].numpy()).any()
-    assert float(found["seed_loss"]) == pytest.approx(float(losses.seed_loss(3 * weak["image"], grown)), rel=1e-5)
-    assert float(found["seeds_share"]) == pytest.approx(np.mean(grown.numpy() != 255))
-    assert float(found["loss"]) == pytest.approx(float(found["seed_loss"] + found["boundary_loss"]), rel=1e-6)
+    assert float(scalars["seed_loss"]) == pytest.approx(float(losses.seed_loss(3 * weak["image"], grown)), rel=1e-5)
+    assert float(scalars["seeds_share"]) == pytest.approx(np.mean(grown.numpy() != 255))
+    assert float(scalars["loss"]) == pytest.approx(float(scalars["seed_loss"] + scalars["boundary_loss"]), rel=1e-6)
 
 
 @pytest.fixture
@@ -179,7 +179,7 @@ def test_semi_supervised_rounds(run_dir):
     options = Options(supervision="semi", strong=_split("cdx", "cdx", "masks"))
     stage = rounds.train_rounds(run_dir, _split("abcd", "cd"), _config(retrain_steps=1), options)
     assert stage == "segmenter_retrained"
-    names = [[k for k in _log(run_dir / one)[-1] if k.endswith("_loss")] for one in ("segmenter", stage)]
+    names = [[k for k in _log(run_dir / name)[-1] if k.endswith("_loss")] for name in ("segmenter", stage)]
     assert names == [["seed_loss", "boundary_loss", "strong_loss"], ["full_loss", "strong_loss"]]
     settings = json.loads((run_dir / "segmenter" / "settings.json").read_text())
     assert settings["supervision"] == "semi" and settings["strong"]["images"] == 3 and settings["seeds"] == "seeds"
@@ -242,15 +242,15 @@ def test_growing_in_a_training(run_dir):
 def test_heads_are_the_sums_of_their_branches():
     """DSRG's four branches and ASPP: with the same weights in all, four times one branch."""
     x = np.random.default_rng(0).normal(size=(1, 6, 6, 8)).astype("float32")
-    for kind in ("largefov4", "aspp"):
-        head = segmenter.build_head(dataclasses.replace(presets.PAPER.segmenter, head=kind, channels=5),
+    for head_name in ("largefov4", "aspp"):
+        head = segmenter.build_head(dataclasses.replace(presets.PAPER.segmenter, head=head_name, channels=5),
                                     (None, None, 8), 3)
-        whole = head(x).numpy()
-        alone = 0
-        for d in (6, 12, 18, 24):
-            last = head.get_layer(f"fc8_{d}").output
-            alone = alone + keras.Model(head.inputs, last)([x]).numpy()
-        np.testing.assert_allclose(whole, alone, rtol=1e-4, atol=1e-5)
+        logits = head(x).numpy()
+        branch_sum = 0
+        for dilation in (6, 12, 18, 24):
+            branch = head.get_layer(f"fc8_{dilation}").output
+            branch_sum = branch_sum + keras.Model(head.inputs, branch)([x]).numpy()
+        np.testing.assert_allclose(logits, branch_sum, rtol=1e-4, atol=1e-5)
         dilations = {layer.dilation_rate[0] for layer in head.layers if hasattr(layer, "dilation_rate")}
         assert dilations >= {6, 12, 18, 24}
 
@@ -261,5 +261,5 @@ def test_a_resnets_batch_norm_stays_as_it_is_in_training():
     assert frozen and not any("_bn/" in v.path for v in model.trainable_variables)
     before = [v.numpy() for v in frozen[:8]]
     model(images.normalize(tf.random.stateless_uniform([1, 17, 17, 3], [1, 2], 0, 255), images.CAFFE), training=True)
-    for one, variable in zip(before, frozen, strict=False):
-        np.testing.assert_array_equal(one, variable.numpy())
+    for value, variable in zip(before, frozen, strict=False):
+        np.testing.assert_array_equal(value, variable.numpy())

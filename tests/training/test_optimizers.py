@@ -8,8 +8,8 @@ from ficklenet_tf.training import optimizers
 
 
 def test_multipliers():
-    preset = dataclasses.replace(presets.PAPER.segmenter, channels=8)
-    network, _, head, _ = segmenter.build(preset, 3, "small")
+    config = dataclasses.replace(presets.PAPER.segmenter, channels=8)
+    network, _, head, _ = segmenter.build(config, 3, "small")
     factors = dict(zip([v.path for v in network.trainable_variables],
                        optimizers.multipliers(network.trainable_variables, head.trainable_variables),
                        strict=True))

@@ -30,15 +30,15 @@ def _rehearse(run_dir, splits, segmenter=SEGMENTER):
 
 
 def test_every_training_takes_a_step_of_a_few_images_and_nothing_is_left(splits, tmp_path, monkeypatch, capsys):
-    seen, fill = [], feature_cache.FeatureCache.fill
+    num_images, fill = [], feature_cache.FeatureCache.fill
     monkeypatch.setattr(feature_cache.FeatureCache, "fill", lambda cache, split, *args, **kwargs: (
-        seen.append(len(split)), fill(cache, split, *args, **kwargs))[1])
-    steps, made = [], optimizers.segmenter_optimizer
+        num_images.append(len(split)), fill(cache, split, *args, **kwargs))[1])
+    steps, make_optimizer = [], optimizers.segmenter_optimizer
     monkeypatch.setattr(optimizers, "segmenter_optimizer", lambda config, *args: (
-        steps.append(config.steps), made(config, *args))[1])
+        steps.append(config.steps), make_optimizer(config, *args))[1])
     _rehearse(tmp_path, splits)
     assert [path.name for path in tmp_path.iterdir()] == ["precision.json"]
-    assert steps == [1, 1] and max(seen) == 4  # two rounds
+    assert steps == [1, 1] and max(num_images) == 4  # two rounds
     text = capsys.readouterr().err
     assert "rehearsal, one step of each training, on " in text and "rehearsal passed (" in text
     assert "features" not in text
