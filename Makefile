@@ -7,7 +7,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test reproduce benchmark lint wheel setup reference clean
+.PHONY: demo test reproduce benchmark lint wheel setup reference docs clean
 
 demo: setup
 	$(BIN)/python -m tools.run_pipeline --dataset=shapes --preset=tiny --output_dir=runs/demo
@@ -47,6 +47,16 @@ $(VENV)/.installed: requirements.txt requirements-test.txt requirements-nodeps.t
 	@echo "Installing the pinned packages (some minutes: TensorFlow is large)"
 	$(BIN)/pip install --quiet -r requirements.txt -r requirements-test.txt -c constraints.txt
 	$(BIN)/pip install --quiet --no-deps -r requirements-nodeps.txt
+	touch $@
+
+# The interface's pages, docs/api/index.html, and the tour, docs/tour.ipynb, which looks at the run of `make demo`.
+docs: $(VENV)/.docs
+	rm -rf docs/api
+	$(BIN)/python -m tools.make_api --to=docs/api
+	$(BIN)/python -m tools.make_tour
+
+$(VENV)/.docs: requirements-docs.txt $(VENV)/.installed
+	$(BIN)/pip install --quiet -r requirements-docs.txt -c constraints.txt
 	touch $@
 
 # pydensecrf, which only tests and benchmarks compare with: where it does not build, they say so and go on.
