@@ -11,6 +11,7 @@ import numpy as np
 
 from ficklenet_tf.data import images
 from ficklenet_tf.errors import UserError
+from ficklenet_tf.runs import artifacts
 
 _FC_INPUT, _FC_CHANNELS = (7, 7, 512), 4096  # of VGG-16's fc1, a dense layer; fc2 has as many channels
 
@@ -19,9 +20,12 @@ def normalization_of(weights: str) -> images.Normalization:
     """Returns the normalisation of photographs that weights were trained with.
 
     Args:
-      weights: "imagenet" or a Keras .h5 file (Caffe's normalisation, as in keras.applications), or an
-        .npz file or "" (torchvision's).
+      weights: "imagenet" or keras.applications' .h5 file: Caffe's. A backbone's own .weights.h5: that of the run.json
+        beside it, else torchvision's. An .npz file or "": torchvision's.
     """
+    if weights.endswith(".weights.h5"):
+        run = artifacts.read_run(pathlib.Path(weights).parent)
+        return images.TORCH if run is None else images.Normalization(**run["normalization"])
     return images.CAFFE if weights == "imagenet" or weights.endswith(".h5") else images.TORCH
 
 

@@ -2,7 +2,7 @@
 
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -113,12 +113,24 @@ def build(config: presets.SegmenterConfig, num_classes: int, backbone_name: str,
     return connect(backbone, head), backbone, head, pretrained.normalization_of(weights)
 
 
-def load(directory: str | pathlib.Path) -> tuple[keras.Model, images.Normalization, dict[str, Any],
-                                                 presets.SegmenterConfig]:
-    """Loads what `tools.train_segmenter` finished in `directory`.
+class Trained(NamedTuple):
+    """A trained segmenter as `load` finds it.
 
-    Returns:
-      (whole network, `images.Normalization`, contents of run.json, `presets.SegmenterConfig`).
+    Attributes:
+      network: photographs -> logits.
+      normalization: of its backbone's photographs.
+      run: the stage's run.json.
+      config: what it was trained with.
+    """
+
+    network: keras.Model
+    normalization: images.Normalization
+    run: dict[str, Any]
+    config: presets.SegmenterConfig
+
+
+def load(directory: str | pathlib.Path) -> Trained:
+    """Loads what `tools.train_segmenter` finished in `directory`.
 
     Raises:
       FileNotFoundError: the stage has not finished there.
@@ -127,7 +139,7 @@ def load(directory: str | pathlib.Path) -> tuple[keras.Model, images.Normalizati
     config = presets.SegmenterConfig(**run["config"])
     network, *_ = build(config, len(run["class_names"]), run["backbone"])
     network.load_weights(pathlib.Path(directory) / layout.WEIGHTS)
-    return network, images.Normalization(**run["normalization"]), run, config
+    return Trained(network, images.Normalization(**run["normalization"]), run, config)
 
 
 def views(photographs: tf.Tensor | np.ndarray, sizes: Sequence[int],

@@ -127,7 +127,7 @@ class StochasticHead(keras.layers.Layer):
     which needs no expanded map and no convolution.
 
     Args:
-      num_classes: number of foreground classes.
+      num_tags: number of foreground classes.
       kernel_size: s, odd.
       rate: p.
       rescale: see `CenterPreservingDropout`.
@@ -137,7 +137,7 @@ class StochasticHead(keras.layers.Layer):
       seed: for calls without `rng_seeds`.
     """
 
-    def __init__(self, num_classes: int, kernel_size: int = 9, rate: float = 0.9, rescale: bool = False,
+    def __init__(self, num_tags: int, kernel_size: int = 9, rate: float = 0.9, rescale: bool = False,
                  training_mode: str = "stochastic", inference_mode: str = "stochastic", form: str = "contracted",
                  seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -147,7 +147,7 @@ class StochasticHead(keras.layers.Layer):
                                    ("form", form, ("contracted", "expanded"))):
             if value not in legal:
                 raise UserError(f"{name}: expected one of {', '.join(legal)}, found {value!r}")
-        self.num_classes, self.kernel_size, self.rate = num_classes, kernel_size, rate
+        self.num_tags, self.kernel_size, self.rate = num_tags, kernel_size, rate
         self.rescale, self.seed = rescale, seed
         self.training_mode, self.inference_mode, self.form = training_mode, inference_mode, form
         self.seed_generator = keras.random.SeedGenerator(seed)
@@ -157,9 +157,9 @@ class StochasticHead(keras.layers.Layer):
     def build(self, input_shape: _Shape) -> None:
         """Makes the kernel `[s, s, k, classes]` and the bias `[classes]`."""
         s = self.kernel_size
-        self.kernel = self.add_weight(shape=(s, s, input_shape[-1], self.num_classes), initializer="glorot_uniform",
+        self.kernel = self.add_weight(shape=(s, s, input_shape[-1], self.num_tags), initializer="glorot_uniform",
                                       name="kernel")
-        self.bias = self.add_weight(shape=(self.num_classes,), initializer="zeros", name="bias")
+        self.bias = self.add_weight(shape=(self.num_tags,), initializer="zeros", name="bias")
 
     def call(self, x: tf.Tensor, training: bool = False, rng_seeds: tf.Tensor | None = None) -> tf.Tensor:
         """Returns class logits `[b, classes]` float32 on a selection of the mode in force.
@@ -224,16 +224,16 @@ class StochasticHead(keras.layers.Layer):
             z = tf.einsum("ud,buk->bdk", tf.constant(hidden_units.inside(height, width, s), x.dtype), x)
         else:
             z = tf.matmul(tf.cast(selection, x.dtype), x, transpose_a=True)
-        kernel = tf.reshape(tf.convert_to_tensor(self.kernel), [s * s * channels, self.num_classes])
+        kernel = tf.reshape(tf.convert_to_tensor(self.kernel), [s * s * channels, self.num_tags])
         return tf.matmul(tf.reshape(tf.cast(z, tf.float32), [-1, s * s * channels]), kernel) / (height * width)
 
     def compute_output_shape(self, input_shape: _Shape) -> _Shape:
         """Returns (b, classes)."""
-        return input_shape[0], self.num_classes
+        return input_shape[0], self.num_tags
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
-        return {**super().get_config(), "num_classes": self.num_classes, "kernel_size": self.kernel_size,
+        return {**super().get_config(), "num_tags": self.num_tags, "kernel_size": self.kernel_size,
                 "rate": self.rate, "rescale": self.rescale, "training_mode": self.training_mode,
                 "inference_mode": self.inference_mode, "form": self.form, "seed": self.seed}
 

@@ -3,12 +3,13 @@
 import dataclasses
 
 import h5py
-import keras
 import numpy as np
 import pytest
 
 from ficklenet_tf import presets
+from ficklenet_tf.data import images
 from ficklenet_tf.models import backbones, pretrained, segmenter
+from ficklenet_tf.runs import artifacts
 from ficklenet_tf.training import optimizers
 from ficklenet_tf.training import segmenter as segmenter_training
 
@@ -139,14 +140,26 @@ def test_weights_of_a_file(tmp_path):
         pretrained.load_weights(backbones.build("small"), str(tmp_path / "vgg.npz"))
 
 
-def test_keras_weights_load_by_their_own_file(tmp_path):
-    """keras.applications' "notop" layout: written from its own (random) model, read into ours."""
-    source = keras.applications.VGG16(include_top=False, weights=None)
-    source.save_weights(tmp_path / "vgg16_notop.weights.h5")
-    (tmp_path / "vgg16_notop.weights.h5").rename(tmp_path / "vgg16.h5")
+def test_a_file_without_the_classifier_loads_by_its_layers(vgg16_file, tmp_path):
+    """keras.applications' "notop" file: layers by their names, in the legacy layout."""
+    convolutions = {name: values for name, values in vgg16_file[1].items() if name.startswith("block")}
+    with h5py.File(tmp_path / "notop.h5", "w") as file:
+        file.attrs["layer_names"] = [name.encode() for name in convolutions]
+        for name, values in convolutions.items():
+            group = file.create_group(name)
+            group.attrs["weight_names"] = [f"{name}_W_1:0".encode(), f"{name}_b_1:0".encode()]
+            for key, value in zip(group.attrs["weight_names"], values, strict=True):
+                group[key] = value
     model = backbones.build("vgg16")
-    try:
-        pretrained.load_weights(model, str(tmp_path / "vgg16.h5"))
-    except ValueError as error:
-        pytest.skip(f"this Keras writes no legacy .h5: {error}")
-    np.testing.assert_array_equal(model.get_layer("block1_conv1").kernel, source.get_layer("block1_conv1").kernel)
+    pretrained.load_weights(model, str(tmp_path / "notop.h5"))
+    for name, (kernel, bias) in convolutions.items():
+        np.testing.assert_array_equal(model.get_layer(name).kernel, kernel)
+        np.testing.assert_array_equal(model.get_layer(name).bias, bias)
+
+
+def test_a_backbones_own_file_has_the_normalisation_of_its_run(tmp_path):
+    path = str(tmp_path / "backbone.weights.h5")
+    assert pretrained.normalization_of(path) == images.TORCH
+    artifacts.write_run(tmp_path, normalization=dataclasses.asdict(images.CAFFE))
+    assert pretrained.normalization_of(path).order == images.CAFFE.order
+    assert tuple(pretrained.normalization_of(path).mean) == images.CAFFE.mean
