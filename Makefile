@@ -1,6 +1,6 @@
 # `make demo`: from photographs and tags to a served model, on the embedded data set. `make test`: the tests.
 # `make reproduce`: every table and figure of the paper on that data set, up to two hours. `make benchmark`: what costs what.
-# `make wheel`: the library alone, dist/*.whl.
+# `make wheel`: the library alone, dist/*.whl. `make docs`: the tour again, from runs/demo, and API pages.
 # All make a virtual environment first and install what requirements.txt pins.
 
 PYTHON ?= python3
@@ -30,6 +30,7 @@ benchmark: setup reference
 
 lint: setup
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 # build/ goes first: what an earlier build left there would be packed again.
 wheel: setup
