@@ -1,6 +1,6 @@
 """Times what is served against the bare network, in one run.
 
-    python -m export.benchmark --run_dir=runs/demo --version=1 photo.jpg
+    python -m tools.benchmark_export --run_dir=runs/demo --version=1 photo.jpg
 
 Prints for each signature latency (p50, p99), photographs per second, and the share that it costs over the bare Keras
 call on photographs already warped; the size of the export and the time to load it. Loads the version as a server
@@ -10,7 +10,6 @@ does. The calls take turns, so that other work on the machine slows all of them 
 import dataclasses
 import functools
 import pathlib
-import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -20,10 +19,10 @@ import tensorflow as tf
 from absl import app, flags
 
 from ficklenet_tf.data import images
-from ficklenet_tf.errors import UserError
 from ficklenet_tf.evaluation import prediction
 from ficklenet_tf.runs import artifacts, layout
 from ficklenet_tf.serving import loading, model_card, verify
+from tools import cli
 
 
 class Loaded:
@@ -170,18 +169,13 @@ def _define_flags() -> None:
     flags.DEFINE_integer("num_maps", 200, "Of localization_maps.", lower_bound=1)
 
 
-def main(argv: list[str]) -> None:
+def main(paths: list[str]) -> None:
     """Times the version that the flags name on the photographs of the command line."""
-    flags_ = flags.FLAGS
-    if len(argv) < 2:
+    if not paths:
         raise app.UsageError("expected at least one photograph")
-    try:
-        print(run(flags_.run_dir, flags_.version, argv[1:], flags_.calls, flags_.iterations, flags_.num_maps))
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+    print(run(cli.FLAGS.run_dir, cli.FLAGS.version, paths, cli.FLAGS.calls, cli.FLAGS.iterations, cli.FLAGS.num_maps))
 
 
 if __name__ == "__main__":
     _define_flags()
-    app.run(main)
+    cli.start(main, arguments=True)
