@@ -70,4 +70,4 @@ reference: setup
 			"the reason: $(VENV)/.reference.log)"; fi; }
 
 clean:
-	rm -rf $(VENV) runs build dist *.egg-info
+	rm -rf $(VENV) build dist docs/api *.egg-info

@@ -8,9 +8,9 @@ It is plain Python too: `python docs/tour.py`.
 # # A tour of FickleNet for TensorFlow
 #
 # A classifier learns from tags alone: "this photograph shows a dog". Where the dog is, nobody said. This notebook goes
-# the whole way from such a classifier to masks, one idea a cell. Nothing is trained here: it looks at a finished run.
+# the whole way from such a classifier to masks, one idea per cell. Nothing is trained: it looks at a finished run.
 #
-# `make demo` makes that run in some minutes. For a run on photographs of your own set `FICKLENET_RUN` to its
+# `make demo` makes that run in about ten minutes. For a run on photographs of your own set `FICKLENET_RUN` to its
 # directory, `FICKLENET_DATASET` to `folder` and `FICKLENET_DATA_DIR` to the directory with the photographs.
 
 # %%
@@ -63,7 +63,7 @@ from ficklenet_tf.report.pictures import SPREAD_SCALE, heat, mask
 
 split = datasets.load_split(os.environ.get("FICKLENET_DATASET", "shapes"), "val",
                             data_dir=os.environ.get("FICKLENET_DATA_DIR"))
-example = split[4]  # try others: in some of them the networks err
+example = split[min(4, len(split) - 1)]  # try others: in some of them the networks err
 photograph = images.decode_image(example["image"])
 tags = [split.class_names[number + 1] for number in np.flatnonzero(example["tags"])]
 print(f"{len(split)} photographs of {', '.join(split.class_names[1:])}; this one: {', '.join(tags)}")
@@ -230,6 +230,6 @@ print("wrong pixels, in %:", *(f"{share:.1f}" for share in wrong))
 # ## Where to go next
 #
 # - [README.md](../README.md): photographs of your own, VOC 2012, serving.
-# - [docs/architecture.md](architecture.md): where to find what, and why it is there.
+# - [docs/architecture.md](architecture.md): what each file does, along one image's way.
 # - [docs/paper.md](paper.md): each section, equation and table of the paper, its file and its command.
 # - [CONTRIBUTING.md](../CONTRIBUTING.md): how to add a backbone, a head, a refinement or a loss.

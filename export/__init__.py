@@ -1,4 +1,4 @@
-"""What a person runs to serve: the exporter, a client, a benchmark."""
+"""What a person runs to serve: the exporter and a client."""
 
 try:
     from ficklenet_tf.runs import quiet

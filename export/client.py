@@ -4,7 +4,7 @@
 
 Sends files to TensorFlow Serving, over gRPC, or over REST where --server begins with http://. Writes
 OUTPUT_DIR/<name>.png, labels in VOC's palette, and <name>_overlay.jpg; one line per file says how long it took.
-Of this software it needs only this file and transport.py.
+Of this software it needs only this file and transport.py, in a directory export/.
 """
 
 import concurrent.futures

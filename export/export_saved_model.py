@@ -2,13 +2,12 @@
 
     python -m export.export_saved_model --run_dir=runs/demo --version=1
 
-Reads RUN_DIR/segmenter/ and RUN_DIR/classifier/; writes RUN_DIR/saved_model/VERSION/ for TensorFlow
+Reads the segmenter's last finished round and RUN_DIR/classifier/; writes RUN_DIR/saved_model/VERSION/ for TensorFlow
 Serving, with models.config and batching_parameters.txt beside it, or with --format=onnx, openvino or
 litert RUN_DIR/FORMAT/VERSION/. export/README.md says how to serve it.
 """
 
 import pathlib
-from collections.abc import Sequence
 
 import numpy as np
 from absl import flags
@@ -51,19 +50,12 @@ def _photographs() -> list[np.ndarray]:
     return [images.read_image(path) for path in paths]
 
 
-def _sides(values: Sequence[str], name: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(value) for value in values)
-    except ValueError:
-        raise UserError(f"--{name}: expected sides in pixels, found {','.join(values)}") from None
-
-
 def main() -> None:
     """Exports, or says that it is done."""
     flags_ = cli.FLAGS
     applied = loading.Options(
-        flags_.precision, None if flags_.sizes is None else _sides(flags_.sizes, "sizes"), flags_.flip,
-        flags_.max_pixels, flags_.max_batch, flags_.max_side, _sides(flags_.size_buckets, "size_buckets"))
+        flags_.precision, None if flags_.sizes is None else cli.integers("sizes", flags_.sizes), flags_.flip,
+        flags_.max_pixels, flags_.max_batch, flags_.max_side, cli.integers("size_buckets", flags_.size_buckets))
     if flags_.format == "tf_saved_model":
         options = saved_model.Options(flags_.segmenter, flags_.crf, flags_.localization_maps, flags_.label, applied)
         target = saved_model.export(flags_.run_dir, flags_.version, options, photographs=_photographs())

@@ -8,7 +8,7 @@
 
     probs = ficklenet_tf.crf.mean_field(images, logits, ficklenet_tf.crf.DSRG_TEST)
 
-Importing the package imports nothing else; TensorFlow is loaded with the first name that needs it.
+Importing the package loads none of its modules; TensorFlow is loaded with the first name that needs it.
 """
 
 import importlib

@@ -35,7 +35,11 @@ def strategy(name: str) -> tf.distribute.Strategy:
         return tf.distribute.MirroredStrategy([device.name for device in devices])
     if name == "multi_worker":
         resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
-        if not resolver.cluster_spec().as_dict().get("worker"):
+        try:
+            workers = resolver.cluster_spec().as_dict().get("worker")
+        except ValueError as error:
+            raise UserError(f"distribute: expected JSON in TF_CONFIG, found {error}") from error
+        if not workers:
             raise UserError('distribute: multi_worker expects TF_CONFIG, {"cluster": {"worker": ["host:port", ...]}, '
                             '"task": {"type": "worker", "index": i}}, found no workers in it')
         return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)

@@ -12,7 +12,7 @@ class ClassifierConfig:
     trainable_layers: str = "all"  # head, last_block or all
     kernel_size: int = 9  # s
     rate: float = 0.9  # p
-    rescale: bool = False  # 1 / (1 - p): open in the paper; measured, see RESULTS.md
+    rescale: bool = False  # 1 / (1 - p): open in the paper; measured, see docs/voc.md
     head: str = "stochastic"  # one of models/classifier.py's HEADS
     training_mode: str = "stochastic"  # which hidden units: stochastic, general or deterministic (Table 7)
     inference_mode: str = "stochastic"
@@ -20,7 +20,7 @@ class ClassifierConfig:
     batch_size: int = 10
     epochs: int = 20  # open in the paper
     learning_rate: float = 0.001  # Adam; of the new layer
-    pretrained_multiplier: float = 0.01  # of it, for layers with pretrained weights: not the paper's, see RESULTS.md
+    pretrained_multiplier: float = 0.01  # of it, for layers with pretrained weights: not the paper's, see docs/voc.md
     halve_every: int = 10  # epochs
     flips: bool = True
     photometric: float = 0.2

@@ -1,18 +1,13 @@
-"""What all tests share: the mark `slow`, and real photographs where they are at hand."""
+"""What all tests share: their order, and real photographs where they are at hand."""
 
+import os
 import pathlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
-_VOC = pathlib.Path(__file__).parents[2] / "shared" / "VOCdevkit"
-
-
-def pytest_configure(config):
-    """Registers the mark for tests that take more than a few seconds: leave them out by -m "not slow"."""
-    config.addinivalue_line("markers", "slow: takes more than a few seconds")
-
+_VOC = pathlib.Path(os.environ.get("FICKLENET_VOC", pathlib.Path(__file__).parents[2] / "shared" / "VOCdevkit"))
 
 _LONG = ("test_pipeline.py", "test_distribution.py", "test_reproduce.py", "test_presets.py", "test_benchmark.py")
 
@@ -30,7 +25,7 @@ def reference_crf():
 
 @pytest.fixture
 def voc_dir():
-    """A VOCdevkit directory beside the repository; the test is skipped where there is none."""
+    """The VOCdevkit that FICKLENET_VOC names, or one in shared/ beside the repository; else the test is skipped."""
     if not (_VOC / "VOC2012" / "JPEGImages").is_dir():
         pytest.skip(f"no real photographs: expected {_VOC}")
     return _VOC

@@ -1,4 +1,4 @@
-"""The binaries: one a stage, each parses flags and calls the library."""
+"""The binaries: they turn flags into calls of the library. One per stage, and some that run several."""
 
 from ficklenet_tf.runs import quiet
 

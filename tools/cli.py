@@ -1,5 +1,6 @@
 """What all binaries share: flags of a data set and of a preset's stage, and one clear line for a user's mistake."""
 
+import builtins
 import dataclasses
 import logging
 import os
@@ -27,14 +28,14 @@ Config = TypeVar("Config", presets.ClassifierConfig, presets.MapsConfig, presets
 STAGES: dict[type[Any], str] = {
     presets.ClassifierConfig: "classifier", presets.MapsConfig: "maps", presets.SeedsConfig: "seeds",
     presets.SegmenterConfig: "segmenter"}
-# Flags of version 0.1 and earlier, and what they are called now.
+# Flags by the names that they had before 2026-11-26 (CHANGELOG.md), and what they are called now.
 RENAMED = {"selection": "mode", "selections": "num_maps", "seeds.selections": "maps.num_maps",
            "training_selection": "training_mode", "inference_selection": "inference_mode",
            "classifier.training_selection": "classifier.training_mode",
            "classifier.inference_selection": "classifier.inference_mode", "seeds.method": "maps.method",
            "seeds.cam": "maps.cam", "seeds.sizes": "maps.sizes", "seeds.flip_views": "maps.flip_views",
            "seeds.auto_tolerance": "maps.auto_tolerance", "seeds.auto_most": "maps.auto_most",
-           "cam_method": "method"}
+           "cam_method": "method", "maps": "keep_maps", "stage": "classifier"}
 
 
 def define_data(split: str | None) -> None:
@@ -52,7 +53,7 @@ def define_run() -> None:
     """Defines --output_dir, --preset and --seed."""
     flags.DEFINE_string("output_dir", None, "The run's directory; every stage has its own below it.", required=True)
     flags.DEFINE_enum("preset", "tiny", list(presets.PRESETS), "Numbers of every stage; flags override them.")
-    flags.DEFINE_integer("seed", 0, "Of weights, order, augmentation and selections.")
+    flags.DEFINE_integer("seed", 0, "Random seed of weights, order, augmentation and selections.")
 
 
 def define_rehearsal() -> None:
@@ -129,7 +130,7 @@ def define_stage(stage: type[Any], prefix: str = "") -> None:
     """
     for field in dataclasses.fields(stage):
         name = prefix + field.name
-        text = f"Overrides the preset's {STAGES[stage]}.{field.name} (paper: {field.default})."
+        text = f"Overrides the preset's {STAGES[stage]}.{field.name} (preset 'paper': {field.default})."
         if field.type is bool:
             flags.DEFINE_boolean(name, None, text)
         elif field.type is int:
@@ -167,7 +168,7 @@ def config(stage: type[Config]) -> Config:
         defined = [name for name in (field.name, f"{stage_name}.{field.name}") if name in FLAGS]
         value = FLAGS[defined[0]].value if defined else None
         if value is not None:
-            changes[field.name] = tuple(int(v) for v in value) if field.type is tuple else value
+            changes[field.name] = integers(defined[0], value) if field.type is tuple else value
     return dataclasses.replace(base, **changes)
 
 
@@ -213,7 +214,7 @@ def _check_renamed(arguments: Sequence[str]) -> None:
     for argument in arguments:
         name = argument.split("=")[0]
         old = name.removeprefix("--").removeprefix("-")
-        if name.startswith("-") and old in RENAMED and old not in FLAGS:
+        if name.startswith("-") and old in RENAMED and old not in FLAGS and RENAMED[old] in FLAGS:
             print(f"error: --{old} is called --{RENAMED[old]} now", file=sys.stderr)
             sys.exit(1)
 
@@ -259,11 +260,24 @@ _MACHINE = (tf.errors.NotFoundError, tf.errors.PermissionDeniedError, tf.errors.
 def _text(error: Exception) -> str | None:
     """Returns the message of a user's mistake or of the machine's trouble, None for a bug.
 
-    Of an error in a function that a graph called (indexed_dataset.py), TensorFlow keeps the class' name and the text.
+    Of an error in a function that a graph called (indexed_dataset.py), TensorFlow keeps the class' name and the text;
+    of one while it traces, AutoGraph puts the lines of code before the text.
     """
     if not isinstance(error, tf.errors.OpError):
-        return str(error)
+        return re.split(r"\n\s*UserError: ", str(error))[-1].strip()
     inner = re.search(r"(\w*Error): (.*?)\nTraceback", error.message, re.DOTALL)
     if inner:
-        return inner[2] if inner[1] in ("UserError", "OSError", "FileNotFoundError", "PermissionError") else None
+        return inner[2] if inner[1] == "UserError" or _is_os_error(inner[1]) else None
     return error.message if isinstance(error, _MACHINE) else None
+
+
+def _is_os_error(name: str) -> bool:
+    return issubclass(getattr(builtins, name, object), OSError)
+
+
+def integers(name: str, values: Sequence[str]) -> tuple[int, ...]:
+    """Returns the values of the list flag --`name` as whole numbers."""
+    try:
+        return tuple(int(value) for value in values)
+    except ValueError:
+        raise UserError(f"--{name}: expected whole numbers, found {','.join(map(str, values))}") from None

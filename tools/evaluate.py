@@ -2,10 +2,10 @@
 
     python -m tools.evaluate --dataset=voc --data_dir=VOCdevkit --preset=cpu --output_dir=runs/voc
 
-Reads OUTPUT_DIR/segmenter/ (or --stage); writes label images to OUTPUT_DIR/predictions/ and, refined by the
-dense CRF, predictions_crf/, and the scores as table, CSV and JSON to OUTPUT_DIR/evaluation/. With several CRFs,
-as in --crf=dsrg,deeplab,deeplab_v2, the network sees each image once, and the second and those that follow go to
-predictions_crf_deeplab/ and so on. Several machines: --num_shards and --shard_index, then once without.
+Reads the segmenter's last finished round below OUTPUT_DIR (or --stage); writes label images to OUTPUT_DIR/predictions/
+and, refined by the dense CRF, predictions_crf/, and the scores as table, CSV and JSON to OUTPUT_DIR/evaluation/. With
+several CRFs, as in --crf=dsrg,deeplab,deeplab_v2, the network sees each image once, and the second and those that
+follow go to predictions_crf_deeplab/ and so on. Several machines: --num_shards and --shard_index, then once without.
 
 --submission also writes the archive for the VOC server, OUTPUT_DIR/submission/<predictions>/results.tar.gz, of the
 first CRF's label images; then the split may be one without masks (--split=test), which is not scored.
@@ -28,8 +28,8 @@ flags.DEFINE_list("crf", ["dsrg"], f"Dense CRF's parameters, one or several of {
                   "network alone says is always scored too.")
 flags.register_validator("crf", lambda keys: set(keys) <= set(crf.SPECS) and len(keys) == len(set(keys)),
                          f"expected some of {', '.join(crf.SPECS)}, each once")
-flags.DEFINE_list("test_sizes", None, "Sides for multi-scale prediction (default: the preset's).")
-flags.DEFINE_boolean("test_flip", None, "Also predict the mirror image (default: the preset's).")
+flags.DEFINE_list("test_sizes", None, "Sides for multi-scale prediction (default: the trained segmenter's).")
+flags.DEFINE_boolean("test_flip", None, "Also predict the mirror image (default: the trained segmenter's).")
 flags.DEFINE_boolean("submission", False, "Also write the archive that the VOC server takes.")
 cli.define_data(None)
 cli.define_shards()
@@ -39,8 +39,8 @@ def main() -> None:
     """Predicts what is missing, then scores, and packs."""
     run_dir, split, sizes = cli.run_dir(), cli.split(cli.FLAGS.split, held_out=True), cli.FLAGS.test_sizes
     main_crf, *further = [key for key in cli.FLAGS.crf if key != "none"] or ["none"]
-    options = prediction.Options(crf.SPECS[main_crf], tuple(further), tuple(map(int, sizes)) if sizes else None,
-                                 cli.FLAGS.test_flip)
+    options = prediction.Options(crf.SPECS[main_crf], tuple(further),
+                                 cli.integers("test_sizes", sizes) if sizes else None, cli.FLAGS.test_flip)
     where = {"stage_name": cli.FLAGS.stage, "name": cli.FLAGS.name}
     if cli.FLAGS.num_shards > 1:
         prediction.predict_split(run_dir, split, options, shard=cli.shard(), **where)

@@ -28,7 +28,7 @@ def main() -> None:
     """Makes what is missing."""
     run = extraction.make(cli.run_dir(), cli.split(), cli.config(presets.SeedsConfig), cli.seeding(),
                           maps=cli.FLAGS.maps, name=cli.FLAGS.name, shard=cli.shard())
-    cli.done(f"seeds{cli.scores_text(run.get('metrics'))}", cli.run_dir() / cli.FLAGS.name)
+    cli.done(f"seeds{cli.scores_text(run.get('metrics'))}{cli.maps_text(run)}", cli.run_dir() / cli.FLAGS.name)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
     python -m tools.predict --output_dir=runs/demo --to=masks photo.jpg another.png
 
-Reads OUTPUT_DIR/segmenter/; writes TO/<name>.png (class ids with a palette) and TO/<name>_overlay.jpg.
+Reads the segmenter's last finished round below OUTPUT_DIR (segmenter_retrained/ or segmenter/); writes TO/<name>.png
+(class ids with a palette) and TO/<name>_overlay.jpg.
 """
 
 import pathlib

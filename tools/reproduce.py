@@ -18,6 +18,7 @@ from ficklenet_tf.data import datasets
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.experiments import drawing, figures, map_tables, mask_tables, plan, studies, tables
 from ficklenet_tf.runs import layout
+from ficklenet_tf.seeds import extraction
 from ficklenet_tf.training import classifier as classifier_training
 from ficklenet_tf.training import rehearsal
 from tools import cli, table4
@@ -105,6 +106,13 @@ def _residual(work: plan.Plan) -> plan.Plan:
         work, run_dir=work.run_dir / f"table2_{backbone}", weights=cli.FLAGS.table2_weights)
 
 
+def _limits() -> list[float]:
+    try:
+        return [float(limit) for limit in cli.FLAGS.limits]
+    except ValueError:
+        raise UserError(f"limits: expected numbers, found {','.join(cli.FLAGS.limits)}") from None
+
+
 _TABLES: dict[str, Callable[[plan.Plan], tables.Table]] = {
     "1": lambda work: mask_tables.weak(work, cli.FLAGS.systems),
     "2": lambda work: mask_tables.weak(_residual(work), cli.FLAGS.systems, "table2"),
@@ -114,7 +122,7 @@ _TABLES: dict[str, Callable[[plan.Plan], tables.Table]] = {
     "6": lambda work: map_tables.table6(work, cli.FLAGS.repeats),
     "7": map_tables.table7,
     "rescale": map_tables.rescaling,
-    "uncertainty": lambda work: studies.uncertainty(work, (1.0, *map(float, cli.FLAGS.limits))),
+    "uncertainty": lambda work: studies.uncertainty(work, (1.0, *_limits())),
     "convergence": lambda work: studies.convergence(work, cli.FLAGS.reference_images, cli.FLAGS.reference),
 }
 _FIGURES: dict[str, Callable[[plan.Plan], np.ndarray]] = {
@@ -125,6 +133,7 @@ _FIGURES: dict[str, Callable[[plan.Plan], np.ndarray]] = {
 def main() -> None:
     """Makes what was asked for."""
     wanted, work = _wanted(), _plan()
+    extraction.check(work.preset.seeds, extraction.Options(work.saliency_dir))  # now, not after the classifier
     if cli.FLAGS.rehearsal and not set(wanted) <= {("table", "4"), ("figure", "3")}:  # these two train nothing
         options = classifier_training.Options(work.weights, training=work.options)
         rehearsal.rehearse_run(work.run_dir, work.split, work.held_out, work.preset, options, last=layout.CLASSIFIER,

@@ -145,7 +145,8 @@ def main() -> None:
 def _closing(run_dir: pathlib.Path, page: pathlib.Path, result: dict[str, Any]) -> str:
     lines = [f"\nDone. The report: {page}", f"Results: {run_dir / layout.RESULT}"]
     lines += [f"  {name}: " + ", ".join(f"{key} {100 * value:.1f}" for key, value in result[name].items())
-              for name in ("seeds", "seeds_deterministic", "predictions", "predictions_crf") if name in result]
+              for name in (layout.SEEDS, layout.PLAIN_SEEDS, layout.PREDICTIONS, layout.REFINED_PREDICTIONS)
+              if name in result]
     lines.append(f"Served model: {run_dir / layout.SAVED_MODEL / '1'} (how to serve it: export/README.md)")
     return "\n".join([*lines, "", _NEXT])
 

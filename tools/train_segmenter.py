@@ -18,14 +18,15 @@ from absl import flags
 from ficklenet_tf import distribution, presets
 from ficklenet_tf.data import datasets
 from ficklenet_tf.errors import UserError
+from ficklenet_tf.runs import layout
 from ficklenet_tf.training import objective, rehearsal, rounds
 from ficklenet_tf.training import segmenter as segmenter_training
 from tools import cli
 
 flags.DEFINE_string("weights", "", "Backbone for --initial=weights, see tools.train_classifier.")
 flags.DEFINE_enum("initial", "classifier", ("classifier", "weights"), "Where the backbone's weights come from.")
-flags.DEFINE_string("seeds", "seeds", "Directory below OUTPUT_DIR with the label images to train on.")
-flags.DEFINE_string("name", "segmenter", "Directory below OUTPUT_DIR for this stage.")
+flags.DEFINE_string("seeds", layout.SEEDS, "Directory below OUTPUT_DIR with the label images to train on.")
+flags.DEFINE_string("name", layout.SEGMENTER, "Directory below OUTPUT_DIR for this stage.")
 flags.DEFINE_enum("supervision", "weak", objective.KINDS, "Seeds, seeds and masks, or masks.")
 flags.DEFINE_string("strong_split", None, "semi: split of the images with masks (default: of voc train).")
 flags.DEFINE_integer("strong_images", None, "semi: the first N images of the split are those with masks.")

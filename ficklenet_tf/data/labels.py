@@ -72,10 +72,13 @@ def decode_label(png: bytes) -> np.ndarray:
     Raises:
       UserError: it is another kind of image.
     """
-    with Image.open(io.BytesIO(png)) as image:
-        if image.mode != "P":
-            raise UserError(f"expected a palette PNG of labels, found an image of mode {image.mode}")
-        return np.asarray(image)
+    try:
+        with Image.open(io.BytesIO(png)) as image:
+            if image.mode != "P":
+                raise UserError(f"expected a palette PNG of labels, found an image of mode {image.mode}")
+            return np.asarray(image)
+    except OSError as error:  # Pillow's, of a broken file
+        raise UserError(f"expected a whole palette PNG of labels, found {len(png)} bytes: {error}") from error
 
 
 def encode_label(label: np.ndarray) -> bytes:

@@ -162,21 +162,13 @@ def predict_split(run_dir: str | pathlib.Path, split: datasets.Split, options: O
     specs = outputs(name, options.spec, options.further)
     settings = {output: plain if spec is None else {**plain, "crf": dataclasses.asdict(spec),
                                                     "backend": options.backend} for output, spec in specs.items()}
-    for output in specs:
-        stage.begin_stage(run_dir / output, settings[output])
     spent: dict[str, list[float]] = {output: [] for output in specs}
 
-    def facts_of(output: str) -> dict[str, Any] | None:
-        if not spent[output] and artifacts.read_run(run_dir / output) is not None:
+    def facts(directory: pathlib.Path) -> dict[str, Any] | None:
+        seconds = spent[directory.name]
+        if not seconds and artifacts.read_run(directory) is not None:
             return None
-        return {"seconds_per_image": float(np.median(spent[output])) if spent[output] else None}
-
-    def facts() -> dict[str, Any] | None:
-        for output in specs:
-            measured = facts_of(output)
-            if output != name and measured is not None:
-                artifacts.write_run(run_dir / output, **settings[output], images=len(split), **measured)
-        return facts_of(name)
+        return {"seconds_per_image": float(np.median(seconds)) if seconds else None}
 
     def work(pending: Sequence[int]) -> Iterator[int]:
         for index in pending:
@@ -184,7 +176,7 @@ def predict_split(run_dir: str | pathlib.Path, split: datasets.Split, options: O
             yield index
 
     stage.run_per_image(
-        run_dir / name, settings[name], split, shard=shard, work=work, facts=facts,
+        {run_dir / output: settings[output] for output in specs}, split, shard=shard, work=work, facts=facts,
         files=lambda image_id: [layout.label_image(run_dir / output, image_id) for output in specs])
 
 

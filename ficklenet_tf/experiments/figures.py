@@ -33,8 +33,8 @@ def localize(plan: Plan, classifier: str, inference: str, indices: Sequence[int]
     Returns:
       A list of (prepared example, `ImageMaps`).
     """
-    counts = (num_maps or plan.preset.maps.num_maps,)
-    draws = map_scores.Draws(plan.run_dir / classifier, plan.preset.maps, paper.MODES[inference], counts)
+    counts = (num_maps or plan.maps_config.num_maps,)
+    draws = map_scores.Draws(plan.run_dir / classifier, plan.maps_config, paper.MODES[inference], counts)
     examples = [draws.prepare(plan.split[index]) for index in indices]
     return [(prepared, draws(prepared, seed)[0]) for prepared in examples]
 

@@ -146,6 +146,8 @@ def score(directory: str | pathlib.Path, split: datasets.Split, stage_dir: str |
       thresholds) and "seeds" by the rule from the last count's maps (key -> number, or None).
     """
     maps_config, seeds_config = configs
+    if seeds_config is not None:
+        extraction.check(seeds_config, extraction.Options(options.saliency_dir), gradient=maps_config.gradient)
     directory, counts = pathlib.Path(directory), tuple(counts or (maps_config.num_maps,))
     run = artifacts.finished_run(stage_dir, "classifier", "tools.train_classifier")
     settings = {**map_extraction.settings_of(run, split, maps_config, options.maps), "stage": "map scores",

@@ -64,6 +64,11 @@ class Plan:
         count = min(self.map_images, len(masked))
         return self.split.select([masked[i * len(masked) // count] for i in range(count)])
 
+    @property
+    def maps_config(self) -> presets.MapsConfig:
+        """The preset's maps, with the gradient where the preset's background cue wants it."""
+        return extraction.with_gradient(self.preset.maps, self.preset.seeds)
+
     def classifier(self, training: str, seed: int = 0, rate: float | None = None,
                    rescale: bool | None = None) -> str:
         """Trains a classifier unless a finished one with the same settings lies below run_dir.
@@ -118,12 +123,12 @@ class Plan:
         """
         inference = inference or training
         classifier = self.classifier(training, seed, rate, rescale)
-        num_maps: int | str = 1 if inference == "D" else self.preset.maps.num_maps
+        num_maps: int | str = 1 if inference == "D" else self.maps_config.num_maps
         name = f"{classifier}_by_{inference}" + ("" if inference == "D" else f"_N{num_maps}")
         options = map_scores.Options(map_extraction.Options(classifier, paper.MODES[inference], seed),
                                      self.saliency_dir)
         return map_scores.score(self.run_dir / layout.MAP_SCORES / name, self.scored, self.run_dir / classifier,
-                                (self.preset.maps, self.preset.seeds), options, counts=(num_maps,))
+                                (self.maps_config, self.preset.seeds), options, counts=(num_maps,))
 
     def repeated_maps(self, counts: Sequence[int], repeats: int) -> list[dict[str, Any]]:
         """Scores the maps of the stochastic classifier with seed 0 several times, each time on other selections.
@@ -248,6 +253,9 @@ def _finished(run_dir: pathlib.Path, settings: dict[str, Any],
         recorded = artifacts.read_json(path)
         if recorded.get("stage") != settings["stage"] or artifacts.read_run(path.parent) is None:
             continue
+        if "maps" in recorded:
+            maps_config = presets.MapsConfig(**recorded["maps"]["config"])  # a field added since then has its default
+            recorded["maps"]["config"] = artifacts.as_json(dataclasses.asdict(maps_config))
         same = all(recorded.get(key) == value for key, value in settings.items())
         earlier = type(config)(**recorded["config"])  # a field added since then has its default
         if same and artifacts.as_json(dataclasses.asdict(earlier)) == artifacts.as_json(dataclasses.asdict(config)):

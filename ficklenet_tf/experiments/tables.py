@@ -129,7 +129,7 @@ def markdown(table: Table) -> str:
     lines = [f"# {table.title}", "", "| " + " | ".join(table.headings) + " |", "|" + "---|" * len(table.headings)]
     lines += ["| " + " | ".join(_text(row.get(key)) for key in table.headings) + " |" for row in table.rows]
     lines += [line for note in table.notes for line in ("", note)]
-    lines += ["", "The paper's claims, from the numbers above:", "", *(f"- {claim}" for claim in table.claims)] \
+    lines += ["", "Claims, judged by the numbers above:", "", *(f"- {claim}" for claim in table.claims)] \
         if table.claims else []
     return "\n".join(lines) + "\n"
 

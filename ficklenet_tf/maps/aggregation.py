@@ -25,6 +25,16 @@ def image_seed(seed: int | str, image_id: str) -> tf.Tensor:
     return tf.constant([int.from_bytes(digest[i:i + 4], "little", signed=True) for i in (0, 4)], tf.int32)
 
 
+def check(method: str, mode: str, cam: str) -> None:
+    """Raises UserError where one of these words is unknown or they do not go together; see `localize`."""
+    for name, value, legal in (("method", method, grad_cam.METHODS), ("mode", mode, stochastic.MODES),
+                               ("cam", cam, grad_cam.CAMS)):
+        if value not in legal:
+            raise UserError(f"{name}: expected one of {', '.join(legal)}, found {value!r}")
+    if cam == "cam" and mode != "deterministic":
+        raise UserError(f"cam: expected mode deterministic with cam, found {mode}")
+
+
 def localize(head: keras.layers.Layer, features: tf.Tensor, tag_ids: tf.Tensor, seed: tf.Tensor, *,
              num_maps: int | tf.Tensor, mode: str = "stochastic", method: str = "closed_form", cam: str = "gradcam",
              samples: int = 0, tolerance: float | None = None) -> dict[str, tf.Tensor]:
@@ -54,12 +64,7 @@ def localize(head: keras.layers.Layer, features: tf.Tensor, tag_ids: tf.Tensor, 
     Raises:
       UserError: an unknown word, or a `cam` that the mode does not have.
     """
-    for name, value, legal in (("method", method, grad_cam.METHODS), ("mode", mode, stochastic.MODES),
-                               ("cam", cam, grad_cam.CAMS)):
-        if value not in legal:
-            raise UserError(f"{name}: expected one of {', '.join(legal)}, found {value!r}")
-    if cam == "cam" and mode != "deterministic":
-        raise UserError(f"cam: expected mode deterministic with cam, found {mode}")
+    check(method, mode, cam)
     height, width, _ = features.shape
     make_raw_maps = grad_cam.class_activation if cam == "cam" else grad_cam.METHODS[method]
     raw_maps = make_raw_maps(head, features, tag_ids, mode)

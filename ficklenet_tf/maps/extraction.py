@@ -65,8 +65,8 @@ def extract(run_dir: str | pathlib.Path, split: datasets.Split, config: MapsConf
         return stream(localizer, split, pending, options.seed, write)
 
     return stage.run_per_image(
-        directory, settings, split, files=lambda image_id: [layout.map_file(directory, image_id)], work=work,
-        facts=lambda: counts(directory, split, config), shard=shard)
+        {directory: settings}, split, files=lambda image_id: [layout.map_file(directory, image_id)], work=work,
+        facts=lambda _: counts(directory, split, config), shard=shard)
 
 
 def open_localizer(run_dir: str | pathlib.Path, split: datasets.Split, config: MapsConfig,
@@ -90,7 +90,7 @@ def settings_of(classifier_run: dict[str, Any], split: datasets.Split, config: M
     return artifacts.as_json({
         "stage": "maps", "config": dataclasses.asdict(config), "mode": options.mode, "seed": options.seed,
         "dataset": split.dataset, "split": split.name, "fingerprint": split.fingerprint,
-        "classifier": classifier_run["finished"]})
+        "classifier_name": options.classifier, "classifier": classifier_run["finished"]})
 
 
 def stream(localizer: Localizer, examples: datasets.Split | Sequence[dict[str, Any]], indices: Iterable[int],

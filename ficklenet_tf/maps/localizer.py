@@ -35,6 +35,7 @@ class Localizer:
 
     def __init__(self, model: Classifier, normalization: images.Normalization, config: MapsConfig,
                  mode: str = "stochastic", features: FeatureCache | None = None, jit_compile: bool = False) -> None:
+        aggregation.check(config.method, mode, config.cam)
         if isinstance(config.num_maps, str) and config.num_maps != AUTO:
             raise UserError(f"num_maps: expected a number or {AUTO}, found {config.num_maps!r}")
         if (config.auto_most if isinstance(config.num_maps, str) else config.num_maps) < 1:

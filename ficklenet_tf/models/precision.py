@@ -61,7 +61,11 @@ def _choose(path: pathlib.Path) -> None:
         return
     classifier_settings, unit = path.parent / layout.CLASSIFIER / layout.SETTINGS, hardware.bfloat16_unit()
     if classifier_settings.exists():
-        precision, reason = artifacts.read_json(classifier_settings)["config"]["precision"], "as the classifier's"
+        settings = artifacts.read_json(classifier_settings)
+        if "config" not in settings:
+            raise UserError(f"{classifier_settings}: expected format {artifacts.FORMAT}, found an earlier one; make "
+                            "the run again in another directory")
+        precision, reason = settings["config"]["precision"], "as the classifier's"
     elif unit:
         precision, reason = "bfloat16", unit
     else:

@@ -101,7 +101,11 @@ def _arrays(file: h5py.File, layer_name: str, path: str) -> list[h5py.Dataset]:
 def _load_npz(model: keras.Model, path: str) -> None:
     if model.name != "vgg16":
         raise UserError(f"{path}: .npz weights are VGG-16's, the backbone is {model.name}")
-    with np.load(path) as arrays:
+    try:
+        file = np.load(path)
+    except ValueError as error:  # what NumPy says of a file that is none of its own
+        raise UserError(f"{path}: expected arrays of NumPy (.npz), found {error}") from error
+    with file as arrays:
         for layer in model.layers:
             if not layer.weights:
                 continue

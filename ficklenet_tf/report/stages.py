@@ -107,7 +107,7 @@ def read(directory: str | pathlib.Path, dataset: str) -> Run:
     flags = _flags(directory, dataset, result.get("preset") or _preset_name(settings))
     stages = {}
     for name, title, command, expected in _STAGES:
-        run = _json(directory / name / layout.RUN)
+        run = artifacts.read_run(directory / name) or {}
         stages[name] = Stage(name, title, f"python -m {command} {flags}", expected, settings[name], run,
                              _log(directory / name / layout.LOG), _seconds(directory / name, run, result))
     scores = {name: stages[name].run["metrics"] for name in (layout.SEEDS, layout.PLAIN_SEEDS)

@@ -1,4 +1,4 @@
-"""The names of directories and files below a run's directory; nothing else knows them."""
+"""The names of directories and files below a run's directory; the library and the tools take them from here."""
 
 import pathlib
 

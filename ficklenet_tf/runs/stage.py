@@ -2,7 +2,7 @@
 
 import pathlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from ficklenet_tf import distribution
@@ -27,15 +27,24 @@ def begin_stage(directory: str | pathlib.Path, settings: dict[str, Any]) -> None
     Raises:
       UserError: an earlier run with other settings began here; the message names what differs.
     """
-    path = pathlib.Path(directory) / layout.SETTINGS
-    settings = artifacts.as_json({**settings, "format": artifacts.FORMAT})
-    if not path.exists():
-        artifacts.write_json(path, settings)
-        return
-    before = artifacts.read_json(path)
-    if before != settings:
-        raise UserError(f"{directory}: was begun with other settings ({', '.join(_changes(before, settings))}); "
-                        "give another --output_dir or remove this directory")
+    _begin({pathlib.Path(directory): settings})
+
+
+def _begin(settings: Mapping[pathlib.Path, dict[str, Any]]) -> None:
+    """As `begin_stage` for several directories: none is marked where one of them is refused."""
+    new = {}
+    for directory, wanted in settings.items():
+        path = directory / layout.SETTINGS
+        wanted = artifacts.as_json({**wanted, "format": artifacts.FORMAT})
+        if not path.exists():
+            new[path] = wanted
+            continue
+        before = artifacts.read_json(path)
+        if before != wanted:
+            raise UserError(f"{directory}: was begun with other settings ({', '.join(_changes(before, wanted))}); "
+                            "give another --output_dir or remove this directory")
+    for path, wanted in new.items():
+        artifacts.write_json(path, wanted)
 
 
 def run(directory: str | pathlib.Path, settings: dict[str, Any],
@@ -60,41 +69,44 @@ def run(directory: str | pathlib.Path, settings: dict[str, Any],
     return artifacts.read_json(pathlib.Path(directory) / layout.RUN)
 
 
-def run_per_image(directory: str | pathlib.Path, settings: dict[str, Any], split: _Images, *,
+def run_per_image(settings: Mapping[pathlib.Path, dict[str, Any]], split: _Images, *,
                   files: Callable[[str], list[pathlib.Path]], work: Callable[[list[int]], Iterable[Any]],
-                  facts: Callable[[], dict[str, Any] | None], shard: shards.Shard = shards.WHOLE) -> dict[str, Any]:
+                  facts: Callable[[pathlib.Path], dict[str, Any] | None],
+                  shard: shards.Shard = shards.WHOLE) -> dict[str, Any]:
     """Does a stage that makes files for each image; what is there is not made again.
 
     Args:
-      directory: the stage's.
-      settings: see `run`.
+      settings: {directory: all that the files there are a function of}, see `begin_stage`. The first directory is the
+        stage's own; the others are made and finished together with it.
       split: `datasets.Split`.
       files: image id -> list of the paths that are there when the image is done.
       work: indices of the images to do -> iterable, one element for each that is done.
-      facts: function of no arguments, called when all images are done: returns a dict for run.json, or None to keep
-        the run.json that is there.
+      facts: directory -> a dict for its run.json, or None to keep the run.json that is there; called when all images
+        are done.
       shard: (index, number of shards): this shard's images only, see shards.py.
 
     Returns:
-      The content of run.json; of a shard the settings, because facts need every image.
+      The content of the stage's run.json; of a shard with work to do its settings, because facts need every image.
     """
-    begin_stage(directory, settings)
+    _begin(settings)
+    directory = next(iter(settings))
     indices, started = shards.indices_of(shard, len(split)), time.monotonic()
     pending = [i for i in indices if not all(path.exists() for path in files(split.image_ids[i]))]
-    finished = artifacts.read_run(directory)
+    finished = all([artifacts.read_run(each) for each in settings])  # all are read: one may be of another format
     if finished and not pending:
-        return finished
+        return artifacts.read_json(directory / layout.RUN)
     shards.check_complete(directory, shard, [split.image_ids[i] for i in pending])
     for _ in progress.bar(work(pending), total=len(indices), initial=len(indices) - len(pending),
-                          desc=pathlib.Path(directory).name, unit="img"):
+                          desc=directory.name, unit="img"):
         pass
     shards.write_manifest(directory, shard, [split.image_ids[i] for i in indices], len(pending), started)
     if shard != shards.WHOLE:
-        return settings
-    new_facts = facts()
-    if new_facts is not None:
-        artifacts.write_run(directory, **settings, images=len(split), **new_facts)
-    return artifacts.read_json(pathlib.Path(directory) / layout.RUN)
+        return settings[directory]
+    for each in reversed(list(settings)):
+        new_facts = facts(each)
+        if new_facts is not None:
+            artifacts.write_run(each, **settings[each], images=len(split), **new_facts)
+    return artifacts.read_json(directory / layout.RUN)
 
 
 def _changes(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> Iterator[str]:

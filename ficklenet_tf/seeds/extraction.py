@@ -3,7 +3,7 @@
 import concurrent.futures
 import dataclasses
 import pathlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -59,20 +59,14 @@ def make(run_dir: str | pathlib.Path, split: datasets.Split, config: SeedsConfig
     if map_settings["fingerprint"] != split.fingerprint:
         raise UserError(f"{map_dir}: expected maps of {split.dataset} {split.name}, found those of other images "
                         f"({map_settings['dataset']} {map_settings['split']})")
+    _check_classifier(pathlib.Path(run_dir), map_dir, map_settings)
     check(config, options, gradient=map_settings["config"]["gradient"])
-    directory = pathlib.Path(run_dir) / name
-
-    def make_one(index: int) -> None:
-        example = split[index]
-        image_maps = ImageMaps.read(layout.map_file(map_dir, example["image_id"]))
-        image = images.decode_image_op(example["image"]).numpy()
-        write(directory, example["image_id"], image, image_maps, config, options)
-
-    def work(pending: list[int]) -> Iterator[None]:
-        with concurrent.futures.ThreadPoolExecutor(2) as pool:
-            yield from pool.map(make_one, pending)
-
-    return _stage(directory, split, config, options, map_settings, work, lambda: {}, shard)
+    directory, maps_config = pathlib.Path(run_dir) / name, MapsConfig(**map_settings["config"])
+    settings = settings_of(split, config, options, map_settings)
+    return stage.run_per_image(
+        {directory: settings}, split, files=lambda image_id: _files(directory, image_id, options), shard=shard,
+        work=lambda pending: _from_disk(directory, map_dir, split, pending, config, options),
+        facts=lambda _: {**map_extraction.counts(map_dir, split, maps_config), **_metrics(directory, split)})
 
 
 def extract(run_dir: str | pathlib.Path, split: datasets.Split, maps_config: MapsConfig, config: SeedsConfig,
@@ -112,18 +106,24 @@ def extract(run_dir: str | pathlib.Path, split: datasets.Split, maps_config: Map
             image_maps.write(layout.map_file(map_dir, example["image_id"]))
         write(directory, example["image_id"], example["image"].numpy(), image_maps, config, options)
 
-    def work(pending: list[int]) -> Iterator[str]:
-        return map_extraction.stream(localizer, split, pending, map_options.seed, write_both)
+    def work(pending: list[int]) -> Iterator[Any]:
+        there = [i for i in pending if keep and layout.map_file(map_dir, split.image_ids[i]).exists()]
+        yield from _from_disk(directory, map_dir, split, there, config, options)
+        rest = [i for i in pending if i not in set(there)]
+        yield from map_extraction.stream(localizer, split, rest, map_options.seed, write_both)
 
-    def facts() -> dict[str, Any]:
+    def files(image_id: str) -> list[pathlib.Path]:
+        return [*_files(directory, image_id, options), *([layout.map_file(map_dir, image_id)] if keep else [])]
+
+    def facts(each: pathlib.Path) -> dict[str, Any] | None:
+        if each == map_dir and artifacts.read_run(map_dir):
+            return None
         counted = map_extraction.counts(map_dir, split, maps_config)
-        if keep:
-            artifacts.write_run(map_dir, **map_settings, images=len(split), **counted)
-        return counted
+        return counted if each == map_dir else {**counted, **_metrics(directory, split)}
 
-    if keep:
-        stage.begin_stage(map_dir, map_settings)
-    return _stage(directory, split, config, options, map_settings, work, facts, shard, map_dir if keep else None)
+    settings = {directory: settings_of(split, config, options, map_settings),
+                **({map_dir: map_settings} if keep else {})}
+    return stage.run_per_image(settings, split, files=files, work=work, facts=facts, shard=shard)
 
 
 def with_gradient(maps_config: MapsConfig, config: SeedsConfig) -> MapsConfig:
@@ -132,25 +132,43 @@ def with_gradient(maps_config: MapsConfig, config: SeedsConfig) -> MapsConfig:
     return dataclasses.replace(maps_config, gradient=True) if wanted else maps_config
 
 
-def _stage(directory: pathlib.Path, split: datasets.Split, config: SeedsConfig, options: Options,
-           map_settings: dict[str, Any], work: Callable[[list[int]], Iterable[Any]],
-           facts: Callable[[], dict[str, Any]], shard: shards.Shard,
-           map_dir: pathlib.Path | None = None) -> dict[str, Any]:
-    """Runs the stage; its settings do not depend on whether the maps went by way of the disk."""
+def settings_of(split: datasets.Split, config: SeedsConfig, options: Options,
+                map_settings: dict[str, Any]) -> dict[str, Any]:
+    """Returns the settings that seeds are a function of, whether or not the maps went by way of the disk."""
     map_settings = {key: value for key, value in map_settings.items() if key != "format"}
-    settings = {"stage": "seeds", "config": dataclasses.asdict(config), "maps": map_settings, "dataset": split.dataset,
-                "split": split.name, "fingerprint": split.fingerprint,
-                **({"saliency_dir": str(options.saliency_dir)} if options.saliency_dir else {})}
+    return {"stage": "seeds", "config": dataclasses.asdict(config), "maps": map_settings, "dataset": split.dataset,
+            "split": split.name, "fingerprint": split.fingerprint,
+            **({"saliency_dir": str(options.saliency_dir)} if options.saliency_dir else {})}
 
-    def files(image_id: str) -> list[pathlib.Path]:
-        return [layout.label_image(directory, image_id),
-                *([layout.map_file(map_dir, image_id)] if map_dir else []),
-                *([layout.label_image(_uncertainty_dir(directory), image_id)] if options.uncertainty else [])]
 
-    def all_facts() -> dict[str, Any]:
-        return {**facts(), "metrics": scoring.score_directory(directory, split) if split.has_labels else None}
+def _check_classifier(run_dir: pathlib.Path, map_dir: pathlib.Path, map_settings: dict[str, Any]) -> None:
+    """Raises UserError where the classifier that maps were made by has been trained again since."""
+    run = artifacts.read_run(run_dir / map_settings["classifier_name"])
+    if run is not None and run["finished"] != map_settings["classifier"]:
+        raise UserError(f"{map_dir}: expected maps of {run_dir / map_settings['classifier_name']}, found those of an "
+                        f"earlier classifier there; extract them again into another directory, or remove {map_dir}")
 
-    return stage.run_per_image(directory, settings, split, files=files, work=work, facts=all_facts, shard=shard)
+
+def _from_disk(directory: pathlib.Path, map_dir: pathlib.Path, split: datasets.Split, indices: Iterable[int],
+               config: SeedsConfig, options: Options) -> Iterator[None]:
+    """Makes the seeds of images whose maps are on disk; yields for each that is done."""
+    def make_one(index: int) -> None:
+        example = split[index]
+        image_maps = ImageMaps.read(layout.map_file(map_dir, example["image_id"]))
+        image = images.decode_image_op(example["image"]).numpy()
+        write(directory, example["image_id"], image, image_maps, config, options)
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        yield from pool.map(make_one, indices)
+
+
+def _files(directory: pathlib.Path, image_id: str, options: Options) -> list[pathlib.Path]:
+    return [layout.label_image(directory, image_id),
+            *([layout.label_image(_uncertainty_dir(directory), image_id)] if options.uncertainty else [])]
+
+
+def _metrics(directory: pathlib.Path, split: datasets.Split) -> dict[str, Any]:
+    return {"metrics": scoring.score_directory(directory, split) if split.has_labels else None}
 
 
 def check(config: SeedsConfig, options: Options, gradient: bool = True) -> None:

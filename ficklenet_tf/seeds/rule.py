@@ -39,7 +39,7 @@ def add_background(label: np.ndarray, background: np.ndarray) -> np.ndarray:
 def uncertainty(std: np.ndarray, mean: np.ndarray, tag_ids: np.ndarray, label: np.ndarray) -> np.ndarray:
     """Returns how little the N maps agree on each pixel of a seed image.
 
-    An object's spread grows with its mean, so it is the relative one that tells right from wrong seeds (RESULTS.md);
+    An object's spread grows with its mean, so the relative one tells right from wrong seeds (BUILD_NOTES.md);
     where no object is claimed there is no mean to relate it to.
 
     Args:

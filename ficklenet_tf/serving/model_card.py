@@ -4,7 +4,7 @@ import pathlib
 from typing import Any
 
 from ficklenet_tf.data import labels
-from ficklenet_tf.runs import artifacts
+from ficklenet_tf.runs import artifacts, layout
 from ficklenet_tf.serving import graph_scan
 
 DIRECTORY = "assets.extra"
@@ -40,7 +40,7 @@ def make(run_dir: str | pathlib.Path, segmenter_run: dict[str, Any], classifier_
 def _evaluations(run_dir: str | pathlib.Path) -> dict[str, dict[str, int | float]]:
     """Metrics of what was predicted and scored in this run, by name."""
     metrics = {}
-    for path in sorted(pathlib.Path(run_dir).glob("evaluation/*.json")):
+    for path in sorted(pathlib.Path(run_dir).glob(f"{layout.EVALUATION}/*.json")):
         scores = artifacts.read_json(path)
         metrics[path.stem] = {key: value for key, value in scores.items() if isinstance(value, int | float)}
     return metrics

@@ -86,6 +86,6 @@ def label_split(run_dir: str | pathlib.Path, split: datasets.Split, segmenter_na
             labels.write_label(layout.label_image(run_dir / name, example["image_id"]), label)
             yield index
 
-    stage.run_per_image(run_dir / name, {"stage": "labels", "segmenter": run["finished"],
-                                         "fingerprint": split.fingerprint}, split, work=work, facts=lambda: {},
+    stage.run_per_image({run_dir / name: {"stage": "labels", "segmenter": run["finished"],
+                                          "fingerprint": split.fingerprint}}, split, work=work, facts=lambda _: {},
                         files=lambda image_id: [layout.label_image(run_dir / name, image_id)])

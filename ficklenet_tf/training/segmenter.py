@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -111,6 +112,8 @@ def _plan(split: datasets.Split, config: presets.SegmenterConfig, options: Optio
     """
     growing = options.growing
     task = objective.plan(options.supervision, split, options.strong, options.losses, growing)
+    if task.weak is not None and set(task.losses_used) == {"boundary"} and not config.boundary_weight:
+        raise UserError("losses: expected one with a weight, found boundary alone with --boundary_weight=0")
     if growing != "none" and options.training.jit_compile:
         raise UserError(f"growing {growing}: connected components are found outside the graph, which XLA cannot "
                         "compile; leave --jit_compile out")
@@ -135,7 +138,7 @@ def _label_settings(run_dir: pathlib.Path, seeds: str | None) -> dict[str, str |
         return {"seeds": None, "seeds_made": None}
     run = artifacts.finished_run(run_dir / seeds, "set of seeds", "tools.extract_seeds")
     settings = run_dir / seeds / layout.SETTINGS  # seeds that a user brings have none
-    identity = settings.read_bytes() if settings.exists() else run["finished"].encode()
+    identity = settings.read_bytes() if settings.exists() else json.dumps(run).encode()
     return {"seeds": seeds, "seeds_made": hashlib.sha256(identity).hexdigest()[:16]}
 
 

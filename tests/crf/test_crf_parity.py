@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from ficklenet_tf import crf
 
-pytest.importorskip("pydensecrf.densecrf", reason="the reference is not installed: pip install pydensecrf2")
+pytest.importorskip("pydensecrf.densecrf", reason="the reference is not installed: make reference")
 SPECS = (crf.SEC_TRAIN, crf.DSRG_TEST, crf.DEEPLAB_LARGEFOV, crf.DEEPLAB_V2)
 
 

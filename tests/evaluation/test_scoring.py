@@ -88,3 +88,12 @@ def test_only_what_is_missing_is_made(tmp_path, seen):
     (run / "predictions_crf_deeplab" / "b.png").unlink()
     scoring.evaluate(run, split, prediction.Options(crf.DSRG_TEST, ("deeplab",)))
     assert len(seen) == 7
+
+
+def test_a_crf_added_in_shards_has_its_run(tmp_path, seen):
+    split, run = Split(tmp_path), tmp_path / "run"
+    scoring.evaluate(run, split)
+    options = prediction.Options(crf.DSRG_TEST)
+    for shard in ((0, 2), (1, 2), (0, 1)):
+        prediction.predict_split(run, split, options, shard=shard)
+    assert artifacts.read_run(run / "predictions_crf")["images"] == 3

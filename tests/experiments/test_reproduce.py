@@ -13,6 +13,7 @@ import pytest
 from ficklenet_tf import crf, presets
 from ficklenet_tf.data import datasets, images
 from ficklenet_tf.data.feature_cache import FeatureCache
+from ficklenet_tf.errors import UserError
 from ficklenet_tf.evaluation import metrics, prediction, scoring
 from ficklenet_tf.experiments import drawing, figures, map_scores, map_tables, mask_tables, plan, studies, tables
 from ficklenet_tf.maps.image_maps import ImageMaps
@@ -233,3 +234,13 @@ def test_the_binary_names_what_it_can_make(small_plan, tmp_path):
     (output, _), (_, errors) = (process.communicate(timeout=300) for process in processes)
     assert [process.returncode for process in processes] == [0, 1] and "figure3.png" in output
     assert "error: table: expected 1, 2, 3, 4, 5, 6, 7, found '9'" in errors
+
+
+def test_the_gradient_cue_is_scored_too_and_a_wrong_word_is_refused_at_once(small_plan):
+    seeds = presets.dataclasses.replace(small_plan.preset.seeds, background_cue="gradient", background_threshold=0.3)
+    changed = presets.dataclasses.replace(small_plan, preset=presets.dataclasses.replace(small_plan.preset, seeds=seeds))
+    scores = changed.maps("D")
+    assert scores["config"]["gradient"] and 0 <= scores["seeds"]["miou"] <= 1
+    wrong = presets.dataclasses.replace(seeds, refine="foo")
+    with pytest.raises(UserError, match="refine: expected one of"):
+        presets.dataclasses.replace(small_plan, preset=presets.dataclasses.replace(small_plan.preset, seeds=wrong)).maps("D")

@@ -51,7 +51,7 @@ def test_images_that_are_there_are_not_done_again(tmp_path):
             yield index
 
     def run():
-        return stage.run_per_image(tmp_path, {"seed": 1}, split, work=work, facts=lambda: {"made": len(done)},
+        return stage.run_per_image({tmp_path: {"seed": 1}}, split, work=work, facts=lambda _: {"made": len(done)},
                                    files=lambda image_id: [tmp_path / f"{image_id}.txt"])
 
     (tmp_path / "b.txt").write_text("x")
@@ -67,3 +67,36 @@ def test_a_run_of_another_format_is_refused(tmp_path):
     artifacts.write_json(tmp_path / "run.json", {"images": 3, "versions": {}})
     with pytest.raises(UserError, match="expected format 2, found 1: another version"):
         artifacts.read_run(tmp_path)
+
+
+def test_directories_that_are_finished_together(tmp_path):
+    """The second directory may be added afterwards, shards before the whole: in the end each has its run.json."""
+    split, directories = tiny_run.Photographs(), {tmp_path / name: {"seed": 1} for name in ("a", "b")}
+
+    def run(names, shard=(0, 1)):
+        def work(pending):
+            for index in pending:
+                for directory in names:
+                    (directory / f"{split.image_ids[index]}.txt").write_text("x")
+                yield index
+
+        return stage.run_per_image({name: directories[name] for name in names}, split, work=work, shard=shard,
+                                   facts=lambda directory: {"name": directory.name},
+                                   files=lambda image_id: [name / f"{image_id}.txt" for name in names])
+
+    first, second = directories
+    run([first])
+    for shard in ((0, 2), (1, 2)):
+        run([first, second], shard)
+    assert artifacts.read_run(second) is None
+    run([first, second])
+    assert artifacts.read_run(first)["name"] == "a" and artifacts.read_run(second)["name"] == "b"
+
+
+def test_nothing_is_marked_where_one_directory_is_refused(tmp_path):
+    split = tiny_run.Photographs()
+    stage.begin_stage(tmp_path / "b", {"seed": 1})
+    with pytest.raises(UserError, match="seed: 1 -> 2"):
+        stage.run_per_image({tmp_path / "a": {"seed": 2}, tmp_path / "b": {"seed": 2}}, split, work=None, facts=None,
+                            files=None)
+    assert not (tmp_path / "a").exists()

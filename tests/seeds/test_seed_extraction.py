@@ -133,3 +133,43 @@ def test_n_auto_keeps_the_maps_and_tells_how_many_it_took_whatever_the_shards(ru
     assert _seeds(run_dir / "auto") == _seeds(run_dir / "shards") and whole["num_maps"] == parts["num_maps"]
     taken = [ImageMaps.read(run_dir / "auto_maps" / f"{image_id}.npz").num_maps for image_id in "abc"]
     assert whole["num_maps"] == {"median": np.median(taken), "max": max(taken)}
+
+
+def test_maps_kept_afterwards_in_shards_are_a_finished_stage(run_dir):
+    options = extraction.Options(keep_maps=True)
+    _extract(run_dir, name="later")
+    for shard in ((0, 2), (1, 2), (0, 1)):
+        _extract(run_dir, options=options, name="later", shard=shard)
+    extraction.make(run_dir, PHOTOGRAPHS, CONFIG, maps="later_maps", name="made")
+    assert _seeds(run_dir / "later") == _seeds(run_dir / "made")
+    with pytest.raises(UserError, match="num_maps: 20 -> 7"):  # a refused call leaves nothing that refuses the next
+        extraction.extract(run_dir, PHOTOGRAPHS, dataclasses.replace(MAPS, num_maps=7), CONFIG, SEED_5, options,
+                           name="seeds")
+    _extract(run_dir, options=options)
+
+
+def test_maps_on_disk_are_not_made_again(run_dir, monkeypatch):
+    options = extraction.Options(keep_maps=True)
+    _extract(run_dir, options=options, name="again")
+    before = _seeds(run_dir / "again")
+    for path in (run_dir / "again").glob("*.png"):
+        path.unlink()
+    monkeypatch.setattr(Localizer, "localize", None)
+    _extract(run_dir, options=options, name="again")
+    assert _seeds(run_dir / "again") == before
+
+
+def test_maps_of_an_earlier_classifier_are_refused(tmp_path):
+    tiny_run.make_classifier(tmp_path)
+    map_extraction.extract(tmp_path, PHOTOGRAPHS, MAPS)
+    run = artifacts.read_json(tmp_path / "classifier" / "run.json")
+    artifacts.write_json(tmp_path / "classifier" / "run.json", {**run, "finished": "later"})
+    with pytest.raises(UserError, match="found those of an earlier classifier"):
+        extraction.make(tmp_path, PHOTOGRAPHS, CONFIG)
+
+
+def test_a_word_that_nobody_knows_is_refused_before_the_directory_is_begun(run_dir):
+    for changes in ({"method": "foo"}, {"cam": "foo"}, {"cam": "cam"}):
+        with pytest.raises(UserError, match="expected"):
+            extraction.extract(run_dir, PHOTOGRAPHS, dataclasses.replace(MAPS, **changes), CONFIG, name="refused_word")
+    assert not (run_dir / "refused_word").exists()

@@ -65,6 +65,18 @@ def read_table(path: pathlib.Path) -> list[Row]:
     return rows
 
 
+def _lines(path: pathlib.Path) -> list[str]:
+    """Returns the lines of a text file that are not empty.
+
+    Raises:
+      UserError: it is not UTF-8.
+    """
+    try:
+        return [line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: expected UTF-8 text, found {error}") from error
+
+
 def read_classes(root: pathlib.Path, rows: Sequence[Row]) -> tuple[str, ...]:
     """Returns the class names, the background first: classes.txt in its order, else all tags, sorted.
 
@@ -73,7 +85,7 @@ def read_classes(root: pathlib.Path, rows: Sequence[Row]) -> tuple[str, ...]:
     """
     path = root / "classes.txt"
     if path.exists():
-        names = [line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
+        names = _lines(path)
         names = names[1:] if names[:1] == ["background"] else names
     else:
         path = root / "tags.csv"
@@ -102,7 +114,7 @@ def split_ids(root: pathlib.Path, rows: Sequence[Row]) -> dict[str, tuple[pathli
         if path.stem in (*splits, "all") or not re.fullmatch(r"[A-Za-z]\w*", path.stem):
             raise UserError(f"{path}: expected a split list with a name of its own (letters, digits, _; not all), "
                             f"found {path.stem!r}")
-        names = [line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
+        names = _lines(path)
         if not names:
             raise UserError(f"{path}: expected at least one image, found an empty split")
         splits[path.stem] = (path, [known.get(name, name) for name in names])
