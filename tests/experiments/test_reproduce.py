@@ -236,11 +236,13 @@ def test_the_binary_names_what_it_can_make(small_plan, tmp_path):
     assert "error: table: expected 1, 2, 3, 4, 5, 6, 7, found '9'" in errors
 
 
-def test_the_gradient_cue_is_scored_too_and_a_wrong_word_is_refused_at_once(small_plan):
-    seeds = presets.dataclasses.replace(small_plan.preset.seeds, background_cue="gradient", background_threshold=0.3)
-    changed = presets.dataclasses.replace(small_plan, preset=presets.dataclasses.replace(small_plan.preset, seeds=seeds))
-    scores = changed.maps("D")
-    assert scores["config"]["gradient"] and 0 <= scores["seeds"]["miou"] <= 1
-    wrong = presets.dataclasses.replace(seeds, refine="foo")
+def test_the_gradient_cue_is_scored_too_and_a_wrong_word_is_refused_at_once(small_plan, tmp_path):
+    def scores(**changes):
+        seeds = presets.dataclasses.replace(small_plan.preset.seeds, **changes)
+        preset = presets.dataclasses.replace(small_plan.preset, seeds=seeds)
+        return presets.dataclasses.replace(small_plan, preset=preset, run_dir=tmp_path).maps("D")
+
+    run = scores(background_cue="gradient", background_threshold=0.3, theta=0.31)
+    assert run["config"]["gradient"] and 0 <= run["seeds"]["miou"] <= 1
     with pytest.raises(UserError, match="refine: expected one of"):
-        presets.dataclasses.replace(small_plan, preset=presets.dataclasses.replace(small_plan.preset, seeds=wrong)).maps("D")
+        scores(refine="foo")
