@@ -107,9 +107,9 @@ def extract(run_dir: str | pathlib.Path, split: datasets.Split, maps_config: Map
         write(directory, example["image_id"], example["image"].numpy(), image_maps, config, options)
 
     def work(pending: list[int]) -> Iterator[Any]:
-        there = [i for i in pending if keep and layout.map_file(map_dir, split.image_ids[i]).exists()]
-        yield from _from_disk(directory, map_dir, split, there, config, options)
-        rest = [i for i in pending if i not in set(there)]
+        localized = {i for i in pending if keep and layout.map_file(map_dir, split.image_ids[i]).exists()}
+        yield from _from_disk(directory, map_dir, split, sorted(localized), config, options)
+        rest = [i for i in pending if i not in localized]
         yield from map_extraction.stream(localizer, split, rest, map_options.seed, write_both)
 
     def files(image_id: str) -> list[pathlib.Path]:
