@@ -105,7 +105,8 @@ def test_maps_in_mixed_precision_are_those_of_float32(plain, precision, toleranc
     mixed = backbones.build("small", precision=precision)
     mixed.set_weights(model.backbone.get_weights())
     features = [tf.cast(backbone(image, training=False)[0], tf.float32) for backbone in (model.backbone, mixed)]
-    maps = [aggregation.localize(model.head, x, tf.range(NUM_TAGS), tf.constant([1, 2]), num_maps=20)["mean"]
+    options = aggregation.Options(num_maps=20)
+    maps = [aggregation.localize(model.head, x, tf.range(NUM_TAGS), tf.constant([1, 2]), options)["mean"]
             for x in features]
     assert maps[1].dtype == tf.float32 and maps[0].numpy().max() > 0.2
     assert 0 < np.abs(maps[0] - maps[1]).mean() < tolerance

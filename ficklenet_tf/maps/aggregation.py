@@ -4,6 +4,7 @@ M_c[u] = ReLU(sum_k x[u, k] * dS_c / dx[u, k]) as `grad_cam.py` computes it, eac
 Only the running maximum, sum and sum of squares over the N maps are kept, so memory does not grow with N.
 """
 
+import dataclasses
 import hashlib
 from collections.abc import Callable
 
@@ -25,30 +26,14 @@ def image_seed(seed: int | str, image_id: str) -> tf.Tensor:
     return tf.constant([int.from_bytes(digest[i:i + 4], "little", signed=True) for i in (0, 4)], tf.int32)
 
 
-def check(method: str, mode: str, cam: str) -> None:
-    """Raises UserError where one of these words is unknown or they do not go together; see `localize`."""
-    for name, value, legal in (("method", method, grad_cam.METHODS), ("mode", mode, stochastic.MODES),
-                               ("cam", cam, grad_cam.CAMS)):
-        if value not in legal:
-            raise UserError(f"{name}: expected one of {', '.join(legal)}, found {value!r}")
-    if cam == "cam" and mode != "deterministic":
-        raise UserError(f"cam: expected mode deterministic with cam, found {mode}")
-
-
-def localize(head: keras.layers.Layer, features: tf.Tensor, tag_ids: tf.Tensor, seed: tf.Tensor, *,
-             num_maps: int | tf.Tensor, mode: str = "stochastic", method: str = "closed_form", cam: str = "gradcam",
-             samples: int = 0, tolerance: float | None = None) -> dict[str, tf.Tensor]:
-    """Aggregates the maps of one image. Call it inside a tf.function.
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How the maps of one image are drawn and aggregated.
 
     With a `tolerance`, drawing stops at 20, 40, 80, ... selections, once doubling their number has changed neither the
     mean nor the maximum map of any class by more than this share: sum_u |new - old| <= tolerance * sum_u new.
 
-    Args:
-      head: a built `stochastic.StochasticHead`; with `method="tape"` any object with `kernel_size`,
-        `rate`, `rescale` and a differentiable `logits(x, selection)`.
-      features: `[h, w, k]` float32, static shape.
-      tag_ids: `[c]` int32, the classes to localize, 0 the first foreground class.
-      seed: `[2]` int32, signs do not count. The i-th selection is the same whatever N, method or batch.
+    Attributes:
       num_maps: N, a Python int or scalar tensor; with a tolerance the greatest N.
       mode: "stochastic", "general" or "deterministic" (one map; N is not used).
       method: "closed_form" or "tape".
@@ -56,17 +41,45 @@ def localize(head: keras.layers.Layer, features: tf.Tensor, tag_ids: tf.Tensor, 
       samples: how many of the first maps (at most `BLOCK`) to return as they are.
       tolerance: a share, or None: all N.
 
+    Raises:
+      UserError: an unknown word, or a `cam` that the mode does not have.
+    """
+
+    num_maps: int | tf.Tensor = 200
+    mode: str = "stochastic"
+    method: str = "closed_form"
+    cam: str = "gradcam"
+    samples: int = 0
+    tolerance: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, legal in (("method", grad_cam.METHODS), ("mode", stochastic.MODES), ("cam", grad_cam.CAMS)):
+            if getattr(self, name) not in legal:
+                raise UserError(f"{name}: expected one of {', '.join(legal)}, found {getattr(self, name)!r}")
+        if self.cam == "cam" and self.mode != "deterministic":
+            raise UserError(f"cam: expected mode deterministic with cam, found {self.mode}")
+
+
+def localize(head: keras.layers.Layer, features: tf.Tensor, tag_ids: tf.Tensor, seed: tf.Tensor,
+             options: Options = Options()) -> dict[str, tf.Tensor]:
+    """Aggregates the maps of one image. Call it inside a tf.function.
+
+    Args:
+      head: a built `stochastic.StochasticHead`; with the method "tape" any object with `kernel_size`,
+        `rate`, `rescale` and a differentiable `logits(x, selection)`.
+      features: `[h, w, k]` float32, static shape.
+      tag_ids: `[c]` int32, the classes to localize, 0 the first foreground class.
+      seed: `[2]` int32, signs do not count. The i-th selection is the same whatever N, method or batch.
+      options: `Options`.
+
     Returns:
       A dict of float32: "mean", "max", "std" `[h, w, c]` over the N maps, each map 0..1 by its own
       maximum (a map without a positive value is 0), "samples" `[samples, h, w, c]` if any are asked for, and
       "num_maps", int32, the number of maps it took.
-
-    Raises:
-      UserError: an unknown word, or a `cam` that the mode does not have.
     """
-    check(method, mode, cam)
+    mode, samples = options.mode, options.samples
     height, width, _ = features.shape
-    make_raw_maps = grad_cam.class_activation if cam == "cam" else grad_cam.METHODS[method]
+    make_raw_maps = grad_cam.class_activation if options.cam == "cam" else grad_cam.METHODS[options.method]
     raw_maps = make_raw_maps(head, features, tag_ids, mode)
 
     def block_maps(block: int | tf.Tensor) -> tf.Tensor:
@@ -78,8 +91,8 @@ def localize(head: keras.layers.Layer, features: tf.Tensor, tag_ids: tf.Tensor, 
         flat = {"mean": maps[:, 0], "max": maps[:, 0], "std": tf.zeros_like(maps[:, 0]), "num_maps": tf.constant(1),
                 "samples": tf.repeat(maps, samples, axis=1)}
     else:
-        flat = _aggregate(block_maps, (height * width, tf.shape(tag_ids)[0]), tf.cast(num_maps, tf.int32), samples,
-                          tolerance)
+        flat = _aggregate(block_maps, (height * width, tf.shape(tag_ids)[0]), tf.cast(options.num_maps, tf.int32),
+                          samples, options.tolerance)
     aggregates = {name: tf.reshape(flat[name], [height, width, -1]) for name in ("mean", "max", "std")}
     if samples:
         aggregates["samples"] = tf.reshape(tf.transpose(flat["samples"], [1, 0, 2]),
@@ -95,8 +108,8 @@ def _aggregate(block_maps: Callable[[tf.Tensor], tf.Tensor], shape: tuple[int, t
       block_maps: number of a block -> its normalised maps `[h * w, BLOCK, c]`.
       shape: (h * w, c).
       num_maps: N, scalar int32.
-      samples: see `localize`.
-      tolerance: see `localize`.
+      samples: see `Options`.
+      tolerance: see `Options`.
 
     Returns:
       "mean", "max", "std" `[h * w, c]`, "samples" `[h * w, samples, c]`, and "num_maps".

@@ -35,13 +35,8 @@ class Localizer:
 
     def __init__(self, model: Classifier, normalization: images.Normalization, config: MapsConfig,
                  mode: str = "stochastic", features: FeatureCache | None = None, jit_compile: bool = False) -> None:
-        aggregation.check(config.method, mode, config.cam)
-        if isinstance(config.num_maps, str) and config.num_maps != AUTO:
-            raise UserError(f"num_maps: expected a number or {AUTO}, found {config.num_maps!r}")
-        if (config.auto_most if isinstance(config.num_maps, str) else config.num_maps) < 1:
-            raise UserError(f"num_maps: expected at least 1, found {config.num_maps} (auto_most {config.auto_most})")
         self.model, self.normalization, self.config = model, normalization, config
-        self.mode, self._cache = mode, features
+        self._options, self._cache = _options(config, mode), features
         self._views = [(size, mirrored) for size in config.sizes
                        for mirrored in ((False, True) if config.flip_views else (False,))]
         self._features = {size: tf.function(lambda x: tf.cast(model.backbone(x, training=False), tf.float32),
@@ -53,12 +48,7 @@ class Localizer:
         self._gradient = tf.function(self._saliency)
 
     def _run(self, x: tf.Tensor, tag_ids: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
-        auto = self.config.num_maps == AUTO
-        return aggregation.localize(
-            self.model.head, x, tag_ids, seed, num_maps=self.config.auto_most if auto else self.config.num_maps,
-            mode=self.mode, method=self.config.method, cam=self.config.cam,
-            samples=1 if self.mode == "deterministic" else SAMPLES,
-            tolerance=self.config.auto_tolerance if auto else None)
+        return aggregation.localize(self.model.head, x, tag_ids, seed, self._options)
 
     def _saliency(self, x: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
@@ -114,6 +104,17 @@ class Localizer:
             gradient = self._gradient(x[None]).numpy()
         height, width = prepared["image"].shape[:2]
         return ImageMaps(tag_ids, **_merge(views), shape=(height, width), gradient=gradient).rounded()
+
+
+def _options(config: MapsConfig, mode: str) -> aggregation.Options:
+    """Returns what `aggregation.localize` does for a config; a config that cannot be is refused."""
+    if isinstance(config.num_maps, str) and config.num_maps != AUTO:
+        raise UserError(f"num_maps: expected a number or {AUTO}, found {config.num_maps!r}")
+    greatest = config.auto_most if isinstance(config.num_maps, str) else config.num_maps
+    if greatest < 1:
+        raise UserError(f"num_maps: expected at least 1, found {config.num_maps} (auto_most {config.auto_most})")
+    return aggregation.Options(greatest, mode, config.method, config.cam, 1 if mode == "deterministic" else SAMPLES,
+                               config.auto_tolerance if config.num_maps == AUTO else None)
 
 
 def _merge(views: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -50,7 +50,7 @@ class Localizer:
         """Localizes one photograph's tags: (features, tags, seed, num_maps) -> mean and max `[h', w', num_tags]`."""
         features, tags, seed, num_maps = row
         tag_ids = tf.cast(tf.where(tags > 0)[:, 0], tf.int32)
-        maps = aggregation.localize(self.model.head, features, tag_ids, seed, num_maps=num_maps)
+        maps = aggregation.localize(self.model.head, features, tag_ids, seed, aggregation.Options(num_maps=num_maps))
         columns = tf.one_hot(tag_ids, self.num_tags)  # the maps of absent tags are 0
         return {f"{name}_maps": tf.tensordot(maps[name], columns, 1) for name in ("mean", "max")}
 

@@ -117,8 +117,9 @@ def test_views_are_joined_and_cam_is_chosen(run_dir):
         x = images.normalize(images.warp(images.decode_image_op(example["image"]), size), normalization)[None]
         for mirrored in (False, True):
             features = model.backbone(x[:, :, ::-1] if mirrored else x)[0]
-            view = aggregation.localize(model.head, features, tf.constant([1]), tf.constant([0, 0]), num_maps=1,
-                                        mode="deterministic", cam="cam")["mean"].numpy()
+            options = aggregation.Options(num_maps=1, mode="deterministic", cam="cam")
+            view = aggregation.localize(model.head, features, tf.constant([1]), tf.constant([0, 0]), options)
+            view = view["mean"].numpy()
             views.append(images.resize_maps(view[:, ::-1] if mirrored else view, merged.mean.shape[:2]))
     np.testing.assert_allclose(merged.mean, np.mean(views, 0), rtol=1e-3, atol=1e-4)  # half precision
     np.testing.assert_allclose(merged.max, np.max(views, 0), rtol=1e-3, atol=1e-4)

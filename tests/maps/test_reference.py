@@ -69,7 +69,7 @@ def test_the_normal_approximation_is_near_on_a_map_of_many_positions():
     target = reference.reference(head, x, tf.constant([0]), tf.constant([1, 2]), num_maps=1500)
     error = float(tf.reduce_mean(tf.abs(target["normal"] - target["mean"])))
     assert error < 0.05 * float(tf.reduce_mean(target["mean"]))
-    few = aggregation.localize(head, x, tf.constant([0]), tf.constant([3, 4]), num_maps=10)
+    few = aggregation.localize(head, x, tf.constant([0]), tf.constant([3, 4]), aggregation.Options(num_maps=10))
     assert error < float(tf.reduce_mean(tf.abs(few["mean"] - target["mean"])))
 
 

@@ -56,7 +56,7 @@ def maps_work(method: str, count: int, scale: str = "full", **changes: Any) -> m
     @tf.function
     def maps(x: tf.Tensor, tag_ids: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         if method == "closed_form":
-            return aggregation.localize(head, x, tag_ids, seed, num_maps=count)["mean"]
+            return aggregation.localize(head, x, tag_ids, seed, aggregation.Options(num_maps=count))["mean"]
         bits = hidden_units.keep_bits(seed, (size.grid**2, count, size.kernel_size**2), size.rate)
         return grad_cam.tape(head, x, tag_ids, "stochastic")(bits)
 

@@ -110,7 +110,7 @@ def compared(options: measure.Options, peer: Peer, network: keras.Model, head: s
         @tf.function
         def mean_map(x: tf.Tensor) -> tf.Tensor:
             maps = aggregation.localize(head, network(x)[0], tf.constant([TAG]), tf.constant([1, 2]),
-                                        num_maps=count, mode=mode)
+                                        aggregation.Options(num_maps=count, mode=mode))
             return maps["mean"][..., 0]
         return lambda: mean_map(image).numpy()
 

@@ -66,7 +66,7 @@ def borrowed_run(directory: pathlib.Path, run_dir: str | pathlib.Path) -> None:
 def latency(options: measure.Options, run_dir: pathlib.Path, photographs: Sequence[np.ndarray]) -> Table:
     """Each signature beside the bare network."""
     measured = benchmark_export.measure_version(run_dir, saved_model.export(run_dir, 1), photographs,
-                                         count=options.rounds, iterations=10, num_maps=options.size.num_maps)
+                                                count=options.rounds, iterations=10, num_maps=options.size.num_maps)
     bare = measured.seconds["bare network"]
     rows: list[list[Any]] = [
         [name, *(1000 * float(np.percentile(values, q)) for q in (50, 99)), float(1 / values.mean()),
