@@ -95,7 +95,7 @@ def reference(head: StochasticHead, features: tf.Tensor, tag_ids: tf.Tensor, see
       num_maps: the large N. "mean_error" is the standard error of its mean.
     """
     localize = tf.function(aggregation.localize, autograph=False)
-    large = localize(head, features, tag_ids, seed, aggregation.Options(num_maps=tf.constant(num_maps)))
+    large = localize(head, features, tag_ids, seed, aggregation.Options(num_maps=num_maps))
     closed = exact(head, features, tag_ids)
     return {**closed, "normal": normal(closed["response_mean"], closed["response_std"]), "mean": large["mean"],
             "max": large["max"], "std": large["std"], "mean_error": large["std"] / np.sqrt(num_maps)}
