@@ -22,7 +22,6 @@ from ficklenet_tf.training import classifier as classifier_training
 from ficklenet_tf.training import objective
 from ficklenet_tf.training import segmenter as segmenter_training
 
-pytestmark = pytest.mark.trains
 CLASSIFIER = dataclasses.replace(presets.TINY.classifier, input_size=33, kernel_size=3, batch_size=4, epochs=1)
 MAPS = dataclasses.replace(presets.TINY.maps, sizes=(33,), num_maps=5)
 SEGMENTER = dataclasses.replace(presets.TINY.segmenter, steps=2, batch_size=4, channels=4, dilation=1, dropout=0.0)
