@@ -241,3 +241,13 @@ def test_odd_photographs_simply_work(tmp_path):
         image = images.decode_image_op(split[i]["image"]).numpy()
         assert image.shape == (*shape, 3) and (image == 9).all()
         assert labels.decode_label_op(split[i]["label"]).shape == shape
+
+
+def test_a_data_set_that_another_process_has_prepared_meanwhile(photographs_dir, tmp_path, monkeypatch):
+    """A worker made its builder before the data set was there, and asks TFDS to prepare it when it is."""
+    stale = datasets._builder("folder", photographs_dir, tmp_path, "stop")
+    expected = datasets.load_split("folder", "train", data_dir=photographs_dir, cache_dir=tmp_path)
+    make, builders = datasets._builder, [stale]
+    monkeypatch.setattr(datasets, "_builder", lambda *arguments: builders.pop() if builders else make(*arguments))
+    split = datasets.load_split("folder", "train", data_dir=photographs_dir, cache_dir=tmp_path)
+    assert split.fingerprint == expected.fingerprint and len(split) == 9 and not builders

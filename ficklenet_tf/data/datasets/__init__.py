@@ -117,6 +117,8 @@ def load_split(dataset: str, split: str, *, data_dir: str | pathlib.Path | None 
         builder = _builder(dataset, data_dir, cache_dir, on_error)
         if not builder.is_prepared():  # another process was not faster
             raise
+    if not builder.info.splits:  # another process was faster: TFDS reads what is there only when a builder is made
+        builder = _builder(dataset, data_dir, cache_dir, on_error)
     return _open(builder, dataset, split, max_images)
 
 
