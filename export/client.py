@@ -105,19 +105,14 @@ def write(path: pathlib.Path, data: bytes) -> None:
         raise
 
 
-def segment_all(server: str, paths: Sequence[str | pathlib.Path], output_dir: str | pathlib.Path, *,
-                model: str = "ficklenet", version: int | str | None = None, deadline: float = 60.0, attempts: int = 4,
+def segment_all(client: transport.Client, paths: Sequence[str | pathlib.Path], output_dir: str | pathlib.Path, *,
                 concurrency: int = 4, opacity: float = 0.6) -> int:
     """Segments files, some at once, and prints a line for each.
 
     Args:
-      server: see `transport.Client`; so are model, version, deadline and attempts.
+      client: of the server.
       paths: JPEG or PNG files.
       output_dir: where to write.
-      model: as above.
-      version: as above.
-      deadline: as above.
-      attempts: as above.
       concurrency: requests under way at once.
       opacity: of the labels in the overlay, 0..1.
 
@@ -126,8 +121,7 @@ def segment_all(server: str, paths: Sequence[str | pathlib.Path], output_dir: st
     """
     seconds: list[float] = []
     failed = 0
-    with transport.Client(server, model, version, deadline, attempts) as client, \
-            concurrent.futures.ThreadPoolExecutor(concurrency) as pool:
+    with concurrent.futures.ThreadPoolExecutor(concurrency) as pool:
         running = {pool.submit(segment, client, pathlib.Path(path), pathlib.Path(output_dir), opacity): path
                    for path in paths}
         for future in concurrent.futures.as_completed(running):
@@ -167,9 +161,10 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"expected files of different names, found {', '.join(repeated)} twice: "
                              "one answer would overwrite the other")
     version = int(flags_.model_version) if (flags_.model_version or "").isdigit() else flags_.model_version
-    if segment_all(flags_.server, argv[1:], flags_.output_dir, model=flags_.model, version=version,
-                   deadline=flags_.deadline, attempts=flags_.attempts, concurrency=flags_.concurrency,
-                   opacity=flags_.opacity):
+    with transport.Client(flags_.server, flags_.model, version, flags_.deadline, flags_.attempts) as client:
+        failed = segment_all(client, argv[1:], flags_.output_dir, concurrency=flags_.concurrency,
+                             opacity=flags_.opacity)
+    if failed:
         sys.exit(1)
 
 

@@ -50,8 +50,7 @@ def kernels(kernel_size: int, rate: float, count: int, seed: int = 0, cell: int 
 
 
 def curve(counts: Sequence[int], means: Sequence[float], deviations: Sequence[float], *, across: str, up: str,
-          reference: tuple[float, str] | None = None, marks: Sequence[int] | None = None, width: int = 720,
-          height: int = 420) -> np.ndarray:
+          reference: tuple[float, str] | None = None, width: int = 720, height: int = 420) -> np.ndarray:
     """Draws means with their deviation over a logarithmic axis (Figure 5).
 
     Args:
@@ -61,7 +60,6 @@ def curve(counts: Sequence[int], means: Sequence[float], deviations: Sequence[fl
       across: name of the horizontal axis.
       up: name of the vertical axis.
       reference: (value, name) of a horizontal line, or None.
-      marks: counts whose number stands below the axis; default all.
       width: pixels.
       height: pixels.
 
@@ -89,7 +87,7 @@ def curve(counts: Sequence[int], means: Sequence[float], deviations: Sequence[fl
         y = place(counts[0], value)[1]
         draw.line((left, y, width - right, y), fill=(225, 225, 225))
         draw.text((left - 8, y), f"{value:.4g}", fill="black", font=font, anchor="rm")
-    for count in marks or counts:
+    for count in counts:
         draw.text((place(count, low)[0], height - bottom + 8), str(count), fill="black", font=font, anchor="ma")
     if reference:
         y = place(counts[0], reference[0])[1]

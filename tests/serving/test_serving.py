@@ -155,19 +155,10 @@ def test_the_client_writes_labels_and_overlays(rpc, served, tmp_path):
         f"{name}{end}" for name in "abc" for end in (".png", "_overlay.jpg")}
 
 
-def test_no_more_requests_are_under_way_than_allowed(tmp_path, monkeypatch):
+def test_no_more_requests_are_under_way_than_allowed(tmp_path):
     running, most, lock = [0], [0], threading.Lock()
 
     class Slow:
-        def __init__(self, *_):
-            pass
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            pass
-
         def predict(self, signature, inputs):
             with lock:
                 running[0] += 1
@@ -181,8 +172,7 @@ def test_no_more_requests_are_under_way_than_allowed(tmp_path, monkeypatch):
     for i in range(8):
         paths.append(str(tmp_path / f"{i}.png"))
         (tmp_path / f"{i}.png").write_bytes(verify.encode(np.zeros((4, 4, 3))))
-    monkeypatch.setattr(transport, "Client", Slow)
-    failed = client.segment_all("x", paths, tmp_path / "out", concurrency=3)
+    failed = client.segment_all(Slow(), paths, tmp_path / "out", concurrency=3)
     assert failed == 0 and most[0] == 3
 
 
