@@ -65,6 +65,11 @@ def training_batches(reader: "ExampleReader", *, batch_size: int, start_step: in
     return indexed_dataset.dataset(range(start_step * num_pieces, tf.int64.max), batch, signature)
 
 
+def network_input(batch: dict[str, Any]) -> tf.Tensor:
+    """Returns what the network sees of a prepared batch, its "features" or its "image", as float32."""
+    return tf.cast(batch["features"] if "features" in batch else batch["image"], tf.float32)
+
+
 def prepared(batch: dict[str, Any], normalization: images.Normalization, photometric: float = 0.0) -> dict[str, Any]:
     """Turns a batch of `training_batches` into what the network is given. Called in the step, on its device.
 

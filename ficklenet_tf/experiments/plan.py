@@ -168,8 +168,8 @@ class Plan:
         maps_config = extraction.with_gradient(self.preset.maps, config)
         map_settings = map_extraction.settings_of(_run(self.run_dir / classifier), self.split, maps_config,
                                                   map_options)
-        settings = {"stage": "seeds", "maps": map_settings,
-                    **({"saliency_dir": str(self.saliency_dir)} if self.saliency_dir else {})}
+        settings = extraction.settings_of(self.split, config, options, map_settings)
+        del settings["config"]  # compared by its fields
         finished = _finished(self.run_dir, settings, config)
         if finished:
             return finished

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -115,11 +116,14 @@ def extract(run_dir: str | pathlib.Path, split: datasets.Split, maps_config: Map
     def files(image_id: str) -> list[pathlib.Path]:
         return [*_files(directory, image_id, options), *([layout.map_file(map_dir, image_id)] if keep else [])]
 
+    @functools.cache  # of two directories, one reading of the maps
+    def counted() -> dict[str, Any]:
+        return map_extraction.counts(map_dir, split, maps_config)
+
     def facts(each: pathlib.Path) -> dict[str, Any] | None:
-        if each == map_dir and artifacts.read_run(map_dir):
-            return None
-        counted = map_extraction.counts(map_dir, split, maps_config)
-        return counted if each == map_dir else {**counted, **_metrics(directory, split)}
+        if each == map_dir:
+            return None if artifacts.read_run(map_dir) else counted()
+        return {**counted(), **_metrics(directory, split)}
 
     settings = {directory: settings_of(split, config, options, map_settings),
                 **({map_dir: map_settings} if keep else {})}

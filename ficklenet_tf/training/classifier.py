@@ -113,8 +113,7 @@ def _losses(model: keras.Layer, normalization: images.Normalization,
     """Returns the function for `loop.Learner`; `model` is the whole classifier, or its head on cached features."""
     def losses(batch: loop.Batch) -> loop.Scalars:
         batch = input_pipeline.prepared(batch, normalization, photometric)
-        x = tf.cast(batch.get("features", batch.get("image")), tf.float32)
-        logits = model(x, training=True, rng_seeds=batch["rng_seeds"])
+        logits = model(input_pipeline.network_input(batch), training=True, rng_seeds=batch["rng_seeds"])
         return {"loss": tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(batch["tags"], logits))}
 
     return losses

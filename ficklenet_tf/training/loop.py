@@ -117,12 +117,7 @@ def fit(directory: str | pathlib.Path, learner: Learner,
             logged = done % options.log_every == 0 or done in (1, steps)
             if saved or logged:
                 values = {name: float(value) for name, value in metrics.items()}
-                if not math.isfinite(values["loss"]):
-                    raise FloatingPointError(f"{directory.name}: the loss is {values['loss']} at step {done}; lower "
-                                             f"the learning rate, or look at the data. Checkpoints: {directory}")
-                if values.get("loss_scale", 1) < 2**-10:
-                    raise FloatingPointError(f"{directory.name}: gradients overflow {precision} at step {done} "
-                                             "whatever their scale; try bfloat16")
+                _check_values(values, precision, done, directory)
             if logged:
                 rows.append({"step": done, "learning_rate": float(optimizer.learning_rate), **values})
                 for name, value in rows[-1].items():
@@ -176,6 +171,16 @@ def _compile(learner: Learner, scale: loss_scale.LossScale | None, jit_compile: 
         return values
 
     return tf.function(step, jit_compile=jit_compile, reduce_retracing=True)
+
+
+def _check_values(values: dict[str, float], precision: str, step: int, directory: pathlib.Path) -> None:
+    """Raises FloatingPointError where the loss is not finite, or float16 overflows whatever the scale."""
+    if not math.isfinite(values["loss"]):
+        raise FloatingPointError(f"{directory.name}: the loss is {values['loss']} at step {step}; lower the learning "
+                                 f"rate, or look at the data. Checkpoints: {directory}")
+    if values.get("loss_scale", 1) < 2**-10:
+        raise FloatingPointError(f"{directory.name}: gradients overflow {precision} at step {step} whatever their "
+                                 "scale; try bfloat16")
 
 
 def _check_weights(model: keras.Layer, optimizer: keras.Optimizer, step: int, directory: pathlib.Path) -> None:

@@ -14,7 +14,7 @@ import keras
 import tensorflow as tf
 
 from ficklenet_tf import presets
-from ficklenet_tf.data import datasets, labels
+from ficklenet_tf.data import datasets, input_pipeline, labels
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.seeds import region_growing
 from ficklenet_tf.training import losses
@@ -63,7 +63,8 @@ class Task:
         """
         def losses_of(batch: Batch) -> Scalars:
             strong = batch.get("strong")
-            x = _inputs(batch) if strong is None else tf.concat([_inputs(batch), _inputs(strong)], 0)
+            parts_of_batch = [batch] if strong is None else [batch, strong]
+            x = tf.concat([input_pipeline.network_input(part) for part in parts_of_batch], 0)
             logits = model(x, training=True)
             if strong is None:
                 parts, measures = _weak_losses(logits, batch, config, self)
@@ -163,10 +164,6 @@ def batch_sizes(batch_size: int, weak: datasets.Split | None, strong: datasets.S
                         f"found {share} and {total}")
     num_strong = min(max(round(total * (share or len(strong) / (len(weak) + len(strong)))), 1), total - 1)
     return total - num_strong, num_strong
-
-
-def _inputs(batch: Batch) -> tf.Tensor:
-    return tf.cast(batch.get("features", batch.get("image")), tf.float32)
 
 
 class Step:

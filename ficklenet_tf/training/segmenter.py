@@ -232,7 +232,7 @@ def _batches(task: objective.Task, config: presets.SegmenterConfig, parts: _Part
 def _pictures(parts: _Parts, batch: loop.Batch) -> dict[str, tf.Tensor]:
     """Returns photographs, predictions and labels of a batch for TensorBoard, at map size."""
     batch = input_pipeline.prepared(batch, parts.normalization)
-    predicted = tf.argmax(parts.target(tf.cast(batch.get("features", batch.get("image")), tf.float32)), -1)
+    predicted = tf.argmax(parts.target(input_pipeline.network_input(batch)), -1)
     colours = tf.constant(labels.palette())
     return {"photograph": batch["small_image"], "prediction": tf.gather(colours, predicted),
             "label": tf.gather(colours, tf.cast(batch["label"], tf.int32))}
