@@ -9,7 +9,7 @@ class ClassifierConfig:
 
     input_size: int = 321  # side in pixels
     backbone: str = "vgg16"
-    trainable_layers: str = "all"  # head, last_block or all
+    trainable_layers: str = "all"  # head, last_block, last_two_blocks or all; below it is computed once
     kernel_size: int = 9  # s
     rate: float = 0.9  # p
     rescale: bool = False  # 1 / (1 - p): open in the paper; measured, see docs/voc.md
@@ -66,7 +66,7 @@ class SegmenterConfig:
     dropout: float = 0.5
     initializer: str = "normal"  # of new hidden layers: N(0, 0.01), DeepLab; or he_normal
     pretrained_fc: bool = True  # fc6 and fc7 from VGG-16's classifier where the weights hold it (DeepLab)
-    trainable_layers: str = "all"
+    trainable_layers: str = "all"  # as the classifier's
     optimizer: str = "sgd"
     batch_size: int = 15  # SEC
     steps: int = 8000  # SEC
@@ -75,6 +75,7 @@ class SegmenterConfig:
     decay: float = 0.1  # SEC: every decay_every steps
     decay_every: int = 2000
     poly_power: float = 0.9  # DeepLab-v2: rate * (1 - step / steps) ** power
+    pretrained_multiplier: float = 1.0  # of Adam's rate, for layers that are not new
     weight_decay: float = 5e-4
     flips: bool = True
     photometric: float = 0.0

@@ -44,11 +44,12 @@ def _log(stage_dir):
 def test_a_backbone(split, tmp_path, monkeypatch):
     def thin(x):
         for block in (1, 2, 3):
-            x = layers.ReLU()(layers.Conv2D(8 * block, 3, strides=2, padding="same", name=f"block{block}")(x))
+            x = layers.Conv2D(8 * block, 3, strides=2, padding="same", name=f"block{block}")(x)
+            x = layers.ReLU(name=f"block{block}_relu")(x)
         return layers.ReLU()(DilatedConv2D(16, 3, padding="same", dilation_rate=2, name="last")(x))
 
-    monkeypatch.setitem(backbones.BACKBONES, "thin", backbones.Backbone(thin, ("last",)))
-    _train(tmp_path, split, backbone="thin", trainable_layers="last_block")
+    monkeypatch.setitem(backbones.BACKBONES, "thin", backbones.Backbone(thin, {"last_block": "block3_relu"}))
+    _train(tmp_path, split, backbone="thin", trainable_layers="last_block", photometric=0.0)
     trained = classifier.load(tmp_path / "classifier")
     assert trained.model.backbone.output_shape[-1] == 16
     assert {v.path.split("/")[0] for v in trained.model.backbone.trainable_variables} == {"last"}

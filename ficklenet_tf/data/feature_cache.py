@@ -1,7 +1,7 @@
-"""Features of a frozen backbone, computed once and kept on disk (float16, one file per image).
+"""What the frozen layers of a backbone give, computed once and kept on disk (float16, one file per image).
 
-With the backbone frozen, both networks train on what lies above conv5, so one
-pass over the photographs serves the classifier, the maps and the segmenter.
+Both networks train on what lies above the cut (`backbones.cut`), so one pass of the layers below it over the
+photographs serves the classifier, the maps and the segmenter.
 """
 
 import concurrent.futures
@@ -29,7 +29,7 @@ _CHECKSUMS, _SHAPE = "photographs.json", "features.json"
 
 @dataclasses.dataclass(frozen=True)
 class FeatureCache:
-    """A directory of features, `<image id>.npy` and `<image id>.flipped.npy`, made by one frozen backbone.
+    """A directory of features, `<image id>.npy` and `<image id>.flipped.npy`, made by the same frozen layers.
 
     Attributes:
       directory: where the files are.
@@ -83,13 +83,13 @@ class FeatureCache:
         data = tf.strings.substr(tf.io.read_file(path), _NPY_HEADER, -1)
         return tf.reshape(tf.io.decode_raw(data, tf.float16), self.shape)
 
-    def fill(self, split: datasets.Split, backbone: keras.Model, normalization: images.Normalization, *, size: int,
+    def fill(self, split: datasets.Split, below: keras.Model, normalization: images.Normalization, *, size: int,
              flips: bool | None = None, batch_size: int = 8) -> int:
         """Computes what is missing of a split's features, and what was made of another photograph of the same name.
 
         Args:
           split: a `datasets.Split`.
-          backbone: keras.Model, `[b, size, size, 3]` -> `[b, h, w, channels]`.
+          below: keras.Model of the frozen layers, `[b, size, size, 3]` -> `[b, h, w, channels]`.
           normalization: the backbone's `images.Normalization`.
           size: side to which photographs are warped, in pixels.
           flips: also compute the features of the mirrored photographs; None: as the cache's `flips`.
@@ -107,7 +107,7 @@ class FeatureCache:
                    or not self.path(split.image_ids[i], flipped).exists()]
         if not missing:
             return 0
-        forward = tf.function(lambda x: tf.cast(backbone(x, training=False), tf.float16), reduce_retracing=True)
+        forward = tf.function(lambda x: tf.cast(below(x, training=False), tf.float16), reduce_retracing=True)
         done = 0
         with (concurrent.futures.ThreadPoolExecutor(2) as writers,
               progress.bar(total=len(missing), desc="features", unit="img", smoothing=0.05) as bar):
@@ -124,17 +124,21 @@ class FeatureCache:
         return done
 
 
-def cache_directory(root: str | pathlib.Path, *, dataset: str, backbone: str, weights: str, size: int,
-                    precision: str, seed: int) -> pathlib.Path:
-    """Returns the directory for features made with these settings: other settings, another directory.
+def cache_directory(root: str | pathlib.Path, below: keras.Model, *, dataset: str, size: int,
+                    precision: str) -> pathlib.Path:
+    """Returns the directory for what these layers give: other weights or settings, another directory.
 
-    `seed` counts where there are no weights to load: the random weights were made with it.
+    Args:
+      root: where such directories lie.
+      below: keras.Model of the frozen layers.
+      dataset: name of the data set.
+      size: side to which photographs are warped, in pixels.
+      precision: of the computation.
     """
-    source = f"random {seed}" if not weights else "imagenet" if weights == "imagenet" else ""
-    digest = hashlib.sha256(repr((dataset, backbone, size, precision, source)).encode())
-    if weights and weights != "imagenet":
-        digest.update(pathlib.Path(weights).read_bytes())
-    return pathlib.Path(root) / f"{dataset}-{backbone}-{size}-{digest.hexdigest()[:8]}"
+    digest = hashlib.sha256(repr((dataset, below.name, size, precision)).encode())
+    for variable in below.variables:
+        digest.update(np.ascontiguousarray(variable.numpy()))
+    return pathlib.Path(root) / f"{dataset}-{below.name}-{size}-{digest.hexdigest()[:8]}"
 
 
 def checksum(encoded: bytes) -> int:
@@ -146,9 +150,9 @@ def check_augmentation(config: ClassifierConfig | SegmenterConfig) -> None:
     """Raises UserError where a training's changes of photographs would be lost on cached features."""
     lost = [name for name in ("photometric", "random_crop") if getattr(config, name, False)]
     if lost:
-        raise UserError(f"{' and '.join(lost)}: expected none with a frozen backbone, whose features are computed "
-                        "once, from the photographs as they are; pass --photometric=0 --norandom_crop, or "
-                        "--trainable_layers=last_block")
+        raise UserError(f"{' and '.join(lost)}: expected none where layers are frozen, whose output is computed once, "
+                        "from the photographs as they are; pass --photometric=0 --norandom_crop, or "
+                        "--trainable_layers=all")
 
 
 def _photographs(split: datasets.Split, views: Sequence[tuple[int, bool]], normalization: images.Normalization,

@@ -13,15 +13,12 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from ficklenet_tf import presets
 from ficklenet_tf.data import datasets, images, labels
-from ficklenet_tf.data.feature_cache import FeatureCache
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.evaluation import metrics
 from ficklenet_tf.maps import extraction as map_extraction
-from ficklenet_tf.maps import localizer
 from ficklenet_tf.maps.image_maps import ImageMaps
 from ficklenet_tf.models import classifier
 from ficklenet_tf.runs import artifacts, progress, stage
@@ -106,19 +103,17 @@ class Draws:
     def __init__(self, stage_dir: str | pathlib.Path, config: presets.MapsConfig, mode: str,
                  counts: Sequence[int | str]) -> None:
         keras.backend.clear_session()
-        self.model, normalization, run, classifier_config = classifier.load(stage_dir)
-        features = FeatureCache.of_run(run) if config.sizes[0] == classifier_config.input_size else None
+        trained = classifier.load(stage_dir)
+        self.model = trained.model
         self._steps: list[int | str] = [*counts[:1], *(int(b) - int(a) for a, b in itertools.pairwise(counts))]
-        self._localizers = {step: localizer.Localizer(
-            self.model, normalization, dataclasses.replace(config, num_maps=step), mode, features)
-            for step in self._steps}
-        self._backbone = tf.function(lambda x: tf.cast(self.model.backbone(x, training=False), tf.float32)[0])
+        self._localizers = {step: map_extraction.make_localizer(
+            trained, dataclasses.replace(config, num_maps=step), mode) for step in self._steps}
 
     def prepare(self, example: dict[str, Any]) -> dict[str, Any]:
         """Decodes an example and gives it its features: what `__call__` takes."""
-        prepared = self._localizers[self._steps[0]].prepare(example)
-        views = [self._backbone(view) if len(view.shape) == 4 else view for view in prepared["views"]]
-        return {**prepared, "views": views}
+        localizer = self._localizers[self._steps[0]]
+        prepared = localizer.prepare(example)
+        return {**prepared, "features": localizer.features(prepared)}
 
     def __call__(self, prepared: dict[str, Any], seed: int | str) -> list[ImageMaps]:
         """Returns one `ImageMaps` per count: the parts that `aggregate` joins to the maps at that count."""

@@ -121,7 +121,7 @@ def _measured(plan: Plan, classifier_dir: pathlib.Path, split: datasets.Split, s
         prepared = draws.prepare(example)
         target = many(prepared, f"{seed} reference")[0]
         parts = draws(prepared, seed)
-        exact = closed(prepared["views"][0], tf.constant(target.tag_ids))
+        exact = closed(prepared["features"][0], tf.constant(target.tag_ids))
         normal = reference.normal(exact["response_mean"], exact["response_std"]).numpy()
         maps_by_name = {f"N = {n}": map_scores.aggregate(parts[:k + 1]) for k, n in enumerate(COUNTS)}
         maps_by_name["auto"] = auto(prepared, seed)[0]

@@ -12,7 +12,7 @@ from ficklenet_tf.data import datasets
 from ficklenet_tf.data.feature_cache import FeatureCache
 from ficklenet_tf.maps.image_maps import ImageMaps
 from ficklenet_tf.maps.localizer import AUTO, Localizer
-from ficklenet_tf.models import classifier
+from ficklenet_tf.models import backbones, classifier
 from ficklenet_tf.presets import MapsConfig
 from ficklenet_tf.runs import artifacts, layout, shards, stage
 
@@ -77,11 +77,19 @@ def open_localizer(run_dir: str | pathlib.Path, split: datasets.Split, config: M
       UserError: the classifier knows other classes than the split.
     """
     classifier_dir = pathlib.Path(run_dir) / options.classifier
-    model, normalization, run, trained = classifier.load(classifier_dir)
-    datasets.check_classes(split, run["class_names"], classifier_dir)
-    features = FeatureCache.of_run(run) if config.sizes[0] == trained.input_size else None
-    localizer = Localizer(model, normalization, config, options.mode, features, options.jit_compile)
-    return localizer, settings_of(run, split, config, options)
+    trained = classifier.load(classifier_dir)
+    datasets.check_classes(split, trained.run["class_names"], classifier_dir)
+    localizer = make_localizer(trained, config, options.mode, options.jit_compile)
+    return localizer, settings_of(trained.run, split, config, options)
+
+
+def make_localizer(trained: classifier.Trained, config: MapsConfig, mode: str,
+                   jit_compile: bool = False) -> Localizer:
+    """Returns the `Localizer` of a loaded classifier, which takes what the training has cached."""
+    model, normalization, run, classifier_config = trained
+    features = FeatureCache.of_run(run) if config.sizes[0] == classifier_config.input_size else None
+    above = backbones.cut(model.backbone, classifier_config.trainable_layers).above
+    return Localizer(model, normalization, config, mode, features, above, jit_compile)
 
 
 def settings_of(classifier_run: dict[str, Any], split: datasets.Split, config: MapsConfig,

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -27,6 +28,7 @@ class Localizer:
       config: `presets.MapsConfig`.
       mode: see `aggregation.localize`.
       features: a `FeatureCache` for the first size, or None.
+      above: keras.Model from what the cache keeps to the head's features; None: the cache keeps these.
       jit_compile: compile by XLA; the maps anew for each number of classes, so that all shapes are static.
 
     Raises:
@@ -34,7 +36,8 @@ class Localizer:
     """
 
     def __init__(self, model: Classifier, normalization: images.Normalization, config: MapsConfig,
-                 mode: str = "stochastic", features: FeatureCache | None = None, jit_compile: bool = False) -> None:
+                 mode: str = "stochastic", features: FeatureCache | None = None, above: keras.Model | None = None,
+                 jit_compile: bool = False) -> None:
         self.model, self.normalization, self.config = model, normalization, config
         self._options, self._cache = _options(config, mode), features
         self._views = [(size, mirrored) for size in config.sizes
@@ -42,6 +45,8 @@ class Localizer:
         self._features = {size: tf.function(lambda x: tf.cast(model.backbone(x, training=False), tf.float32),
                                             jit_compile=jit_compile)
                           for size in config.sizes}
+        self._above = above and tf.function(lambda x: tf.cast(above(x, training=False), tf.float32),
+                                            jit_compile=jit_compile)
         # Without XLA one graph serves all numbers of tags.
         self._localize = {size: tf.function(self._run, jit_compile=jit_compile, reduce_retracing=not jit_compile)
                           for size in config.sizes}
@@ -62,7 +67,7 @@ class Localizer:
 
         Returns:
           What `localize` takes: the example's "image_id", "tags", the decoded "image" and "views": for each view
-          cached features `[h, w, k]` or the network's input `[1, size, size, 3]`.
+          what the cache keeps, `[h, w, k]`, or the network's input `[1, size, size, 3]`.
         """
         image = images.decode_image_op(example["image"])
         views: list[tf.Tensor] = []
@@ -75,6 +80,12 @@ class Localizer:
             views.append((tf.reverse(x, [1]) if mirrored else x)[None])
         return {"image_id": example["image_id"], "tags": example["tags"], "image": image, "views": views}
 
+    def features(self, prepared: dict[str, Any]) -> list[tf.Tensor]:
+        """Returns the head's features `[h, w, k]` float32 of each view of what `prepare` made."""
+        return [self._features[size](view)[0] if len(view.shape) == 4 else
+                view if self._above is None else self._above(view[None])[0]
+                for (size, _), view in zip(self._views, prepared["views"], strict=True)]
+
     def __call__(self, example: dict[str, Any], seed: int | str) -> ImageMaps:
         """As `localize`, of an example that is not prepared yet."""
         return self.localize(self.prepare(example), seed)
@@ -83,7 +94,7 @@ class Localizer:
         """Localizes the classes of what `prepare` made.
 
         Args:
-          prepared: as above.
+          prepared: as above; with "features", if it holds them, in place of the views.
           seed: of the selections, an int or a string.
 
         Returns:
@@ -91,8 +102,8 @@ class Localizer:
         """
         tag_ids = np.flatnonzero(prepared["tags"]).astype(np.int32)
         views = []
-        for number, ((size, mirrored), view) in enumerate(zip(self._views, prepared["views"], strict=True)):
-            x = self._features[size](view)[0] if len(view.shape) == 4 else view
+        features = prepared.get("features") or self.features(prepared)
+        for number, ((size, mirrored), x) in enumerate(zip(self._views, features, strict=True)):
             view_seed = tf.random.fold_in(aggregation.image_seed(seed, prepared["image_id"]), number)
             aggregates = self._localize[size](x, tf.constant(tag_ids), view_seed)
             maps = {name: array.numpy() for name, array in aggregates.items()}

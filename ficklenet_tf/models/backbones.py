@@ -6,8 +6,8 @@ stride 1, the last block dilated by 2, so 321 x 321 gives 41 x 41 x 512
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -18,6 +18,7 @@ from ficklenet_tf.models.dilated_convolution import DilatedConv2D
 from ficklenet_tf.models.precision import policy
 
 STRIDE = 8
+TRAINABLE = ("head", "last_block", "last_two_blocks", "all")  # of a backbone: nothing, its last blocks, or all
 _VGG_BLOCKS = ((64, 2, 1), (128, 2, 1), (256, 3, 1), (512, 3, 1), (512, 3, 2))  # channels, convolutions, dilation
 
 
@@ -78,21 +79,24 @@ class Backbone:
 
     Attributes:
       layers: normalised `[b, height, width, 3]` symbolic tensor -> rectified features of stride 8.
-      last_block: prefixes of the layers' names that "last_block" trains.
+      cuts: "last_block" and "last_two_blocks" -> the layer after which these begin.
       frozen_norm: whether batch norm stays as it is, with pretrained weights (DeepLab-v2).
     """
 
     layers: Callable[[keras.KerasTensor], keras.KerasTensor]
-    last_block: tuple[str, ...]
+    cuts: Mapping[str, str]
     frozen_norm: bool = False
 
 
 # By the name in --backbone. pretrained.py knows under which names keras.applications has their weights.
 BACKBONES = {
-    "vgg16": Backbone(_vgg16, ("block5",)),
-    "resnet50": Backbone(lambda x: _resnet(x, (3, 4, 6, 3)), ("conv5",), frozen_norm=True),
-    "resnet101": Backbone(lambda x: _resnet(x, (3, 4, 23, 3)), ("conv5",), frozen_norm=True),
-    "small": Backbone(_small, ("block5", "block6")),
+    "vgg16": Backbone(_vgg16, {"last_block": "block4_pool", "last_two_blocks": "block3_pool"}),
+    "resnet50": Backbone(lambda x: _resnet(x, (3, 4, 6, 3)),
+                         {"last_block": "conv4_block6_out", "last_two_blocks": "conv3_block4_out"}, frozen_norm=True),
+    "resnet101": Backbone(lambda x: _resnet(x, (3, 4, 23, 3)),
+                          {"last_block": "conv4_block23_out", "last_two_blocks": "conv3_block4_out"},
+                          frozen_norm=True),
+    "small": Backbone(_small, {"last_block": "block4_relu", "last_two_blocks": "block2_relu"}),  # by two convolutions
 }
 
 
@@ -101,8 +105,8 @@ def build(name: str, trainable: str = "all", precision: str = "float32") -> kera
 
     Args:
       name: a key of `BACKBONES`.
-      trainable: "all", "last_block" (VGG's block5, ResNet's conv5, the last two of "small"), or "none".
-        Batch norm of a pretrained ResNet stays frozen in all of them (DeepLab-v2).
+      trainable: one of `TRAINABLE`: "all", the last block or two (of VGG block5 and block4, of ResNets conv5 and
+        conv4), or "head": nothing. Batch norm of a pretrained ResNet stays frozen in all of them (DeepLab-v2).
       precision: of the computation, see `precision.policy`.
 
     Returns:
@@ -114,14 +118,46 @@ def build(name: str, trainable: str = "all", precision: str = "float32") -> kera
     """
     if name not in BACKBONES:
         raise UserError(f"backbone: expected one of {', '.join(BACKBONES)}, found {name!r}")
-    if trainable not in ("all", "last_block", "none"):
-        raise UserError(f"trainable: expected all, last_block or none, found {trainable!r}")
+    if trainable not in TRAINABLE:
+        raise UserError(f"trainable_layers: expected one of {', '.join(TRAINABLE)}, found {trainable!r}")
     backbone, inputs = BACKBONES[name], keras.Input((None, None, 3), name="image")
     with policy(precision):
         model = keras.Model(inputs, backbone.layers(inputs), name=name)
+    above = cut(model, trainable).above
+    trained = set() if above is None else {layer.name for layer in above.layers}
     for layer in model.layers:
-        layer.trainable = trainable == "all" or (trainable == "last_block"
-                                                 and layer.name.startswith(backbone.last_block))
-        if backbone.frozen_norm and isinstance(layer, layers.BatchNormalization):
-            layer.trainable = False
+        frozen_norm = backbone.frozen_norm and isinstance(layer, layers.BatchNormalization)
+        layer.trainable = layer.name in trained and not frozen_norm
     return model
+
+
+class Cut(NamedTuple):
+    """A backbone in two parts that share its layers.
+
+    Attributes:
+      below: `[b, height, width, 3]` normalised -> what the part above takes. It is never trained, so what it gives
+        can be kept. None where all is trained.
+      above: -> the backbone's features. None where nothing of it is trained.
+    """
+
+    below: keras.Model | None
+    above: keras.Model | None
+
+
+def cut(backbone: keras.Model, trainable: str) -> Cut:
+    """Cuts what `build` made where training begins; `trainable` as there.
+
+    Raises:
+      UserError: the backbone has no such cut.
+    """
+    if trainable == "all":
+        return Cut(None, backbone)
+    if trainable == "head":
+        return Cut(backbone, None)
+    cuts = BACKBONES[backbone.name].cuts
+    if trainable not in cuts:
+        raise UserError(f"trainable_layers: expected head, all or a cut of {backbone.name} ({', '.join(cuts)}), found "
+                        f"{trainable!r}")
+    kept = backbone.get_layer(cuts[trainable]).output
+    return Cut(keras.Model(backbone.input, kept, name=f"{backbone.name}_below"),
+               keras.Model(kept, backbone.output, name=f"{backbone.name}_above"))

@@ -36,6 +36,10 @@ class Classifier(keras.Model):
         """Returns `[b, classes]` float32 logits of normalised `[b, side, side, 3]` images; see `StochasticHead`."""
         return self.head(self.backbone(x, training=training), training=training, rng_seeds=rng_seeds)
 
+    def expected_logits(self, x: tf.Tensor) -> tf.Tensor:
+        """Returns `[b, classes]` float32, the mean of the logits over all selections; `x` as in `call`."""
+        return self.head.expected_logits(tf.cast(self.backbone(x, training=False), tf.float32))
+
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {**super().get_config(), "backbone": keras.saving.serialize_keras_object(self.backbone),
@@ -70,8 +74,7 @@ def build(config: presets.ClassifierConfig, num_tags: int,
       UserError: unknown head or backbone, or weights that do not fit.
       FileNotFoundError: the file of the weights is absent.
     """
-    trainable = "none" if config.trainable_layers == "head" else config.trainable_layers
-    backbone = backbones.build(config.backbone, trainable, config.precision)
+    backbone = backbones.build(config.backbone, config.trainable_layers, config.precision)
     pretrained.load_weights(backbone, weights)
     if config.head not in HEADS:
         raise UserError(f"head: expected one of {', '.join(HEADS)}, found {config.head!r}")
@@ -80,6 +83,26 @@ def build(config: presets.ClassifierConfig, num_tags: int,
     model = Classifier(backbone, head)
     model.built = True
     return model, pretrained.normalization_of(weights)
+
+
+def above_cut(model: Classifier, trainable: str) -> keras.layers.Layer:
+    """Returns the part of a classifier that is trained; it shares layers with the whole.
+
+    Args:
+      model: as `build` made it.
+      trainable: `config.trainable_layers` of its training.
+
+    Returns:
+      A `Classifier`, or a head alone, called alike, of what `backbones.Cut.below` gives; of photographs for "all".
+    """
+    above = backbones.cut(model.backbone, trainable).above
+    if above is None:
+        return model.head
+    if above is model.backbone:
+        return model
+    part = Classifier(above, model.head)
+    part.built = True
+    return part
 
 
 class Trained(NamedTuple):

@@ -89,8 +89,25 @@ def build_head(config: presets.SegmenterConfig, feature_shape: Sequence[int | No
 
 def connect(backbone: keras.Model, head: keras.Model) -> keras.Model:
     """Returns the whole network, `[b, height, width, 3]` normalised -> logits of stride 8; both parts keep weights."""
-    inputs = keras.Input((None, None, 3), name="image")
+    inputs = keras.Input(backbone.input_shape[1:], name="image")
     return keras.Model(inputs, head(backbone(inputs)), name="segmenter")
+
+
+def above_cut(network: keras.Model, trainable: str) -> keras.Model:
+    """Returns the part of a segmenter that is trained; it shares layers with the whole.
+
+    Args:
+      network: as `connect` made it.
+      trainable: `config.trainable_layers` of its training.
+
+    Returns:
+      A model of what `backbones.Cut.below` gives; the network itself for "all".
+    """
+    _, backbone, head = network.layers
+    above = backbones.cut(backbone, trainable).above
+    if above is None:
+        return head
+    return network if above is backbone else connect(above, head)
 
 
 def build(config: presets.SegmenterConfig, num_classes: int, backbone_name: str,
@@ -106,8 +123,7 @@ def build(config: presets.SegmenterConfig, num_classes: int, backbone_name: str,
     Returns:
       (whole network, backbone, head, the `images.Normalization` that the network expects).
     """
-    trainable = "none" if config.trainable_layers == "head" else config.trainable_layers
-    backbone = backbones.build(backbone_name, trainable, config.precision)
+    backbone = backbones.build(backbone_name, config.trainable_layers, config.precision)
     pretrained.load_weights(backbone, weights)
     head = build_head(config, (None, None, backbone.output_shape[-1]), num_classes)
     return connect(backbone, head), backbone, head, pretrained.normalization_of(weights)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -12,7 +12,7 @@ import tensorflow as tf
 from ficklenet_tf import distribution, presets
 from ficklenet_tf.data import datasets, feature_cache, images, input_pipeline
 from ficklenet_tf.evaluation import metrics
-from ficklenet_tf.models import classifier, precision
+from ficklenet_tf.models import backbones, classifier, precision
 from ficklenet_tf.runs import layout, progress, stage
 from ficklenet_tf.training import loop, optimizers
 
@@ -38,7 +38,7 @@ def train(directory: str | pathlib.Path, split: datasets.Split, held_out: datase
           config: presets.ClassifierConfig, options: Options = Options()) -> dict[str, Any]:
     """Trains a classifier; goes on where an earlier call with the same arguments stopped.
 
-    With a frozen backbone its features are cached in `directory`/../features.
+    What frozen layers give is cached in `directory`/../features.
 
     Args:
       directory: the stage's directory: checkpoints/, log.csv, tensorboard/, model.weights.h5, run.json.
@@ -59,13 +59,15 @@ def train(directory: str | pathlib.Path, split: datasets.Split, held_out: datase
     def work() -> Callable[[], dict[str, Any]]:
         keras.utils.set_random_seed(options.seed)
         model, normalization = classifier.build(config, len(split.class_names) - 1, options.weights)
-        features = None
-        if config.trainable_layers == "head":
-            features = _cached(directory, split, held_out, model.backbone, normalization, config, options)
-        rows = _fit(directory, split, config, model, normalization, features, options)
+        target = classifier.above_cut(model, config.trainable_layers)
+        below = backbones.cut(model.backbone, config.trainable_layers).below
+        features = None if below is None else _cached(directory, split, held_out, below, normalization, config,
+                                                      options)
+        new = (model.head if options.weights else target).trainable_variables
+        rows = _fit(directory, split, config, target, new, normalization, features, options)
 
         def facts() -> dict[str, Any]:
-            logits = predict(model, held_out, normalization, config.input_size, features=features)
+            logits = predict(target, held_out, normalization, config.input_size, features=features)
             tags = np.stack([held_out[i]["tags"] for i in range(len(held_out))])
             mean, ap_per_class = metrics.mean_average_precision(tags, logits)
             model.save_weights(directory / layout.WEIGHTS)
@@ -79,11 +81,9 @@ def train(directory: str | pathlib.Path, split: datasets.Split, held_out: datase
 
 
 def _fit(directory: pathlib.Path, split: datasets.Split, config: presets.ClassifierConfig,
-         model: classifier.Classifier, normalization: images.Normalization,
+         target: keras.layers.Layer, new: Sequence[keras.Variable], normalization: images.Normalization,
          features: feature_cache.FeatureCache | None, options: Options) -> list[loop.Row]:
     steps_per_epoch = max(1, len(split) // config.batch_size)
-    target = model if features is None else model.head
-    new = (model.head if options.weights else target).trainable_variables
     reader = input_pipeline.ExampleReader(split, options.seed, config.input_size, features=features,
                                           flips=config.flips)
     learner = loop.Learner(target, optimizers.classifier_optimizer(config, target, new, steps_per_epoch),
@@ -92,25 +92,26 @@ def _fit(directory: pathlib.Path, split: datasets.Split, config: presets.Classif
         directory, learner, lambda start, context: input_pipeline.training_batches(
             reader, batch_size=min(config.batch_size, len(split)), start_step=start, context=context),
         config.epochs * steps_per_epoch,
-        dataclasses.replace(options.training, precision=config.precision if features is None else "float32"))
+        dataclasses.replace(options.training,
+                            precision=config.precision if isinstance(target, classifier.Classifier) else "float32"))
 
 
-def _cached(directory: pathlib.Path, split: datasets.Split, held_out: datasets.Split, backbone: keras.Model,
+def _cached(directory: pathlib.Path, split: datasets.Split, held_out: datasets.Split, below: keras.Model,
             normalization: images.Normalization, config: presets.ClassifierConfig,
             options: Options) -> feature_cache.FeatureCache:
-    """Caches a frozen backbone's features of both splits; returns the `FeatureCache`."""
+    """Caches what the frozen layers give of both splits; returns the `FeatureCache`."""
     feature_cache.check_augmentation(config)
-    features = feature_cache.FeatureCache(feature_cache.cache_directory(
-        directory.parent / layout.FEATURES, dataset=split.dataset, backbone=config.backbone, weights=options.weights,
-        size=config.input_size, precision=config.precision, seed=options.seed), options.cache_flips)
+    features = feature_cache.FeatureCache(
+        feature_cache.cache_directory(directory.parent / layout.FEATURES, below, dataset=split.dataset,
+                                      size=config.input_size, precision=config.precision), options.cache_flips)
     for part, flips in ((split, options.cache_flips and config.flips), (held_out, False)):
-        distribution.on_chief(features.fill, part, backbone, normalization, size=config.input_size, flips=flips)
+        distribution.on_chief(features.fill, part, below, normalization, size=config.input_size, flips=flips)
     return features
 
 
 def _losses(model: keras.Layer, normalization: images.Normalization,
             photometric: float) -> Callable[[loop.Batch], loop.Scalars]:
-    """Returns the function for `loop.Learner`; `model` is the whole classifier, or its head on cached features."""
+    """Returns the function for `loop.Learner`; `model` is the whole classifier, or what is above its cut."""
     def losses(batch: loop.Batch) -> loop.Scalars:
         batch = input_pipeline.prepared(batch, normalization, photometric)
         logits = model(input_pipeline.network_input(batch), training=True, rng_seeds=batch["rng_seeds"])
@@ -119,17 +120,17 @@ def _losses(model: keras.Layer, normalization: images.Normalization,
     return losses
 
 
-def predict(model: classifier.Classifier, split: datasets.Split, normalization: images.Normalization, size: int,
+def predict(model: keras.layers.Layer, split: datasets.Split, normalization: images.Normalization, size: int,
             batch_size: int = 8, features: feature_cache.FeatureCache | None = None) -> np.ndarray:
     """Returns `[n, tags]` float32: each image's expected logits, the mean over all selections.
 
     Args:
-      model: a `classifier.Classifier`.
+      model: a `classifier.Classifier`, or with `features` what is above its cut.
       split: `datasets.Split`.
       normalization: the backbone's `images.Normalization`.
       size: side to which photographs are warped, in pixels.
       batch_size: images per pass.
-      features: a `FeatureCache` that holds the split: the backbone is not run; or None.
+      features: a `FeatureCache` that holds the split, or None.
     """
     if features is None:
         signature = tf.TensorSpec([None, size, size, 3])
@@ -143,7 +144,7 @@ def predict(model: classifier.Classifier, split: datasets.Split, normalization: 
 
     @tf.function(input_signature=[signature])
     def forward(x: tf.Tensor) -> tf.Tensor:
-        return model.head.expected_logits(tf.cast(model.backbone(x) if features is None else x, tf.float32))
+        return model.expected_logits(x)
 
     return np.concatenate([forward(batch).numpy() for batch in
                            progress.bar(data.batch(batch_size), total=-(-len(split) // batch_size), desc="tags",

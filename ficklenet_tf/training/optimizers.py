@@ -48,10 +48,14 @@ def classifier_optimizer(config: presets.ClassifierConfig, model: keras.Layer, n
         the rate.
       steps_per_epoch: of the training, for the schedule.
     """
-    optimizer = MultipliedAdam(staircase(config.learning_rate, 0.5, config.halve_every * steps_per_epoch))
-    new_ids = {id(v) for v in new}
-    optimizer.multipliers = [1.0 if id(v) in new_ids else config.pretrained_multiplier
-                             for v in model.trainable_variables]
+    return _adam(staircase(config.learning_rate, 0.5, config.halve_every * steps_per_epoch), model, new,
+                 config.pretrained_multiplier)
+
+
+def _adam(schedule: keras.optimizers.schedules.LearningRateSchedule, model: keras.Layer,
+          new: Sequence[keras.Variable], pretrained_multiplier: float, weight_decay: float = 0.0) -> keras.Optimizer:
+    optimizer, new_ids = MultipliedAdam(schedule, weight_decay=weight_decay or None), {id(v) for v in new}
+    optimizer.multipliers = [1.0 if id(v) in new_ids else pretrained_multiplier for v in model.trainable_variables]
     return optimizer
 
 
@@ -59,7 +63,8 @@ def segmenter_optimizer(config: presets.SegmenterConfig, model: keras.Model,
                         new: Sequence[keras.Variable]) -> keras.Optimizer:
     """Returns the keras optimizer that a `presets.SegmenterConfig` names.
 
-    SGD has DeepLab's multipliers: new layers 10, their biases 20; pretrained ones 1, their biases 2. Adam has none.
+    SGD has DeepLab's multipliers: new layers 10, their biases 20; pretrained ones 1, their biases 2. With Adam what is
+    not new learns at `config.pretrained_multiplier` times the rate.
 
     Args:
       config: `presets.SegmenterConfig`.
@@ -75,7 +80,7 @@ def segmenter_optimizer(config: presets.SegmenterConfig, model: keras.Model,
                 if config.schedule == "staircase" else
                 keras.optimizers.schedules.PolynomialDecay(config.learning_rate, config.steps, 0.0, config.poly_power))
     if config.optimizer == "adam":
-        return keras.optimizers.Adam(schedule, weight_decay=config.weight_decay or None)
+        return _adam(schedule, model, new, config.pretrained_multiplier, config.weight_decay)
     if config.optimizer == "sgd":
         optimizer = MultipliedSGD(schedule, momentum=0.9)
         optimizer.multipliers = multipliers(model.trainable_variables, new)

@@ -60,14 +60,14 @@ def label_split(run_dir: str | pathlib.Path, split: datasets.Split, segmenter_na
       spec: parameters of the CRF.
     """
     run_dir = pathlib.Path(run_dir)
-    network, normalization, run, _ = segmenter.load(run_dir / segmenter_name)
+    network, normalization, run, config = segmenter.load(run_dir / segmenter_name)
     features = FeatureCache.of_run(run)  # of what the segmenter itself was trained on
-    head, size = network.layers[-1], run["input_size"]
+    target, size = segmenter.above_cut(network, config.trainable_layers), run["input_size"]
     map_size = -(-size // backbones.STRIDE)
 
     @tf.function(reduce_retracing=True)
     def answer(x: tf.Tensor, image: tf.Tensor, tags: tf.Tensor) -> tf.Tensor:
-        logits = (head if features else network)(tf.cast(x, tf.float32)[None], training=False)
+        logits = target(tf.cast(x, tf.float32)[None], training=False)
         allowed = tf.concat([[1.0], tags], 0)
         probs = tf.exp(losses.log_probs(logits)) * allowed
         probs /= tf.reduce_sum(probs, -1, keepdims=True)

@@ -95,7 +95,7 @@ def _fit(directory: pathlib.Path, seeds_dir: pathlib.Path, config: presets.Segme
          task: objective.Task, parts: "_Parts") -> list[loop.Row]:
     losses = task.total_loss(parts.target, config)
     learner = loop.Learner(
-        parts.target, optimizers.segmenter_optimizer(config, parts.target, parts.new_variables),
+        parts.target, optimizers.segmenter_optimizer(config, parts.target, parts.new_variables(config.optimizer)),
         lambda batch: losses(input_pipeline.prepared(batch, parts.normalization, config.photometric)),
         optimizers.weight_decay(parts.target, config), lambda batch: _pictures(parts, batch))
     return loop.fit(
@@ -148,15 +148,17 @@ class _Parts:
 
     Attributes:
       network: photographs -> logits.
+      target: the part of it that the optimizer sees, above the cut.
       head: the part of it above the backbone.
       normalization: of the photographs.
       classifier: `presets.ClassifierConfig` of the classifier that came before: size, backbone.
-      features: `FeatureCache` to train the head on, or None: the whole network on photographs.
+      features: `FeatureCache` to train `target` on, or None: the whole network on photographs.
       pretrained_fc: variables of fc6 and fc7 that have weights of VGG-16's classifier.
       initial: where the weights come from, see `Options`.
     """
 
     network: keras.Model
+    target: keras.Model
     head: keras.Model
     normalization: images.Normalization
     classifier: presets.ClassifierConfig
@@ -164,17 +166,14 @@ class _Parts:
     pretrained_fc: list[keras.Variable]
     initial: str
 
-    @property
-    def target(self) -> keras.Model:
-        """The model that the optimizer sees."""
-        return self.network if self.features is None else self.head
+    def new_variables(self, optimizer: str) -> list[keras.Variable]:
+        """Those that learn fastest: fc8, and fc6 and fc7 unless VGG-16 or, with SGD, an earlier round has trained them.
 
-    @property
-    def new_variables(self) -> list[keras.Variable]:
-        """Those that start from nothing: fc8, and fc6 and fc7 that neither VGG-16 nor an earlier round has trained."""
+        DeepLab's multipliers tell pretrained layers from new ones; Adam's tell the backbone from the head.
+        """
         pretrained_ids = {id(v) for v in self.pretrained_fc}
-        first_round = self.initial in ("classifier", "weights")
-        return [v for layer in self.head.layers if first_round or layer.name.startswith("fc8")
+        whole_head = optimizer == "adam" or self.initial in ("classifier", "weights")
+        return [v for layer in self.head.layers if whole_head or layer.name.startswith("fc8")
                 for v in layer.trainable_variables if id(v) not in pretrained_ids]
 
 
@@ -187,24 +186,27 @@ def _parts(run_dir: pathlib.Path, split: datasets.Split, config: presets.Segment
     datasets.check_classes(split, run["class_names"], run_dir / layout.CLASSIFIER)
     network, backbone, head, new_normalization = segmenter.build(
         config, len(split.class_names), backbone_name, weights if initial == "weights" else "")
-    features, pretrained_fc = FeatureCache.of_run(run), []
+    pretrained_fc = []
     if initial in ("classifier", "weights") and config.pretrained_fc and backbone_name == "vgg16":
         pretrained_fc = pretrained.load_fc_layers(head, weights if initial == "weights" else run["weights"])
     if initial == "classifier":
         backbone.set_weights(trained.backbone.get_weights())
     elif initial == "weights":
-        normalization, features = new_normalization, None
+        normalization = new_normalization
     else:
         earlier = artifacts.finished_run(run_dir / initial, "segmenter", "tools.train_segmenter")
-        normalization, features = images.Normalization(**earlier["normalization"]), FeatureCache.of_run(earlier)
+        normalization = images.Normalization(**earlier["normalization"])
         network.load_weights(run_dir / initial / layout.WEIGHTS)
-    if config.trainable_layers != "head":
-        features = None
-    if features is not None:  # the classifier's split is there already, another one's images may not be
+    features, below = None, backbones.cut(backbone, config.trainable_layers).below
+    if below is not None:
         feature_cache.check_augmentation(config)
+        directory = feature_cache.cache_directory(run_dir / layout.FEATURES, below, dataset=split.dataset, size=size,
+                                                  precision=config.precision)
+        features = FeatureCache(directory, bool(run["features"] and run["features"]["flips"]))
         for part in filter(None, (task.weak, task.strong)):
-            distribution.on_chief(features.fill, part, trained.backbone, normalization, size=size)
-    return _Parts(network, head, normalization, classifier_config, features, pretrained_fc, initial)
+            distribution.on_chief(features.fill, part, below, normalization, size=size)
+    return _Parts(network, segmenter.above_cut(network, config.trainable_layers), head, normalization,
+                  classifier_config, features, pretrained_fc, initial)
 
 
 def _batches(task: objective.Task, config: presets.SegmenterConfig, parts: _Parts, seeds_dir: pathlib.Path, seed: int,

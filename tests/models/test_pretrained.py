@@ -99,10 +99,10 @@ def test_multipliers_of_pretrained_and_new_layers(vgg16_file):
     config = dataclasses.replace(presets.PAPER.segmenter, channels=16)
     network, _, head, _ = segmenter.build(config, 3, "vgg16")
     loaded = pretrained.load_fc_layers(head, vgg16_file[0])
-    parts = segmenter_training._Parts(network, head, None, None, None, loaded, "classifier")
+    parts = segmenter_training._Parts(network, network, head, None, None, None, loaded, "classifier")
 
     def multipliers(parts):
-        optimizer = optimizers.segmenter_optimizer(config, network, parts.new_variables)
+        optimizer = optimizers.segmenter_optimizer(config, network, parts.new_variables(config.optimizer))
         return {v.path: m for v, m in zip(network.trainable_variables, optimizer.multipliers, strict=True)}
 
     by_path = multipliers(parts)
@@ -113,6 +113,9 @@ def test_multipliers_of_pretrained_and_new_layers(vgg16_file):
     assert [by_path[f"fc{n}_12/kernel"] for n in (6, 7, 8)] == [10, 10, 10]  # all new
     by_path = multipliers(dataclasses.replace(parts, pretrained_fc=[], initial="segmenter"))
     assert [by_path[f"fc{n}_12/kernel"] for n in (6, 7, 8)] == [1, 1, 10]  # an earlier round has trained them
+    config = dataclasses.replace(config, optimizer="adam", pretrained_multiplier=0.1)
+    by_path = multipliers(dataclasses.replace(parts, pretrained_fc=[], initial="segmenter"))
+    assert [by_path[f"{name}/bias"] for name in ("block5_conv3", "fc6_12", "fc8_12")] == [0.1, 1, 1]
 
 
 def test_weights_of_a_file(tmp_path):

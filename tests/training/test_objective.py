@@ -183,8 +183,9 @@ def test_semi_supervised_rounds(run_dir):
     assert names == [["seed_loss", "boundary_loss", "strong_loss"], ["full_loss", "strong_loss"]]
     settings = json.loads((run_dir / "segmenter" / "settings.json").read_text())
     assert settings["supervision"] == "semi" and settings["strong"]["images"] == 3 and settings["seeds"] == "seeds"
-    assert {p.stem for p in (run_dir / "features").glob("*.npy")} == set("abcdx")
-    assert feature_cache.FeatureCache(run_dir / "features").shape == (4, 4, 128)
+    features = feature_cache.FeatureCache.of_run(artifacts.read_run(run_dir / "segmenter"))
+    assert features.directory.parent == run_dir / "features" and features.shape == (4, 4, 128)
+    assert {p.stem for p in features.directory.glob("*.npy")} == set("abcdx")
 
 
 def test_masks_alone_need_no_seeds_and_one_round(run_dir):
@@ -201,12 +202,20 @@ def test_masks_alone_need_no_seeds_and_one_round(run_dir):
 
 
 def test_the_second_round_is_labelled_by_what_was_trained(run_dir, monkeypatch):
-    """A backbone trained with the head gives labels of its own features, not of the classifier's cached ones."""
-    config = _config(trainable_layers="last_block", retrain_steps=1)
-    monkeypatch.setattr(feature_cache.FeatureCache, "read", None)
-    assert rounds.train_rounds(run_dir, _split("abcd", ""), config) == "segmenter_retrained"
-    for stage in ("segmenter", "segmenter_retrained"):
-        assert artifacts.read_run(run_dir / stage)["features"] is None
+    """What is trained above the cut labels the images: the labels are those of the whole network."""
+    config = _config(trainable_layers="last_block", retrain_steps=1, learning_rate=0.05)
+    monkeypatch.setattr(rounds.crf, "refiner", lambda spec, backend: lambda image, logits: tf.nn.softmax(logits))
+    split = _split("abcd", "")
+    assert rounds.train_rounds(run_dir, split, config) == "segmenter_retrained"
+    kept = [artifacts.read_run(run_dir / stage)["features"] for stage in ("segmenter", "segmenter_retrained")]
+    assert kept[0] == kept[1] and feature_cache.FeatureCache.of_run({"features": kept[0]}).shape == (8, 8, 64)
+    network, normalization, _, _ = segmenter.load(run_dir / "segmenter")
+    for index, image_id in enumerate("abcd"):
+        image = images.decode_image_op(split[index]["image"])
+        logits = network(images.normalize(images.warp(image, 32), normalization)[None], training=False)[0].numpy()
+        logits[..., 1:][..., split[index]["tags"] == 0] = -np.inf
+        label = labels.read_label(run_dir / "segmenter_labels" / f"{image_id}.png")
+        assert (label == logits.argmax(-1)).mean() > 0.9 and len(np.unique(logits.argmax(-1))) > 1
     assert prediction.last_stage(run_dir).name == "segmenter_retrained"
     artifacts.write_json(run_dir / "segmenter_labels" / "settings.json", {"segmenter": "an earlier one"})
     assert prediction.last_stage(run_dir).name == "segmenter"

@@ -77,7 +77,7 @@ def run(options: measure.Options) -> list[Table]:
     if options.peers_python is None:
         raise UserError("peers: expected --peers_python, the Python of an environment with requirements-peers.txt")
     size = options.size
-    network = backbones.build("vgg16", "none")
+    network = backbones.build("vgg16", "head")
     pretrained.load_weights(network, options.weights)
     normalization = pretrained.normalization_of(options.weights)
     image = images.normalize(inputs.batch(options.photo_dir, 1, size.side), normalization)

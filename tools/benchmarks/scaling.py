@@ -82,6 +82,6 @@ def pass_work(scale: str = "full") -> measure.Work:
 
     from tools.benchmarks import inputs
     size = measure.SIZES[scale]
-    network, _ = inputs.backbone(size, "", "none")
+    network, _ = inputs.backbone(size, "", "head")
     x, forward = tf.zeros([1, size.side, size.side, 3]), tf.function(lambda x: network(x, training=False))
     return lambda: forward(x).numpy()
