@@ -137,7 +137,7 @@ def cache_directory(root: str | pathlib.Path, below: keras.Model, *, dataset: st
     """
     digest = hashlib.sha256(repr((dataset, below.name, size, precision)).encode())
     for variable in below.variables:
-        digest.update(np.ascontiguousarray(variable.numpy()))
+        digest.update(variable.numpy().tobytes())
     return pathlib.Path(root) / f"{dataset}-{below.name}-{size}-{digest.hexdigest()[:8]}"
 
 

@@ -167,7 +167,7 @@ class _Parts:
     initial: str
 
     def new_variables(self, optimizer: str) -> list[keras.Variable]:
-        """Those that learn fastest: fc8, and fc6 and fc7 unless VGG-16 or, with SGD, an earlier round has trained them.
+        """Those that learn fastest: fc8, and fc6 and fc7 unless VGG-16 or, with SGD, an earlier round trained them.
 
         DeepLab's multipliers tell pretrained layers from new ones; Adam's tell the backbone from the head.
         """
