@@ -203,8 +203,9 @@ def test_masks_alone_need_no_seeds_and_one_round(run_dir):
 
 def test_the_second_round_is_labelled_by_what_was_trained(run_dir, monkeypatch):
     """What is trained above the cut labels the images: the labels are those of the whole network."""
-    config = _config(trainable_layers="last_block", retrain_steps=1, learning_rate=1e-4)
-    monkeypatch.setattr(rounds.crf, "refiner", lambda spec, backend: lambda image, logits: tf.nn.softmax(logits))
+    config = _config(trainable_layers="last_block", retrain_steps=1)
+    centred = lambda image, logits: tf.exp(logits - tf.reduce_mean(logits, [1, 2], keepdims=True))  # noqa: E731
+    monkeypatch.setattr(rounds.crf, "refiner", lambda spec, backend: centred)  # several classes win
     split = _split("abcd", "")
     assert rounds.train_rounds(run_dir, split, config) == "segmenter_retrained"
     kept = [artifacts.read_run(run_dir / stage)["features"] for stage in ("segmenter", "segmenter_retrained")]
@@ -214,9 +215,11 @@ def test_the_second_round_is_labelled_by_what_was_trained(run_dir, monkeypatch):
     for index, image_id in enumerate("abcd"):
         image = images.decode_image_op(split[index]["image"])
         logits = network(images.normalize(images.warp(image, 32), normalization)[None], training=False)[0].numpy()
-        logits[..., 1:][..., split[index]["tags"] == 0] = -np.inf
+        allowed = np.concatenate([[1], split[index]["tags"]]) > 0
+        log_probs = np.log(np.maximum(np.exp(logits) / np.exp(logits).sum(-1, keepdims=True), 1e-4))
+        log_probs = np.where(allowed, log_probs - log_probs.mean((0, 1)), -np.inf)
         label = labels.read_label(run_dir / "segmenter_labels" / f"{image_id}.png")
-        np.testing.assert_array_equal(label, logits.argmax(-1))
+        assert (label == log_probs.argmax(-1)).mean() > 0.9  # the kept features are float16
         seen.update(label.ravel().tolist())
     assert len(seen) > 1
     assert prediction.last_stage(run_dir).name == "segmenter_retrained"
