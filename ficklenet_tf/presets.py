@@ -49,11 +49,26 @@ class SeedsConfig:
     background_cue: str = "activation"  # the paper: a saliency map, which VOC does not bring
     background_threshold: float = 0.1
     max_uncertainty: float = 1.0  # seeds with a greater `rule.uncertainty` become 255; 1 keeps all
-    refine: str = "none"  # "crf": the dense CRF on the mean maps decides in place of theta and cue; "srg": see below
+    refine: str = "none"  # or a key of seeds/refinement.py: "crf" decides by the mean maps in place of theta and cue
     refine_low: float = 0.03  # its background scores, see seeds/refinement.py
     refine_high: float = 0.03
     refine_scale: float = 0.5  # it works on photographs reduced by this
+    walked_background: float = 0.25  # "affinity": the score against the walked maps
+    saliency_threshold: float = 0.1  # "saliency": above it a pixel is an object's
+    harmonic_threshold: float = 0.4  # "harmonic": DCSP's, against the harmonic mean of map and saliency
     srg_distance: float = 442.0  # "srg": how far in colour seeds grow; 442: no limit (Adams & Bischof 1994)
+
+
+@dataclasses.dataclass(frozen=True)
+class AffinityConfig:
+    """Training of AffinityNet (Ahn & Kwak 2018), for --refine=affinity."""
+
+    low: float = 0.01  # background scores of its labels: a pixel is background even at the low one,
+    high: float = 0.1  # an object even at the high one, or 255
+    label_scale: float = 0.5  # as `SeedsConfig.refine_scale`
+    batch_size: int = 8
+    steps: int = 500
+    learning_rate: float = 0.001  # Adam, poly 0.9; theirs is SGD at 0.1
 
 
 @dataclasses.dataclass(frozen=True)

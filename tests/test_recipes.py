@@ -60,9 +60,9 @@ def test_a_backbone(split, tmp_path, monkeypatch):
 
 
 def test_a_seed_refinement(split, tmp_path, monkeypatch):
-    def upper_half(image, maps, rule, config):
+    def upper_half(evidence, rule):
         label = rule()
-        label[image.shape[0] // 2:] = labels.IGNORE
+        label[evidence.shape[0] // 2:] = labels.IGNORE
         return label
 
     monkeypatch.setitem(refinement.REFINEMENTS, "upper_half", upper_half)

@@ -14,6 +14,7 @@ from ficklenet_tf.report import pictures
 from ficklenet_tf.report.sheet import lay_out
 from ficklenet_tf.runs import layout
 from ficklenet_tf.seeds import extraction
+from ficklenet_tf.seeds.evidence import Evidence
 
 SIDE = 160  # longer side of a picture in pixels
 
@@ -54,8 +55,8 @@ def figure1(plan: Plan, rows: int = 3, single: int = 4) -> np.ndarray:
         prepared, maps = all_maps[row]
         for heading, key in ((f"mean of {plan.preset.maps.num_maps}", "mean"), ("maximum", "max")):
             cells[heading] = pictures.heat(photo, _map(maps, class_id, key))
-        cells["seeds"] = pictures.mask(photo, extraction.make_seed(
-            plan.split.image_ids[index], prepared["image"].numpy(), maps, plan.preset.seeds, plan.saliency_dir))
+        cells["seeds"] = pictures.mask(photo, extraction.make_seed(Evidence(
+            plan.split.image_ids[index], prepared["image"].numpy(), maps, plan.preset.seeds, plan.saliency_dir)))
         sheet.append(cells | _truth(photo, plan.split[index]))
     return lay_out(sheet, SIDE)
 

@@ -23,6 +23,7 @@ from ficklenet_tf.maps.image_maps import ImageMaps
 from ficklenet_tf.models import classifier
 from ficklenet_tf.runs import artifacts, progress, stage
 from ficklenet_tf.seeds import extraction
+from ficklenet_tf.seeds.evidence import Evidence
 
 THRESHOLDS = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 KEYS = ("miou", "recall", "precision")
@@ -172,7 +173,7 @@ def _work(directory: pathlib.Path, split: datasets.Split, draws: Draws, seeds_co
             maps = aggregate(parts[:k + 1])
             by_count[k] = threshold_confusions(maps.mean, maps.tag_ids, target, num_classes)
         seeds = target if seeds_config is None else extraction.make_seed(
-            example["image_id"], prepared["image"].numpy(), maps, seeds_config, options.saliency_dir)
+            Evidence(example["image_id"], prepared["image"].numpy(), maps, seeds_config, options.saliency_dir))
         return by_count, metrics.confusion(target, seeds, num_classes)
 
     def localized() -> Iterator[tuple[dict[str, Any], dict[str, Any], list[ImageMaps]]]:

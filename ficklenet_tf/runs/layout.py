@@ -4,6 +4,7 @@ import pathlib
 
 CLASSIFIER, MAPS, SEEDS, SEGMENTER, PREDICTIONS = "classifier", "maps", "seeds", "segmenter", "predictions"
 FEATURES, EVALUATION, SAVED_MODEL, SUBMISSION = "features", "evaluation", "saved_model", "submission"
+SALIENCY, AFFINITY = "saliency", "affinity"
 MAP_SCORES, FIGURES, TABLES = "map_scores", "figures", "tables"  # of tools.reproduce
 
 RUN, SETTINGS = "run.json", "settings.json"  # of a finished stage; of one that has begun

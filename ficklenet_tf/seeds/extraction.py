@@ -17,7 +17,8 @@ from ficklenet_tf.maps.image_maps import ImageMaps
 from ficklenet_tf.maps.localizer import AUTO
 from ficklenet_tf.presets import MapsConfig, SeedsConfig
 from ficklenet_tf.runs import artifacts, layout, shards, stage
-from ficklenet_tf.seeds import cues, refinement, rule
+from ficklenet_tf.seeds import affinity, cues, refinement, rule
+from ficklenet_tf.seeds.evidence import Evidence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,12 +26,14 @@ class Options:
     """What seeds need and what is written beside them, apart from what `presets.SeedsConfig` says.
 
     Attributes:
-      saliency_dir: directory with `<image id>.png` for the background cue "saliency", or None.
+      saliency_dir: directory with `<image id>.png`; None: the run's own saliency/, where that is needed.
+      walker: `affinity.Walker`; None: the run's own, where that is needed.
       uncertainty: also write `<name>_uncertainty/<image id>.png`, grey, see `rule.uncertainty`.
       keep_maps: `extract` also writes the maps, from which `make` makes other seeds; with N "auto" it always does.
     """
 
     saliency_dir: str | pathlib.Path | None = None
+    walker: affinity.Walker | None = None
     uncertainty: bool = False
     keep_maps: bool = False
 
@@ -52,8 +55,9 @@ def make(run_dir: str | pathlib.Path, split: datasets.Split, config: SeedsConfig
       As `extract`; the seeds are the same, too.
 
     Raises:
-      UserError: the maps are of another split, or without what the background cue needs.
+      UserError: the maps are of another split, or what the seeds need is not there.
     """
+    options = with_needed(run_dir, config, options)
     map_dir = pathlib.Path(run_dir) / maps
     artifacts.finished_run(map_dir, "set of maps", "tools.extract_maps")
     map_settings = artifacts.read_json(map_dir / layout.SETTINGS)
@@ -95,7 +99,7 @@ def extract(run_dir: str | pathlib.Path, split: datasets.Split, maps_config: Map
     Raises:
       UserError: see `check` and `maps.extraction.open_localizer`.
     """
-    maps_config = with_gradient(maps_config, config)
+    maps_config, options = with_gradient(maps_config, config), with_needed(run_dir, config, options)
     check(config, options, gradient=maps_config.gradient)
     run_dir = pathlib.Path(run_dir)
     localizer, map_settings = map_extraction.open_localizer(run_dir, split, maps_config, map_options)
@@ -136,13 +140,34 @@ def with_gradient(maps_config: MapsConfig, config: SeedsConfig) -> MapsConfig:
     return dataclasses.replace(maps_config, gradient=True) if wanted else maps_config
 
 
+def with_needed(run_dir: str | pathlib.Path, config: SeedsConfig, options: Options) -> Options:
+    """Returns the `Options` with what a run has of its own and `config` asks for: saliency maps, the affinity network.
+
+    Raises:
+      FileNotFoundError: the affinity network has not been trained.
+    """
+    own = pathlib.Path(run_dir) / layout.SALIENCY
+    if needs_saliency(config) and options.saliency_dir is None and artifacts.read_run(own):
+        options = dataclasses.replace(options, saliency_dir=own)
+    if config.refine == "affinity" and options.walker is None:
+        options = dataclasses.replace(options, walker=affinity.Walker(run_dir))
+    return options
+
+
+def needs_saliency(config: SeedsConfig) -> bool:
+    """Whether a `presets.SeedsConfig` makes use of saliency: more supervision than tags."""
+    by_cue = config.background_cue == "saliency" and config.refine not in refinement.CUELESS
+    return by_cue or config.refine in refinement.NEEDS_SALIENCY
+
+
 def settings_of(split: datasets.Split, config: SeedsConfig, options: Options,
                 map_settings: dict[str, Any]) -> dict[str, Any]:
     """Returns the settings that seeds are a function of, whether or not the maps went by way of the disk."""
     map_settings = {key: value for key, value in map_settings.items() if key != "format"}
     return {"stage": "seeds", "config": dataclasses.asdict(config), "maps": map_settings, "dataset": split.dataset,
             "split": split.name, "fingerprint": split.fingerprint,
-            **({"saliency_dir": str(options.saliency_dir)} if options.saliency_dir else {})}
+            **({"saliency_dir": str(options.saliency_dir)} if options.saliency_dir else {}),
+            **({"affinity": options.walker.run["finished"]} if options.walker else {})}
 
 
 def _check_classifier(run_dir: pathlib.Path, map_dir: pathlib.Path, map_settings: dict[str, Any]) -> None:
@@ -189,36 +214,22 @@ def check(config: SeedsConfig, options: Options, gradient: bool = True) -> None:
     for field, legal in (("refine", refinement.REFINEMENTS), ("background_cue", cues.CUES)):
         if getattr(config, field) not in legal:
             raise UserError(f"{field}: expected one of {', '.join(legal)}, found {getattr(config, field)!r}")
-    if config.refine in refinement.CUELESS:
-        return
-    if config.background_cue == "saliency" and not options.saliency_dir:
-        raise UserError("background_cue saliency: expected --saliency_dir with a map for each image, found none")
-    if config.background_cue == "gradient" and not gradient:
+    if needs_saliency(config) and not options.saliency_dir:
+        raise UserError("saliency: expected a map for each image; make them by tools.make_saliency, or pass "
+                        "--saliency_dir")
+    if config.background_cue == "gradient" and config.refine not in refinement.CUELESS and not gradient:
         raise UserError("background_cue gradient: expected maps with the gradient; extract them with --gradient")
 
 
-def make_seed(image_id: str, image: np.ndarray, maps: ImageMaps, config: SeedsConfig,
-              saliency_dir: str | pathlib.Path | None = None) -> np.ndarray:
-    """Turns the maps of a photograph into its seed image.
-
-    Args:
-      image_id: of the photograph.
-      image: `[h, w, 3]` uint8.
-      maps: its `ImageMaps`.
-      config: `presets.SeedsConfig`.
-      saliency_dir: for the background cue "saliency".
-
-    Returns:
-      `[h, w]` uint8: 0 background, tag id + 1, 255 where nothing is allotted.
-    """
-    return _seed_and_uncertainty(image_id, image, maps, config, saliency_dir)[0]
+def make_seed(evidence: Evidence) -> np.ndarray:
+    """Returns a photograph's seeds, `[h, w]` uint8: 0 background, tag id + 1, 255 where nothing is allotted."""
+    return _seed_and_uncertainty(evidence)[0]
 
 
-def _seed_and_uncertainty(image_id: str, image: np.ndarray, maps: ImageMaps, config: SeedsConfig,
-                          saliency_dir: str | pathlib.Path | None,
-                          uncertainty: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
+def _seed_and_uncertainty(evidence: Evidence, uncertainty: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
     """Returns the seed image and, where wanted or needed, the uncertainty of all seeds before any is left out."""
-    label = _refined(image_id, image, maps, config, saliency_dir)
+    maps, config = evidence.maps, evidence.config
+    label = refinement.REFINEMENTS[config.refine](evidence, lambda: _by_rule(evidence))
     if not uncertainty and not config.max_uncertainty < 1:
         return label, None
     uncertain = rule.uncertainty(maps.std, maps.mean, maps.tag_ids, label)
@@ -227,20 +238,19 @@ def _seed_and_uncertainty(image_id: str, image: np.ndarray, maps: ImageMaps, con
     return label, uncertain
 
 
-def _refined(image_id: str, image: np.ndarray, maps: ImageMaps, config: SeedsConfig,
-             saliency_dir: str | pathlib.Path | None) -> np.ndarray:
-    def by_rule() -> np.ndarray:
-        mean, highest = (images.resize_maps(values, maps.shape) for values in (maps.mean, maps.max))
-        label = rule.allot(highest, mean, maps.tag_ids, config.theta)
-        return rule.add_background(label, cues.CUES[config.background_cue](maps, image_id, config, saliency_dir))
-
-    return refinement.REFINEMENTS[config.refine](image, maps, by_rule, config)
+def _by_rule(evidence: Evidence) -> np.ndarray:
+    """The labels by theta and background cue."""
+    maps, config = evidence.maps, evidence.config
+    mean, highest = (images.resize_maps(values, evidence.shape) for values in (maps.mean, maps.max))
+    label = rule.allot(highest, mean, maps.tag_ids, config.theta)
+    return rule.add_background(label, cues.CUES[config.background_cue](evidence))
 
 
 def write(directory: pathlib.Path, image_id: str, image: np.ndarray, maps: ImageMaps, config: SeedsConfig,
           options: Options) -> None:
     """Makes and writes the seeds of one photograph, and their uncertainty where it is wanted."""
-    label, uncertain = _seed_and_uncertainty(image_id, image, maps, config, options.saliency_dir, options.uncertainty)
+    evidence = Evidence(image_id, image, maps, config, options.saliency_dir, options.walker)
+    label, uncertain = _seed_and_uncertainty(evidence, options.uncertainty)
     if options.uncertainty and uncertain is not None:
         rule.write_uncertainty(layout.label_image(_uncertainty_dir(directory), image_id), uncertain)
     labels.write_label(layout.label_image(directory, image_id), label)

@@ -1,7 +1,7 @@
 """Refines seeds by the photograph itself: the dense CRF on two background scores (IRN, Section 5), region growing.
 
-A refinement is a function (photograph `[h, w, 3]` uint8, `ImageMaps`, rule, `presets.SeedsConfig`) -> `[h, w]` uint8
-labels, and a line in `REFINEMENTS`. `rule`, a function of no arguments, returns the labels by thresholds and cue.
+A refinement is a function (`evidence.Evidence`, rule) -> `[h, w]` uint8 labels, and a line in `REFINEMENTS`. `rule`, a
+function of no arguments, returns the labels by thresholds and cue.
 """
 
 import dataclasses
@@ -13,12 +13,11 @@ import numpy as np
 from ficklenet_tf import crf
 from ficklenet_tf.data import images, labels
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.maps.image_maps import ImageMaps
-from ficklenet_tf.presets import SeedsConfig
-from ficklenet_tf.seeds import region_growing
+from ficklenet_tf.seeds import region_growing, salient
+from ficklenet_tf.seeds.evidence import Evidence
 
 Rule = Callable[[], np.ndarray]
-Refinement = Callable[[np.ndarray, ImageMaps, Rule, SeedsConfig], np.ndarray]
+Refinement = Callable[[Evidence, Rule], np.ndarray]
 
 IRN = crf.CRFSpec(10.0, 50.0, 5.0, 3.0, 3.0, 10)  # Ahn et al. 2019: their code's widths at the photograph's size
 CONFIDENCE = 0.7  # probability given to the map's own label (IRN)
@@ -50,20 +49,55 @@ def crf_refine(image: np.ndarray, mean: np.ndarray, tag_ids: np.ndarray, low: fl
     if not len(tag_ids):
         return np.zeros(shape, np.uint8)
     reduced = _reduce(image, scale)
-    small = reduced.shape[:2]
-    spec = dataclasses.replace(spec, bilateral_sigma_xy=spec.bilateral_sigma_xy * scale,
-                               gaussian_sigma_xy=spec.gaussian_sigma_xy * scale)
-    maps = images.resize_maps(mean, small)
+    maps = images.resize_maps(mean, reduced.shape[:2])
     scores = [low, high] if low < high else [high]
-    strongest = [np.concatenate([np.full((*small, 1), score, np.float32), maps], -1).argmax(-1) for score in scores]
-    logits = np.stack([_log_probs(label, len(tag_ids) + 1) for label in strongest])
-    probs = np.asarray(crf.refiner(spec, backend)(np.stack([reduced] * len(scores)), logits))
-    class_ids = np.concatenate([[labels.BACKGROUND], np.asarray(tag_ids, np.int64) + 1])
-    decided = class_ids[probs.argmax(-1)]
+    strongest = np.stack([np.concatenate([np.full((*maps.shape[:2], 1), score, np.float32), maps], -1).argmax(-1)
+                          for score in scores])
+    decided = _class_ids(tag_ids)[_decide(reduced, strongest, len(tag_ids) + 1, _scaled(spec, scale), backend)]
     at_low, at_high = decided[0], decided[-1]
     label = np.where(at_high != labels.BACKGROUND, at_high,
                      np.where(at_low == labels.BACKGROUND, labels.BACKGROUND, labels.IGNORE)).astype(np.uint8)
     return cv2.resize(label, shape[::-1], interpolation=cv2.INTER_NEAREST)
+
+
+def crf_on_labels(image: np.ndarray, label: np.ndarray, tag_ids: np.ndarray, *, scale: float = 1.0,
+                  spec: crf.CRFSpec = IRN, backend: str = "permutohedral") -> np.ndarray:
+    """Cuts labels out along the photograph's edges; those that are 255 are decided too.
+
+    Args:
+      image: `[h, w, 3]` uint8 photograph.
+      label: `[h, w]` uint8: 0, tag id + 1, or 255.
+      tag_ids: `[c]`, 0 the first foreground class.
+      scale: as in `crf_refine`; so are `spec` and `backend`.
+      spec: see there.
+      backend: see there.
+
+    Returns:
+      `[h, w]` uint8 labels.
+    """
+    if not len(tag_ids):
+        return np.zeros(label.shape, np.uint8)
+    reduced, class_ids = _reduce(image, scale), _class_ids(tag_ids)
+    small = cv2.resize(label, reduced.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    positions = np.where(small == labels.IGNORE, len(class_ids), np.searchsorted(class_ids, small))
+    decided = class_ids[_decide(reduced, positions[None], len(class_ids), _scaled(spec, scale), backend)[0]]
+    return cv2.resize(decided.astype(np.uint8), label.shape[::-1], interpolation=cv2.INTER_NEAREST)
+
+
+def _decide(image: np.ndarray, positions: np.ndarray, count: int, spec: crf.CRFSpec, backend: str) -> np.ndarray:
+    """Returns `[n, h, w]` int64, the CRF's answers to n labellings of a photograph; see `_log_probs`."""
+    logits = np.stack([_log_probs(each, count) for each in positions])
+    return np.asarray(crf.refiner(spec, backend)(np.stack([image] * len(positions)), logits)).argmax(-1)
+
+
+def _scaled(spec: crf.CRFSpec, scale: float) -> crf.CRFSpec:
+    return dataclasses.replace(spec, bilateral_sigma_xy=spec.bilateral_sigma_xy * scale,
+                               gaussian_sigma_xy=spec.gaussian_sigma_xy * scale)
+
+
+def _class_ids(tag_ids: np.ndarray) -> np.ndarray:
+    """The labels of the background and of the tags, in the order of the CRF's classes."""
+    return np.concatenate([[labels.BACKGROUND], np.asarray(tag_ids, np.int64) + 1])
 
 
 def srg_refine(image: np.ndarray, label: np.ndarray, distance: float, scale: float = 1.0) -> np.ndarray:
@@ -91,23 +125,46 @@ def _reduce(image: np.ndarray, scale: float) -> np.ndarray:
 
 
 def _log_probs(label: np.ndarray, count: int) -> np.ndarray:
-    """`[h, w]` labels -> `[h, w, count]` float32 log-probabilities: CONFIDENCE for the label, the rest shared."""
+    """`[h, w]` labels -> `[h, w, count]` float32 log-probabilities: CONFIDENCE for the label, the rest shared.
+
+    A label that is none of 0 to count - 1 gives every class the same.
+    """
     remainder = (1 - CONFIDENCE) / max(count - 1, 1)
     return np.log(np.where(np.arange(count) == label[..., None], CONFIDENCE, remainder)).astype(np.float32)
 
 
-def _none(image: np.ndarray, maps: ImageMaps, rule: Rule, config: SeedsConfig) -> np.ndarray:
+def _none(evidence: Evidence, rule: Rule) -> np.ndarray:
     return rule()
 
 
-def _crf(image: np.ndarray, maps: ImageMaps, rule: Rule, config: SeedsConfig) -> np.ndarray:
-    return crf_refine(image, maps.mean, maps.tag_ids, config.refine_low, config.refine_high,
+def _crf(evidence: Evidence, rule: Rule) -> np.ndarray:
+    config = evidence.config
+    return crf_refine(evidence.image, evidence.maps.mean, evidence.maps.tag_ids, config.refine_low, config.refine_high,
                       scale=config.refine_scale)
 
 
-def _srg(image: np.ndarray, maps: ImageMaps, rule: Rule, config: SeedsConfig) -> np.ndarray:
-    return srg_refine(image, rule(), config.srg_distance, config.refine_scale)
+def _srg(evidence: Evidence, rule: Rule) -> np.ndarray:
+    return srg_refine(evidence.image, rule(), evidence.config.srg_distance, evidence.config.refine_scale)
 
 
-REFINEMENTS: dict[str, Refinement] = {"none": _none, "crf": _crf, "srg": _srg}
-CUELESS = ("crf",)  # refinements that decide in place of the rule and never ask for the background cue
+def _affinity(evidence: Evidence, rule: Rule) -> np.ndarray:
+    """The random walk over affinities, then the CRF on the walked maps and one background score."""
+    config, maps = evidence.config, evidence.maps
+    if not len(maps.tag_ids):
+        return np.zeros(evidence.shape, np.uint8)
+    score = config.walked_background
+    return crf_refine(evidence.image, evidence.walked, maps.tag_ids, score, score, scale=config.refine_scale)
+
+
+def _by(labels_of: Callable[[Evidence], np.ndarray]) -> Refinement:
+    """The CRF on labels that saliency gives."""
+    def refine(evidence: Evidence, rule: Rule) -> np.ndarray:
+        tag_ids, config = evidence.maps.tag_ids, evidence.config
+        return crf_on_labels(evidence.image, labels_of(evidence), tag_ids, scale=config.refine_scale)
+    return refine
+
+
+REFINEMENTS: dict[str, Refinement] = {"none": _none, "crf": _crf, "srg": _srg, "affinity": _affinity,
+                                      "saliency": _by(salient.strongest), "harmonic": _by(salient.harmonic)}
+CUELESS = ("crf", "affinity", "saliency", "harmonic")  # decide in place of the rule, never ask for a background cue
+NEEDS_SALIENCY = ("saliency", "harmonic")

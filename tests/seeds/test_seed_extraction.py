@@ -16,6 +16,7 @@ from ficklenet_tf.maps.localizer import Localizer
 from ficklenet_tf.models import classifier
 from ficklenet_tf.runs import artifacts
 from ficklenet_tf.seeds import extraction, rule
+from ficklenet_tf.seeds.evidence import Evidence
 from tests import tiny_run
 
 MAPS = presets.MapsConfig(num_maps=20, sizes=(33,))
@@ -92,10 +93,10 @@ def test_maps_that_seeds_cannot_be_made_of(run_dir):
 def test_uncertain_seeds_are_left_out(run_dir):
     maps = Localizer(*classifier.load(run_dir / "classifier")[:2], MAPS)(PHOTOGRAPHS[0], 5)
     image = images.decode_image_op(PHOTOGRAPHS[0]["image"]).numpy()
-    label = extraction.make_seed("a", image, maps, CONFIG)
+    label = extraction.make_seed(Evidence("a", image, maps, CONFIG))
     uncertain = rule.uncertainty(maps.std, maps.mean, maps.tag_ids, label)
     limit = float(np.median(uncertain[(label > 0) & (label < 255)]))
-    sure = extraction.make_seed("a", image, maps, dataclasses.replace(CONFIG, max_uncertainty=limit))
+    sure = extraction.make_seed(Evidence("a", image, maps, dataclasses.replace(CONFIG, max_uncertainty=limit)))
     assert (sure == np.where(uncertain > limit, 255, label)).all() and (sure != label).any() and (sure == label).any()
     assert (label == labels.read_label(run_dir / "seeds" / "a.png")).all()
 
@@ -122,7 +123,7 @@ def test_an_image_without_tags_is_background(run_dir):
     example = {**PHOTOGRAPHS[0], "tags": np.zeros(3, np.float32)}
     maps = Localizer(*classifier.load(run_dir / "classifier")[:2], config)(example, 5)
     image = images.decode_image_op(example["image"]).numpy()
-    assert maps.mean.shape == (5, 5, 0) and (extraction.make_seed("a", image, maps, CONFIG) == 0).all()
+    assert maps.mean.shape == (5, 5, 0) and (extraction.make_seed(Evidence("a", image, maps, CONFIG)) == 0).all()
 
 
 def test_n_auto_keeps_the_maps_and_tells_how_many_it_took_whatever_the_shards(run_dir):

@@ -1,0 +1,71 @@
+"""Refines maps by a random walk over affinities of neighbouring pixels (Ahn & Kwak, CVPR 2018, Section 3.3)."""
+
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+
+from ficklenet_tf.models import affinity
+from ficklenet_tf.runs import layout
+
+BETA = 8.0  # power of the affinities
+STEPS = 256
+
+
+def transitions(embedding: tf.Tensor, beta: float = BETA) -> tf.sparse.SparseTensor:
+    """Returns the transition matrix of one image's positions, `[h * w, h * w]`, each row summing to 1.
+
+    A position stays (affinity 1) or goes to a neighbour within the radius, in proportion to affinity ** beta.
+
+    Args:
+      embedding: `[h, w, k]` float32, static shape.
+      beta: see there.
+    """
+    height, width = embedding.shape[:2]
+    number = np.arange(height * width).reshape(1, height, width)
+    rows, columns = [number.ravel()], [number.ravel()]
+    values = [tf.ones([height * width])]
+    for offset, pair in zip(affinity.offsets(), affinity.affinities(embedding[None]), strict=True):
+        one, other = (np.asarray(part).ravel() for part in affinity.pairs(tf.constant(number), offset))
+        weight = tf.reshape(pair, [-1]) ** beta
+        rows, columns, values = rows + [one, other], columns + [other, one], values + [weight, weight]
+    indices = np.stack([np.concatenate(rows), np.concatenate(columns)], -1)
+    order = np.lexsort((indices[:, 1], indices[:, 0]))
+    weights = tf.gather(tf.concat(values, 0), order)
+    totals = tf.math.segment_sum(weights, indices[order, 0])
+    weights /= tf.gather(totals, indices[order, 0])
+    return tf.sparse.SparseTensor(indices[order].astype(np.int64), weights, [height * width] * 2)
+
+
+def walk(matrix: tf.sparse.SparseTensor, maps: tf.Tensor, steps: int = STEPS) -> tf.Tensor:
+    """Returns the maps `[h, w, c]` after `steps` steps: each position's mean over where it gets to."""
+    flat = tf.reshape(maps, [-1, tf.shape(maps)[-1]])
+    walked = tf.while_loop(lambda k, x: k < steps, lambda k, x: (k + 1, tf.sparse.sparse_dense_matmul(matrix, x)),
+                           (0, flat), shape_invariants=(tf.TensorShape([]), tf.TensorShape([flat.shape[0], None])))[1]
+    return tf.reshape(walked, tf.shape(maps))
+
+
+class Walker:
+    """Walks the maps of a run's photographs by its trained affinity network.
+
+    Args:
+      run_dir: the run's directory.
+      name: directory of the network below it.
+
+    Attributes:
+      run: run.json of the network's training.
+    """
+
+    def __init__(self, run_dir: str | pathlib.Path, name: str = layout.AFFINITY) -> None:
+        self._below, self._network, self.run = affinity.load(run_dir, name)
+        self._walk = tf.function(self._graph, reduce_retracing=True)
+
+    def _graph(self, kept: tf.Tensor, maps: tf.Tensor) -> tf.Tensor:
+        embedding = self._network(self._below.model(kept[None], training=False), training=False)[0]
+        walked = walk(transitions(embedding), maps)
+        return tf.math.divide_no_nan(walked, tf.reduce_max(walked, (0, 1), keepdims=True))
+
+    def __call__(self, image_id: str, maps: np.ndarray) -> np.ndarray:
+        """Returns the maps `[h, w, c]` of a photograph, 0..1, walked and each divided by its maximum."""
+        kept = self._below.features.load(image_id).astype(np.float32)
+        return self._walk(tf.constant(kept), tf.constant(maps)).numpy()

@@ -1,0 +1,117 @@
+"""Trains AffinityNet on what the maps are sure of (Ahn & Kwak, CVPR 2018, Sections 3.1 and 3.2)."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from ficklenet_tf import presets
+from ficklenet_tf.data import datasets, input_pipeline, labels
+from ficklenet_tf.models import affinity, backbones, classifier
+from ficklenet_tf.runs import artifacts, layout, stage
+from ficklenet_tf.seeds import extraction
+from ficklenet_tf.training import loop
+
+_FLOOR = 1e-5  # of a logarithm's argument (their code)
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What AffinityNet learns from, beside `presets.AffinityConfig`.
+
+    Attributes:
+      maps: directory below the run's with the finished maps of the split.
+      seed: of weights and order.
+      training: `loop.Options`.
+    """
+
+    maps: str = layout.MAPS
+    seed: int = 0
+    training: loop.Options = loop.Options()
+
+
+def train(run_dir: str | pathlib.Path, split: datasets.Split, config: presets.AffinityConfig,
+          options: Options = Options(), *, name: str = layout.AFFINITY) -> dict[str, Any]:
+    """Trains AffinityNet on a classifier's frozen features; goes on where an earlier call stopped.
+
+    First the labels are made, `<name>_labels/`: seeds by the CRF on a low and a high background score, 255 where the
+    two disagree.
+
+    Args:
+      run_dir: the run's directory, with the maps and the classifier that made them.
+      split: `datasets.Split`; its masks serve the labels' scores only.
+      config: `presets.AffinityConfig`.
+      options: `Options`.
+      name: directory below run_dir for this stage.
+
+    Returns:
+      The content of run.json.
+
+    Raises:
+      UserError: see `affinity.frozen` and `seeds.extraction.make`.
+    """
+    run_dir = pathlib.Path(run_dir)
+    map_settings = artifacts.read_json(run_dir / options.maps / layout.SETTINGS)
+    classifier_name = map_settings["classifier_name"]
+    trained = classifier.load(run_dir / classifier_name)
+    below = affinity.frozen(trained)
+    label_config = presets.SeedsConfig(refine="crf", refine_low=config.low, refine_high=config.high,
+                                       refine_scale=config.label_scale)
+    extraction.make(run_dir, split, label_config, maps=options.maps, name=layout.labels_of(name))
+    settings = {"stage": "affinity", "config": dataclasses.asdict(config), "maps": options.maps, "seed": options.seed,
+                "classifier_name": classifier_name, "classifier": trained.run["finished"], "dataset": split.dataset,
+                "split": split.name, "fingerprint": split.fingerprint}
+
+    def work() -> Callable[[], dict[str, Any]]:
+        keras.utils.set_random_seed(options.seed)
+        network = affinity.build([tuple(output.shape[1:]) for output in below.model.outputs])
+        reader = input_pipeline.ExampleReader(
+            split, options.seed, below.size, features=below.features, seeds_dir=run_dir / layout.labels_of(name),
+            label_size=-(-below.size // backbones.STRIDE))
+        schedule = keras.optimizers.schedules.PolynomialDecay(config.learning_rate, config.steps, 0.0, 0.9)
+
+        def losses(batch: loop.Batch) -> loop.Scalars:
+            maps = below.model(input_pipeline.network_input(batch), training=False)
+            return loss(network(maps, training=True), batch["label"])
+
+        rows = loop.fit(run_dir / name, loop.Learner(network, keras.optimizers.Adam(schedule), losses),
+                        lambda start, context: input_pipeline.training_batches(
+                            reader, batch_size=min(config.batch_size, len(split)), start_step=start, context=context),
+                        config.steps, options.training)
+
+        def facts() -> dict[str, Any]:
+            network.save_weights(run_dir / name / layout.WEIGHTS)
+            return {"metrics": {key: value for key, value in rows[-1].items()
+                                if key not in ("step", "learning_rate")}}
+
+        return facts
+
+    return stage.run(run_dir / name, settings, work)
+
+
+def loss(embedding: tf.Tensor, label: tf.Tensor) -> loop.Scalars:
+    """Cross-entropy of the affinities, pairs of three kinds weighed apart: L = bg/4 + fg/4 + differing/2 (Eq. 4 to 7).
+
+    Args:
+      embedding: `[b, h, w, k]` float32.
+      label: `[b, h, w]` uint8; pairs with a 255 do not count.
+
+    Returns:
+      Scalars: "loss", and the means over the pairs of each kind.
+    """
+    names = ("background_loss", "foreground_loss", "differing_loss")
+    totals, counts = [tf.constant(0.0)] * 3, [tf.constant(0.0)] * 3
+    for offset, pair in zip(affinity.offsets(), affinity.affinities(embedding), strict=True):
+        one, other = affinity.pairs(label, offset)
+        valid = (one != labels.IGNORE) & (other != labels.IGNORE)
+        same, background = valid & (one == other), one == labels.BACKGROUND
+        entropies = (-tf.math.log(pair + _FLOOR),) * 2 + (-tf.math.log(1 + _FLOOR - pair),)
+        for k, mask in enumerate((same & background, same & ~background, valid & (one != other))):
+            weight = tf.cast(mask, tf.float32)
+            totals[k] += tf.reduce_sum(weight * entropies[k])
+            counts[k] += tf.reduce_sum(weight)
+    means = [total / tf.maximum(count, 1.0) for total, count in zip(totals, counts, strict=True)]
+    return {"loss": means[0] / 4 + means[1] / 4 + means[2] / 2, **dict(zip(names, means, strict=True))}
