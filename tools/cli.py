@@ -24,10 +24,11 @@ from ficklenet_tf.seeds import extraction as seed_extraction
 from ficklenet_tf.training import loop
 
 FLAGS = flags.FLAGS
-Config = TypeVar("Config", presets.ClassifierConfig, presets.MapsConfig, presets.SeedsConfig, presets.SegmenterConfig)
+Config = TypeVar("Config", presets.ClassifierConfig, presets.MapsConfig, presets.SeedsConfig, presets.SegmenterConfig,
+                 presets.AffinityConfig)
 STAGES: dict[type[Any], str] = {
     presets.ClassifierConfig: "classifier", presets.MapsConfig: "maps", presets.SeedsConfig: "seeds",
-    presets.SegmenterConfig: "segmenter"}
+    presets.SegmenterConfig: "segmenter", presets.AffinityConfig: "affinity"}
 # Flags by the names that they had before 2026-11-26 (CHANGELOG.md), and what they are called now.
 RENAMED = {"selection": "mode", "selections": "num_maps", "seeds.selections": "maps.num_maps",
            "training_selection": "training_mode", "inference_selection": "inference_mode",

@@ -1,6 +1,6 @@
 """Makes saliency maps of photographs, which tell objects from background without their class.
 
-    make saliency          # onnxruntime, and U2-Net-p's file as weights/u2netp.onnx
+    make saliency          # fetches U2-Net-p as weights/u2netp.onnx
     python -m tools.make_saliency --dataset=voc --data_dir=VOCdevkit --output_dir=runs/voc --model=weights/u2netp.onnx
 
 Writes OUTPUT_DIR/saliency/<image id>.png, grey, 255 for the most salient pixel. Seeds take them from there:

@@ -32,8 +32,9 @@ def pairs(x: tf.Tensor, offset: tuple[int, int]) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns `[b, h', w', ...]` twice of `[b, h, w, ...]`: positions, and their neighbours at an offset."""
     dy, dx = offset
     height, width = x.shape[1:3]
-    left, right = max(0, -dx), width - max(0, dx)
-    return x[:, :height - dy, left:right], x[:, dy:, left + dx:right + dx]
+    rows, left = max(0, height - dy), max(0, -dx)
+    right = max(left, width - max(0, dx))
+    return x[:, :rows, left:right], x[:, dy:dy + rows, left + dx:right + dx]
 
 
 def affinities(embedding: tf.Tensor) -> Iterator[tf.Tensor]:
@@ -93,7 +94,10 @@ def frozen(trained: classifier.Trained) -> Frozen:
                         "last_two_blocks or head), whose output is kept; found one that was trained whole")
     above = backbones.cut(trained.model.backbone, trained.config.trainable_layers).above
     inputs = keras.Input(features.shape)
-    outputs = [inputs] if above is None else [inputs, above(inputs)]
+    outputs = [inputs]
+    if above is not None:
+        top = above(inputs)
+        outputs = [layers.Resizing(*top.shape[1:3])(inputs) if top.shape[1] != inputs.shape[1] else inputs, top]
     model = keras.Model(inputs, outputs)
     model.trainable = False
     return Frozen(model, features, trained.config.input_size)

@@ -1,0 +1,133 @@
+"""Saliency: how the network is fed and its answer read, the stage, and seeds by saliency worked out by hand."""
+
+import base64
+import dataclasses
+
+import cv2
+import numpy as np
+import pytest
+
+from ficklenet_tf import presets
+from ficklenet_tf.errors import UserError
+from ficklenet_tf.maps.image_maps import ImageMaps
+from ficklenet_tf.runs import artifacts
+from ficklenet_tf.seeds import extraction, refinement, saliency, salient
+from ficklenet_tf.seeds.evidence import Evidence
+from tests import tiny_run
+
+PHOTOGRAPHS = tiny_run.Photographs()
+# An ONNX file made by onnx 1.23: x [1, 3, 8, 8] -> y = x_red + 2 x_green - x_blue, and z = -y as a second output.
+ONNX = base64.b64decode(
+    "CAg6lQEKDwoBeAoBdxIBeSIEQ29udgoLCgF5EgF6IgNOZWcSAWcqGwgBCAMIAQgBEAEiDAAAgD8AAABAAACAv0IBd1obCgF4EhYKFAgBEhAKAggB"
+    "CgIIAwoCCAgKAggIYhsKAXkSFgoUCAESEAoCCAEKAggBCgIICAoCCAhiGwoBehIWChQIARIQCgIIAQoCCAEKAggICgIICEIECgAQDQ==")
+
+
+@pytest.fixture
+def onnx_file(tmp_path):
+    (tmp_path / "network.onnx").write_bytes(ONNX)
+    return tmp_path / "network.onnx"
+
+
+def test_the_network_sees_a_normalised_photograph_and_its_first_output_is_stretched(onnx_file):
+    image = np.random.default_rng(1).integers(0, 200, (8, 8, 3)).astype(np.uint8)
+    x = (image / image.max() - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    expected = x @ [1, 2, -1]
+    expected = (expected - expected.min()) / (expected.max() - expected.min())
+    np.testing.assert_allclose(saliency.Network(onnx_file)(image), expected, atol=1e-5)
+    assert saliency.Network(onnx_file)(np.zeros((20, 30, 3), np.uint8)).shape == (20, 30)
+
+
+def test_the_stage_writes_maps_once_and_seeds_find_them(onnx_file, tmp_path):
+    run = saliency.make(tmp_path, PHOTOGRAPHS, onnx_file)
+    assert run["images"] == 3 and saliency.make(tmp_path, PHOTOGRAPHS, onnx_file) == run
+    photograph = tiny_run.photograph(40, 48, 0)
+    np.testing.assert_allclose(saliency.read(tmp_path / "saliency", "a", (40, 48)),
+                               saliency.Network(onnx_file)(photograph), atol=0.5 / 255)
+    config = presets.SeedsConfig(background_cue="saliency")
+    assert extraction.with_needed(tmp_path, config, extraction.Options()).saliency_dir == tmp_path / "saliency"
+    plain = presets.SeedsConfig(refine="crf", background_cue="saliency")  # which asks for no cue
+    assert extraction.with_needed(tmp_path, plain, extraction.Options()).saliency_dir is None
+    other = onnx_file.with_name("other.onnx")
+    other.write_bytes(ONNX + b"\x72\x00")  # the same network in other bytes
+    with pytest.raises(UserError, match="model:"):
+        saliency.make(tmp_path, PHOTOGRAPHS, other)
+
+
+def test_shards_write_what_one_call_writes(onnx_file, tmp_path):
+    saliency.make(tmp_path, PHOTOGRAPHS, onnx_file)
+    for index in range(2):
+        saliency.make(tmp_path, PHOTOGRAPHS, onnx_file, name="parts", shard=(index, 2))
+    assert not artifacts.read_run(tmp_path / "parts") and saliency.make(tmp_path, PHOTOGRAPHS, onnx_file, name="parts")
+    for image_id in "abc":
+        paths = [tmp_path / name / f"{image_id}.png" for name in ("saliency", "parts")]
+        assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_what_is_no_network_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="x.onnx: expected the ONNX file .*make saliency"):
+        saliency.Network(tmp_path / "x.onnx")
+    (tmp_path / "bad.onnx").write_bytes(b"no network")
+    with pytest.raises(UserError, match="bad.onnx: expected an ONNX file"):
+        saliency.Network(tmp_path / "bad.onnx")
+
+
+def _evidence(tmp_path, mean, saliency_map, config=None, tag_ids=(2, 4)):
+    mean = np.asarray(mean, np.float32)
+    shape = np.shape(saliency_map)
+    saliency.write(tmp_path / "a.png", np.asarray(saliency_map))
+    maps = ImageMaps(np.array(tag_ids[:mean.shape[-1]]), mean, mean, mean, mean[None], 1, shape, None)
+    return Evidence("a", np.zeros((*shape, 3), np.uint8), maps, config or presets.SeedsConfig(), tmp_path)
+
+
+def test_a_salient_pixel_takes_the_strongest_class_and_without_one_the_nearest(tmp_path):
+    """Four columns, maps at the photograph's size: class 3 left, class 5 in the third, nothing in the last."""
+    mean = np.zeros((4, 4, 2))
+    mean[:, 0, 0], mean[:, 1] = 0.5, (0.3, 0.2)
+    mean[:, 2, 1] = 0.01
+    salient_map = np.ones((4, 4))
+    salient_map[0] = 0.05
+    label = salient.strongest(_evidence(tmp_path, mean, salient_map))
+    assert label.tolist() == [[0] * 4] + [[3, 3, 5, 5]] * 3
+    config = presets.SeedsConfig(saliency_threshold=0.01)
+    assert (salient.strongest(_evidence(tmp_path, mean, salient_map, config)) == [3, 3, 5, 5]).all()
+
+
+def test_the_harmonic_mean_of_map_and_saliency(tmp_path):
+    """2 a s / (a + s): of 1 and 1/4 0.4, of 0.5 and 0.25 1/3; maps are divided by their maxima first."""
+    mean = np.array([[[0.2], [0.1], [0.2], [0.0]]])
+    saliency_map = np.array([[1, 1, 63 / 255, 1]])
+    config = dataclasses.replace(presets.SeedsConfig(), harmonic_threshold=0.39)
+    assert salient.harmonic(_evidence(tmp_path, mean, saliency_map, config)).tolist() == [[3, 3, 3, 0]]
+    config = dataclasses.replace(config, harmonic_threshold=0.41)
+    assert salient.harmonic(_evidence(tmp_path, mean, saliency_map, config)).tolist() == [[3, 3, 0, 0]]
+
+
+def test_nearest_class_by_hand():
+    label = np.full((3, 7), 255, np.uint8)
+    label[1, 0], label[1, 5] = 4, 9
+    expected = np.abs(np.arange(7) - 0) <= np.abs(np.arange(7) - 5)  # the middle is at 2.5
+    assert (salient.nearest_class(label)[1] == np.where(expected, 4, 9)).all()
+    assert (salient.nearest_class(np.full((2, 2), 255, np.uint8)) == 255).all()
+
+
+@pytest.mark.parametrize("refine", refinement.NEEDS_SALIENCY)
+def test_seeds_by_saliency_in_the_stage(refine, onnx_file, tmp_path):
+    root = tiny_run.make_classifier(tmp_path)
+    maps = presets.MapsConfig(num_maps=10, sizes=(33,))
+    config = presets.SeedsConfig(refine=refine, saliency_threshold=0.5)
+    with pytest.raises(UserError, match="saliency: expected a map for each image; .* tools.make_saliency"):
+        extraction.extract(root, PHOTOGRAPHS, maps, config)
+    saliency.make(root, PHOTOGRAPHS, onnx_file)
+    assert extraction.extract(root, PHOTOGRAPHS, maps, config)["saliency_dir"] == str(root / "saliency")
+    label = cv2.imread(str(root / "seeds" / "b.png"), cv2.IMREAD_GRAYSCALE)
+    assert label.shape == (48, 48) and len(np.unique(label)) == 2  # the background and the one tag
+
+
+def test_the_crf_on_labels_keeps_a_plain_label_and_fills_what_is_unknown():
+    image = np.zeros((20, 20, 3), np.uint8)
+    image[:, 10:] = 255
+    label = np.full((20, 20), 255, np.uint8)
+    label[5:15, 2:8], label[5:15, 12:18] = 0, 3
+    refined = refinement.crf_on_labels(image, label, np.array([2]))
+    assert (refined == np.where(image[..., 0] > 0, 3, 0)).all()
+    assert (refinement.crf_on_labels(image, label, np.array([], int)) == 0).all()
