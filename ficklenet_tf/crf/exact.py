@@ -8,7 +8,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from ficklenet_tf.crf import updates
-from ficklenet_tf.crf.spec import CRFSpec
+from ficklenet_tf.crf.spec import REFERENCE, CRFSpec
 
 
 def mean_field(images: tf.Tensor, logits: tf.Tensor, spec: CRFSpec, iterations: int | tf.Tensor) -> tf.Tensor:
@@ -79,7 +79,8 @@ def _position_terms(height: tf.Tensor, width: tf.Tensor, spec: CRFSpec,
       (the positions' part of the bilateral kernel's exponent, `[pixels, pixels]`; the position-only kernel along y,
       `[height, height]`, and along x, `[width, width]`).
     """
-    rows, columns = _squared_distances(height, dtype), _squared_distances(width, dtype)
+    pixel = REFERENCE / tf.cast(tf.maximum(height, width), dtype) if spec.relative else 1.0
+    rows, columns = (pixel**2 * _squared_distances(side, dtype) for side in (height, width))
     distances = tf.reshape(rows[:, None, :, None] + columns[None, :, None, :], [height * width, height * width])
     # The position-only kernel is the product of one along columns and one along rows.
     along_y, along_x = (_normalized(tf.exp(line * (-0.5 / spec.gaussian_sigma_xy**2))) for line in (rows, columns))

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from ficklenet_tf.crf import lattice, updates
-from ficklenet_tf.crf.spec import CRFSpec
+from ficklenet_tf.crf.spec import REFERENCE, CRFSpec
 
 # A sparse product runs on one core, so the pixels go through it in this many parts side by side.
 _PARTS = 2
@@ -126,11 +126,12 @@ def _features(image: tf.Tensor, spec: CRFSpec) -> tuple[list[tf.Tensor], list[tf
     positions = [tf.reshape(axis, [-1]) for axis in (x, y)]
     colours = tf.unstack(tf.transpose(tf.reshape(tf.cast(image, tf.float32), [-1, 3])))
 
-    def scaled(axes: list[tf.Tensor], sigma: float) -> list[tf.Tensor]:
-        return [lattice.times(axis, 1 / float(np.float32(sigma))) for axis in axes]
+    def scaled(axes: list[tf.Tensor], sigma: float, unit: float | tf.Tensor = 1.0) -> list[tf.Tensor]:
+        return [lattice.times(axis, unit / float(np.float32(sigma))) for axis in axes]
 
-    return (scaled(positions, spec.bilateral_sigma_xy) + scaled(colours, spec.bilateral_sigma_rgb),
-            scaled(positions, spec.gaussian_sigma_xy))
+    pixel = REFERENCE / tf.cast(tf.reduce_max(shape[:2]), tf.float64) if spec.relative else 1.0
+    return (scaled(positions, spec.bilateral_sigma_xy, pixel) + scaled(colours, spec.bilateral_sigma_rgb),
+            scaled(positions, spec.gaussian_sigma_xy, pixel))
 
 
 def _split(rows: tf.Tensor) -> list[tf.Tensor]:

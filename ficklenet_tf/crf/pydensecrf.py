@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from ficklenet_tf.crf.spec import CRFSpec
+from ficklenet_tf.crf.spec import REFERENCE, CRFSpec
 from ficklenet_tf.errors import UserError
 
 
@@ -59,7 +59,8 @@ def mean_field_image(image: np.ndarray, logits: np.ndarray, spec: CRFSpec, itera
     dense_crf = densecrf.DenseCRF(height * width, num_classes)
     # The package takes energies, one row per class, as contiguous float32 only.
     dense_crf.setUnaryEnergy(np.ascontiguousarray(-logits.reshape(-1, num_classes).T, np.float32))
-    y, x = np.mgrid[:height, :width].astype(np.float32)
+    y, x = np.mgrid[:height, :width].astype(np.float32) * np.float32(
+        REFERENCE / max(height, width) if spec.relative else 1)
     colours = image.astype(np.float32).transpose(2, 0, 1) / spec.bilateral_sigma_rgb
     dense_crf.addPairwiseEnergy(_features([x / spec.gaussian_sigma_xy, y / spec.gaussian_sigma_xy]),
                                 spec.gaussian_weight)

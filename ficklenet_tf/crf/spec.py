@@ -2,6 +2,8 @@
 
 import dataclasses
 
+REFERENCE = 500  # longer side of most of VOC's photographs, in pixels
+
 
 @dataclasses.dataclass(frozen=True)
 class CRFSpec:
@@ -14,6 +16,7 @@ class CRFSpec:
       gaussian_weight: weight of the position-only kernel.
       gaussian_sigma_xy: its width in pixels.
       iterations: mean-field updates; 0 leaves the softmax of the logits.
+      relative: whether the widths in pixels are those for a longer side of `REFERENCE` and grow with the photograph.
     """
 
     bilateral_weight: float
@@ -22,6 +25,7 @@ class CRFSpec:
     gaussian_weight: float
     gaussian_sigma_xy: float
     iterations: int
+    relative: bool = False
 
 
 # Kolesnikov & Lampert 2016 (SEC), the CRF inside the loss: DSRG_TEST's widths on a 41 x 41 map
@@ -30,6 +34,7 @@ SEC_TRAIN = CRFSpec(10.0, 80 / 12, 13.0, 3.0, 3 / 12, 10)
 
 # Huang et al. 2018 (DSRG), and SEC before it, at test time and full size.
 DSRG_TEST = CRFSpec(10.0, 80.0, 13.0, 3.0, 3.0, 10)
+DSRG_RELATIVE = dataclasses.replace(DSRG_TEST, relative=True)  # for photographs of any size: not theirs
 
 # Chen et al. 2015 (DeepLab-LargeFOV, VGG-16).
 DEEPLAB_LARGEFOV = CRFSpec(4.0, 49.0, 5.0, 3.0, 3.0, 10)

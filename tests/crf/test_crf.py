@@ -1,5 +1,7 @@
 """The dense CRF: the equations by a double loop, invariants of every backend, and the lattice by itself."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -240,3 +242,18 @@ def test_bad_input_is_an_error():
         crf.mean_field(images, logits.astype(np.int32), crf.DSRG_TEST, "exact")
     with pytest.raises(ValueError, match="eagerly"):
         tf.function(lambda: crf.mean_field(images, logits, crf.DSRG_TEST, "pydensecrf"))()
+
+
+@pytest.mark.parametrize("backend", GRAPH_BACKENDS)
+def test_relative_widths_grow_with_the_longer_side(backend):
+    """For a longer side of 25, a twentieth of 500, the widths are a twentieth; for 500 they are the spec's."""
+    spec = crf.CRFSpec(5.0, 60.0, 30.0, 3.0, 20.0, 4)
+    twentieth = dataclasses.replace(spec, bilateral_sigma_xy=3.0, gaussian_sigma_xy=1.0)
+    relative = dataclasses.replace(spec, relative=True)
+    images, logits = example(2, 14, 25, 3)
+    expected = crf.mean_field(images, logits, twentieth, backend)
+    np.testing.assert_allclose(crf.mean_field(images, logits, relative, backend), expected, atol=1e-4)
+    assert np.abs(expected - crf.mean_field(images, logits, spec, backend)).max() > 0.1
+    images, logits = example(1, 2, 500, 3)
+    np.testing.assert_allclose(crf.mean_field(images, logits, relative, backend),
+                               crf.mean_field(images, logits, spec, backend), atol=1e-6)
