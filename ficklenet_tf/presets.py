@@ -18,7 +18,8 @@ class ClassifierConfig:
     inference_mode: str = "stochastic"
     form: str = "contracted"
     batch_size: int = 10
-    epochs: int = 20  # open in the paper
+    epochs: int = 20  # open in the paper; 0: `steps` in their place
+    steps: int | str = 0  # "auto": 100 times the sixth root of the number of photographs, see docs/voc.md
     learning_rate: float = 0.001  # Adam; of the new layer
     pretrained_multiplier: float = 0.01  # of it, for layers with pretrained weights: not the paper's, see docs/voc.md
     halve_every: int = 10  # epochs
@@ -127,7 +128,7 @@ PAPER = Preset("paper", ClassifierConfig(), MapsConfig(), SeedsConfig(), Segment
 # Two cores, VOC, one evening: the backbone frozen, its features computed once, in bfloat16 where the hardware has it.
 CPU = Preset(
     "cpu",
-    ClassifierConfig(trainable_layers="head", epochs=1, photometric=0.0, flips=False, precision="auto"),
+    ClassifierConfig(trainable_layers="head", epochs=0, steps="auto", photometric=0.0, flips=False, precision="auto"),
     MapsConfig(),
     SeedsConfig(refine="crf"),
     SegmenterConfig(channels=512, initializer="he_normal", pretrained_fc=False, trainable_layers="head",

@@ -42,7 +42,8 @@ def test_what_the_other_presets_keep_of_the_paper():
         paper_config, config = (dataclasses.asdict(getattr(source, stage)) for source in (presets.PAPER, preset))
         return {name for name in paper_config if paper_config[name] != config[name]}
 
-    assert changed("classifier", presets.CPU) == {"trainable_layers", "epochs", "photometric", "flips", "precision"}
+    assert changed("classifier", presets.CPU) == {"trainable_layers", "epochs", "steps", "photometric", "flips",
+                                                  "precision"}
     assert changed("seeds", presets.CPU) == {"refine"}
     assert changed("segmenter", presets.CPU) == {
         "channels", "initializer", "pretrained_fc", "trainable_layers", "optimizer", "batch_size", "steps",

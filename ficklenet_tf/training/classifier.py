@@ -11,10 +11,14 @@ import tensorflow as tf
 
 from ficklenet_tf import distribution, presets
 from ficklenet_tf.data import datasets, feature_cache, images, input_pipeline
+from ficklenet_tf.errors import UserError
 from ficklenet_tf.evaluation import metrics
 from ficklenet_tf.models import backbones, classifier, precision
 from ficklenet_tf.runs import layout, progress, stage
 from ficklenet_tf.training import loop, optimizers
+
+
+AUTO = "auto"  # presets.ClassifierConfig.steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +61,10 @@ def train(directory: str | pathlib.Path, split: datasets.Split, held_out: datase
                 "fingerprint": split.fingerprint}
 
     def work() -> Callable[[], dict[str, Any]]:
+        steps = steps_of(config, len(split))
+        if not config.epochs and distribution.is_chief():
+            progress.say(f"{directory.name}: {steps} steps of {config.batch_size}, "
+                         f"{steps * config.batch_size / len(split):.1f} epochs of {len(split)} photographs")
         keras.utils.set_random_seed(options.seed)
         model, normalization = classifier.build(config, len(split.class_names) - 1, options.weights)
         target = classifier.above_cut(model, config.trainable_layers)
@@ -91,9 +99,30 @@ def _fit(directory: pathlib.Path, split: datasets.Split, config: presets.Classif
     return loop.fit(
         directory, learner, lambda start, context: input_pipeline.training_batches(
             reader, batch_size=min(config.batch_size, len(split)), start_step=start, context=context),
-        config.epochs * steps_per_epoch,
+        steps_of(config, len(split)),
         dataclasses.replace(options.training,
                             precision=config.precision if isinstance(target, classifier.Classifier) else "float32"))
+
+
+def steps_of(config: presets.ClassifierConfig, count: int) -> int:
+    """Returns how many steps a training takes.
+
+    With "auto" it grows slowly: what a head learns of 300 photographs in 260 steps it learns of 3,700 in 390.
+
+    Args:
+      config: `presets.ClassifierConfig`.
+      count: number of photographs.
+
+    Raises:
+      UserError: `config.steps` is neither a number from 1 nor "auto", and there are no epochs.
+    """
+    if config.epochs > 0:
+        return config.epochs * max(1, count // config.batch_size)
+    if config.steps == AUTO:
+        return round(100 * count ** (1 / 6))
+    if not isinstance(config.steps, int) or config.steps < 1:
+        raise UserError(f"steps: expected a number from 1 or {AUTO} (or epochs from 1), found {config.steps!r}")
+    return config.steps
 
 
 def _cached(directory: pathlib.Path, split: datasets.Split, held_out: datasets.Split, below: keras.Model,

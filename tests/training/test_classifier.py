@@ -1,0 +1,68 @@
+"""The classifier's training: how long it is, and that a cut changes nothing but what is trained."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from ficklenet_tf import presets
+from ficklenet_tf.data import datasets
+from ficklenet_tf.errors import UserError
+from ficklenet_tf.maps import extraction
+from ficklenet_tf.models import backbones, classifier
+from ficklenet_tf.runs import artifacts
+from ficklenet_tf.training import classifier as classifier_training
+
+CONFIG = dataclasses.replace(presets.TINY.classifier, input_size=33, kernel_size=3, batch_size=4, epochs=0, steps=2,
+                             photometric=0.0)
+MAPS = presets.MapsConfig(num_maps=10, sizes=(33,))
+
+
+@pytest.mark.parametrize("changes, count, expected", [
+    ({"epochs": 3, "steps": 7}, 10, 6), ({"steps": 7}, 10, 7), ({"steps": "auto"}, 64, 200),
+    ({"steps": "auto"}, 729, 300), ({"epochs": 2}, 3, 2)])
+def test_how_many_steps(changes, count, expected):
+    """Epochs of whole batches of 4, or steps; "auto" is 100 times the sixth root of the number of photographs."""
+    assert classifier_training.steps_of(dataclasses.replace(CONFIG, **changes), count) == expected
+
+
+def test_no_length_is_refused():
+    for steps in (0, "long"):
+        with pytest.raises(UserError, match="steps: expected a number from 1 or auto"):
+            classifier_training.steps_of(dataclasses.replace(CONFIG, steps=steps), 10)
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory):
+    return datasets.load_split("shapes", "train", cache_dir=tmp_path_factory.mktemp("data"), max_images=8)
+
+
+@pytest.mark.parametrize("trainable", ["head", "last_block", "last_two_blocks"])
+def test_a_cut_trains_what_is_above_it_and_maps_take_what_is_kept(trainable, split, tmp_path, capsys):
+    config = dataclasses.replace(CONFIG, trainable_layers=trainable)
+    run = classifier_training.train(tmp_path / "classifier", split, split, config)
+    assert "classifier: 2 steps of 4, 1.0 epochs of 8 photographs" in capsys.readouterr().err
+    trained, start = classifier.load(tmp_path / "classifier"), None
+    start = backbones.build("small", trainable)
+    below = backbones.cut(trained.model.backbone, trainable).below
+    kept = {v.path for v in below.variables}
+    assert {v.path for v in trained.model.backbone.trainable_variables} == (
+        {v.path for v in start.trainable_variables} - kept)
+    localizer, _ = extraction.open_localizer(tmp_path, split, MAPS, extraction.Options())
+    from_kept = localizer(split[0], 1)
+    prepared = localizer.prepare(split[0])
+    assert prepared["views"][0].shape == below.compute_output_shape((1, 33, 33, 3))[1:]
+    artifacts.write_run(tmp_path / "classifier", **{**run, "features": None})
+    localizer, _ = extraction.open_localizer(tmp_path, split, MAPS, extraction.Options())
+    assert localizer.prepare(split[0])["views"][0].shape == (1, 33, 33, 3)
+    np.testing.assert_allclose(localizer(split[0], 1).mean, from_kept.mean, atol=0.02)  # what is kept is float16
+
+
+def test_layers_below_the_cut_stay_and_those_above_move(split, tmp_path):
+    for steps in (1, 2):
+        classifier_training.train(tmp_path / f"after {steps}", split, split,
+                                  dataclasses.replace(CONFIG, trainable_layers="last_block", steps=steps))
+    one, two = (classifier.load(tmp_path / f"after {steps}").model.backbone for steps in (1, 2))
+    moved = {v.path.split("_")[0] for v, w in zip(one.variables, two.variables, strict=True)
+             if np.abs(v.numpy() - w.numpy()).max() > 0}
+    assert moved == {"block5", "block6"}
