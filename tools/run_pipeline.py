@@ -21,8 +21,9 @@ from ficklenet_tf.data import datasets, images
 from ficklenet_tf.evaluation import prediction, scoring
 from ficklenet_tf.maps import extraction as map_extraction
 from ficklenet_tf.runs import artifacts, layout
-from ficklenet_tf.seeds import extraction
+from ficklenet_tf.seeds import extraction, saliency
 from ficklenet_tf.serving import saved_model, verify
+from ficklenet_tf.training import affinity as affinity_training
 from ficklenet_tf.training import classifier as classifier_training
 from ficklenet_tf.training import rehearsal, rounds
 from ficklenet_tf.training import segmenter as segmenter_training
@@ -30,7 +31,8 @@ from tools import cli
 
 flags.DEFINE_string("weights", "", "Backbone: imagenet, a path to .npz, .h5 or .weights.h5, or empty for none.")
 flags.DEFINE_string("held_out", None, "Split for evaluation (default: the data set's).")
-flags.DEFINE_string("saliency_dir", None, "Saliency maps <image id>.png for --seeds.background_cue=saliency.")
+flags.DEFINE_string("saliency_dir", None, "Saliency maps <image id>.png, where seeds need them (default: made).")
+flags.DEFINE_string("saliency_model", "weights/u2netp.onnx", "Makes them, see tools.make_saliency.")
 flags.DEFINE_integer("save_every", 200, "Steps between checkpoints.", lower_bound=1)
 flags.DEFINE_boolean("cache_flips", False, "With a frozen backbone: cache the mirrored photographs' features too.")
 flags.DEFINE_boolean("baseline", True, "Also train a deterministic classifier and extract plain Grad-CAM seeds.")
@@ -70,7 +72,7 @@ def _rehearse(run_dir: pathlib.Path, split: datasets.Split, held_out: datasets.S
     last = layout.retrained(layout.SEGMENTER) if preset.segmenter.retrain_steps else layout.SEGMENTER
     rehearsal.rehearse_run(run_dir, split, held_out, preset, _classifier_options(), last=last,
                            deterministic=_deterministic(preset.classifier) if cli.FLAGS.baseline else None,
-                           saliency_dir=cli.FLAGS.saliency_dir)
+                           saliency_dir=_saliency_dir(run_dir, preset))
 
 
 def _train_and_extract(run_dir: pathlib.Path, split: datasets.Split, held_out: datasets.Split, preset: presets.Preset,
@@ -85,12 +87,23 @@ def _train_and_extract(run_dir: pathlib.Path, split: datasets.Split, held_out: d
         result.setdefault("map", run["metrics"]["map"])
         cli.done(f"{classifier}: mAP {100 * run['metrics']['map']:.1f}", run_dir / classifier)
     for mode, classifier, seeds, _ in variants:
-        run = _timed(seconds, seeds, extraction.extract, run_dir, split, preset.maps, preset.seeds,
-                     map_extraction.Options(classifier, mode, cli.FLAGS.seed),
-                     extraction.Options(cli.FLAGS.saliency_dir, keep_maps=True), name=seeds)
+        map_options = map_extraction.Options(classifier, mode, cli.FLAGS.seed)
+        walker = None
+        if preset.seeds.refine == "affinity":
+            walker = _timed(seconds, f"{seeds} affinity", affinity_training.walker_of, run_dir, split, preset,
+                            map_options, layout.maps_of(seeds), cli.loop_options())
+        run = _timed(seconds, seeds, extraction.extract, run_dir, split, preset.maps, preset.seeds, map_options,
+                     extraction.Options(_saliency_dir(run_dir, preset), walker, keep_maps=True), name=seeds)
         if run["metrics"]:
             result[seeds] = {key: run["metrics"][key] for key in ("miou", "recall", "precision")}
         cli.done(f"{seeds}{cli.scores_text(run['metrics'])}", run_dir / seeds)
+
+
+def _saliency_dir(run_dir: pathlib.Path, preset: presets.Preset) -> pathlib.Path | None:
+    """Returns where the saliency maps are that the seeds need; None where they need none."""
+    if not extraction.needs_saliency(preset.seeds):
+        return None
+    return pathlib.Path(cli.FLAGS.saliency_dir) if cli.FLAGS.saliency_dir else run_dir / layout.SALIENCY
 
 
 def _segment(run_dir: pathlib.Path, split: datasets.Split, held_out: datasets.Split, preset: presets.Preset,
@@ -124,7 +137,10 @@ def main() -> None:
     result: dict[str, Any] = {}
     split, held_out = cli.split(), cli.split(cli.FLAGS.held_out, held_out=True)
     preset = cli.preset()
-    extraction.check(preset.seeds, extraction.Options(cli.FLAGS.saliency_dir))  # now, not after the classifier
+    extraction.check(preset.seeds, extraction.Options(_saliency_dir(run_dir, preset)))  # not after the classifier
+    if extraction.needs_saliency(preset.seeds) and not cli.FLAGS.saliency_dir:
+        _timed(seconds, layout.SALIENCY, saliency.make, run_dir, split, cli.FLAGS.saliency_model)
+        cli.done("saliency", run_dir / layout.SALIENCY)
     if cli.FLAGS.rehearsal:
         _rehearse(run_dir, split, held_out, preset)
     _train_and_extract(run_dir, split, held_out, preset, seconds, result)

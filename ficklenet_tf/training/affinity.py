@@ -10,9 +10,11 @@ import tensorflow as tf
 
 from ficklenet_tf import presets
 from ficklenet_tf.data import datasets, input_pipeline, labels
+from ficklenet_tf.maps import extraction as map_extraction
 from ficklenet_tf.models import affinity, backbones, classifier
 from ficklenet_tf.runs import artifacts, layout, stage
 from ficklenet_tf.seeds import extraction
+from ficklenet_tf.seeds.affinity import Walker
 from ficklenet_tf.training import loop
 
 _FLOOR = 1e-5  # of a logarithm's argument (their code)
@@ -90,6 +92,25 @@ def train(run_dir: str | pathlib.Path, split: datasets.Split, config: presets.Af
         return facts
 
     return stage.run(run_dir / name, settings, work)
+
+
+def walker_of(run_dir: str | pathlib.Path, split: datasets.Split, preset: presets.Preset,
+              map_options: map_extraction.Options = map_extraction.Options(), maps: str = layout.MAPS,
+              training: loop.Options = loop.Options()) -> Walker:
+    """Extracts maps, trains AffinityNet on them, and returns the `Walker`: all that --refine=affinity needs.
+
+    Args:
+      run_dir: the run's directory, with the classifier.
+      split: `datasets.Split`.
+      preset: `presets.Preset`, of which maps and affinity count.
+      map_options: `maps.extraction.Options`; the seed is the training's too.
+      maps: directory below run_dir for the maps; the network's has the same ending.
+      training: `loop.Options`.
+    """
+    name = maps.replace(layout.MAPS, layout.AFFINITY, 1)
+    map_extraction.extract(run_dir, split, preset.maps, map_options, name=maps)
+    train(run_dir, split, preset.affinity, Options(maps, map_options.seed, training), name=name)
+    return Walker(run_dir, name)
 
 
 def loss(embedding: tf.Tensor, label: tf.Tensor) -> loop.Scalars:

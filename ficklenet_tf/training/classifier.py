@@ -17,7 +17,6 @@ from ficklenet_tf.models import backbones, classifier, precision
 from ficklenet_tf.runs import layout, progress, stage
 from ficklenet_tf.training import loop, optimizers
 
-
 AUTO = "auto"  # presets.ClassifierConfig.steps
 
 

@@ -19,6 +19,7 @@ from ficklenet_tf.maps import extraction as map_extraction
 from ficklenet_tf.models import precision
 from ficklenet_tf.runs import hardware, layout, progress
 from ficklenet_tf.seeds import extraction
+from ficklenet_tf.training import affinity as affinity_training
 from ficklenet_tf.training import classifier as classifier_training
 from ficklenet_tf.training import objective, rounds
 from ficklenet_tf.training import segmenter as segmenter_training
@@ -105,8 +106,13 @@ def rehearse_run(run_dir: str | pathlib.Path, split: datasets.Split, held_out: d
         if deterministic is not None:
             _step_classifier(directory / layout.deterministic(layout.CLASSIFIER), few, held_out,
                              precision.settled(deterministic, run_dir), options)
+        walker = None
+        if preset.seeds.refine == "affinity":
+            one_step = dataclasses.replace(preset.affinity, steps=1)
+            walker = affinity_training.walker_of(directory, few, dataclasses.replace(preset, affinity=one_step),
+                                                 map_extraction.Options(seed=seed))
         extraction.extract(directory, few, preset.maps, preset.seeds, map_extraction.Options(seed=seed),
-                           extraction.Options(saliency_dir))
+                           extraction.Options(saliency_dir, walker))
         rounds.train_rounds(directory, few, _one_step(segmenter_config), segmenter_training.Options(seed=seed))
 
 
