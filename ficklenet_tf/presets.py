@@ -55,7 +55,8 @@ class SeedsConfig:
     refine_high: float = 0.03
     refine_scale: float = 0.5  # it works on photographs reduced by this
     walked_background: float = 0.25  # "affinity": the score against the walked maps
-    saliency_threshold: float = 0.1  # "saliency": above it a pixel is an object's
+    saliency_threshold: float = 0.1  # "saliency": above it a pixel is an object's;
+    disputed: float = 0.2  # below it, it is nobody's where a mean map is at least this
     harmonic_threshold: float = 0.4  # "harmonic": DCSP's, against the harmonic mean of map and saliency
     srg_distance: float = 442.0  # "srg": how far in colour seeds grow; 442: no limit (Adams & Bischof 1994)
 

@@ -156,15 +156,8 @@ def _affinity(evidence: Evidence, rule: Rule) -> np.ndarray:
     return crf_refine(evidence.image, evidence.walked, maps.tag_ids, score, score, scale=config.refine_scale)
 
 
-def _by(labels_of: Callable[[Evidence], np.ndarray]) -> Refinement:
-    """The CRF on labels that saliency gives."""
-    def refine(evidence: Evidence, rule: Rule) -> np.ndarray:
-        tag_ids, config = evidence.maps.tag_ids, evidence.config
-        return crf_on_labels(evidence.image, labels_of(evidence), tag_ids, scale=config.refine_scale)
-    return refine
-
-
 REFINEMENTS: dict[str, Refinement] = {"none": _none, "crf": _crf, "srg": _srg, "affinity": _affinity,
-                                      "saliency": _by(salient.strongest), "harmonic": _by(salient.harmonic)}
+                                      "saliency": lambda evidence, rule: salient.strongest(evidence),
+                                      "harmonic": lambda evidence, rule: salient.harmonic(evidence)}
 CUELESS = ("crf", "affinity", "saliency", "harmonic")  # decide in place of the rule, never ask for a background cue
 NEEDS_SALIENCY = ("saliency", "harmonic")

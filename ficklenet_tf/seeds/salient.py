@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from ficklenet_tf.data import images, labels
+from ficklenet_tf.seeds import cues
 from ficklenet_tf.seeds.evidence import Evidence
 from ficklenet_tf.seeds.rule import allot
 
@@ -15,8 +16,8 @@ from ficklenet_tf.seeds.rule import allot
 def strongest(evidence: Evidence) -> np.ndarray:
     """Gives each pixel above `config.saliency_threshold` the class whose mean map is highest there, the rest 0.
 
-    Where no map is positive the pixel takes the class of the nearest pixel that has one. A photograph without tags
-    has none: 255 where it is salient.
+    Where no map is positive the pixel takes the class of the nearest pixel that has one. Where it is not salient but
+    a map is above `config.disputed`, nobody knows: 255. So are the salient pixels of a photograph without tags.
 
     Args:
       evidence: `Evidence` with saliency.
@@ -28,7 +29,8 @@ def strongest(evidence: Evidence) -> np.ndarray:
     mean = images.resize_maps(maps.mean, evidence.shape)
     classes = nearest_class(allot(mean, mean, maps.tag_ids, 0.0))
     salient = evidence.saliency > evidence.config.saliency_threshold
-    return np.where(salient, classes, labels.BACKGROUND).astype(np.uint8)
+    disputed = ~cues.low_everywhere(mean, evidence.config.disputed)
+    return np.where(salient, classes, np.where(disputed, labels.IGNORE, labels.BACKGROUND)).astype(np.uint8)
 
 
 def nearest_class(label: np.ndarray) -> np.ndarray:

@@ -87,7 +87,9 @@ def test_a_salient_pixel_takes_the_strongest_class_and_without_one_the_nearest(t
     salient_map = np.ones((4, 4))
     salient_map[0] = 0.05
     label = salient.strongest(_evidence(tmp_path, mean, salient_map))
-    assert label.tolist() == [[0] * 4] + [[3, 3, 5, 5]] * 3
+    assert label.tolist() == [[255, 255, 0, 0]] + [[3, 3, 5, 5]] * 3
+    disputed = presets.SeedsConfig(disputed=0.3)
+    assert salient.strongest(_evidence(tmp_path, mean, salient_map, disputed))[0].tolist() == [255, 255, 0, 0]
     config = presets.SeedsConfig(saliency_threshold=0.01)
     assert (salient.strongest(_evidence(tmp_path, mean, salient_map, config)) == [3, 3, 5, 5]).all()
 
