@@ -59,6 +59,24 @@ def scores(matrix: np.ndarray | Sequence[Sequence[int]]) -> dict[str, Any]:
             "recall_per_class": recall.tolist(), "precision_per_class": precision.tolist()}
 
 
+def error_kinds(matrix: np.ndarray | Sequence[Sequence[int]]) -> dict[str, float]:
+    """Tells what kinds of errors a confusion matrix holds, as shares of all pixels.
+
+    Args:
+      matrix: `[num_classes, num_classes + 1]`, class 0 the background; not empty.
+
+    Returns:
+      dict of shares that sum to 1: "right"; "context": background called an object; "missing": an object called
+      background; "wrong_class": an object called another one; "unanswered": 255.
+    """
+    counts = np.asarray(matrix, np.float64)
+    answered, total = counts[:, :-1], counts.sum()
+    context, missing, objects = answered[0, 1:].sum(), answered[1:, 0].sum(), answered[1:, 1:]
+    return {"right": float(np.trace(answered) / total), "context": float(context / total),
+            "missing": float(missing / total), "wrong_class": float((objects.sum() - np.trace(objects)) / total),
+            "unanswered": float(counts[:, -1].sum() / total)}
+
+
 def average_precision(tags: np.ndarray | Sequence[int], predicted: np.ndarray | Sequence[float]) -> float:
     """Returns the average precision of one class: the mean over its images of the precision at their rank.
 

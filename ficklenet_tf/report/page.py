@@ -6,6 +6,7 @@ from html import escape
 from typing import Any
 
 from ficklenet_tf.data import datasets
+from ficklenet_tf.evaluation import metrics
 from ficklenet_tf.report import charts, facts, markup, pictures, stages, template
 from ficklenet_tf.runs import artifacts, layout
 
@@ -127,12 +128,16 @@ def _confusion(run: stages.Run, class_names: Sequence[str]) -> str:
         return markup.section("confusion", "Confusion matrix", "Which class is taken for which.",
                               markup.missing("scores", run.evaluate))
     subject, scores = list(scores_by_subject.items())[-1]
+    kinds = {name: metrics.error_kinds(each["confusion"]) for name, each in scores_by_subject.items()}
+    rows = [[name, *(markup.percent(share) for share in shares.values())] for name, shares in kinds.items()]
     worst = "; ".join(f"{true} taken for {answer} ({markup.percent(share)} %)" for true, answer, share in
                       charts.most_confused(scores["confusion"], class_names))
     return markup.section(
         "confusion", "Confusion matrix",
         f"Of {subject}: each row is a true class and says, in per cent of its pixels, what they were called; "
         "a perfect one is blue on the diagonal only.",
+        markup.table(["of all pixels, %", "right", "background called an object", "object called background",
+                      "object called another", "no answer"], rows),
         f'<p>Most frequent: {escape(worst)}.</p>' if worst else "",
         f'<div class="scroll">{charts.confusion_matrix(scores["confusion"], class_names)}</div>')
 

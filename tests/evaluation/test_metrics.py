@@ -44,3 +44,11 @@ def test_average_precision_by_hand():
     assert np.isnan(metrics.average_precision([0, 0], [1.0, 2.0]))
     mean, aps = metrics.mean_average_precision(np.array([[1, 0], [0, 0]]), np.array([[2.0, 1.0], [1.0, 2.0]]))
     assert mean == 1 and aps == [1, None]
+
+
+def test_kinds_of_errors_by_hand():
+    """Ten pixels of each of three classes: the background, and two objects that take each other's pixels."""
+    matrix = [[6, 2, 1, 1], [3, 5, 2, 0], [0, 4, 6, 0]]
+    shares = metrics.error_kinds(matrix)
+    assert shares == pytest.approx({"right": 17 / 30, "context": 3 / 30, "missing": 3 / 30, "wrong_class": 6 / 30,
+                                    "unanswered": 1 / 30})

@@ -179,6 +179,8 @@ def test_confusion_matrix_says_each_rows_shares(run_dir, train, val):
     section = page.text[page.text.index("Confusion matrix"):page.text.index("The hardest images")]
     shown = " ".join(f"{value:.0f}" for value in shares.ravel() if value >= 0.5)
     assert section.strip().endswith(shown) and "no answer" in section
+    context = 100 * matrix[0, 1:-1].sum() / matrix.sum()
+    assert "background called an object" in section and f" {context:.1f} " in section
 
 
 def test_hardest_images_come_first(run_dir, train, val):
