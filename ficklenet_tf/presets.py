@@ -14,6 +14,7 @@ class ClassifierConfig:
     rate: float = 0.9  # p
     rescale: bool = False  # 1 / (1 - p): open in the paper; measured, see docs/voc.md
     head: str = "stochastic"  # one of models/classifier.py's HEADS
+    hidden: int = 512  # channels of the layer of "hidden"
     training_mode: str = "stochastic"  # which hidden units: stochastic, general or deterministic (Table 7)
     inference_mode: str = "stochastic"
     form: str = "contracted"

@@ -89,6 +89,9 @@ class AveragedConvolution(layers.Layer):
     def build(self, input_shape):
         self.kernel = self.add_weight(shape=(input_shape[-1], self.num_tags), initializer="glorot_uniform")
 
+    def units(self, x):
+        return x
+
     def call(self, x, training=False, rng_seeds=None):
         return self.logits(x)
 

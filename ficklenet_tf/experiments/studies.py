@@ -113,7 +113,8 @@ def _measured(plan: Plan, classifier_dir: pathlib.Path, split: datasets.Split, s
     """Returns {aggregate: {measure: mean over the images}}."""
     draws, many, auto = (map_scores.Draws(classifier_dir, plan.preset.maps, paper.MODES["S"], counts)
                          for counts in (COUNTS, (large,), (localizer.AUTO,)))
-    closed = tf.function(lambda x, tag_ids: reference.exact(draws.model.head, x, tag_ids))
+    head = draws.model.head
+    closed = tf.function(lambda x, tag_ids: reference.exact(head, head.units(x[None])[0], tag_ids))
     distances: dict[str, list[dict[str, float]]] = {}
     for example in progress.bar([split[i] for i in range(len(split))], desc=description, unit="img"):
         if not example["tags"].any():

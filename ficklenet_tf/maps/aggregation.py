@@ -65,8 +65,8 @@ def localize(head: keras.layers.Layer, features: tf.Tensor, tag_ids: tf.Tensor, 
     """Aggregates the maps of one image. Call it inside a tf.function.
 
     Args:
-      head: a built `stochastic.StochasticHead`; with the method "tape" any object with `kernel_size`,
-        `rate`, `rescale` and a differentiable `logits(x, selection)`.
+      head: a built `stochastic.StochasticHead`; with the method "tape" any object with `units(x)`, `kernel_size`,
+        `rate`, `rescale` and a differentiable `logits(units, selection)`.
       features: `[h, w, k]` float32, static shape.
       tag_ids: `[c]` int32, the classes to localize, 0 the first foreground class.
       seed: `[2]` int32, signs do not count. The i-th selection is the same whatever N, method or batch.
@@ -78,6 +78,7 @@ def localize(head: keras.layers.Layer, features: tf.Tensor, tag_ids: tf.Tensor, 
       "num_maps", int32, the number of maps it took.
     """
     mode, samples = options.mode, options.samples
+    features = head.units(features[None])[0]
     height, width, _ = features.shape
     make_raw_maps = grad_cam.class_activation if options.cam == "cam" else grad_cam.METHODS[options.method]
     raw_maps = make_raw_maps(head, features, tag_ids, mode)

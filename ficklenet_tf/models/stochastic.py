@@ -161,6 +161,10 @@ class StochasticHead(keras.layers.Layer):
                                       name="kernel")
         self.bias = self.add_weight(shape=(self.num_tags,), initializer="zeros", name="bias")
 
+    def units(self, x: tf.Tensor) -> tf.Tensor:
+        """Returns the hidden units that are selected, `[b, h, w, k]`: the features themselves."""
+        return x
+
     def call(self, x: tf.Tensor, training: bool = False, rng_seeds: tf.Tensor | None = None) -> tf.Tensor:
         """Returns class logits `[b, classes]` float32 on a selection of the mode in force.
 
@@ -169,6 +173,7 @@ class StochasticHead(keras.layers.Layer):
           training: chooses between the two modes.
           rng_seeds: `[b, 2]` int32, one selection per image; without it the layer's generator draws it.
         """
+        x = self.units(x)
         mode = self.training_mode if training else self.inference_mode
         if mode == "deterministic":
             return self.logits(x)
@@ -182,7 +187,7 @@ class StochasticHead(keras.layers.Layer):
         """Returns class logits `[b, classes]` float32 on a given selection.
 
         Args:
-          x: features `[b, h, w, k]`, static h and w.
+          x: `units` `[b, h, w, k]`, static h and w.
           selection: `[b, h * w, s * s]` as `hidden_units.draw` gives it, or None: every hidden unit.
         """
         scores_of = self._expanded if self.form == "expanded" else self._contracted
@@ -194,14 +199,19 @@ class StochasticHead(keras.layers.Layer):
         These are the class activation maps of Zhou et al. 2016, "cam" of `presets.MapsConfig`.
 
         Args:
-          x: features `[h, w, k]` float32, static shape.
+          x: `units` `[h, w, k]` float32, static shape.
           tag_ids: `[c]` int32, 0 the first foreground class.
         """
         kernel = tf.gather(tf.convert_to_tensor(self.kernel), tag_ids, axis=3)
         return tf.reshape(tf.nn.conv2d(x[None], kernel, 1, "SAME"), [x.shape[0] * x.shape[1], -1])
 
     def expected_logits(self, x: tf.Tensor) -> tf.Tensor:
-        """Returns the mean of the logits over all selections of the inference mode, exactly: they are linear in it."""
+        """Returns the mean of the logits over all selections of the inference mode, exactly: they are linear in it.
+
+        Args:
+          x: features `[b, h, w, k]`, static h and w.
+        """
+        x = self.units(x)
         if self.inference_mode != "stochastic":
             return self.logits(x)
         (height, width), s = x.shape[1:3], self.kernel_size

@@ -29,6 +29,10 @@ class Naive:
         self.head, self.trainable_variables = head, head.trainable_variables
         self.kernel_size, self.rate, self.rescale = head.kernel_size, head.rate, head.rescale
 
+    def units(self, x: tf.Tensor) -> tf.Tensor:
+        """Returns the features, as `StochasticHead.units`."""
+        return x
+
     def logits(self, x: tf.Tensor, selection: tf.Tensor) -> tf.Tensor:
         """Returns class logits `[b, classes]` float32, as `StochasticHead.logits`."""
         s, (height, width) = self.kernel_size, x.shape[1:3]
