@@ -52,7 +52,7 @@ class SeedsConfig:
     background_threshold: float = 0.1
     max_uncertainty: float = 1.0  # seeds with a greater `rule.uncertainty` become 255; 1 keeps all
     refine: str = "none"  # or a key of seeds/refinement.py: "crf" decides by the mean maps in place of theta and cue
-    refine_low: float = 0.03  # its background scores, see seeds/refinement.py
+    refine_low: float | str = 0.03  # its background scores, see seeds/refinement.py; "auto": one, background_score.py
     refine_high: float = 0.03
     refine_scale: float = 0.5  # it works on photographs reduced by this
     walked_background: float = 0.25  # "affinity": the score against the walked maps

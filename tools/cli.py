@@ -140,18 +140,29 @@ def define_stage(stage: type[Any], prefix: str = "") -> None:
             flags.DEFINE_float(name, None, text)
         elif field.type is tuple:
             flags.DEFINE_list(name, None, text)
-        elif field.type == int | str:
-            flags.DEFINE(_NumberOrWord(), name, None, text)
+        elif field.type in (int | str, float | str):
+            flags.DEFINE(_NumberOrWord(int if field.type == int | str else float), name, None, text)
         else:
             flags.DEFINE_string(name, None, text)
 
 
-class _NumberOrWord(flags.ArgumentParser[int | str]):
-    """A flag's value that is a whole number or a word, as --num_maps=200 and --num_maps=auto."""
+class _NumberOrWord(flags.ArgumentParser[float | str]):
+    """A flag's value that is a number or a word, as --num_maps=200 and --num_maps=auto.
 
-    def parse(self, argument: int | str) -> int | str:
-        """Returns an int, or the word as it is."""
-        return int(argument) if str(argument).isdigit() else argument
+    Args:
+      number: int or float.
+    """
+
+    def __init__(self, number: type[int] | type[float]) -> None:
+        super().__init__()
+        self._number = number
+
+    def parse(self, argument: float | str) -> float | str:
+        """Returns a number, or the word as it is."""
+        try:
+            return self._number(argument)
+        except ValueError:
+            return argument
 
 
 def define_all_stages() -> None:

@@ -11,6 +11,7 @@ RUN, SETTINGS = "run.json", "settings.json"  # of a finished stage; of one that 
 WEIGHTS, CHECKPOINTS, LOG, TENSORBOARD = "model.weights.h5", "checkpoints", "log.csv", "tensorboard"  # of a training
 MANIFESTS = "manifest"  # of a stage done in shards
 PRECISION, RESULT, REPORT = "precision.json", "result.json", "report.html"  # of the whole run
+BACKGROUND_SCORES = "background_scores.json"  # of all seeds of a run
 
 
 def deterministic(stage: str) -> str:

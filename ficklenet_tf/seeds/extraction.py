@@ -17,7 +17,7 @@ from ficklenet_tf.maps.image_maps import ImageMaps
 from ficklenet_tf.maps.localizer import AUTO
 from ficklenet_tf.presets import MapsConfig, SeedsConfig
 from ficklenet_tf.runs import artifacts, layout, shards, stage
-from ficklenet_tf.seeds import affinity, cues, refinement, rule
+from ficklenet_tf.seeds import affinity, background_score, cues, refinement, rule
 from ficklenet_tf.seeds.evidence import Evidence
 
 
@@ -65,6 +65,8 @@ def make(run_dir: str | pathlib.Path, split: datasets.Split, config: SeedsConfig
         raise UserError(f"{map_dir}: expected maps of {split.dataset} {split.name}, found those of other images "
                         f"({map_settings['dataset']} {map_settings['split']})")
     _check_classifier(pathlib.Path(run_dir), map_dir, map_settings)
+    if config.refine_low == background_score.AUTO:
+        config = _with_score(run_dir, split, config, map_settings)
     check(config, options, gradient=map_settings["config"]["gradient"])
     directory, maps_config = pathlib.Path(run_dir) / name, MapsConfig(**map_settings["config"])
     settings = settings_of(split, config, options, map_settings)
@@ -103,6 +105,7 @@ def extract(run_dir: str | pathlib.Path, split: datasets.Split, maps_config: Map
     check(config, options, gradient=maps_config.gradient)
     run_dir = pathlib.Path(run_dir)
     localizer, map_settings = map_extraction.open_localizer(run_dir, split, maps_config, map_options)
+    config = background_score.settled(run_dir, split, config, localizer, map_settings, map_options.seed)
     directory, map_dir = run_dir / name, run_dir / layout.maps_of(name)
     keep = options.keep_maps or maps_config.num_maps == AUTO
 
@@ -158,6 +161,14 @@ def needs_saliency(config: SeedsConfig) -> bool:
     """Whether a `presets.SeedsConfig` makes use of saliency: more supervision than tags."""
     by_cue = config.background_cue == "saliency" and config.refine not in refinement.CUELESS
     return by_cue or config.refine in refinement.NEEDS_SALIENCY
+
+
+def _with_score(run_dir: str | pathlib.Path, split: datasets.Split, config: SeedsConfig,
+                map_settings: dict[str, Any]) -> SeedsConfig:
+    """As `background_score.settled`, with the classifier of maps that are on disk."""
+    options = map_extraction.Options(map_settings["classifier_name"], map_settings["mode"], map_settings["seed"])
+    localizer, _ = map_extraction.open_localizer(run_dir, split, MapsConfig(**map_settings["config"]), options)
+    return background_score.settled(run_dir, split, config, localizer, map_settings, options.seed)
 
 
 def settings_of(split: datasets.Split, config: SeedsConfig, options: Options,

@@ -138,8 +138,10 @@ def _none(evidence: Evidence, rule: Rule) -> np.ndarray:
 
 
 def _crf(evidence: Evidence, rule: Rule) -> np.ndarray:
-    config = evidence.config
-    return crf_refine(evidence.image, evidence.maps.mean, evidence.maps.tag_ids, config.refine_low, config.refine_high,
+    config, low = evidence.config, evidence.config.refine_low
+    if isinstance(low, str):
+        raise UserError(f"refine_low: expected a number, found {low!r}; auto is settled by the stage of seeds")
+    return crf_refine(evidence.image, evidence.maps.mean, evidence.maps.tag_ids, low, config.refine_high,
                       scale=config.refine_scale)
 
 

@@ -1,0 +1,99 @@
+"""A background score without masks: what the classifier still sees when the foreground is covered says it.
+
+A high score leaves parts of the objects to the background, where the classifier goes on seeing them; a low one gives
+the foreground more than it needs. For each score the CRF's seeds of some photographs cut the features in two, and the
+classifier looks at either part: the difference p(tag | foreground) - p(tag | background) rises as the score falls and
+then stays. The highest score that keeps nearly all of it is taken.
+"""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import tensorflow as tf
+
+from ficklenet_tf.data import datasets
+from ficklenet_tf.maps.localizer import Localizer
+from ficklenet_tf.presets import SeedsConfig
+from ficklenet_tf.runs import artifacts, layout, progress
+from ficklenet_tf.seeds.refinement import crf_refine
+
+AUTO = "auto"  # presets.SeedsConfig.refine_low
+SCORES = (0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.18, 0.25)
+KEPT = 0.98  # share of the greatest difference that must be left; chosen on VOC train, see docs/voc.md
+_LOOKED_AT = 60  # photographs
+
+
+def settled(run_dir: str | pathlib.Path, split: datasets.Split, config: SeedsConfig, localizer: Localizer,
+            map_settings: dict[str, Any], seed: int) -> SeedsConfig:
+    """Returns the config with "auto" for `refine_low` replaced by a number, which is `refine_high` too.
+
+    The choice is made once for a classifier and its maps; `run_dir`/background_scores.json keeps it.
+
+    Args:
+      run_dir: the run's directory.
+      split: `datasets.Split`.
+      config: `presets.SeedsConfig`.
+      localizer: of the maps.
+      map_settings: what the maps are a function of, see `maps.extraction.settings_of`.
+      seed: of the maps' selections.
+    """
+    if config.refine_low != AUTO or config.refine != "crf":
+        return config
+    path = pathlib.Path(run_dir) / layout.BACKGROUND_SCORES
+    choices = artifacts.read_json(path) if path.exists() else {}
+    settings = {key: value for key, value in map_settings.items() if key != "format"}
+    key = hashlib.sha256(json.dumps([settings, config.refine_scale], sort_keys=True).encode()).hexdigest()[:16]
+    if key not in choices:
+        differences = measure(localizer, split, config.refine_scale, seed)
+        score = choose(differences)
+        choices[key] = {"score": score, "scores": SCORES, "differences": differences}
+        artifacts.write_json(path, choices)
+        progress.say(f"background score: {score} (chosen on {min(_LOOKED_AT, len(split))} photographs by their tags)")
+    score = choices[key]["score"]
+    return dataclasses.replace(config, refine_low=score, refine_high=score)
+
+
+def choose(differences: Sequence[float]) -> float:
+    """Returns the highest of `SCORES` whose difference is at least `KEPT` times the greatest."""
+    limit = KEPT * max(differences)
+    return max(score for score, difference in zip(SCORES, differences, strict=True) if difference >= limit)
+
+
+def measure(localizer: Localizer, split: datasets.Split, scale: float, seed: int) -> list[float]:
+    """Returns for each of `SCORES` the mean of p(tag | foreground) - p(tag | background), over images and their tags.
+
+    Args:
+      localizer: a `Localizer`.
+      split: `datasets.Split`; evenly spaced images of it are looked at.
+      scale: see `crf_refine`.
+      seed: of the selections.
+    """
+    head = localizer.model.head
+    logits = tf.function(lambda x: head.expected_logits(x), reduce_retracing=True)
+    count = min(_LOOKED_AT, len(split))
+    differences: list[np.ndarray] = []
+    for index in progress.bar([k * len(split) // count for k in range(count)], desc="background score", unit="img"):
+        prepared = localizer.prepare(split[index])
+        tag_ids = np.flatnonzero(prepared["tags"])
+        if not len(tag_ids):
+            continue
+        features = localizer.features(prepared)
+        maps = localizer.localize({**prepared, "features": features}, seed)
+        x, image = features[0].numpy(), prepared["image"].numpy()
+        foregrounds = np.stack([_share(crf_refine(image, maps.mean, tag_ids, score, score, scale=scale) > 0, x.shape)
+                                for score in SCORES])[..., None]
+        covered, alone = (tf.sigmoid(logits(tf.constant(parts))).numpy()[:, tag_ids]
+                          for parts in (x * (1 - foregrounds), x * foregrounds))
+        differences.extend((alone - covered).T)
+    return np.mean(differences, 0).tolist() if differences else [0.0] * len(SCORES)
+
+
+def _share(foreground: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Returns how much of each position of the features is foreground, `[h, w]` float32 of `[height, width]` bool."""
+    return cv2.resize(foreground.astype(np.float32), shape[1::-1], interpolation=cv2.INTER_AREA)

@@ -1,0 +1,68 @@
+"""The background score without masks: the choice by hand, what is measured, and that seeds take it once for all."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from ficklenet_tf import presets
+from ficklenet_tf.maps import extraction as map_extraction
+from ficklenet_tf.runs import artifacts
+from ficklenet_tf.seeds import background_score, extraction, refinement
+from tests import tiny_run
+
+PHOTOGRAPHS = tiny_run.Photographs()
+MAPS = presets.MapsConfig(num_maps=20, sizes=(33,))
+AUTO = presets.SeedsConfig(refine="crf", refine_low="auto", refine_scale=1.0)
+
+
+def test_the_highest_score_that_keeps_98_per_cent_is_chosen():
+    assert background_score.SCORES[3:5] == (0.03, 0.05)
+    assert background_score.choose([0.40, 0.41, 0.41, 0.405, 0.39, 0.3, 0.2, 0.1, 0.0]) == 0.03
+    assert background_score.choose([0.0] * 8 + [1.0]) == 0.25
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    return tiny_run.make_classifier(tmp_path_factory.mktemp("run"))
+
+
+def test_the_difference_is_that_of_the_two_parts(run_dir, monkeypatch):
+    """Everything foreground: p(tag) - p(tag | nothing); the left half: the features cut in two."""
+    localizer, _ = map_extraction.open_localizer(run_dir, PHOTOGRAPHS, MAPS, map_extraction.Options())
+    head = localizer.model.head
+
+    def probs(x):
+        return 1 / (1 + np.exp(-head.expected_logits(x[None]).numpy()[0]))
+
+    for columns in (5, 2):
+        monkeypatch.setattr(background_score, "crf_refine", lambda image, *args, columns=columns, **kwargs: np.repeat(
+            (np.arange(5) < columns)[None], 5, 0).astype(np.uint8))
+        expected = []
+        for index in range(3):
+            x = localizer.features(localizer.prepare(PHOTOGRAPHS[index]))[0].numpy()
+            part = (np.arange(5) < columns)[None, :, None]
+            expected.extend((probs(x * part) - probs(x * ~part))[PHOTOGRAPHS[index]["tags"] > 0])
+        measured = background_score.measure(localizer, PHOTOGRAPHS, 1.0, 0)
+        np.testing.assert_allclose(measured, [np.mean(expected)] * len(background_score.SCORES), atol=1e-5)
+
+
+def test_seeds_take_the_score_in_one_go_and_from_disk(run_dir, monkeypatch):
+    monkeypatch.setattr(background_score, "measure", lambda *args: [1, 1, 1, 1, 1, 1, 0, 0, 0])
+    run = extraction.extract(run_dir, PHOTOGRAPHS, MAPS, AUTO, options=extraction.Options(keep_maps=True))
+    assert run["config"]["refine_low"] == run["config"]["refine_high"] == 0.08
+    monkeypatch.setattr(background_score, "measure", None)  # it was measured once
+    again = extraction.make(run_dir, PHOTOGRAPHS, AUTO, name="again")
+    fixed = extraction.make(run_dir, PHOTOGRAPHS, dataclasses.replace(AUTO, refine_low=0.08, refine_high=0.08),
+                            name="fixed")
+    assert again["config"] == fixed["config"] == run["config"]
+    for image_id in "abc":
+        assert len({(run_dir / name / f"{image_id}.png").read_bytes() for name in ("seeds", "again", "fixed")}) == 1
+    assert len(artifacts.read_json(run_dir / "background_scores.json")) == 1
+
+
+def test_other_refinements_do_not_ask(run_dir, monkeypatch):
+    monkeypatch.setattr(background_score, "measure", None)
+    config = dataclasses.replace(AUTO, refine="none")
+    assert extraction.extract(run_dir, PHOTOGRAPHS, MAPS, config, name="plain")["config"]["refine_low"] == "auto"
+    assert "crf" in refinement.REFINEMENTS
