@@ -53,51 +53,16 @@ def crf_refine(image: np.ndarray, mean: np.ndarray, tag_ids: np.ndarray, low: fl
     scores = [low, high] if low < high else [high]
     strongest = np.stack([np.concatenate([np.full((*maps.shape[:2], 1), score, np.float32), maps], -1).argmax(-1)
                           for score in scores])
-    decided = _class_ids(tag_ids)[_decide(reduced, strongest, len(tag_ids) + 1, _scaled(spec, scale), backend)]
+    logits = np.stack([_log_probs(label, len(tag_ids) + 1) for label in strongest])
+    spec = dataclasses.replace(spec, bilateral_sigma_xy=spec.bilateral_sigma_xy * scale,
+                               gaussian_sigma_xy=spec.gaussian_sigma_xy * scale)
+    probs = np.asarray(crf.refiner(spec, backend)(np.stack([reduced] * len(scores)), logits))
+    class_ids = np.concatenate([[labels.BACKGROUND], np.asarray(tag_ids, np.int64) + 1])
+    decided = class_ids[probs.argmax(-1)]
     at_low, at_high = decided[0], decided[-1]
     label = np.where(at_high != labels.BACKGROUND, at_high,
                      np.where(at_low == labels.BACKGROUND, labels.BACKGROUND, labels.IGNORE)).astype(np.uint8)
     return cv2.resize(label, shape[::-1], interpolation=cv2.INTER_NEAREST)
-
-
-def crf_on_labels(image: np.ndarray, label: np.ndarray, tag_ids: np.ndarray, *, scale: float = 1.0,
-                  spec: crf.CRFSpec = IRN, backend: str = "permutohedral") -> np.ndarray:
-    """Cuts labels out along the photograph's edges; those that are 255 are decided too.
-
-    Args:
-      image: `[h, w, 3]` uint8 photograph.
-      label: `[h, w]` uint8: 0, tag id + 1, or 255.
-      tag_ids: `[c]`, 0 the first foreground class.
-      scale: as in `crf_refine`; so are `spec` and `backend`.
-      spec: see there.
-      backend: see there.
-
-    Returns:
-      `[h, w]` uint8 labels.
-    """
-    if not len(tag_ids):
-        return np.zeros(label.shape, np.uint8)
-    reduced, class_ids = _reduce(image, scale), _class_ids(tag_ids)
-    small = cv2.resize(label, reduced.shape[1::-1], interpolation=cv2.INTER_NEAREST)
-    positions = np.where(small == labels.IGNORE, len(class_ids), np.searchsorted(class_ids, small))
-    decided = class_ids[_decide(reduced, positions[None], len(class_ids), _scaled(spec, scale), backend)[0]]
-    return cv2.resize(decided.astype(np.uint8), label.shape[::-1], interpolation=cv2.INTER_NEAREST)
-
-
-def _decide(image: np.ndarray, positions: np.ndarray, count: int, spec: crf.CRFSpec, backend: str) -> np.ndarray:
-    """Returns `[n, h, w]` int64, the CRF's answers to n labellings of a photograph; see `_log_probs`."""
-    logits = np.stack([_log_probs(each, count) for each in positions])
-    return np.asarray(crf.refiner(spec, backend)(np.stack([image] * len(positions)), logits)).argmax(-1)
-
-
-def _scaled(spec: crf.CRFSpec, scale: float) -> crf.CRFSpec:
-    return dataclasses.replace(spec, bilateral_sigma_xy=spec.bilateral_sigma_xy * scale,
-                               gaussian_sigma_xy=spec.gaussian_sigma_xy * scale)
-
-
-def _class_ids(tag_ids: np.ndarray) -> np.ndarray:
-    """The labels of the background and of the tags, in the order of the CRF's classes."""
-    return np.concatenate([[labels.BACKGROUND], np.asarray(tag_ids, np.int64) + 1])
 
 
 def srg_refine(image: np.ndarray, label: np.ndarray, distance: float, scale: float = 1.0) -> np.ndarray:
@@ -125,10 +90,7 @@ def _reduce(image: np.ndarray, scale: float) -> np.ndarray:
 
 
 def _log_probs(label: np.ndarray, count: int) -> np.ndarray:
-    """`[h, w]` labels -> `[h, w, count]` float32 log-probabilities: CONFIDENCE for the label, the rest shared.
-
-    A label that is none of 0 to count - 1 gives every class the same.
-    """
+    """`[h, w]` labels -> `[h, w, count]` float32 log-probabilities: CONFIDENCE for the label, the rest shared."""
     remainder = (1 - CONFIDENCE) / max(count - 1, 1)
     return np.log(np.where(np.arange(count) == label[..., None], CONFIDENCE, remainder)).astype(np.float32)
 

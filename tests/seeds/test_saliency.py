@@ -124,12 +124,3 @@ def test_seeds_by_saliency_in_the_stage(refine, onnx_file, tmp_path):
     label = cv2.imread(str(root / "seeds" / "b.png"), cv2.IMREAD_GRAYSCALE)
     assert label.shape == (48, 48) and len(set(np.unique(label)) - {220}) == 2  # the background and the one tag
 
-
-def test_the_crf_on_labels_keeps_a_plain_label_and_fills_what_is_unknown():
-    image = np.zeros((20, 20, 3), np.uint8)
-    image[:, 10:] = 255
-    label = np.full((20, 20), 255, np.uint8)
-    label[5:15, 2:8], label[5:15, 12:18] = 0, 3
-    refined = refinement.crf_on_labels(image, label, np.array([2]))
-    assert (refined == np.where(image[..., 0] > 0, 3, 0)).all()
-    assert (refinement.crf_on_labels(image, label, np.array([], int)) == 0).all()
