@@ -28,8 +28,8 @@ def offsets(radius: int = RADIUS) -> list[tuple[int, int]]:
             if 0 < dy * dy + dx * dx < radius * radius and (dy > 0 or dx > 0)]
 
 
-def pairs(x: tf.Tensor, offset: tuple[int, int]) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns `[b, h', w', ...]` twice of `[b, h, w, ...]`: positions, and their neighbours at an offset."""
+def pairs(x: Any, offset: tuple[int, int]) -> tuple[Any, Any]:
+    """Returns `[b, h', w', ...]` twice of an array `[b, h, w, ...]`: positions, and their neighbours at an offset."""
     dy, dx = offset
     height, width = x.shape[1:3]
     rows, left = max(0, height - dy), max(0, -dx)

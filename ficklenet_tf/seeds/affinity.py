@@ -26,7 +26,7 @@ def transitions(embedding: tf.Tensor, beta: float = BETA) -> tf.sparse.SparseTen
     rows, columns = [number.ravel()], [number.ravel()]
     values = [tf.ones([height * width])]
     for offset, pair in zip(affinity.offsets(), affinity.affinities(embedding[None]), strict=True):
-        one, other = (np.asarray(part).ravel() for part in affinity.pairs(tf.constant(number), offset))
+        one, other = (part.ravel() for part in affinity.pairs(number, offset))
         weight = tf.reshape(pair, [-1]) ** beta
         rows, columns, values = rows + [one, other], columns + [other, one], values + [weight, weight]
     indices = np.stack([np.concatenate(rows), np.concatenate(columns)], -1)
@@ -39,10 +39,13 @@ def transitions(embedding: tf.Tensor, beta: float = BETA) -> tf.sparse.SparseTen
 
 def walk(matrix: tf.sparse.SparseTensor, maps: tf.Tensor, steps: int = STEPS) -> tf.Tensor:
     """Returns the maps `[h, w, c]` after `steps` steps: each position's mean over where it gets to."""
-    flat = tf.reshape(maps, [-1, tf.shape(maps)[-1]])
-    walked = tf.while_loop(lambda k, x: k < steps, lambda k, x: (k + 1, tf.sparse.sparse_dense_matmul(matrix, x)),
-                           (0, flat), shape_invariants=(tf.TensorShape([]), tf.TensorShape([flat.shape[0], None])))[1]
-    return tf.reshape(walked, tf.shape(maps))
+    shape = [matrix.shape[0], maps.shape[-1]]
+
+    def step(k: tf.Tensor, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return k + 1, tf.ensure_shape(tf.sparse.sparse_dense_matmul(matrix, x), shape)
+
+    flat = tf.ensure_shape(tf.reshape(maps, [-1, tf.shape(maps)[-1]]), shape)
+    return tf.reshape(tf.while_loop(lambda k, x: k < steps, step, (0, flat))[1], tf.shape(maps))
 
 
 class Walker:
