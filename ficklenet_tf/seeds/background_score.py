@@ -1,9 +1,8 @@
-"""A background score without masks: what the classifier still sees when the foreground is covered says it.
+"""A background score without masks: what the classifier no longer sees when the foreground is covered says it.
 
-A high score leaves parts of the objects to the background, where the classifier goes on seeing them; a low one gives
-the foreground more than it needs. For each score the CRF's seeds of some photographs cut the features in two, and the
-classifier looks at either part: the difference p(tag | foreground) - p(tag | background) rises as the score falls and
-then stays. The highest score that keeps nearly all of it is taken.
+For each score the CRF's seeds of some photographs cover the features of their foreground. A high score leaves parts
+of the objects uncovered, where the classifier goes on seeing them; a low one covers more than it needs. The score is
+taken for which (what a tag's logit loses) x (share of the photograph that is left) is greatest. See docs/voc.md.
 """
 
 import dataclasses
@@ -18,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from ficklenet_tf.data import datasets
+from ficklenet_tf.errors import UserError
 from ficklenet_tf.maps.localizer import Localizer
 from ficklenet_tf.presets import SeedsConfig
 from ficklenet_tf.runs import artifacts, layout, progress
@@ -25,7 +25,6 @@ from ficklenet_tf.seeds.refinement import crf_refine
 
 AUTO = "auto"  # presets.SeedsConfig.refine_low
 SCORES = (0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.18, 0.25)
-KEPT = 0.98  # share of the greatest difference that must be left; chosen on VOC train, see docs/voc.md
 _LOOKED_AT = 60  # photographs
 
 
@@ -50,34 +49,38 @@ def settled(run_dir: str | pathlib.Path, split: datasets.Split, config: SeedsCon
     settings = {key: value for key, value in map_settings.items() if key != "format"}
     key = hashlib.sha256(json.dumps([settings, config.refine_scale], sort_keys=True).encode()).hexdigest()[:16]
     if key not in choices:
-        differences = measure(localizer, split, config.refine_scale, seed)
-        score = choose(differences)
-        choices[key] = {"score": score, "scores": SCORES, "differences": differences}
+        lost, left = measure(localizer, split, config.refine_scale, seed)
+        score = choose(lost, left)
+        choices[key] = {"score": score, "scores": SCORES, "lost": lost, "left": left}
         artifacts.write_json(path, choices)
         progress.say(f"background score: {score} (chosen on {min(_LOOKED_AT, len(split))} photographs by their tags)")
     score = choices[key]["score"]
     return dataclasses.replace(config, refine_low=score, refine_high=score)
 
 
-def choose(differences: Sequence[float]) -> float:
-    """Returns the highest of `SCORES` whose difference is at least `KEPT` times the greatest."""
-    limit = KEPT * max(differences)
-    return max(score for score, difference in zip(SCORES, differences, strict=True) if difference >= limit)
+def choose(lost: Sequence[float], left: Sequence[float]) -> float:
+    """Returns that of `SCORES` whose product of the two is greatest; see `measure`."""
+    return SCORES[int(np.argmax(np.multiply(lost, left)))]
 
 
-def measure(localizer: Localizer, split: datasets.Split, scale: float, seed: int) -> list[float]:
-    """Returns for each of `SCORES` the mean of p(tag | foreground) - p(tag | background), over images and their tags.
+def measure(localizer: Localizer, split: datasets.Split, scale: float, seed: int) -> tuple[list[float], list[float]]:
+    """Covers the foreground of some photographs at each of `SCORES`.
 
     Args:
       localizer: a `Localizer`.
       split: `datasets.Split`; evenly spaced images of it are looked at.
       scale: see `crf_refine`.
       seed: of the selections.
+
+    Returns:
+      (what the logit of a tag loses, the mean over images and their tags; the share of the photographs that is left
+      as background), each a list over `SCORES`.
     """
     head = localizer.model.head
     logits = tf.function(lambda x: head.expected_logits(x), reduce_retracing=True)
     count = min(_LOOKED_AT, len(split))
-    differences: list[np.ndarray] = []
+    losses: list[np.ndarray] = []
+    shares: list[np.ndarray] = []
     for index in progress.bar([k * len(split) // count for k in range(count)], desc="background score", unit="img"):
         prepared = localizer.prepare(split[index])
         tag_ids = np.flatnonzero(prepared["tags"])
@@ -88,10 +91,13 @@ def measure(localizer: Localizer, split: datasets.Split, scale: float, seed: int
         x, image = features[0].numpy(), prepared["image"].numpy()
         foregrounds = np.stack([_share(crf_refine(image, maps.mean, tag_ids, score, score, scale=scale) > 0, x.shape)
                                 for score in SCORES])[..., None]
-        covered, alone = (tf.sigmoid(logits(tf.constant(parts))).numpy()[:, tag_ids]
-                          for parts in (x * (1 - foregrounds), x * foregrounds))
-        differences.extend((alone - covered).T)
-    return np.mean(differences, 0).tolist() if differences else [0.0] * len(SCORES)
+        whole, covered = (logits(tf.constant(parts)).numpy()[:, tag_ids] for parts in (x[None], x * (1 - foregrounds)))
+        losses.extend((whole - covered).T)
+        shares.append(1 - foregrounds.mean((1, 2, 3)))
+    if not losses:
+        raise UserError(f"{split.dataset} {split.name}: expected photographs with tags to choose a background score "
+                        "on, found none; give --refine_low and --refine_high")
+    return np.mean(losses, 0).tolist(), np.mean(shares, 0).tolist()
 
 
 def _share(foreground: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

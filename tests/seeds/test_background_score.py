@@ -16,10 +16,11 @@ MAPS = presets.MapsConfig(num_maps=20, sizes=(33,))
 AUTO = presets.SeedsConfig(refine="crf", refine_low="auto", refine_scale=1.0)
 
 
-def test_the_highest_score_that_keeps_98_per_cent_is_chosen():
+def test_the_score_of_the_greatest_product_is_chosen():
     assert background_score.SCORES[3:5] == (0.03, 0.05)
-    assert background_score.choose([0.40, 0.41, 0.41, 0.405, 0.39, 0.3, 0.2, 0.1, 0.0]) == 0.03
-    assert background_score.choose([0.0] * 8 + [1.0]) == 0.25
+    lost, left = [3.0, 3.0, 2.9, 2.8, 2.6, 2.2, 1.8, 1.4, 0.8], [0.4, 0.5, 0.6, 0.65, 0.7, 0.8, 0.85, 0.9, 0.95]
+    assert background_score.choose(lost, left) == 0.03  # 2.8 x 0.65 and 2.6 x 0.7 are 1.82 both: the lower one
+    assert background_score.choose([*lost[:4], 2.61, *lost[5:]], left) == 0.05
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +28,10 @@ def run_dir(tmp_path_factory):
     return tiny_run.make_classifier(tmp_path_factory.mktemp("run"))
 
 
-def test_the_difference_is_that_of_the_two_parts(run_dir, monkeypatch):
-    """Everything foreground: p(tag) - p(tag | nothing); the left half: the features cut in two."""
+def test_what_is_lost_is_what_the_covered_part_gave(run_dir, monkeypatch):
+    """Everything foreground, and the two left columns of five."""
     localizer, _ = map_extraction.open_localizer(run_dir, PHOTOGRAPHS, MAPS, map_extraction.Options())
     head = localizer.model.head
-
-    def probs(x):
-        return 1 / (1 + np.exp(-head.expected_logits(x[None]).numpy()[0]))
 
     for columns in (5, 2):
         monkeypatch.setattr(background_score, "crf_refine", lambda image, *args, columns=columns, **kwargs: np.repeat(
@@ -41,14 +39,17 @@ def test_the_difference_is_that_of_the_two_parts(run_dir, monkeypatch):
         expected = []
         for index in range(3):
             x = localizer.features(localizer.prepare(PHOTOGRAPHS[index]))[0].numpy()
-            part = (np.arange(5) < columns)[None, :, None]
-            expected.extend((probs(x * part) - probs(x * ~part))[PHOTOGRAPHS[index]["tags"] > 0])
-        measured = background_score.measure(localizer, PHOTOGRAPHS, 1.0, 0)
-        np.testing.assert_allclose(measured, [np.mean(expected)] * len(background_score.SCORES), atol=1e-5)
+            rest = x * (np.arange(5) >= columns)[None, :, None]
+            whole, covered = head.expected_logits(np.stack([x, rest])).numpy()
+            expected.extend((whole - covered)[PHOTOGRAPHS[index]["tags"] > 0])
+        lost, left = background_score.measure(localizer, PHOTOGRAPHS, 1.0, 0)
+        np.testing.assert_allclose(lost, [np.mean(expected)] * len(background_score.SCORES), atol=1e-5)
+        np.testing.assert_allclose(left, 1 - columns / 5, atol=1e-6)
 
 
 def test_seeds_take_the_score_in_one_go_and_from_disk(run_dir, monkeypatch):
-    monkeypatch.setattr(background_score, "measure", lambda *args: [1, 1, 1, 1, 1, 1, 0, 0, 0])
+    measured = [1, 1, 1, 1, 1, 1, 0, 0, 0], [1, 1, 1, 1, 1, 2, 1, 1, 1]
+    monkeypatch.setattr(background_score, "measure", lambda *args: measured)
     run = extraction.extract(run_dir, PHOTOGRAPHS, MAPS, AUTO, options=extraction.Options(keep_maps=True))
     assert run["config"]["refine_low"] == run["config"]["refine_high"] == 0.08
     monkeypatch.setattr(background_score, "measure", None)  # it was measured once
