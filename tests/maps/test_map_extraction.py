@@ -86,6 +86,17 @@ def test_cached_features_are_those_of_this_photograph(run_dir, tmp_path):
             assert view.shape == (1, 33, 33, 3)
 
 
+def test_the_mirrored_view_mirrors_what_is_kept_at_the_first_size(run_dir, tmp_path):
+    example, kept = PHOTOGRAPHS[1], np.random.default_rng(0).random((5, 5, 128)).astype(np.float16)
+    artifacts.write_json(tmp_path / "features.json", {"shape": [5, 5, 128], "size": 33})
+    np.save(tmp_path / "b.npy", kept)
+    config = dataclasses.replace(CONFIG, sizes=(33, 41), flip_views=True)
+    views = _localizer(run_dir, config, features=feature_cache.FeatureCache(tmp_path)).prepare(example)["views"]
+    assert [view.shape for view in views] == [(5, 5, 128)] * 2 + [(1, 41, 41, 3)] * 2
+    np.testing.assert_array_equal(views[1], kept[:, ::-1])
+    np.testing.assert_array_equal(views[3], views[2].numpy()[:, :, ::-1])
+
+
 def test_n_auto_tells_how_many_maps_it_took(run_dir):
     config = dataclasses.replace(CONFIG, num_maps="auto", auto_tolerance=0.1, auto_most=160)
     run = extraction.extract(run_dir, PHOTOGRAPHS, config, extraction.Options(seed=5), name="auto")
