@@ -13,7 +13,7 @@ from ficklenet_tf.experiments import map_scores, paper
 from ficklenet_tf.maps import extraction as map_extraction
 from ficklenet_tf.models import precision
 from ficklenet_tf.runs import artifacts, layout
-from ficklenet_tf.seeds import extraction
+from ficklenet_tf.seeds import background_score, extraction
 from ficklenet_tf.training import classifier as classifier_training
 from ficklenet_tf.training import loop, rounds
 from ficklenet_tf.training import segmenter as segmenter_training
@@ -35,6 +35,9 @@ class Plan:
       spec: `crf.CRFSpec` of the evaluation, or None.
       saliency_dir: for the background cue "saliency", see `cues.saliency`.
       options: `loop.Options` of all trainings.
+
+    Raises:
+      UserError: the preset's seeds need a training or a choice of their own.
     """
 
     run_dir: pathlib.Path
@@ -48,6 +51,12 @@ class Plan:
     spec: crf.CRFSpec | None = crf.DSRG_TEST
     saliency_dir: str | None = None
     options: loop.Options = loop.Options()
+
+    def __post_init__(self) -> None:
+        seeds = self.preset.seeds
+        if seeds.refine == "affinity" or seeds.refine_low == background_score.AUTO:
+            raise UserError("seeds: expected a refinement that depends on one image alone, as all rows of a table share "
+                            f"it; found refine {seeds.refine}, refine_low {seeds.refine_low}")
 
     @property
     def repeats(self) -> str:

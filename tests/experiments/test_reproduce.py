@@ -246,3 +246,10 @@ def test_the_gradient_cue_is_scored_too_and_a_wrong_word_is_refused_at_once(smal
     assert run["config"]["gradient"] and 0 <= run["seeds"]["miou"] <= 1
     with pytest.raises(UserError, match="refine: expected one of"):
         scores(refine="foo")
+
+
+@pytest.mark.parametrize("changes", [{"refine": "affinity"}, {"refine": "crf", "refine_low": "auto"}], ids=str)
+def test_seeds_that_need_more_than_one_image_are_refused(small_plan, changes):
+    preset = dataclasses.replace(small_plan.preset, seeds=dataclasses.replace(small_plan.preset.seeds, **changes))
+    with pytest.raises(ValueError, match="seeds: expected a refinement that depends on one image alone"):
+        dataclasses.replace(small_plan, preset=preset)
