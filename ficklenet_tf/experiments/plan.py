@@ -55,8 +55,8 @@ class Plan:
     def __post_init__(self) -> None:
         seeds = self.preset.seeds
         if seeds.refine == "affinity" or seeds.refine_low == background_score.AUTO:
-            raise UserError("seeds: expected a refinement that depends on one image alone, as all rows share it; found "
-                            f"refine {seeds.refine}, refine_low {seeds.refine_low}")
+            raise UserError("seeds: expected a refinement that depends on one image alone, as all rows share it; "
+                            f"found refine {seeds.refine}, refine_low {seeds.refine_low}")
 
     @property
     def repeats(self) -> str:
