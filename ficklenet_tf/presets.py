@@ -20,7 +20,7 @@ class ClassifierConfig:
     form: str = "contracted"
     batch_size: int = 10
     epochs: int = 20  # open in the paper; 0: `steps` in their place
-    steps: int | str = 0  # "auto": 100 times the sixth root of the number of photographs, see docs/voc.md
+    steps: int | str = 0  # "auto": 100 times the sixth root of the number of photographs
     learning_rate: float = 0.001  # Adam; of the new layer
     pretrained_multiplier: float = 0.01  # of it, for layers with pretrained weights: not the paper's, see docs/voc.md
     halve_every: int = 10  # epochs

@@ -95,14 +95,17 @@ def drawing() -> map_extraction.Options:
 
 
 def define_seeding() -> None:
-    """Defines --saliency_dir and --uncertainty, see `seeds.extraction.Options`."""
-    flags.DEFINE_string("saliency_dir", None, "Saliency maps <image id>.png for --background_cue=saliency.")
+    """Defines --saliency_dir, --affinity and --uncertainty, see `seeds.extraction.Options`."""
+    flags.DEFINE_string("saliency_dir", None, "Saliency maps <image id>.png, where seeds need them (default: the "
+                        "run's own, of tools.make_saliency).")
+    flags.DEFINE_string("affinity", layout.AFFINITY, "Directory below OUTPUT_DIR of --refine=affinity's network.")
     flags.DEFINE_boolean("uncertainty", False, "Also write how little the maps agree on each seed.")
 
 
 def seeding() -> seed_extraction.Options:
     """Returns the `seeds.extraction.Options` of `define_seeding`'s flags."""
-    return seed_extraction.Options(FLAGS.saliency_dir, FLAGS.uncertainty)
+    return seed_extraction.Options(saliency_dir=FLAGS.saliency_dir, affinity_name=FLAGS.affinity,
+                                   uncertainty=FLAGS.uncertainty)
 
 
 def scores_text(scores: dict[str, Any] | None) -> str:

@@ -46,7 +46,7 @@ flags.DEFINE_string("strong_split", None, "Images with masks for Table 3 (voc: t
 flags.DEFINE_integer("strong_images", 60, "Without --strong_split: this many training images, evenly spaced.",
                      lower_bound=1)
 flags.DEFINE_enum("crf", "dsrg", list(crf.SPECS), "Dense CRF's parameters for evaluation.")
-flags.DEFINE_string("saliency_dir", None, "Saliency maps, for --seeds.background_cue=saliency.")
+flags.DEFINE_string("saliency_dir", None, "Saliency maps, where seeds need them (default: the run's own).")
 flags.DEFINE_string("weights", "", "Backbone: imagenet, a path to .npz, .h5 or .weights.h5, or empty for none.")
 flags.DEFINE_string("table2_backbone", None, "Of Table 2 (default: resnet50; small where the preset's is small).")
 flags.DEFINE_string("table2_weights", "", "Of Table 2's backbone, as --weights.")
@@ -91,8 +91,8 @@ def _plan() -> plan.Plan:
     split = cli.split()
     return plan.Plan(cli.run_dir(), split, cli.split(cli.FLAGS.held_out, held_out=True), preset,
                      weights=cli.FLAGS.weights, seeds=cli.FLAGS.seeds, map_images=cli.FLAGS.map_images,
-                     strong=_strong(split), saliency_dir=cli.FLAGS.saliency_dir, spec=crf.SPECS[cli.FLAGS.crf],
-                     options=cli.loop_options())
+                     strong=_strong(split), spec=crf.SPECS[cli.FLAGS.crf], options=cli.loop_options(),
+                     saliency_dir=extraction.saliency_of(cli.run_dir(), preset.seeds, cli.FLAGS.saliency_dir))
 
 
 def _residual(work: plan.Plan) -> plan.Plan:

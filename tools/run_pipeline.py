@@ -18,6 +18,7 @@ from absl import flags
 
 from ficklenet_tf import crf, presets, report
 from ficklenet_tf.data import datasets, images
+from ficklenet_tf.errors import UserError
 from ficklenet_tf.evaluation import prediction, scoring
 from ficklenet_tf.maps import extraction as map_extraction
 from ficklenet_tf.runs import artifacts, layout
@@ -93,7 +94,7 @@ def _train_and_extract(run_dir: pathlib.Path, split: datasets.Split, held_out: d
             walker = _timed(seconds, f"{seeds} affinity", affinity_training.walker_of, run_dir, split, preset,
                             map_options, layout.maps_of(seeds), cli.loop_options())
         run = _timed(seconds, seeds, extraction.extract, run_dir, split, preset.maps, preset.seeds, map_options,
-                     extraction.Options(_saliency_dir(run_dir, preset), walker, keep_maps=True), name=seeds)
+                     extraction.Options(_saliency_dir(run_dir, preset), walker=walker, keep_maps=True), name=seeds)
         if run["metrics"]:
             result[seeds] = {key: run["metrics"][key] for key in ("miou", "recall", "precision")}
         cli.done(f"{seeds}{cli.scores_text(run['metrics'])}", run_dir / seeds)
@@ -138,6 +139,9 @@ def main() -> None:
     split, held_out = cli.split(), cli.split(cli.FLAGS.held_out, held_out=True)
     preset = cli.preset()
     extraction.check(preset.seeds, extraction.Options(_saliency_dir(run_dir, preset)))  # not after the classifier
+    if preset.seeds.refine == "affinity" and preset.classifier.trainable_layers == "all":
+        raise UserError("affinity: expected --classifier.trainable_layers=head or last_block, found all; it stands on "
+                        "frozen layers")
     if extraction.needs_saliency(preset.seeds) and not cli.FLAGS.saliency_dir:
         _timed(seconds, layout.SALIENCY, saliency.make, run_dir, split, cli.FLAGS.saliency_model)
         cli.done("saliency", run_dir / layout.SALIENCY)

@@ -73,7 +73,8 @@ def blur(lattice: Lattice, values: tf.Tensor, backwards: bool = False) -> tf.Ten
 
 def times(values: tf.Tensor, factor: float | np.floating | tf.Tensor) -> tf.Tensor:
     """Returns float32 `values * factor`, rounded once: in float64, as graph optimisers merge float32 factors."""
-    return tf.cast(tf.cast(values, tf.float64) * tf.cast(factor, tf.float64), tf.float32)
+    factor = factor if tf.is_tensor(factor) else tf.constant(float(factor), tf.float64)
+    return tf.cast(tf.cast(values, tf.float64) * factor, tf.float32)
 
 
 def _embed(features: Sequence[tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor]:

@@ -84,11 +84,11 @@ class Options:
 
     Attributes:
       maps: `maps.extraction.Options`: mode and seed of the inference.
-      saliency_dir: for the rule's background cue "saliency", or None.
+      saliency_dir: of seeds that need saliency, or None.
     """
 
     maps: map_extraction.Options = map_extraction.Options()
-    saliency_dir: str | None = None
+    saliency_dir: str | pathlib.Path | None = None
 
 
 class Draws:

@@ -33,7 +33,7 @@ class Plan:
       map_images: how many training images, evenly spaced, the maps are scored on.
       strong: the training images whose masks semi-supervision may use (Table 3), or None.
       spec: `crf.CRFSpec` of the evaluation, or None.
-      saliency_dir: for the background cue "saliency", see `cues.saliency`.
+      saliency_dir: of seeds that need saliency, or None.
       options: `loop.Options` of all trainings.
 
     Raises:
@@ -49,7 +49,7 @@ class Plan:
     map_images: int = 200
     strong: datasets.Split | None = None
     spec: crf.CRFSpec | None = crf.DSRG_TEST
-    saliency_dir: str | None = None
+    saliency_dir: str | pathlib.Path | None = None
     options: loop.Options = loop.Options()
 
     def __post_init__(self) -> None:

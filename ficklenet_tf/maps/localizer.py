@@ -67,17 +67,16 @@ class Localizer:
 
         Returns:
           What `localize` takes: the example's "image_id", "tags", the decoded "image" and "views": for each view
-          what the cache keeps, `[h, w, k]`, or the network's input `[1, size, size, 3]`. Of a mirrored photograph at
-          the first size the cache's features are mirrored: close to the same, at none of the cost.
+          what the cache keeps, `[h, w, k]`, or the network's input `[1, size, size, 3]`. Of a mirrored photograph the
+          cache has something only if it was made with `flips`.
         """
         image = images.decode_image_op(example["image"])
-        kept = None
-        if self._cache and self._cache.holds(example["image_id"], example["image"]):
-            kept = tf.cast(self._cache.read(str(self._cache.path(example["image_id"]))), tf.float32)
+        held = self._cache is not None and self._cache.holds(example["image_id"], example["image"])
         views: list[tf.Tensor] = []
         for size, mirrored in self._views:
-            if kept is not None and size == self.config.sizes[0]:
-                views.append(tf.reverse(kept, [1]) if mirrored else kept)
+            path = self._cache.path(example["image_id"], mirrored) if self._cache else None
+            if self._cache and held and path and size == self.config.sizes[0] and path.exists():
+                views.append(tf.cast(self._cache.read(str(path)), tf.float32))
                 continue
             x = images.normalize(images.warp(image, size), self.normalization)
             views.append((tf.reverse(x, [1]) if mirrored else x)[None])

@@ -12,6 +12,8 @@ import keras
 import tensorflow as tf
 from keras import layers
 
+from ficklenet_tf import distribution
+from ficklenet_tf.data import datasets, images
 from ficklenet_tf.data.feature_cache import FeatureCache
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.models import backbones, classifier
@@ -75,11 +77,19 @@ class Frozen(NamedTuple):
       model: what the classifier's cache keeps, `[b, h, w, k]` float32 -> list of feature maps for `build`.
       features: the `FeatureCache`.
       size: side to which photographs are warped, in pixels.
+      below: keras.Model, normalised photographs -> what is kept.
+      normalization: of the photographs.
     """
 
     model: keras.Model
     features: FeatureCache
     size: int
+    below: keras.Model
+    normalization: images.Normalization
+
+    def fill(self, split: datasets.Split) -> None:
+        """Computes what the cache lacks of a split: the classifier may have been trained on other images."""
+        distribution.on_chief(self.features.fill, split, self.below, self.normalization, size=self.size, flips=False)
 
 
 def frozen(trained: classifier.Trained) -> Frozen:
@@ -92,7 +102,8 @@ def frozen(trained: classifier.Trained) -> Frozen:
     if features is None:
         raise UserError("affinity: expected a classifier with frozen layers (--trainable_layers=last_block, "
                         "last_two_blocks or head), whose output is kept; found one that was trained whole")
-    above = backbones.cut(trained.model.backbone, trained.config.trainable_layers).above
+    below, above = backbones.cut(trained.model.backbone, trained.config.trainable_layers)
+    assert below is not None  # as there are features
     inputs = keras.Input(features.shape)
     outputs = [inputs]
     if above is not None:
@@ -100,7 +111,7 @@ def frozen(trained: classifier.Trained) -> Frozen:
         outputs = [layers.Resizing(*top.shape[1:3])(inputs) if top.shape[1] != inputs.shape[1] else inputs, top]
     model = keras.Model(inputs, outputs)
     model.trainable = False
-    return Frozen(model, features, trained.config.input_size)
+    return Frozen(model, features, trained.config.input_size, below, trained.normalization)
 
 
 def load(run_dir: str | pathlib.Path, name: str = layout.AFFINITY) -> tuple[Frozen, keras.Model, dict[str, Any]]:

@@ -5,6 +5,7 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
+from ficklenet_tf.data import datasets, images
 from ficklenet_tf.models import affinity
 from ficklenet_tf.runs import layout
 
@@ -68,7 +69,12 @@ class Walker:
         walked = walk(transitions(embedding), maps)
         return tf.math.divide_no_nan(walked, tf.reduce_max(walked, (0, 1), keepdims=True))
 
+    def fill(self, split: datasets.Split) -> None:
+        """Computes what the cache of frozen features lacks of a split, before the maps of its images are walked."""
+        self._below.fill(split)
+
     def __call__(self, image_id: str, maps: np.ndarray) -> np.ndarray:
-        """Returns the maps `[h, w, c]` of a photograph, 0..1, walked and each divided by its maximum."""
+        """Returns the maps `[h, w, c]` of a photograph, 0..1, walked at the features' size and over their maximum."""
         kept = self._below.features.load(image_id).astype(np.float32)
+        maps = images.resize_maps(maps, self._below.model.outputs[-1].shape[1:3])
         return self._walk(tf.constant(kept), tf.constant(maps)).numpy()

@@ -20,7 +20,7 @@ from ficklenet_tf.data import datasets
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.maps.localizer import Localizer
 from ficklenet_tf.presets import SeedsConfig
-from ficklenet_tf.runs import artifacts, layout, progress
+from ficklenet_tf.runs import artifacts, layout, progress, shards
 from ficklenet_tf.seeds.refinement import crf_refine
 
 AUTO = "auto"  # presets.SeedsConfig.refine_low
@@ -29,7 +29,7 @@ _LOOKED_AT = 60  # photographs
 
 
 def settled(run_dir: str | pathlib.Path, split: datasets.Split, config: SeedsConfig, localizer: Localizer,
-            map_settings: dict[str, Any], seed: int) -> SeedsConfig:
+            map_settings: dict[str, Any], seed: int, shard: shards.Shard = shards.WHOLE) -> SeedsConfig:
     """Returns the config with "auto" for `refine_low` replaced by a number, which is `refine_high` too.
 
     The choice is made once for a classifier and its maps; `run_dir`/background_scores.json keeps it.
@@ -41,6 +41,10 @@ def settled(run_dir: str | pathlib.Path, split: datasets.Split, config: SeedsCon
       localizer: of the maps.
       map_settings: what the maps are a function of, see `maps.extraction.settings_of`.
       seed: of the maps' selections.
+      shard: see shards.py.
+
+    Raises:
+      UserError: shards would each choose for themselves.
     """
     if config.refine_low != AUTO or config.refine != "crf":
         return config
@@ -49,6 +53,8 @@ def settled(run_dir: str | pathlib.Path, split: datasets.Split, config: SeedsCon
     settings = {key: value for key, value in map_settings.items() if key != "format"}
     key = hashlib.sha256(json.dumps([settings, config.refine_scale], sort_keys=True).encode()).hexdigest()[:16]
     if key not in choices:
+        if shard != shards.WHOLE:
+            raise UserError(f"refine_low: expected a number with shards, found {AUTO}, which each would choose alone")
         lost, left = measure(localizer, split, config.refine_scale, seed)
         score = choose(lost, left)
         choices[key] = {"score": score, "scores": SCORES, "lost": lost, "left": left}

@@ -27,12 +27,14 @@ class Options:
 
     Attributes:
       saliency_dir: directory with `<image id>.png`; None: the run's own saliency/, where that is needed.
-      walker: `affinity.Walker`; None: the run's own, where that is needed.
+      affinity_name: directory below the run's of the affinity network, for the refinement "affinity".
+      walker: an `affinity.Walker`; None: it is made of that network, where it is needed.
       uncertainty: also write `<name>_uncertainty/<image id>.png`, grey, see `rule.uncertainty`.
       keep_maps: `extract` also writes the maps, from which `make` makes other seeds; with N "auto" it always does.
     """
 
     saliency_dir: str | pathlib.Path | None = None
+    affinity_name: str = layout.AFFINITY
     walker: affinity.Walker | None = None
     uncertainty: bool = False
     keep_maps: bool = False
@@ -57,7 +59,6 @@ def make(run_dir: str | pathlib.Path, split: datasets.Split, config: SeedsConfig
     Raises:
       UserError: the maps are of another split, or what the seeds need is not there.
     """
-    options = with_needed(run_dir, config, options)
     map_dir = pathlib.Path(run_dir) / maps
     artifacts.finished_run(map_dir, "set of maps", "tools.extract_maps")
     map_settings = artifacts.read_json(map_dir / layout.SETTINGS)
@@ -65,9 +66,10 @@ def make(run_dir: str | pathlib.Path, split: datasets.Split, config: SeedsConfig
         raise UserError(f"{map_dir}: expected maps of {split.dataset} {split.name}, found those of other images "
                         f"({map_settings['dataset']} {map_settings['split']})")
     _check_classifier(pathlib.Path(run_dir), map_dir, map_settings)
-    if config.refine_low == background_score.AUTO:
-        config = _with_score(run_dir, split, config, map_settings)
+    options = with_needed(run_dir, split, config, options, map_settings["classifier"])
     check(config, options, gradient=map_settings["config"]["gradient"])
+    if config.refine_low == background_score.AUTO and config.refine == "crf":
+        config = _with_score(run_dir, split, config, map_settings, shard)
     directory, maps_config = pathlib.Path(run_dir) / name, MapsConfig(**map_settings["config"])
     settings = settings_of(split, config, options, map_settings)
     return stage.run_per_image(
@@ -101,11 +103,12 @@ def extract(run_dir: str | pathlib.Path, split: datasets.Split, maps_config: Map
     Raises:
       UserError: see `check` and `maps.extraction.open_localizer`.
     """
-    maps_config, options = with_gradient(maps_config, config), with_needed(run_dir, config, options)
-    check(config, options, gradient=maps_config.gradient)
-    run_dir = pathlib.Path(run_dir)
+    maps_config, run_dir = with_gradient(maps_config, config), pathlib.Path(run_dir)
+    check(config, dataclasses.replace(options, saliency_dir=saliency_of(run_dir, config, options.saliency_dir)),
+          gradient=maps_config.gradient)
     localizer, map_settings = map_extraction.open_localizer(run_dir, split, maps_config, map_options)
-    config = background_score.settled(run_dir, split, config, localizer, map_settings, map_options.seed)
+    options = with_needed(run_dir, split, config, options, map_settings["classifier"])
+    config = background_score.settled(run_dir, split, config, localizer, map_settings, map_options.seed, shard)
     directory, map_dir = run_dir / name, run_dir / layout.maps_of(name)
     keep = options.keep_maps or maps_config.num_maps == AUTO
 
@@ -143,18 +146,48 @@ def with_gradient(maps_config: MapsConfig, config: SeedsConfig) -> MapsConfig:
     return dataclasses.replace(maps_config, gradient=True) if wanted else maps_config
 
 
-def with_needed(run_dir: str | pathlib.Path, config: SeedsConfig, options: Options) -> Options:
+def with_needed(run_dir: str | pathlib.Path, split: datasets.Split, config: SeedsConfig, options: Options,
+                classifier: str) -> Options:
     """Returns the `Options` with what a run has of its own and `config` asks for: saliency maps, the affinity network.
+
+    Args:
+      run_dir: the run's directory.
+      split: `datasets.Split`.
+      config: `presets.SeedsConfig`.
+      options: `Options`.
+      classifier: when the classifier of the maps was finished, see `affinity.load`.
 
     Raises:
       FileNotFoundError: the affinity network has not been trained.
+      UserError: it stands on another classifier, or a photograph has no saliency map.
     """
+    saliency_dir = saliency_of(run_dir, config, options.saliency_dir)
+    if saliency_dir is not None and needs_saliency(config):
+        missing = [i for i in split.image_ids if not layout.label_image(saliency_dir, i).exists()]
+        if missing:
+            raise UserError(f"{saliency_dir}: expected a saliency map for each of {len(split)} images, {len(missing)} "
+                            f"are missing, the first {missing[0]}.png")
+    walker = options.walker
+    if config.refine == "affinity":
+        walker = walker or affinity.Walker(run_dir, options.affinity_name)
+        if walker.run["classifier"] != classifier:
+            raise UserError(f"{options.affinity_name}: expected affinities on the classifier of the maps, found those "
+                            "on another; give --affinity")
+        walker.fill(split)
+    return dataclasses.replace(options, saliency_dir=saliency_dir, walker=walker)
+
+
+def saliency_of(run_dir: str | pathlib.Path, config: SeedsConfig,
+                saliency_dir: str | pathlib.Path | None) -> str | pathlib.Path | None:
+    """Returns `saliency_dir`, or without one the run's own where `config` asks for saliency and it is finished."""
     own = pathlib.Path(run_dir) / layout.SALIENCY
-    if needs_saliency(config) and options.saliency_dir is None and artifacts.read_run(own):
-        options = dataclasses.replace(options, saliency_dir=own)
-    if config.refine == "affinity" and options.walker is None:
-        options = dataclasses.replace(options, walker=affinity.Walker(run_dir))
-    return options
+    return own if saliency_dir is None and needs_saliency(config) and artifacts.read_run(own) else saliency_dir
+
+
+def _identity(saliency_dir: str | pathlib.Path) -> str:
+    """Returns what tells saliency maps from others: the network that made them, or where another system's lie."""
+    run = artifacts.read_run(saliency_dir)
+    return str(saliency_dir) if run is None else f"made by {run['model']}"
 
 
 def needs_saliency(config: SeedsConfig) -> bool:
@@ -164,11 +197,11 @@ def needs_saliency(config: SeedsConfig) -> bool:
 
 
 def _with_score(run_dir: str | pathlib.Path, split: datasets.Split, config: SeedsConfig,
-                map_settings: dict[str, Any]) -> SeedsConfig:
+                map_settings: dict[str, Any], shard: shards.Shard) -> SeedsConfig:
     """As `background_score.settled`, with the classifier of maps that are on disk."""
     options = map_extraction.Options(map_settings["classifier_name"], map_settings["mode"], map_settings["seed"])
     localizer, _ = map_extraction.open_localizer(run_dir, split, MapsConfig(**map_settings["config"]), options)
-    return background_score.settled(run_dir, split, config, localizer, map_settings, options.seed)
+    return background_score.settled(run_dir, split, config, localizer, map_settings, options.seed, shard)
 
 
 def settings_of(split: datasets.Split, config: SeedsConfig, options: Options,
@@ -177,7 +210,7 @@ def settings_of(split: datasets.Split, config: SeedsConfig, options: Options,
     map_settings = {key: value for key, value in map_settings.items() if key != "format"}
     return {"stage": "seeds", "config": dataclasses.asdict(config), "maps": map_settings, "dataset": split.dataset,
             "split": split.name, "fingerprint": split.fingerprint,
-            **({"saliency_dir": str(options.saliency_dir)} if options.saliency_dir else {}),
+            **({"saliency": _identity(options.saliency_dir)} if options.saliency_dir else {}),
             **({"affinity": options.walker.run["finished"]} if options.walker else {})}
 
 
@@ -222,6 +255,8 @@ def check(config: SeedsConfig, options: Options, gradient: bool = True) -> None:
     Raises:
       UserError: an unknown word, or a cue without what it needs.
     """
+    if isinstance(config.refine_low, str) and config.refine_low != background_score.AUTO:
+        raise UserError(f"refine_low: expected a number or {background_score.AUTO}, found {config.refine_low!r}")
     for field, legal in (("refine", refinement.REFINEMENTS), ("background_cue", cues.CUES)):
         if getattr(config, field) not in legal:
             raise UserError(f"{field}: expected one of {', '.join(legal)}, found {getattr(config, field)!r}")

@@ -37,10 +37,7 @@ class Network:
     """
 
     def __init__(self, path: str | pathlib.Path, threads: int = 0) -> None:
-        path = pathlib.Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: expected the ONNX file of a saliency network, found none; `make "
-                                    "saliency` fetches U2-Net-p")
+        _digest(pathlib.Path(path))  # a missing file has a message of its own
         try:
             runtime = importlib.import_module("onnxruntime")
         except ImportError as error:
@@ -89,9 +86,12 @@ def make(run_dir: str | pathlib.Path, split: datasets.Split, model: str | pathli
       FileNotFoundError, UserError: see `Network`.
     """
     directory = pathlib.Path(run_dir) / name
-    network = Network(model)
+    finished = artifacts.read_run(directory)
+    if finished and finished["fingerprint"] == split.fingerprint and not pathlib.Path(model).is_file():
+        return finished
 
     def work(pending: list[int]) -> Iterator[int]:
+        network = Network(model)
         with concurrent.futures.ThreadPoolExecutor(1) as reader:  # decodes the next one meanwhile
             decoded = [reader.submit(lambda i: images.decode_image(split[i]["image"]), i) for i in pending[:1]]
             for position, index in enumerate(pending):
@@ -102,10 +102,17 @@ def make(run_dir: str | pathlib.Path, split: datasets.Split, model: str | pathli
                 write(layout.label_image(directory, split.image_ids[index]), network(image))
                 yield index
 
-    settings = {"stage": "saliency", "model": hashlib.sha256(pathlib.Path(model).read_bytes()).hexdigest()[:16],
+    settings = {"stage": "saliency", "model": _digest(pathlib.Path(model)),
                 "dataset": split.dataset, "split": split.name, "fingerprint": split.fingerprint}
     return stage.run_per_image({directory: settings}, split, work=work, facts=lambda _: {}, shard=shard,
                                files=lambda image_id: [layout.label_image(directory, image_id)])
+
+
+def _digest(path: pathlib.Path) -> str:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: expected the ONNX file of a saliency network, found none; `make saliency` "
+                                "fetches U2-Net-p")
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def write(path: str | pathlib.Path, saliency: np.ndarray) -> None:

@@ -56,6 +56,7 @@ def train(run_dir: str | pathlib.Path, split: datasets.Split, config: presets.Af
       UserError: see `affinity.frozen` and `seeds.extraction.make`.
     """
     run_dir = pathlib.Path(run_dir)
+    artifacts.finished_run(run_dir / options.maps, "set of maps", "tools.extract_maps")
     map_settings = artifacts.read_json(run_dir / options.maps / layout.SETTINGS)
     classifier_name = map_settings["classifier_name"]
     trained = classifier.load(run_dir / classifier_name)
@@ -63,16 +64,18 @@ def train(run_dir: str | pathlib.Path, split: datasets.Split, config: presets.Af
     label_config = presets.SeedsConfig(refine="crf", refine_low=config.low, refine_high=config.high,
                                        refine_scale=config.label_scale)
     extraction.make(run_dir, split, label_config, maps=options.maps, name=layout.labels_of(name))
-    settings = {"stage": "affinity", "config": dataclasses.asdict(config), "maps": options.maps, "seed": options.seed,
+    settings = {"stage": "affinity", "config": dataclasses.asdict(config), "seed": options.seed,
                 "classifier_name": classifier_name, "classifier": trained.run["finished"], "dataset": split.dataset,
+                "maps": {key: value for key, value in map_settings.items() if key != "format"},
                 "split": split.name, "fingerprint": split.fingerprint}
 
     def work() -> Callable[[], dict[str, Any]]:
         keras.utils.set_random_seed(options.seed)
+        below.fill(split)
         network = affinity.build([tuple(output.shape[1:]) for output in below.model.outputs])
         reader = input_pipeline.ExampleReader(
             split, options.seed, below.size, features=below.features, seeds_dir=run_dir / layout.labels_of(name),
-            label_size=-(-below.size // backbones.STRIDE))
+            label_size=-(-below.size // backbones.STRIDE), flips=below.features.flips)
         schedule = keras.optimizers.schedules.PolynomialDecay(config.learning_rate, config.steps, 0.0, 0.9)
 
         def losses(batch: loop.Batch) -> loop.Scalars:
@@ -108,6 +111,7 @@ def walker_of(run_dir: str | pathlib.Path, split: datasets.Split, preset: preset
       training: `loop.Options`.
     """
     name = maps.replace(layout.MAPS, layout.AFFINITY, 1)
+    affinity.frozen(classifier.load(pathlib.Path(run_dir) / map_options.classifier))  # refused before the maps
     map_extraction.extract(run_dir, split, preset.maps, map_options, name=maps)
     train(run_dir, split, preset.affinity, Options(maps, map_options.seed, training), name=name)
     return Walker(run_dir, name)

@@ -39,7 +39,7 @@ class MultipliedSGD(_Multiplied, keras.optimizers.SGD):
 
 def classifier_optimizer(config: presets.ClassifierConfig, model: keras.Layer, new: Sequence[keras.Variable],
                          steps_per_epoch: int) -> keras.Optimizer:
-    """Returns the classifier's Adam (FickleNet, Section 4.1: 0.001, halved every 10 epochs).
+    """Returns the classifier's Adam (FickleNet, Section 4.1: 0.001, halved every 10 epochs); by steps it stays.
 
     Args:
       config: `presets.ClassifierConfig`.
@@ -48,11 +48,12 @@ def classifier_optimizer(config: presets.ClassifierConfig, model: keras.Layer, n
         the rate.
       steps_per_epoch: of the training, for the schedule.
     """
-    return _adam(staircase(config.learning_rate, 0.5, config.halve_every * steps_per_epoch), model, new,
-                 config.pretrained_multiplier)
+    schedule = (staircase(config.learning_rate, 0.5, config.halve_every * steps_per_epoch) if config.epochs else
+                config.learning_rate)
+    return _adam(schedule, model, new, config.pretrained_multiplier)
 
 
-def _adam(schedule: keras.optimizers.schedules.LearningRateSchedule, model: keras.Layer,
+def _adam(schedule: keras.optimizers.schedules.LearningRateSchedule | float, model: keras.Layer,
           new: Sequence[keras.Variable], pretrained_multiplier: float, weight_decay: float = 0.0) -> keras.Optimizer:
     optimizer, new_ids = MultipliedAdam(schedule, weight_decay=weight_decay or None), {id(v) for v in new}
     optimizer.multipliers = [1.0 if id(v) in new_ids else pretrained_multiplier for v in model.trainable_variables]

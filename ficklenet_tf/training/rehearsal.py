@@ -112,7 +112,7 @@ def rehearse_run(run_dir: str | pathlib.Path, split: datasets.Split, held_out: d
             walker = affinity_training.walker_of(directory, few, dataclasses.replace(preset, affinity=one_step),
                                                  map_extraction.Options(seed=seed))
         extraction.extract(directory, few, preset.maps, preset.seeds, map_extraction.Options(seed=seed),
-                           extraction.Options(saliency_dir, walker))
+                           extraction.Options(saliency_dir, walker=walker))
         rounds.train_rounds(directory, few, _one_step(segmenter_config), segmenter_training.Options(seed=seed))
 
 
@@ -143,7 +143,7 @@ def _say(text: str) -> None:
 def _step_classifier(directory: pathlib.Path, few: datasets.Split, held_out: datasets.Split,
                      config: presets.ClassifierConfig, options: classifier_training.Options) -> None:
     """Trains a classifier for one step."""
-    config = dataclasses.replace(config, batch_size=_batch_size(config), epochs=1)
+    config = dataclasses.replace(config, batch_size=_batch_size(config), epochs=0, steps=1)
     classifier_training.train(directory, _first_images(few, config.batch_size), _first_images(held_out, 2), config,
                               options)
 

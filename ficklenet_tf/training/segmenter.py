@@ -167,13 +167,15 @@ class _Parts:
     initial: str
 
     def new_variables(self, optimizer: str) -> list[keras.Variable]:
-        """Those that learn fastest: fc8, and fc6 and fc7 unless VGG-16 or, with SGD, an earlier round trained them.
+        """Those that learn fastest: with Adam the head; with SGD fc8, and fc6 and fc7 that nothing has trained yet.
 
         DeepLab's multipliers tell pretrained layers from new ones; Adam's tell the backbone from the head.
         """
+        if optimizer == "adam":
+            return self.head.trainable_variables
         pretrained_ids = {id(v) for v in self.pretrained_fc}
-        whole_head = optimizer == "adam" or self.initial in ("classifier", "weights")
-        return [v for layer in self.head.layers if whole_head or layer.name.startswith("fc8")
+        first_round = self.initial in ("classifier", "weights")
+        return [v for layer in self.head.layers if first_round or layer.name.startswith("fc8")
                 for v in layer.trainable_variables if id(v) not in pretrained_ids]
 
 

@@ -257,3 +257,11 @@ def test_relative_widths_grow_with_the_longer_side(backend):
     images, logits = example(1, 2, 500, 3)
     np.testing.assert_allclose(crf.mean_field(images, logits, relative, backend),
                                crf.mean_field(images, logits, spec, backend), atol=1e-6)
+
+
+@pytest.mark.parametrize("sigma", [80.0, 13.0, 3.0, 50.0, 5.0, 49.0, 67.0])
+def test_features_are_pydensecrfs_float32_quotients(sigma):
+    """Rounded once: a factor that is float32 before the product would move half of them by a bit."""
+    positions = np.arange(501, dtype=np.int32)
+    expected = positions.astype(np.float32) / np.float32(sigma)
+    np.testing.assert_array_equal(lattice.times(tf.constant(positions), 1 / sigma), expected)

@@ -86,15 +86,19 @@ def test_cached_features_are_those_of_this_photograph(run_dir, tmp_path):
             assert view.shape == (1, 33, 33, 3)
 
 
-def test_the_mirrored_view_mirrors_what_is_kept_at_the_first_size(run_dir, tmp_path):
+def test_the_mirrored_view_takes_what_is_kept_of_the_mirrored_photograph(run_dir, tmp_path):
     example, kept = PHOTOGRAPHS[1], np.random.default_rng(0).random((5, 5, 128)).astype(np.float16)
     artifacts.write_json(tmp_path / "features.json", {"shape": [5, 5, 128], "size": 33})
     np.save(tmp_path / "b.npy", kept)
     config = dataclasses.replace(CONFIG, sizes=(33, 41), flip_views=True)
-    views = _localizer(run_dir, config, features=feature_cache.FeatureCache(tmp_path)).prepare(example)["views"]
-    assert [view.shape for view in views] == [(5, 5, 128)] * 2 + [(1, 41, 41, 3)] * 2
-    np.testing.assert_array_equal(views[1], kept[:, ::-1])
+    localizer = _localizer(run_dir, config, features=feature_cache.FeatureCache(tmp_path, flips=True))
+    views = localizer.prepare(example)["views"]
+    assert [view.shape for view in views] == [(5, 5, 128), (1, 33, 33, 3), (1, 41, 41, 3), (1, 41, 41, 3)]
     np.testing.assert_array_equal(views[3], views[2].numpy()[:, :, ::-1])
+    np.save(tmp_path / "b.flipped.npy", kept / 2)
+    views = localizer.prepare(example)["views"]
+    np.testing.assert_array_equal(views[0], kept)
+    np.testing.assert_array_equal(views[1], kept / 2)
 
 
 def test_n_auto_tells_how_many_maps_it_took(run_dir):

@@ -2,6 +2,9 @@
 
 import dataclasses
 import itertools
+import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -12,10 +15,12 @@ from ficklenet_tf.data import datasets
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.maps import extraction as map_extraction
 from ficklenet_tf.models import affinity as network
+from ficklenet_tf.runs import artifacts
 from ficklenet_tf.seeds import affinity, extraction
 from ficklenet_tf.training import affinity as affinity_training
 from ficklenet_tf.training import classifier as classifier_training
 
+ROOT = pathlib.Path(__file__).parents[2]
 CLASSIFIER = dataclasses.replace(presets.TINY.classifier, input_size=65, kernel_size=3, epochs=1, batch_size=4,
                                  photometric=0.0, trainable_layers="last_block")
 MAPS = presets.MapsConfig(num_maps=10, sizes=(65,))
@@ -72,7 +77,8 @@ def test_the_loss_by_hand():
 
 def test_a_network_is_trained_and_its_walk_makes_seeds(tmp_path):
     split = datasets.load_split("shapes", "train", cache_dir=tmp_path / "data", max_images=8)
-    classifier_training.train(tmp_path / "classifier", split, split, CLASSIFIER)
+    few = split.select(range(4))  # the walk needs kept features of the others too
+    classifier_training.train(tmp_path / "classifier", few, few, CLASSIFIER)
     map_extraction.extract(tmp_path, split, MAPS)
     config = presets.SeedsConfig(refine="affinity")
     with pytest.raises(FileNotFoundError, match="affinity network.*tools.train_affinity"):
@@ -87,7 +93,25 @@ def test_a_network_is_trained_and_its_walk_makes_seeds(tmp_path):
     maps = np.random.default_rng(0).random((9, 9, 2)).astype(np.float32)
     walked = walker(split.image_ids[0], maps)
     np.testing.assert_allclose(walked.max((0, 1)), 1, atol=1e-6)
-    assert walked.std() < maps.std()
+    assert walked.shape == (9, 9, 2) and walked.std() < maps.std()
+    assert walker(split.image_ids[0], maps[::2, ::2]).shape == (9, 9, 2)  # maps of another size
+    _by_the_binary(tmp_path, split)
+    artifacts.write_run(tmp_path / "affinity", **{**run, "classifier": "another"})
+    with pytest.raises(UserError, match="affinity: expected affinities on classifier, found those on an earlier"):
+        extraction.make(tmp_path, split, config, name="refused")
+
+
+def _by_the_binary(run_dir, split):
+    """The flags reach the stage: the same seeds, and their uncertainty."""
+    command = [sys.executable, "-m", "tools.make_seeds", "--dataset=shapes", f"--cache_dir={run_dir / 'data'}",
+               f"--output_dir={run_dir}", "--max_images=8", "--refine=affinity", "--refine_scale=0.5",
+               "--refine_low=0.03", "--refine_high=0.03", "--uncertainty", "--name=by_binary"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    for image_id in split.image_ids:
+        assert (run_dir / "by_binary" / f"{image_id}.png").read_bytes() == (
+            run_dir / "seeds" / f"{image_id}.png").read_bytes()
+        assert (run_dir / "by_binary_uncertainty" / f"{image_id}.png").exists()
 
 
 def test_a_classifier_that_was_trained_whole_is_refused(tmp_path):

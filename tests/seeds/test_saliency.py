@@ -44,13 +44,15 @@ def test_the_stage_writes_maps_once_and_seeds_find_them(onnx_file, tmp_path):
     np.testing.assert_allclose(saliency.read(tmp_path / "saliency", "a", (40, 48)),
                                saliency.Network(onnx_file)(photograph), atol=0.5 / 255)
     config = presets.SeedsConfig(background_cue="saliency")
-    assert extraction.with_needed(tmp_path, config, extraction.Options()).saliency_dir == tmp_path / "saliency"
+    assert extraction.saliency_of(tmp_path, config, None) == tmp_path / "saliency"
     plain = presets.SeedsConfig(refine="crf", background_cue="saliency")  # which asks for no cue
-    assert extraction.with_needed(tmp_path, plain, extraction.Options()).saliency_dir is None
+    assert extraction.saliency_of(tmp_path, plain, None) is None
+    assert extraction.saliency_of(tmp_path, config, "elsewhere") == "elsewhere"
     other = onnx_file.with_name("other.onnx")
     other.write_bytes(ONNX + b"\x72\x00")  # the same network in other bytes
     with pytest.raises(UserError, match="model:"):
         saliency.make(tmp_path, PHOTOGRAPHS, other)
+    assert saliency.make(tmp_path, PHOTOGRAPHS, tmp_path / "gone.onnx") == run  # all is done: nobody asks for it
 
 
 def test_shards_write_what_one_call_writes(onnx_file, tmp_path):
@@ -120,7 +122,11 @@ def test_seeds_by_saliency_in_the_stage(refine, onnx_file, tmp_path):
     with pytest.raises(UserError, match="saliency: expected a map for each image; .* tools.make_saliency"):
         extraction.extract(root, PHOTOGRAPHS, maps, config)
     saliency.make(root, PHOTOGRAPHS, onnx_file)
-    assert extraction.extract(root, PHOTOGRAPHS, maps, config)["saliency_dir"] == str(root / "saliency")
+    made = artifacts.read_run(root / "saliency")["model"]
+    assert extraction.extract(root, PHOTOGRAPHS, maps, config)["saliency"] == f"made by {made}"
+    (root / "saliency" / "b.png").rename(root / "b.png")
+    with pytest.raises(UserError, match="a saliency map for each of 3 images, 1 are missing, the first b.png"):
+        extraction.extract(root, PHOTOGRAPHS, maps, config, name="refused")
     label = cv2.imread(str(root / "seeds" / "b.png"), cv2.IMREAD_GRAYSCALE)
     assert label.shape == (48, 48) and len(set(np.unique(label)) - {220}) == 2  # the background and the one tag
 

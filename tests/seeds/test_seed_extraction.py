@@ -111,10 +111,10 @@ def test_uncertainty_is_that_of_the_seeds_before_any_was_left_out(run_dir):
 
 def test_an_extraction_without_its_saliency_maps_is_refused(run_dir, tmp_path):
     config = dataclasses.replace(CONFIG, background_cue="saliency")
-    with pytest.raises(UserError, match="saliency_dir"):
+    with pytest.raises(UserError, match="--saliency_dir"):
         _extract(run_dir, config, name="refused")
     assert not (run_dir / "refused").exists()
-    with pytest.raises(FileNotFoundError, match="expected a grey saliency map"):
+    with pytest.raises(UserError, match="expected a saliency map for each of 3 images, 3 are missing"):
         _extract(run_dir, config, extraction.Options(saliency_dir=tmp_path), name="refused")
 
 

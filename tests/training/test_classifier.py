@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from ficklenet_tf import presets
-from ficklenet_tf.data import datasets
+from ficklenet_tf.data import datasets, feature_cache
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.maps import extraction
 from ficklenet_tf.models import backbones, classifier
 from ficklenet_tf.runs import artifacts
 from ficklenet_tf.training import classifier as classifier_training
+from ficklenet_tf.training import optimizers
 
 CONFIG = dataclasses.replace(presets.TINY.classifier, input_size=33, kernel_size=3, batch_size=4, epochs=0, steps=2,
                              photometric=0.0)
@@ -19,8 +20,8 @@ MAPS = presets.MapsConfig(num_maps=10, sizes=(33,))
 
 
 @pytest.mark.parametrize("changes, count, expected", [
-    ({"epochs": 3, "steps": 7}, 10, 6), ({"steps": 7}, 10, 7), ({"steps": "auto"}, 64, 200),
-    ({"steps": "auto"}, 729, 300), ({"epochs": 2}, 3, 2)])
+    ({"epochs": 3, "steps": "auto"}, 10, 6), ({"steps": 7}, 10, 7), ({"steps": "auto"}, 64, 200),
+    ({"steps": "auto"}, 729, 300), ({"epochs": 2, "steps": 0}, 3, 2)])
 def test_how_many_steps(changes, count, expected):
     """Epochs of whole batches of 4, or steps; "auto" is 100 times the sixth root of the number of photographs."""
     assert classifier_training.steps_of(dataclasses.replace(CONFIG, **changes), count) == expected
@@ -30,6 +31,19 @@ def test_no_length_is_refused():
     for steps in (0, "long"):
         with pytest.raises(UserError, match="steps: expected a number from 1 or auto"):
             classifier_training.steps_of(dataclasses.replace(CONFIG, steps=steps), 10)
+    with pytest.raises(UserError, match="steps: expected none beside 3 epochs, found 7; pass --epochs=0"):
+        classifier_training.steps_of(dataclasses.replace(CONFIG, epochs=3, steps=7), 10)
+
+
+def test_by_steps_the_rate_stays():
+    for epochs, expected in ((0, 0.001), (1, 0.0005)):
+        config = dataclasses.replace(presets.PAPER.classifier, epochs=epochs, steps=100, halve_every=10)
+        head = classifier.HEADS["stochastic"](config, 2)
+        head.build((None, 4, 4, 3))
+        optimizer = optimizers.classifier_optimizer(config, head, head.trainable_variables, 3)
+        optimizer.build(head.trainable_variables)
+        optimizer.iterations.assign(31)
+        assert float(optimizer.learning_rate) == pytest.approx(expected)
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +70,15 @@ def test_a_cut_trains_what_is_above_it_and_maps_take_what_is_kept(trainable, spl
     localizer, _ = extraction.open_localizer(tmp_path, split, MAPS, extraction.Options())
     assert localizer.prepare(split[0])["views"][0].shape == (1, 33, 33, 3)
     np.testing.assert_allclose(localizer(split[0], 1).mean, from_kept.mean, atol=0.02)  # what is kept is float16
+
+
+def test_mirrored_photographs_are_kept_only_where_they_are_learned(split, tmp_path):
+    for flips in (False, True):
+        config = dataclasses.replace(CONFIG, trainable_layers="head", flips=flips)
+        run = classifier_training.train(tmp_path / f"flips {flips}" / "classifier", split, split.select([0]), config,
+                                        classifier_training.Options(cache_flips=True))
+        features = feature_cache.FeatureCache.of_run(run)
+        assert features.flips is flips and features.path(split.image_ids[3], True).exists() is flips
 
 
 def test_layers_below_the_cut_stay_and_those_above_move(split, tmp_path):
