@@ -145,12 +145,13 @@ for number, tag in enumerate(tags):
 
 # %%
 from ficklenet_tf.seeds import extraction
+from ficklenet_tf.seeds.evidence import Evidence
 
 
 def seeds(**settings):
     """Returns the picture of the seeds that `maps` give with these settings of `presets.SeedsConfig`."""
     config = ficklenet_tf.presets.SeedsConfig(**settings)
-    return mask(photograph, extraction.make_seed(example["image_id"], photograph, maps, config))
+    return mask(photograph, extraction.make_seed(Evidence(example["image_id"], photograph, maps, config)))
 
 
 show({f"theta {theta:g}": seeds(theta=theta) for theta in (0.2, 0.35, 0.5, 0.7, 0.9)})
