@@ -89,7 +89,7 @@ class Frozen(NamedTuple):
 
     def fill(self, split: datasets.Split) -> None:
         """Computes what the cache lacks of a split: the classifier may have been trained on other images."""
-        distribution.on_chief(self.features.fill, split, self.below, self.normalization, size=self.size, flips=False)
+        distribution.on_chief(self.features.fill, split, self.below, self.normalization, size=self.size)
 
 
 def frozen(trained: classifier.Trained) -> Frozen:
