@@ -35,7 +35,7 @@ flags.DEFINE_string("held_out", None, "Split for evaluation (default: the data s
 flags.DEFINE_string("saliency_dir", None, "Saliency maps <image id>.png, where seeds need them (default: made).")
 flags.DEFINE_string("saliency_model", "weights/u2netp.onnx", "Makes them, see tools.make_saliency.")
 flags.DEFINE_integer("save_every", 200, "Steps between checkpoints.", lower_bound=1)
-flags.DEFINE_boolean("cache_flips", False, "With a frozen backbone: cache the mirrored photographs' features too.")
+flags.DEFINE_boolean("cache_flips", False, "With frozen layers: keep what they give of the mirrored photographs too.")
 flags.DEFINE_boolean("baseline", True, "Also train a deterministic classifier and extract plain Grad-CAM seeds.")
 flags.DEFINE_enum("crf", "dsrg", list(crf.SPECS), "Dense CRF's parameters for evaluation.")
 cli.define_rehearsal()

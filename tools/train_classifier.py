@@ -17,7 +17,7 @@ from tools import cli
 flags.DEFINE_string("weights", "", "Backbone: imagenet, a path to .npz, .h5 or .weights.h5, or empty for none.")
 flags.DEFINE_string("held_out", None, "Split for the mAP (default: the data set's evaluation split).")
 flags.DEFINE_string("name", "classifier", "Directory below OUTPUT_DIR.")
-flags.DEFINE_boolean("cache_flips", False, "With a frozen backbone: cache the mirrored photographs' features too.")
+flags.DEFINE_boolean("cache_flips", False, "With frozen layers: keep what they give of the mirrored photographs too.")
 cli.define_data(None)
 cli.define_training()
 cli.define_stage(presets.ClassifierConfig)

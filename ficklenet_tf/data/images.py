@@ -186,6 +186,12 @@ def write_overlay(path: str | pathlib.Path, image: np.ndarray, label: np.ndarray
     artifacts.write_bytes(path, buffer.getvalue())
 
 
+def write_grey(path: str | pathlib.Path, values: np.ndarray) -> None:
+    """Writes `[h, w]` numbers in 0..1 as an 8-bit grey PNG, 255 for 1."""
+    grey = np.round(values * 255).astype(np.uint8)
+    artifacts.write_bytes(path, cv2.imencode(".png", grey)[1].tobytes())
+
+
 @contextlib.contextmanager
 def _opened(path: str | pathlib.Path) -> Iterator[Image.Image]:
     """Opens a photograph with Pillow; every failure, in the block too, becomes a UserError that names the file."""

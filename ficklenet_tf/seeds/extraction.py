@@ -298,7 +298,7 @@ def write(directory: pathlib.Path, image_id: str, image: np.ndarray, maps: Image
     evidence = Evidence(image_id, image, maps, config, options.saliency_dir, options.walker)
     label, uncertain = _seed_and_uncertainty(evidence, options.uncertainty)
     if options.uncertainty and uncertain is not None:
-        rule.write_uncertainty(layout.label_image(_uncertainty_dir(directory), image_id), uncertain)
+        images.write_grey(layout.label_image(_uncertainty_dir(directory), image_id), uncertain)
     labels.write_label(layout.label_image(directory, image_id), label)
 
 

@@ -7,7 +7,6 @@ import numpy as np
 
 from ficklenet_tf.data import images, labels
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.runs import artifacts
 
 
 def allot(highest: np.ndarray, mean: np.ndarray, tag_ids: np.ndarray, theta: float) -> np.ndarray:
@@ -66,14 +65,8 @@ def leave_out(label: np.ndarray, uncertain: np.ndarray, limit: float) -> np.ndar
     return np.where(uncertain > limit, labels.IGNORE, label).astype(np.uint8)
 
 
-def write_uncertainty(path: str | pathlib.Path, uncertain: np.ndarray) -> None:
-    """Writes `[h, w]` numbers in 0..1 as an 8-bit grey PNG, 255 for 1."""
-    grey = np.round(uncertain * 255).astype(np.uint8)
-    artifacts.write_bytes(path, cv2.imencode(".png", grey)[1].tobytes())
-
-
 def read_uncertainty(path: str | pathlib.Path) -> np.ndarray:
-    """Reads what `write_uncertainty` wrote: `[h, w]` float32, 0..1.
+    """Reads what `images.write_grey` wrote: `[h, w]` float32, 0..1.
 
     Raises:
       UserError: there is no such picture, or it cannot be read; names it.

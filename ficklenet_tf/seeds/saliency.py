@@ -37,7 +37,7 @@ class Network:
     """
 
     def __init__(self, path: str | pathlib.Path, threads: int = 0) -> None:
-        _digest(pathlib.Path(path))  # a missing file has a message of its own
+        _check_file(pathlib.Path(path))
         try:
             runtime = importlib.import_module("onnxruntime")
         except ImportError as error:
@@ -99,7 +99,7 @@ def make(run_dir: str | pathlib.Path, split: datasets.Split, model: str | pathli
                 if position + 1 < len(pending):
                     decoded.append(reader.submit(lambda i: images.decode_image(split[i]["image"]),
                                                  pending[position + 1]))
-                write(layout.label_image(directory, split.image_ids[index]), network(image))
+                images.write_grey(layout.label_image(directory, split.image_ids[index]), network(image))
                 yield index
 
     settings = {"stage": "saliency", "model": _digest(pathlib.Path(model)),
@@ -108,17 +108,15 @@ def make(run_dir: str | pathlib.Path, split: datasets.Split, model: str | pathli
                                files=lambda image_id: [layout.label_image(directory, image_id)])
 
 
-def _digest(path: pathlib.Path) -> str:
+def _check_file(path: pathlib.Path) -> None:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: expected the ONNX file of a saliency network, found none; `make saliency` "
                                 "fetches U2-Net-p")
+
+
+def _digest(path: pathlib.Path) -> str:
+    _check_file(path)
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-
-
-def write(path: str | pathlib.Path, saliency: np.ndarray) -> None:
-    """Writes a map `[h, w]`, 0..1, as an 8-bit grey PNG."""
-    grey = np.round(np.clip(saliency, 0, 1) * 255).astype(np.uint8)
-    artifacts.write_bytes(path, cv2.imencode(".png", grey)[1].tobytes())
 
 
 def read(directory: str | pathlib.Path | None, image_id: str, shape: tuple[int, int]) -> np.ndarray:

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ficklenet_tf.data import labels
+from ficklenet_tf.data import images, labels
 from ficklenet_tf.seeds import cues, rule
 
 
@@ -47,7 +47,7 @@ def test_uncertainty_by_hand(tmp_path):
     np.testing.assert_allclose(uncertain[0, 1], 0.2, atol=1e-6)
     assert rule.leave_out(label, uncertain, 0.15).tolist() == [[255, 255, 0, 5]]
     assert rule.uncertainty(std[..., :0], mean[..., :0], np.array([], int), label).tolist() == [[0, 0, 0, 0]]
-    rule.write_uncertainty(tmp_path / "u.png", np.array([[0, 0.5, 1]], "float32"))
+    images.write_grey(tmp_path / "u.png", np.array([[0, 0.5, 1]], "float32"))
     assert cv2.imread(str(tmp_path / "u.png"), cv2.IMREAD_UNCHANGED).tolist() == [[0, 128, 255]]
     np.testing.assert_allclose(rule.read_uncertainty(tmp_path / "u.png"), [[0, 0.5, 1]], atol=0.002)
     with pytest.raises(ValueError, match="v.png"):

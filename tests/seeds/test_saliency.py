@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ficklenet_tf import presets
+from ficklenet_tf.data import images
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.maps.image_maps import ImageMaps
 from ficklenet_tf.runs import artifacts
@@ -76,7 +77,7 @@ def test_what_is_no_network_is_refused(tmp_path):
 def _evidence(tmp_path, mean, saliency_map, config=None, tag_ids=(2, 4)):
     mean = np.asarray(mean, np.float32)
     shape = np.shape(saliency_map)
-    saliency.write(tmp_path / "a.png", np.asarray(saliency_map))
+    images.write_grey(tmp_path / "a.png", np.asarray(saliency_map))
     maps = ImageMaps(np.array(tag_ids[:mean.shape[-1]]), mean, mean, mean, mean[None], 1, shape, None)
     return Evidence("a", np.zeros((*shape, 3), np.uint8), maps, config or presets.SeedsConfig(), tmp_path)
 
