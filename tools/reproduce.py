@@ -18,7 +18,7 @@ from ficklenet_tf.data import datasets
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.experiments import drawing, figures, map_tables, mask_tables, plan, studies, tables
 from ficklenet_tf.runs import layout
-from ficklenet_tf.seeds import extraction
+from ficklenet_tf.seeds import needed
 from ficklenet_tf.training import classifier as classifier_training
 from ficklenet_tf.training import rehearsal
 from tools import cli, table4
@@ -92,7 +92,7 @@ def _plan() -> plan.Plan:
     return plan.Plan(cli.run_dir(), split, cli.split(cli.FLAGS.held_out, held_out=True), preset,
                      weights=cli.FLAGS.weights, seeds=cli.FLAGS.seeds, map_images=cli.FLAGS.map_images,
                      strong=_strong(split), spec=crf.SPECS[cli.FLAGS.crf], options=cli.loop_options(),
-                     saliency_dir=extraction.saliency_of(cli.run_dir(), preset.seeds, cli.FLAGS.saliency_dir))
+                     saliency_dir=needed.saliency_of(cli.run_dir(), preset.seeds, cli.FLAGS.saliency_dir))
 
 
 def _residual(work: plan.Plan) -> plan.Plan:
@@ -133,7 +133,7 @@ _FIGURES: dict[str, Callable[[plan.Plan], np.ndarray]] = {
 def main() -> None:
     """Makes what was asked for."""
     wanted, work = _wanted(), _plan()
-    extraction.check(work.preset.seeds, extraction.Options(work.saliency_dir))  # now, not after the classifier
+    needed.check(work.preset.seeds, work.saliency_dir)  # now, not after the classifier
     if cli.FLAGS.rehearsal and not set(wanted) <= {("table", "4"), ("figure", "3")}:  # these two train nothing
         options = classifier_training.Options(work.weights, training=work.options)
         rehearsal.rehearse_run(work.run_dir, work.split, work.held_out, work.preset, options, last=layout.CLASSIFIER,

@@ -22,7 +22,7 @@ from ficklenet_tf.errors import UserError
 from ficklenet_tf.evaluation import prediction, scoring
 from ficklenet_tf.maps import extraction as map_extraction
 from ficklenet_tf.runs import artifacts, layout
-from ficklenet_tf.seeds import extraction, saliency
+from ficklenet_tf.seeds import extraction, needed, saliency
 from ficklenet_tf.serving import saved_model, verify
 from ficklenet_tf.training import affinity as affinity_training
 from ficklenet_tf.training import classifier as classifier_training
@@ -102,7 +102,7 @@ def _train_and_extract(run_dir: pathlib.Path, split: datasets.Split, held_out: d
 
 def _saliency_dir(run_dir: pathlib.Path, preset: presets.Preset) -> pathlib.Path | None:
     """Returns where the saliency maps are that the seeds need; None where they need none."""
-    if not extraction.needs_saliency(preset.seeds):
+    if not needed.saliency(preset.seeds):
         return None
     return pathlib.Path(cli.FLAGS.saliency_dir) if cli.FLAGS.saliency_dir else run_dir / layout.SALIENCY
 
@@ -138,11 +138,11 @@ def main() -> None:
     result: dict[str, Any] = {}
     split, held_out = cli.split(), cli.split(cli.FLAGS.held_out, held_out=True)
     preset = cli.preset()
-    extraction.check(preset.seeds, extraction.Options(_saliency_dir(run_dir, preset)))  # not after the classifier
+    needed.check(preset.seeds, _saliency_dir(run_dir, preset))  # not after the classifier
     if preset.seeds.refine == "affinity" and preset.classifier.trainable_layers == "all":
         raise UserError("affinity: expected --classifier.trainable_layers=head or last_block, found all; it stands on "
                         "frozen layers")
-    if extraction.needs_saliency(preset.seeds) and not cli.FLAGS.saliency_dir:
+    if needed.saliency(preset.seeds) and not cli.FLAGS.saliency_dir:
         _timed(seconds, layout.SALIENCY, saliency.make, run_dir, split, cli.FLAGS.saliency_model)
         cli.done("saliency", run_dir / layout.SALIENCY)
     if cli.FLAGS.rehearsal:

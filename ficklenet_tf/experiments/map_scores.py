@@ -22,7 +22,7 @@ from ficklenet_tf.maps import extraction as map_extraction
 from ficklenet_tf.maps.image_maps import ImageMaps
 from ficklenet_tf.models import classifier
 from ficklenet_tf.runs import artifacts, progress, stage
-from ficklenet_tf.seeds import extraction
+from ficklenet_tf.seeds import extraction, needed
 from ficklenet_tf.seeds.evidence import Evidence
 
 THRESHOLDS = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
@@ -143,7 +143,7 @@ def score(directory: str | pathlib.Path, split: datasets.Split, stage_dir: str |
     """
     maps_config, seeds_config = configs
     if seeds_config is not None:
-        extraction.check(seeds_config, extraction.Options(options.saliency_dir), gradient=maps_config.gradient)
+        needed.check(seeds_config, options.saliency_dir, gradient=maps_config.gradient)
     directory, counts = pathlib.Path(directory), tuple(counts or (maps_config.num_maps,))
     run = artifacts.finished_run(stage_dir, "classifier", "tools.train_classifier")
     settings = {**map_extraction.settings_of(run, split, maps_config, options.maps), "stage": "map scores",

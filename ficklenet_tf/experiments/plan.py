@@ -13,7 +13,7 @@ from ficklenet_tf.experiments import map_scores, paper
 from ficklenet_tf.maps import extraction as map_extraction
 from ficklenet_tf.models import precision
 from ficklenet_tf.runs import artifacts, layout
-from ficklenet_tf.seeds import background_score, extraction
+from ficklenet_tf.seeds import background_score, extraction, needed
 from ficklenet_tf.training import classifier as classifier_training
 from ficklenet_tf.training import loop, rounds
 from ficklenet_tf.training import segmenter as segmenter_training
@@ -76,7 +76,7 @@ class Plan:
     @property
     def maps_config(self) -> presets.MapsConfig:
         """The preset's maps, with the gradient where the preset's background cue wants it."""
-        return extraction.with_gradient(self.preset.maps, self.preset.seeds)
+        return needed.with_gradient(self.preset.maps, self.preset.seeds)
 
     def classifier(self, training: str, seed: int = 0, rate: float | None = None,
                    rescale: bool | None = None) -> str:
@@ -174,7 +174,7 @@ class Plan:
         changes = {key: value for key, value in changes.items() if getattr(self.preset.seeds, key) != value}
         map_options = map_extraction.Options(classifier, paper.MODES[training], seed)
         options = extraction.Options(self.saliency_dir)
-        maps_config = extraction.with_gradient(self.preset.maps, config)
+        maps_config = needed.with_gradient(self.preset.maps, config)
         map_settings = map_extraction.settings_of(_run(self.run_dir / classifier), self.split, maps_config,
                                                   map_options)
         settings = extraction.settings_of(self.split, config, options, map_settings)

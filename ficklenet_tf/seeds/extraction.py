@@ -17,7 +17,7 @@ from ficklenet_tf.maps.image_maps import ImageMaps
 from ficklenet_tf.maps.localizer import AUTO
 from ficklenet_tf.presets import MapsConfig, SeedsConfig
 from ficklenet_tf.runs import artifacts, layout, shards, stage
-from ficklenet_tf.seeds import affinity, background_score, cues, refinement, rule
+from ficklenet_tf.seeds import affinity, background_score, cues, needed, refinement, rule
 from ficklenet_tf.seeds.evidence import Evidence
 
 
@@ -67,7 +67,7 @@ def make(run_dir: str | pathlib.Path, split: datasets.Split, config: SeedsConfig
                         f"({map_settings['dataset']} {map_settings['split']})")
     _check_classifier(pathlib.Path(run_dir), map_dir, map_settings)
     options = with_needed(run_dir, split, config, options, map_settings["classifier"])
-    check(config, options, gradient=map_settings["config"]["gradient"])
+    needed.check(config, options.saliency_dir, gradient=map_settings["config"]["gradient"])
     if config.refine_low == background_score.AUTO and config.refine == "crf":
         config = _with_score(run_dir, split, config, map_settings, shard)
     directory, maps_config = pathlib.Path(run_dir) / name, MapsConfig(**map_settings["config"])
@@ -101,11 +101,10 @@ def extract(run_dir: str | pathlib.Path, split: datasets.Split, maps_config: Map
       maps that an image took.
 
     Raises:
-      UserError: see `check` and `maps.extraction.open_localizer`.
+      UserError: see `needed.check` and `maps.extraction.open_localizer`.
     """
-    maps_config, run_dir = with_gradient(maps_config, config), pathlib.Path(run_dir)
-    check(config, dataclasses.replace(options, saliency_dir=saliency_of(run_dir, config, options.saliency_dir)),
-          gradient=maps_config.gradient)
+    maps_config, run_dir = needed.with_gradient(maps_config, config), pathlib.Path(run_dir)
+    needed.check(config, needed.saliency_of(run_dir, config, options.saliency_dir), gradient=maps_config.gradient)
     localizer, map_settings = map_extraction.open_localizer(run_dir, split, maps_config, map_options)
     options = with_needed(run_dir, split, config, options, map_settings["classifier"])
     config = background_score.settled(run_dir, split, config, localizer, map_settings, map_options.seed, shard)
@@ -140,12 +139,6 @@ def extract(run_dir: str | pathlib.Path, split: datasets.Split, maps_config: Map
     return stage.run_per_image(settings, split, files=files, work=work, facts=facts, shard=shard)
 
 
-def with_gradient(maps_config: MapsConfig, config: SeedsConfig) -> MapsConfig:
-    """Returns the `presets.MapsConfig` with the gradient where the background cue of `config` wants it."""
-    wanted = config.background_cue == "gradient" and config.refine not in refinement.CUELESS
-    return dataclasses.replace(maps_config, gradient=True) if wanted else maps_config
-
-
 def with_needed(run_dir: str | pathlib.Path, split: datasets.Split, config: SeedsConfig, options: Options,
                 classifier: str) -> Options:
     """Returns the `Options` with what a run has of its own and `config` asks for: saliency maps, the affinity network.
@@ -155,45 +148,19 @@ def with_needed(run_dir: str | pathlib.Path, split: datasets.Split, config: Seed
       split: `datasets.Split`.
       config: `presets.SeedsConfig`.
       options: `Options`.
-      classifier: when the classifier of the maps was finished, see `affinity.load`.
+      classifier: when the classifier of the maps was finished, see `needed.open_walker`.
 
     Raises:
       FileNotFoundError: the affinity network has not been trained.
       UserError: it stands on another classifier, or a photograph has no saliency map.
     """
-    saliency_dir = saliency_of(run_dir, config, options.saliency_dir)
-    if saliency_dir is not None and needs_saliency(config):
-        missing = [i for i in split.image_ids if not layout.label_image(saliency_dir, i).exists()]
-        if missing:
-            raise UserError(f"{saliency_dir}: expected a saliency map for each of {len(split)} images, {len(missing)} "
-                            f"are missing, the first {missing[0]}.png")
-    walker = options.walker
+    saliency_dir, walker = needed.saliency_of(run_dir, config, options.saliency_dir), options.walker
+    if saliency_dir is not None and needed.saliency(config):
+        needed.check_saliency(saliency_dir, split)
     if config.refine == "affinity":
-        walker = walker or affinity.Walker(run_dir, options.affinity_name)
-        if walker.run["classifier"] != classifier:
-            raise UserError(f"{options.affinity_name}: expected affinities on the classifier of the maps, found those "
-                            "on another; give --affinity")
+        walker = walker or needed.open_walker(run_dir, options.affinity_name, classifier)
         walker.fill(split)
     return dataclasses.replace(options, saliency_dir=saliency_dir, walker=walker)
-
-
-def saliency_of(run_dir: str | pathlib.Path, config: SeedsConfig,
-                saliency_dir: str | pathlib.Path | None) -> str | pathlib.Path | None:
-    """Returns `saliency_dir`, or without one the run's own where `config` asks for saliency and it is finished."""
-    own = pathlib.Path(run_dir) / layout.SALIENCY
-    return own if saliency_dir is None and needs_saliency(config) and artifacts.read_run(own) else saliency_dir
-
-
-def _identity(saliency_dir: str | pathlib.Path) -> str:
-    """Returns what tells saliency maps from others: the network that made them, or where another system's lie."""
-    run = artifacts.read_run(saliency_dir)
-    return str(saliency_dir) if run is None else f"made by {run['model']}"
-
-
-def needs_saliency(config: SeedsConfig) -> bool:
-    """Whether a `presets.SeedsConfig` makes use of saliency: more supervision than tags."""
-    by_cue = config.background_cue == "saliency" and config.refine not in refinement.CUELESS
-    return by_cue or config.refine in refinement.NEEDS_SALIENCY
 
 
 def _with_score(run_dir: str | pathlib.Path, split: datasets.Split, config: SeedsConfig,
@@ -210,7 +177,7 @@ def settings_of(split: datasets.Split, config: SeedsConfig, options: Options,
     map_settings = {key: value for key, value in map_settings.items() if key != "format"}
     return {"stage": "seeds", "config": dataclasses.asdict(config), "maps": map_settings, "dataset": split.dataset,
             "split": split.name, "fingerprint": split.fingerprint,
-            **({"saliency": _identity(options.saliency_dir)} if options.saliency_dir else {}),
+            **({"saliency": needed.saliency_identity(options.saliency_dir)} if options.saliency_dir else {}),
             **({"affinity": options.walker.run["finished"]} if options.walker else {})}
 
 
@@ -242,29 +209,6 @@ def _files(directory: pathlib.Path, image_id: str, options: Options) -> list[pat
 
 def _metrics(directory: pathlib.Path, split: datasets.Split) -> dict[str, Any]:
     return {"metrics": scoring.score_directory(directory, split) if split.has_labels else None}
-
-
-def check(config: SeedsConfig, options: Options, gradient: bool = True) -> None:
-    """Checks before any work that seeds can be made.
-
-    Args:
-      config: `presets.SeedsConfig`.
-      options: `Options`.
-      gradient: whether the maps hold the gradient.
-
-    Raises:
-      UserError: an unknown word, or a cue without what it needs.
-    """
-    if isinstance(config.refine_low, str) and config.refine_low != background_score.AUTO:
-        raise UserError(f"refine_low: expected a number or {background_score.AUTO}, found {config.refine_low!r}")
-    for field, legal in (("refine", refinement.REFINEMENTS), ("background_cue", cues.CUES)):
-        if getattr(config, field) not in legal:
-            raise UserError(f"{field}: expected one of {', '.join(legal)}, found {getattr(config, field)!r}")
-    if needs_saliency(config) and not options.saliency_dir:
-        raise UserError("saliency: expected a map for each image; make them by tools.make_saliency, or pass "
-                        "--saliency_dir")
-    if config.background_cue == "gradient" and config.refine not in refinement.CUELESS and not gradient:
-        raise UserError("background_cue gradient: expected maps with the gradient; extract them with --gradient")
 
 
 def make_seed(evidence: Evidence) -> np.ndarray:

@@ -12,7 +12,7 @@ from ficklenet_tf.data import images
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.maps.image_maps import ImageMaps
 from ficklenet_tf.runs import artifacts
-from ficklenet_tf.seeds import extraction, refinement, saliency, salient
+from ficklenet_tf.seeds import extraction, needed, refinement, saliency, salient
 from ficklenet_tf.seeds.evidence import Evidence
 from tests import tiny_run
 
@@ -45,10 +45,10 @@ def test_the_stage_writes_maps_once_and_seeds_find_them(onnx_file, tmp_path):
     np.testing.assert_allclose(saliency.read(tmp_path / "saliency", "a", (40, 48)),
                                saliency.Network(onnx_file)(photograph), atol=0.5 / 255)
     config = presets.SeedsConfig(background_cue="saliency")
-    assert extraction.saliency_of(tmp_path, config, None) == tmp_path / "saliency"
+    assert needed.saliency_of(tmp_path, config, None) == tmp_path / "saliency"
     plain = presets.SeedsConfig(refine="crf", background_cue="saliency")  # which asks for no cue
-    assert extraction.saliency_of(tmp_path, plain, None) is None
-    assert extraction.saliency_of(tmp_path, config, "elsewhere") == "elsewhere"
+    assert needed.saliency_of(tmp_path, plain, None) is None
+    assert needed.saliency_of(tmp_path, config, "elsewhere") == "elsewhere"
     other = onnx_file.with_name("other.onnx")
     other.write_bytes(ONNX + b"\x72\x00")  # the same network in other bytes
     with pytest.raises(UserError, match="model:"):

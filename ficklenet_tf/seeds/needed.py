@@ -1,0 +1,87 @@
+"""What seeds need beside maps, by `presets.SeedsConfig`: saliency maps, affinities, the scores' gradient."""
+
+import dataclasses
+import pathlib
+
+from ficklenet_tf.data import datasets
+from ficklenet_tf.errors import UserError
+from ficklenet_tf.presets import MapsConfig, SeedsConfig
+from ficklenet_tf.runs import artifacts, layout
+from ficklenet_tf.seeds import affinity, background_score, cues, refinement
+
+
+def check(config: SeedsConfig, saliency_dir: str | pathlib.Path | None, gradient: bool = True) -> None:
+    """Checks before any work that seeds can be made.
+
+    Args:
+      config: `presets.SeedsConfig`.
+      saliency_dir: where saliency maps are, or will be; None: nowhere.
+      gradient: whether the maps hold the gradient.
+
+    Raises:
+      UserError: an unknown word, or a cue without what it needs.
+    """
+    if isinstance(config.refine_low, str) and config.refine_low != background_score.AUTO:
+        raise UserError(f"refine_low: expected a number or {background_score.AUTO}, found {config.refine_low!r}")
+    for field, legal in (("refine", refinement.REFINEMENTS), ("background_cue", cues.CUES)):
+        if getattr(config, field) not in legal:
+            raise UserError(f"{field}: expected one of {', '.join(legal)}, found {getattr(config, field)!r}")
+    if saliency(config) and not saliency_dir:
+        raise UserError("saliency: expected a map for each image; make them by tools.make_saliency, or pass "
+                        "--saliency_dir")
+    if _by_cue(config, "gradient") and not gradient:
+        raise UserError("background_cue gradient: expected maps with the gradient; extract them with --gradient")
+
+
+def saliency(config: SeedsConfig) -> bool:
+    """Whether a `presets.SeedsConfig` makes use of saliency: more supervision than tags."""
+    return _by_cue(config, "saliency") or config.refine in refinement.NEEDS_SALIENCY
+
+
+def _by_cue(config: SeedsConfig, cue: str) -> bool:
+    return config.background_cue == cue and config.refine not in refinement.CUELESS
+
+
+def with_gradient(maps_config: MapsConfig, config: SeedsConfig) -> MapsConfig:
+    """Returns the `presets.MapsConfig` with the gradient where the background cue of `config` wants it."""
+    return dataclasses.replace(maps_config, gradient=True) if _by_cue(config, "gradient") else maps_config
+
+
+def saliency_of(run_dir: str | pathlib.Path, config: SeedsConfig,
+                saliency_dir: str | pathlib.Path | None) -> str | pathlib.Path | None:
+    """Returns `saliency_dir`, or without one the run's own where `config` asks for saliency and it is finished."""
+    own = pathlib.Path(run_dir) / layout.SALIENCY
+    return own if saliency_dir is None and saliency(config) and artifacts.read_run(own) else saliency_dir
+
+
+def check_saliency(saliency_dir: str | pathlib.Path, split: datasets.Split) -> None:
+    """Raises UserError where a photograph has no saliency map."""
+    missing = [i for i in split.image_ids if not layout.label_image(saliency_dir, i).exists()]
+    if missing:
+        raise UserError(f"{saliency_dir}: expected a saliency map for each of {len(split)} images, {len(missing)} are "
+                        f"missing, the first {missing[0]}.png")
+
+
+def saliency_identity(saliency_dir: str | pathlib.Path) -> str:
+    """Returns what tells saliency maps from others: the network that made them, or where another system's lie."""
+    run = artifacts.read_run(saliency_dir)
+    return str(saliency_dir) if run is None else f"made by {run['model']}"
+
+
+def open_walker(run_dir: str | pathlib.Path, name: str, classifier: str) -> affinity.Walker:
+    """Opens the affinity network `name` of a run.
+
+    Args:
+      run_dir: the run's directory.
+      name: directory of the network below it.
+      classifier: when the classifier of the maps was finished.
+
+    Raises:
+      FileNotFoundError: the affinity network has not been trained.
+      UserError: it stands on another classifier.
+    """
+    walker = affinity.Walker(run_dir, name)
+    if walker.run["classifier"] != classifier:
+        raise UserError(f"{name}: expected affinities on the classifier of the maps, found those on another; give "
+                        "--affinity")
+    return walker
