@@ -6,6 +6,11 @@
 Writes OUTPUT_DIR/saliency/<image id>.png, grey, 255 for the most salient pixel. Seeds take them from there:
 --background_cue=saliency (the paper's), --refine=saliency or --refine=harmonic. The network has learned from masks
 of salient objects: say so where you compare. Several machines: --num_shards and --shard_index, then once without.
+
+    python -m tools.make_saliency --dataset=voc --data_dir=VOCdevkit --output_dir=runs/voc --closer=maps
+
+begins with those and looks again at each region that the maps in OUTPUT_DIR/maps/ point at; it writes
+OUTPUT_DIR/saliency_closer/, which seeds take by --saliency_dir=OUTPUT_DIR/saliency_closer.
 """
 
 from absl import flags
@@ -15,16 +20,21 @@ from ficklenet_tf.seeds import saliency
 from tools import cli
 
 flags.DEFINE_string("model", "weights/u2netp.onnx", "ONNX file of the saliency network, U2-Net's or one of its form.")
-flags.DEFINE_string("name", layout.SALIENCY, "Directory below OUTPUT_DIR.")
+flags.DEFINE_string("closer", None, "Directory below OUTPUT_DIR of maps: look again where they point.")
+flags.DEFINE_string("name", None, "Directory below OUTPUT_DIR (default: saliency, or saliency_closer).")
 cli.define_shards()
 cli.define_data(None)
 
 
 def main() -> None:
     """Makes what is missing."""
-    split = cli.split()
-    saliency.make(cli.run_dir(), split, cli.FLAGS.model, name=cli.FLAGS.name, shard=cli.shard())
-    cli.done(f"saliency of {len(split)} photographs", cli.run_dir() / cli.FLAGS.name)
+    split, maps = cli.split(), cli.FLAGS.closer
+    name = cli.FLAGS.name or (layout.closer_of(maps) if maps else layout.SALIENCY)
+    if maps:
+        saliency.make_closer(cli.run_dir(), split, cli.FLAGS.model, maps=maps, name=name, shard=cli.shard())
+    else:
+        saliency.make(cli.run_dir(), split, cli.FLAGS.model, name=name, shard=cli.shard())
+    cli.done(f"saliency of {len(split)} photographs", cli.run_dir() / name)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ flags.DEFINE_string("weights", "", "Backbone: imagenet, a path to .npz, .h5 or .
 flags.DEFINE_string("held_out", None, "Split for evaluation (default: the data set's).")
 flags.DEFINE_string("saliency_dir", None, "Saliency maps <image id>.png, where seeds need them (default: made).")
 flags.DEFINE_string("saliency_model", "weights/u2netp.onnx", "Makes them, see tools.make_saliency.")
+flags.DEFINE_boolean("closer_looks", True, "With saliency made here: look again where the maps point.")
 flags.DEFINE_integer("save_every", 200, "Steps between checkpoints.", lower_bound=1)
 flags.DEFINE_boolean("cache_flips", False, "With frozen layers: keep what they give of the mirrored photographs too.")
 flags.DEFINE_boolean("baseline", True, "Also train a deterministic classifier and extract plain Grad-CAM seeds.")
@@ -93,11 +94,23 @@ def _train_and_extract(run_dir: pathlib.Path, split: datasets.Split, held_out: d
         if preset.seeds.refine == "affinity":
             walker = _timed(seconds, f"{seeds} affinity", affinity_training.walker_of, run_dir, split, preset,
                             map_options, layout.maps_of(seeds), cli.loop_options())
+        saliency_dir = _saliency_dir(run_dir, preset)
+        if saliency_dir == run_dir / layout.SALIENCY and cli.FLAGS.closer_looks:
+            saliency_dir = _timed(seconds, f"{seeds} saliency", _look_closer, run_dir, split, preset, map_options,
+                                  layout.maps_of(seeds))
         run = _timed(seconds, seeds, extraction.extract, run_dir, split, preset.maps, preset.seeds, map_options,
-                     extraction.Options(_saliency_dir(run_dir, preset), walker=walker, keep_maps=True), name=seeds)
+                     extraction.Options(saliency_dir, walker=walker, keep_maps=True), name=seeds)
         if run["metrics"]:
             result[seeds] = {key: run["metrics"][key] for key in ("miou", "recall", "precision")}
         cli.done(f"{seeds}{cli.scores_text(run['metrics'])}", run_dir / seeds)
+
+
+def _look_closer(run_dir: pathlib.Path, split: datasets.Split, preset: presets.Preset,
+                 map_options: map_extraction.Options, maps: str) -> pathlib.Path:
+    """Extracts maps and makes saliency maps that look again where they point; returns where these are."""
+    map_extraction.extract(run_dir, split, needed.with_gradient(preset.maps, preset.seeds), map_options, name=maps)
+    saliency.make_closer(run_dir, split, cli.FLAGS.saliency_model, maps=maps, name=layout.closer_of(maps))
+    return run_dir / layout.closer_of(maps)
 
 
 def _saliency_dir(run_dir: pathlib.Path, preset: presets.Preset) -> pathlib.Path | None:

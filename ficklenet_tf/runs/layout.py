@@ -4,7 +4,7 @@ import pathlib
 
 CLASSIFIER, MAPS, SEEDS, SEGMENTER, PREDICTIONS = "classifier", "maps", "seeds", "segmenter", "predictions"
 FEATURES, EVALUATION, SAVED_MODEL, SUBMISSION = "features", "evaluation", "saved_model", "submission"
-SALIENCY, AFFINITY = "saliency", "affinity"
+SALIENCY, CLOSER, AFFINITY = "saliency", "saliency_closer", "affinity"
 MAP_SCORES, FIGURES, TABLES = "map_scores", "figures", "tables"  # of tools.reproduce
 
 RUN, SETTINGS = "run.json", "settings.json"  # of a finished stage; of one that has begun
@@ -22,6 +22,11 @@ def deterministic(stage: str) -> str:
 def maps_of(seeds: str) -> str:
     """Returns the directory's name of the maps that seeds are made of: maps for seeds, maps_x for seeds_x."""
     return seeds.replace(SEEDS, MAPS, 1) if seeds.startswith(SEEDS) else f"{seeds}_maps"
+
+
+def closer_of(maps: str) -> str:
+    """Returns the directory's name of the saliency maps that look closer where `maps` point."""
+    return maps.replace(MAPS, CLOSER, 1)
 
 
 def uncertainty_of(seeds: str) -> str:

@@ -65,7 +65,9 @@ def check_saliency(saliency_dir: str | pathlib.Path, split: datasets.Split) -> N
 def saliency_identity(saliency_dir: str | pathlib.Path) -> str:
     """Returns what tells saliency maps from others: the network that made them, or where another system's lie."""
     run = artifacts.read_run(saliency_dir)
-    return str(saliency_dir) if run is None else f"made by {run['model']}"
+    if run is None:
+        return str(saliency_dir)
+    return f"made by {run['model']}" + (f", closer by maps of {run['maps']}" if "maps" in run else "")
 
 
 def open_walker(run_dir: str | pathlib.Path, name: str, classifier: str) -> affinity.Walker:

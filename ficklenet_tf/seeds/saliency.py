@@ -8,7 +8,7 @@ import concurrent.futures
 import hashlib
 import importlib
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import cv2
@@ -16,9 +16,14 @@ import numpy as np
 
 from ficklenet_tf.data import datasets, images
 from ficklenet_tf.errors import UserError
+from ficklenet_tf.maps.image_maps import ImageMaps
 from ficklenet_tf.runs import artifacts, layout, shards, stage
 
 _SIZE = 320  # side of the network's input in pixels, where its file leaves it open
+_POINTED_AT = 0.2  # of a mean map's maximum: above it a region is looked at again, see docs/voc.md
+_MARGIN = 1.5  # side of the square that is looked at, of the region's longer side;
+_SMALLEST = 0.25  # no smaller than this share of the photograph's shorter side
+_NEGLIGIBLE, _WHOLE = 0.005, 0.7  # shares of the photograph: smaller regions and larger squares are left out
 
 
 class Network:
@@ -85,7 +90,47 @@ def make(run_dir: str | pathlib.Path, split: datasets.Split, model: str | pathli
     Raises:
       FileNotFoundError, UserError: see `Network`.
     """
-    directory = pathlib.Path(run_dir) / name
+    return _make(pathlib.Path(run_dir) / name, split, model, {}, lambda network, image, _: network(image), shard)
+
+
+def make_closer(run_dir: str | pathlib.Path, split: datasets.Split, model: str | pathlib.Path, *,
+                maps: str = layout.MAPS, name: str = layout.CLOSER, shard: shards.Shard = shards.WHOLE,
+                ) -> dict[str, Any]:
+    """As `make`, but looks `closer` where maps point; it begins with the run's saliency/, of the same network.
+
+    Args:
+      run_dir: the run's directory.
+      split: `datasets.Split`; its tags are used by way of the maps.
+      model: path of the ONNX file, see `Network`.
+      maps: directory below run_dir with the finished maps of the split.
+      name: directory below run_dir for the result.
+      shard: as of `make`.
+
+    Raises:
+      FileNotFoundError: maps or saliency/ have not been finished.
+      UserError: they are of other images, or saliency/ is another network's; see `Network`.
+    """
+    run_dir = pathlib.Path(run_dir)
+    first, map_dir = run_dir / layout.SALIENCY, run_dir / maps
+    runs = {first: artifacts.finished_run(first, "set of saliency maps", "tools.make_saliency"),
+            map_dir: artifacts.finished_run(map_dir, "set of maps", "tools.extract_maps")}
+    for directory, run in runs.items():
+        if run["fingerprint"] != split.fingerprint:
+            raise UserError(f"{directory}: expected maps of {split.dataset} {split.name}, found those of other images")
+
+    if pathlib.Path(model).is_file() and _digest(pathlib.Path(model)) != runs[first]["model"]:
+        raise UserError(f"{first}: expected maps of the network {model}, found those of another")
+
+    def look(network: Network, image: np.ndarray, image_id: str) -> np.ndarray:
+        mean = images.resize_maps(ImageMaps.read(layout.map_file(map_dir, image_id)).mean, image.shape[:2])
+        return closer(network, image, read(first, image_id, image.shape[:2]), mean)
+
+    return _make(run_dir / name, split, model, {"maps": runs[map_dir]["finished"]}, look, shard)
+
+
+def _make(directory: pathlib.Path, split: datasets.Split, model: str | pathlib.Path, settings: dict[str, Any],
+          look: Callable[[Network, np.ndarray, str], np.ndarray], shard: shards.Shard) -> dict[str, Any]:
+    """Writes what `look(network, photograph, image id)` returns for each photograph."""
     finished = artifacts.read_run(directory)
     if finished and finished["fingerprint"] == split.fingerprint and not pathlib.Path(model).is_file():
         return finished
@@ -99,13 +144,55 @@ def make(run_dir: str | pathlib.Path, split: datasets.Split, model: str | pathli
                 if position + 1 < len(pending):
                     decoded.append(reader.submit(lambda i: images.decode_image(split[i]["image"]),
                                                  pending[position + 1]))
-                images.write_grey(layout.label_image(directory, split.image_ids[index]), network(image))
+                image_id = split.image_ids[index]
+                images.write_grey(layout.label_image(directory, image_id), look(network, image, image_id))
                 yield index
 
     settings = {"stage": "saliency", "model": _digest(pathlib.Path(model)),
-                "dataset": split.dataset, "split": split.name, "fingerprint": split.fingerprint}
+                "dataset": split.dataset, "split": split.name, "fingerprint": split.fingerprint, **settings}
     return stage.run_per_image({directory: settings}, split, work=work, facts=lambda _: {}, shard=shard,
                                files=lambda image_id: [layout.label_image(directory, image_id)])
+
+
+def closer(network: Callable[[np.ndarray], np.ndarray], image: np.ndarray, saliency: np.ndarray,
+           mean: np.ndarray) -> np.ndarray:
+    """Looks again at each region that a map points at: what is lost in the whole photograph may stand out there.
+
+    Args:
+      network: `Network`.
+      image: `[h, w, 3]` uint8 RGB.
+      saliency: `[h, w]` float32 of the whole photograph.
+      mean: `[h, w, c]` float32, the photograph's mean maps.
+
+    Returns:
+      `[h, w]` float32: at each pixel the greatest of `saliency` and of the network's answers for `squares`.
+    """
+    saliency = saliency.copy()
+    for square in squares(mean):
+        saliency[square] = np.maximum(saliency[square], network(np.ascontiguousarray(image[square])))
+    return saliency
+
+
+def squares(mean: np.ndarray) -> list[tuple[slice, slice]]:
+    """Returns the squares (rows, columns) of a photograph that its mean maps, `[h, w, c]` float32, point at.
+
+    A region is connected and above a fifth of its map's maximum; its square has one and a half times its longer side
+    and is cut off at the photograph's rim. Tiny regions, and squares of most of the photograph, are left out.
+    """
+    height, width = mean.shape[:2]
+    found = []
+    for values in np.moveaxis(mean, -1, 0):
+        regions = (values > _POINTED_AT * values.max()).astype(np.uint8)
+        _, _, boxes, _ = cv2.connectedComponentsWithStats(regions)
+        for left, top, w, h, area in boxes[1:].tolist():
+            half = max(_MARGIN * max(w, h), _SMALLEST * min(height, width)) / 2
+            x, y = left + w / 2, top + h / 2
+            rows = slice(max(0, int(y - half)), min(height, int(y + half)))
+            columns = slice(max(0, int(x - half)), min(width, int(x + half)))
+            share = (rows.stop - rows.start) * (columns.stop - columns.start) / (height * width)
+            if area >= _NEGLIGIBLE * height * width and share <= _WHOLE:
+                found.append((rows, columns))
+    return found
 
 
 def _check_file(path: pathlib.Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from ficklenet_tf import presets
 from ficklenet_tf.data import images
 from ficklenet_tf.errors import UserError
+from ficklenet_tf.maps import extraction as map_extraction
 from ficklenet_tf.maps.image_maps import ImageMaps
 from ficklenet_tf.runs import artifacts
 from ficklenet_tf.seeds import extraction, needed, refinement, saliency, salient
@@ -64,6 +65,60 @@ def test_shards_write_what_one_call_writes(onnx_file, tmp_path):
     for image_id in "abc":
         paths = [tmp_path / name / f"{image_id}.png" for name in ("saliency", "parts")]
         assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_squares_where_the_maps_point_by_hand():
+    """40 x 80 pixels. 8 x 6 from (10, 20): half of 1.5 x 8 around its centre (14, 23); from 0.25 x 40 on, not less."""
+    mean = np.zeros((40, 80, 3), np.float32)
+    mean[10:18, 20:26, 0], mean[14, 70, 0] = 0.5, 0.5  # a single pixel is less than 0.005 of the photograph
+    mean[..., 1] = 0.19  # below a fifth
+    mean[30:34, 74:80, 1] = 1.0
+    mean[:, 10:60, 2] = 0.2  # its square is the whole photograph
+    assert saliency.squares(mean) == [(slice(8, 20), slice(17, 29)), (slice(27, 37), slice(72, 80))]
+    assert saliency.squares(np.zeros((40, 80, 2), np.float32)) == saliency.squares(np.zeros((9, 9, 0))) == []
+
+
+def test_a_closer_look_keeps_the_greater_answer():
+    image = np.arange(40 * 80 * 3, dtype=np.uint32).reshape(40, 80, 3).astype(np.uint8)
+    mean = np.zeros((40, 80, 1), np.float32)
+    mean[10:18, 20:26] = 1.0
+    first = np.full((40, 80), 0.5, np.float32)
+    first[9] = 0.9
+
+    def network(part):
+        assert (part == image[8:20, 17:29]).all()
+        return np.full(part.shape[:2], 0.7, np.float32)
+
+    expected = first.copy()
+    expected[8:20, 17:29] = 0.7
+    expected[9] = 0.9
+    np.testing.assert_array_equal(saliency.closer(network, image, first, mean), expected)
+    assert first[8, 17] == 0.5  # what was given is left alone
+
+
+def test_the_stage_of_closer_looks(onnx_file, tmp_path):
+    root = tiny_run.make_classifier(tmp_path)
+    config = presets.MapsConfig(num_maps=10, sizes=(33,))
+    map_extraction.extract(root, PHOTOGRAPHS, config)
+    with pytest.raises(FileNotFoundError, match="saliency/run.json: .*tools.make_saliency"):
+        saliency.make_closer(root, PHOTOGRAPHS, onnx_file)
+    first = saliency.make(root, PHOTOGRAPHS, onnx_file)
+    run = saliency.make_closer(root, PHOTOGRAPHS, onnx_file)
+    assert run["model"] == first["model"] and run["maps"] == artifacts.read_run(root / "maps")["finished"]
+    whole, close = (saliency.read(root / name, "b", (48, 48)) for name in ("saliency", "saliency_closer"))
+    squares = saliency.squares(images.resize_maps(ImageMaps.read(root / "maps" / "b.npz").mean, (48, 48)))
+    outside = np.ones((48, 48), bool)
+    for square in squares:
+        outside[square] = False
+    assert squares and (close[outside] == whole[outside]).all() and (close > whole).any() and (close >= whole).all()
+    assert needed.saliency_identity(root / "saliency") != needed.saliency_identity(root / "saliency_closer")
+    other = onnx_file.with_name("other.onnx")
+    other.write_bytes(ONNX + b"\x72\x00")
+    with pytest.raises(UserError, match="expected maps of the network .*other.onnx, found those of another"):
+        saliency.make_closer(root, PHOTOGRAPHS, other, name="refused")
+    artifacts.write_run(root / "saliency", **{**first, "fingerprint": "of others"})
+    with pytest.raises(UserError, match="saliency: .*found those of other images"):
+        saliency.make_closer(root, PHOTOGRAPHS, onnx_file, name="refused")
 
 
 def test_what_is_no_network_is_refused(tmp_path):
