@@ -15,6 +15,7 @@ from absl import flags
 from ficklenet_tf import crf
 from ficklenet_tf.data import images
 from ficklenet_tf.errors import UserError
+from ficklenet_tf.evaluation import crf_choice
 from ficklenet_tf.models.precision import PRECISIONS
 from ficklenet_tf.serving import formats, loading, saved_model, servable, server_files
 from tools import cli
@@ -23,7 +24,8 @@ flags.DEFINE_string("run_dir", None, "The run's directory.", required=True)
 flags.DEFINE_integer("version", 1, "TensorFlow Serving's version number.", lower_bound=1)
 flags.DEFINE_enum("format", "tf_saved_model", ["tf_saved_model", *formats.FILES], "What to export to.")
 flags.DEFINE_string("segmenter", None, "Directory of the segmenter below RUN_DIR (default: the last trained).")
-flags.DEFINE_enum("crf", "dsrg", list(crf.SPECS), "Dense CRF of the signature serve_crf; none: without it.")
+flags.DEFINE_enum("crf", "dsrg", [*crf.SPECS, crf_choice.AUTO], "Dense CRF of the signature serve_crf; none: without "
+                  "it; auto: what tools.evaluate --crf=auto has chosen.")
 flags.DEFINE_boolean("localization_maps", True, "Export that signature, and the classifier with it.")
 flags.DEFINE_enum("precision", None, PRECISIONS, "Of the network's inside (default: as it was trained).")
 flags.DEFINE_list("sizes", None, "Sides of the multi-scale prediction (default: the preset's).")
@@ -57,7 +59,8 @@ def main() -> None:
         flags_.precision, None if flags_.sizes is None else cli.integers("sizes", flags_.sizes), flags_.flip,
         flags_.max_pixels, flags_.max_batch, flags_.max_side, cli.integers("size_buckets", flags_.size_buckets))
     if flags_.format == "tf_saved_model":
-        options = saved_model.Options(flags_.segmenter, flags_.crf, flags_.localization_maps, flags_.label, applied)
+        key = crf_choice.chosen(flags_.run_dir, flags_.crf, flags_.segmenter)
+        options = saved_model.Options(flags_.segmenter, key, flags_.localization_maps, flags_.label, applied)
         target = saved_model.export(flags_.run_dir, flags_.version, options, photographs=_photographs())
     else:
         target = formats.export(flags_.run_dir, flags_.version, flags_.format, applied, stage_name=flags_.segmenter,

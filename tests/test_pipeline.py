@@ -12,7 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ficklenet_tf.data import labels
+from ficklenet_tf import crf
+from ficklenet_tf.data import datasets, images, labels
+from ficklenet_tf.errors import UserError
+from ficklenet_tf.evaluation import crf_choice, metrics, prediction
+from ficklenet_tf.runs import artifacts
 
 ROOT = pathlib.Path(__file__).parents[1]
 SETTINGS = ["--dataset=shapes", "--preset=tiny", "--max_images=24", "--save_every=2", "--classifier.epochs=4",
@@ -86,6 +90,44 @@ def _same_weights(expected_path, path):
         assert len(names) > 4
         for name in names:
             np.testing.assert_allclose(weights[name][()], expected[name][()], rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+def test_the_crf_is_chosen_by_seeds_of_held_out_photographs(whole):
+    cache_dir, run, _ = whole
+    with pytest.raises(UserError, match="segmenter_retrained has one chosen, found none; run tools.evaluate"):
+        crf_choice.chosen(run, "auto")
+    held_out = datasets.load_split("shapes", "val", cache_dir=cache_dir, max_images=24)
+    best = crf_choice.choose(run, held_out)
+    choice = json.loads((run / "segmenter_retrained" / "crf.json").read_text())
+    assert choice["crf"] == best == crf_choice.chosen(run, "auto") and choice["images"] == 24
+    assert best == max(choice["agreement"], key=choice["agreement"].get)
+    predictor = prediction.load_segmenter(run)
+    for key in ("none", "dsrg_relative"):
+        pairs = [(labels.read_label(run / "seeds_held_out" / f"{image_id}.png"),
+                  predictor.labels(images.decode_image(held_out[i]["image"]), crf.SPECS[key]))
+                 for i, image_id in enumerate(held_out.image_ids)]
+        expected = metrics.scores(sum(metrics.confusion(*pair, 7) for pair in pairs))["miou"]
+        assert choice["agreement"][key] == pytest.approx(expected, abs=1e-12)
+    artifacts.write_json(run / "segmenter_retrained" / "crf.json", {**choice, "crf": "kept"})
+    assert crf_choice.choose(run, held_out) == "kept"  # it is not chosen again
+    choice["settings"]["segmenter"] = "another"
+    artifacts.write_json(run / "segmenter_retrained" / "crf.json", choice)
+    with pytest.raises(UserError, match="expected that .* has one chosen"):
+        crf_choice.chosen(run, "auto")
+    assert crf_choice.chosen(run, "deeplab") == "deeplab"
+
+
+@pytest.mark.parametrize(("seeds", "error"), [(None, "learned masks"), ("brought", "brought were brought")])
+def test_without_seeds_of_its_own_no_crf_is_chosen(whole, tmp_path, seeds, error):
+    cache_dir, run, _ = whole
+    (tmp_path / "other").mkdir()
+    for name in ("run.json", "settings.json", "model.weights.h5"):
+        (tmp_path / "other" / name).write_bytes((run / "segmenter" / name).read_bytes())
+    settings = {**artifacts.read_json(run / "segmenter" / "settings.json"), "seeds": seeds}
+    artifacts.write_json(tmp_path / "other" / "settings.json", settings)
+    held_out = datasets.load_split("shapes", "val", cache_dir=cache_dir, max_images=24)
+    with pytest.raises(UserError, match=error):
+        crf_choice.choose(tmp_path, held_out, "other")
 
 
 def test_predict_takes_any_photograph_and_names_a_broken_one(whole, tmp_path):

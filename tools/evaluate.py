@@ -7,6 +7,10 @@ and, refined by the dense CRF, predictions_crf/, and the scores as table, CSV an
 several CRFs, as in --crf=dsrg,deeplab,deeplab_v2, the network sees each image once, and the second and those that
 follow go to predictions_crf_deeplab/ and so on. Several machines: --num_shards and --shard_index, then once without.
 
+--crf=auto takes the CRF that agrees best with seeds of 60 photographs of the split, made by their tags alone, and
+keeps the choice for tools.predict and export.export_saved_model (evaluation/crf_choice.py). Where seeds need saliency,
+pass --saliency_dir with maps of these photographs.
+
 --submission also writes the archive for the VOC server, OUTPUT_DIR/submission/<predictions>/results.tar.gz, of the
 first CRF's label images; then the split may be one without masks (--split=test), which is not scored.
 """
@@ -18,16 +22,18 @@ from absl import flags
 
 from ficklenet_tf import crf
 from ficklenet_tf.data import datasets
-from ficklenet_tf.evaluation import prediction, scoring, voc_submission
+from ficklenet_tf.evaluation import crf_choice, prediction, scoring, voc_submission
 from ficklenet_tf.runs import artifacts, layout
 from tools import cli
 
 flags.DEFINE_string("stage", None, "Segmenter's directory below OUTPUT_DIR (default: the last round's).")
 flags.DEFINE_string("name", "predictions", "Directory below OUTPUT_DIR for the label images.")
-flags.DEFINE_list("crf", ["dsrg"], f"Dense CRF's parameters, one or several of {', '.join(crf.SPECS)}; what the "
-                  "network alone says is always scored too.")
-flags.register_validator("crf", lambda keys: set(keys) <= set(crf.SPECS) and len(keys) == len(set(keys)),
-                         f"expected some of {', '.join(crf.SPECS)}, each once")
+flags.DEFINE_list("crf", ["dsrg"], f"Dense CRF's parameters, one or several of {', '.join(crf.SPECS)}, or auto; what "
+                  "the network alone says is always scored too.")
+flags.register_validator("crf", lambda keys: keys == [crf_choice.AUTO] or (set(keys) <= set(crf.SPECS) and
+                                                                           len(keys) == len(set(keys))),
+                         f"expected auto, or some of {', '.join(crf.SPECS)}, each once")
+flags.DEFINE_string("saliency_dir", None, "For --crf=auto, where the segmenter's seeds were made by saliency.")
 flags.DEFINE_list("test_sizes", None, "Sides for multi-scale prediction (default: the trained segmenter's).")
 flags.DEFINE_boolean("test_flip", None, "Also predict the mirror image (default: the trained segmenter's).")
 flags.DEFINE_boolean("submission", False, "Also write the archive that the VOC server takes.")
@@ -38,7 +44,10 @@ cli.define_shards()
 def main() -> None:
     """Predicts what is missing, then scores, and packs."""
     run_dir, split, sizes = cli.run_dir(), cli.split(cli.FLAGS.split, held_out=True), cli.FLAGS.test_sizes
-    main_crf, *further = [key for key in cli.FLAGS.crf if key != "none"] or ["none"]
+    keys = cli.FLAGS.crf
+    if keys == [crf_choice.AUTO]:
+        keys = [crf_choice.choose(run_dir, split, cli.FLAGS.stage, cli.FLAGS.saliency_dir)]
+    main_crf, *further = [key for key in keys if key != "none"] or ["none"]
     options = prediction.Options(crf.SPECS[main_crf], tuple(further),
                                  cli.integers("test_sizes", sizes) if sizes else None, cli.FLAGS.test_flip)
     where = {"stage_name": cli.FLAGS.stage, "name": cli.FLAGS.name}

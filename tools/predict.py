@@ -13,13 +13,14 @@ from absl import app, flags
 from ficklenet_tf import crf
 from ficklenet_tf.data import images, labels
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.evaluation import prediction
+from ficklenet_tf.evaluation import crf_choice, prediction
 from ficklenet_tf.runs import progress
 from tools import cli
 
 flags.DEFINE_string("stage", None, "Segmenter's directory below OUTPUT_DIR (default: the last round's).")
 flags.DEFINE_string("to", "masks", "Directory for the answers.")
-flags.DEFINE_enum("crf", "dsrg", list(crf.SPECS), "Dense CRF's parameters; none: without.")
+flags.DEFINE_enum("crf", "dsrg", [*crf.SPECS, crf_choice.AUTO], "Dense CRF's parameters; none: without; auto: what "
+                  "tools.evaluate --crf=auto has chosen.")
 cli.define_run()
 
 
@@ -33,7 +34,7 @@ def main(paths: list[str]) -> None:
         raise UserError(f"expected photographs of different names, their answers go to one directory; found several "
                         f"of {', '.join(repeated)}")
     predictor = prediction.Predictor(prediction.last_stage(cli.run_dir(), cli.FLAGS.stage))
-    to, spec = pathlib.Path(cli.FLAGS.to), crf.SPECS[cli.FLAGS.crf]
+    to, spec = pathlib.Path(cli.FLAGS.to), crf.SPECS[crf_choice.chosen(cli.run_dir(), cli.FLAGS.crf, cli.FLAGS.stage)]
     for path in progress.bar([pathlib.Path(name) for name in paths], unit="img", desc="predict"):
         image = images.read_image(path)
         label = predictor.labels(image, spec)

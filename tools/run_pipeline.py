@@ -19,7 +19,7 @@ from absl import flags
 from ficklenet_tf import crf, presets, report
 from ficklenet_tf.data import datasets, images
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.evaluation import prediction, scoring
+from ficklenet_tf.evaluation import crf_choice, prediction, scoring
 from ficklenet_tf.maps import extraction as map_extraction
 from ficklenet_tf.runs import artifacts, layout
 from ficklenet_tf.seeds import extraction, needed, saliency
@@ -38,7 +38,8 @@ flags.DEFINE_boolean("closer_looks", True, "With saliency made here: look again 
 flags.DEFINE_integer("save_every", 200, "Steps between checkpoints.", lower_bound=1)
 flags.DEFINE_boolean("cache_flips", False, "With frozen layers: keep what they give of the mirrored photographs too.")
 flags.DEFINE_boolean("baseline", True, "Also train a deterministic classifier and extract plain Grad-CAM seeds.")
-flags.DEFINE_enum("crf", "dsrg", list(crf.SPECS), "Dense CRF's parameters for evaluation.")
+flags.DEFINE_enum("crf", "dsrg", [*crf.SPECS, crf_choice.AUTO], "Dense CRF's parameters for evaluation and export; "
+                  "auto: what agrees best with seeds of held-out photographs.")
 cli.define_rehearsal()
 cli.define_data(None)
 cli.define_all_stages()
@@ -125,18 +126,31 @@ def _segment(run_dir: pathlib.Path, split: datasets.Split, held_out: datasets.Sp
     options = segmenter_training.Options(seed=cli.FLAGS.seed, training=cli.loop_options())
     stage = _timed(seconds, layout.SEGMENTER, rounds.train_rounds, run_dir, split, preset.segmenter, options)
     cli.done("segmenter", run_dir / stage)
+    key = cli.FLAGS.crf
+    if key == crf_choice.AUTO:
+        key = _timed(seconds, "crf", _choose_crf, run_dir, held_out, preset, stage)
+    result["crf"] = key
     if held_out.has_labels:
         scores_of = _timed(seconds, layout.EVALUATION, scoring.evaluate, run_dir, held_out,
-                           prediction.Options(crf.SPECS[cli.FLAGS.crf]), stage_name=stage)
+                           prediction.Options(crf.SPECS[key]), stage_name=stage)
         for name, scores in scores_of.items():
             result[name] = {key: scores[key] for key in ("miou", "recall", "precision")}
             cli.done(f"{name}: mIoU {100 * scores['miou']:.1f}", layout.scores(run_dir, name))
     return stage
 
 
+def _choose_crf(run_dir: pathlib.Path, held_out: datasets.Split, preset: presets.Preset, stage: str) -> str:
+    """Returns the CRF that is chosen without masks; its seeds by saliency are of one look."""
+    saliency_dir = cli.FLAGS.saliency_dir
+    if needed.saliency(preset.seeds) and not saliency_dir:
+        saliency_dir = run_dir / f"{layout.SALIENCY}_held_out"
+        saliency.make(run_dir, crf_choice.photographs(held_out), cli.FLAGS.saliency_model, name=saliency_dir.name)
+    return crf_choice.choose(run_dir, held_out, stage, saliency_dir)
+
+
 def _serve(run_dir: pathlib.Path, stage: str, held_out: datasets.Split, seconds: dict[str, float],
            result: dict[str, Any]) -> None:
-    path = _timed(seconds, "export", saved_model.export, run_dir, 1, saved_model.Options(stage))
+    path = _timed(seconds, "export", saved_model.export, run_dir, 1, saved_model.Options(stage, result["crf"]))
     photographs = [images.decode_image_op(held_out[i]["image"]).numpy() for i in range(min(4, len(held_out)))]
     predictor = prediction.Predictor(run_dir / stage)
     expected = [predictor(photograph).argmax(-1) for photograph in photographs]

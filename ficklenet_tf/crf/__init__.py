@@ -8,18 +8,27 @@ import numpy as np
 import tensorflow as tf
 
 from ficklenet_tf.crf import exact, permutohedral, pydensecrf
-from ficklenet_tf.crf.spec import DEEPLAB_LARGEFOV, DEEPLAB_V2, DSRG_RELATIVE, DSRG_TEST, SEC_TRAIN, CRFSpec
+from ficklenet_tf.crf.spec import (
+    DEEPLAB_LARGEFOV,
+    DEEPLAB_RELATIVE,
+    DEEPLAB_V2,
+    DSRG_RELATIVE,
+    DSRG_TEST,
+    SEC_TRAIN,
+    CRFSpec,
+)
 from ficklenet_tf.errors import UserError
 
 BACKENDS: dict[str, Callable[[tf.Tensor, tf.Tensor, CRFSpec, int | tf.Tensor], tf.Tensor]] = {
     "exact": exact.mean_field, "permutohedral": permutohedral.mean_field, "pydensecrf": pydensecrf.mean_field}
 
 SPECS: dict[str, CRFSpec | None] = {"none": None, "sec": SEC_TRAIN, "dsrg": DSRG_TEST, "dsrg_relative": DSRG_RELATIVE,
-                                    "deeplab": DEEPLAB_LARGEFOV, "deeplab_v2": DEEPLAB_V2}
+                                    "deeplab": DEEPLAB_LARGEFOV, "deeplab_relative": DEEPLAB_RELATIVE,
+                                    "deeplab_v2": DEEPLAB_V2}
 FLOOR = 1e-6  # of probabilities before their logarithm is a CRF's unary
 
-__all__ = ["BACKENDS", "DEEPLAB_LARGEFOV", "DEEPLAB_V2", "DSRG_RELATIVE", "DSRG_TEST", "FLOOR", "SEC_TRAIN", "SPECS",
-           "CRFSpec", "logits_of", "mean_field", "refiner"]
+__all__ = ["BACKENDS", "DEEPLAB_LARGEFOV", "DEEPLAB_RELATIVE", "DEEPLAB_V2", "DSRG_RELATIVE", "DSRG_TEST", "FLOOR",
+           "SEC_TRAIN", "SPECS", "CRFSpec", "logits_of", "mean_field", "refiner"]
 
 
 def logits_of(probs: tf.Tensor | np.ndarray) -> tf.Tensor:

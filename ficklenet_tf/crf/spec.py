@@ -38,6 +38,7 @@ DSRG_RELATIVE = dataclasses.replace(DSRG_TEST, relative=True)  # for photographs
 
 # Chen et al. 2015 (DeepLab-LargeFOV, VGG-16).
 DEEPLAB_LARGEFOV = CRFSpec(4.0, 49.0, 5.0, 3.0, 3.0, 10)
+DEEPLAB_RELATIVE = dataclasses.replace(DEEPLAB_LARGEFOV, relative=True)  # not theirs either
 
 # Chen et al. 2017 (DeepLab-v2, ResNet-101).
 DEEPLAB_V2 = CRFSpec(4.0, 67.0, 3.0, 3.0, 1.0, 10)

@@ -12,6 +12,7 @@ WEIGHTS, CHECKPOINTS, LOG, TENSORBOARD = "model.weights.h5", "checkpoints", "log
 MANIFESTS = "manifest"  # of a stage done in shards
 PRECISION, RESULT, REPORT = "precision.json", "result.json", "report.html"  # of the whole run
 BACKGROUND_SCORES = "background_scores.json"  # of all seeds of a run
+CRF_CHOICE = "crf.json"  # of a segmenter
 
 
 def deterministic(stage: str) -> str:
