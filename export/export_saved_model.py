@@ -15,8 +15,8 @@ from absl import flags
 from ficklenet_tf import crf
 from ficklenet_tf.data import images
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.evaluation import crf_choice
 from ficklenet_tf.models.precision import PRECISIONS
+from ficklenet_tf.seeds import crf_choice
 from ficklenet_tf.serving import formats, loading, saved_model, servable, server_files
 from tools import cli
 

@@ -15,8 +15,11 @@ from PIL import Image
 from ficklenet_tf import crf
 from ficklenet_tf.data import datasets, images, labels
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.evaluation import crf_choice, metrics, prediction
+from ficklenet_tf.evaluation import metrics, prediction
+from ficklenet_tf.maps import extraction as map_extraction
+from ficklenet_tf.presets import MapsConfig, SeedsConfig
 from ficklenet_tf.runs import artifacts
+from ficklenet_tf.seeds import crf_choice, extraction
 
 ROOT = pathlib.Path(__file__).parents[1]
 SETTINGS = ["--dataset=shapes", "--preset=tiny", "--max_images=24", "--save_every=2", "--classifier.epochs=4",
@@ -94,20 +97,31 @@ def _same_weights(expected_path, path):
 
 def test_the_crf_is_chosen_by_seeds_of_held_out_photographs(whole):
     cache_dir, run, _ = whole
-    with pytest.raises(UserError, match="segmenter_retrained has one chosen, found none; run tools.evaluate"):
+    with pytest.raises(UserError, match="segmenter_retrained has one chosen, found none; first run tools.evaluate"):
         crf_choice.chosen(run, "auto")
     held_out = datasets.load_split("shapes", "val", cache_dir=cache_dir, max_images=24)
     best = crf_choice.choose(run, held_out)
     choice = json.loads((run / "segmenter_retrained" / "crf.json").read_text())
     assert choice["crf"] == best == crf_choice.chosen(run, "auto") and choice["images"] == 24
-    assert best == max(choice["agreement"], key=choice["agreement"].get)
+    with pytest.raises(UserError, match="has not learned from, found some of"):
+        crf_choice.choose(run, datasets.load_split("shapes", "train", cache_dir=cache_dir, max_images=24))
+    settings = artifacts.read_json(run / "seeds" / "settings.json")
+    maps = MapsConfig(**{**settings["maps"]["config"], "sizes": (65,)})
+    extraction.extract(run, held_out, maps, SeedsConfig(**settings["config"]), map_extraction.Options(),
+                       name="seeds_held_out")
     predictor = prediction.load_segmenter(run)
-    for key in ("none", "dsrg_relative"):
+    for key in crf_choice.CANDIDATES:
         pairs = [(labels.read_label(run / "seeds_held_out" / f"{image_id}.png"),
                   predictor.labels(images.decode_image(held_out[i]["image"]), crf.SPECS[key]))
                  for i, image_id in enumerate(held_out.image_ids)]
         expected = metrics.scores(sum(metrics.confusion(*pair, 7) for pair in pairs))["miou"]
         assert choice["agreement"][key] == pytest.approx(expected, abs=1e-12)
+    evaluated = subprocess.run(
+        [sys.executable, "-m", "tools.evaluate", "--dataset=shapes", "--preset=tiny", "--max_images=24", "--crf=auto",
+         f"--cache_dir={cache_dir}", f"--output_dir={run}"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert f"crf: {best} agrees best" in evaluated.stdout + evaluated.stderr
+    assert len(list((run / "predictions_auto").glob("*.png"))) == 24
+    assert (run / "predictions_auto_crf").exists() == (best != "none")
     artifacts.write_json(run / "segmenter_retrained" / "crf.json", {**choice, "crf": "kept"})
     assert crf_choice.choose(run, held_out) == "kept"  # it is not chosen again
     choice["settings"]["segmenter"] = "another"
@@ -117,13 +131,15 @@ def test_the_crf_is_chosen_by_seeds_of_held_out_photographs(whole):
     assert crf_choice.chosen(run, "deeplab") == "deeplab"
 
 
-@pytest.mark.parametrize(("seeds", "error"), [(None, "learned masks"), ("brought", "brought were brought")])
-def test_without_seeds_of_its_own_no_crf_is_chosen(whole, tmp_path, seeds, error):
+@pytest.mark.parametrize(("changed", "error"), [
+    ({"seeds": None}, "learned masks"), ({"seeds": "brought"}, "brought are others"),
+    ({"seeds": "segmenter_labels"}, "segmenter_labels are others")])
+def test_without_seeds_of_its_own_no_crf_is_chosen(whole, tmp_path, changed, error):
     cache_dir, run, _ = whole
     (tmp_path / "other").mkdir()
     for name in ("run.json", "settings.json", "model.weights.h5"):
         (tmp_path / "other" / name).write_bytes((run / "segmenter" / name).read_bytes())
-    settings = {**artifacts.read_json(run / "segmenter" / "settings.json"), "seeds": seeds}
+    settings = {**artifacts.read_json(run / "segmenter" / "settings.json"), **changed}
     artifacts.write_json(tmp_path / "other" / "settings.json", settings)
     held_out = datasets.load_split("shapes", "val", cache_dir=cache_dir, max_images=24)
     with pytest.raises(UserError, match=error):

@@ -8,8 +8,10 @@ several CRFs, as in --crf=dsrg,deeplab,deeplab_v2, the network sees each image o
 follow go to predictions_crf_deeplab/ and so on. Several machines: --num_shards and --shard_index, then once without.
 
 --crf=auto takes the CRF that agrees best with seeds of 60 photographs of the split, made by their tags alone, and
-keeps the choice for tools.predict and export.export_saved_model (evaluation/crf_choice.py). Where seeds need saliency,
-pass --saliency_dir with maps of these photographs.
+keeps the choice for tools.predict and export.export_saved_model (seeds/crf_choice.py): no mask is looked at, but the
+tags of photographs that are scored are. It writes predictions_auto/. Where the seeds need saliency, first
+tools.make_saliency --split=val --name=saliency_held_out. Shards, and a --submission without tags, take an earlier
+choice; without masks it chooses and scores nothing.
 
 --submission also writes the archive for the VOC server, OUTPUT_DIR/submission/<predictions>/results.tar.gz, of the
 first CRF's label images; then the split may be one without masks (--split=test), which is not scored.
@@ -22,12 +24,14 @@ from absl import flags
 
 from ficklenet_tf import crf
 from ficklenet_tf.data import datasets
-from ficklenet_tf.evaluation import crf_choice, prediction, scoring, voc_submission
+from ficklenet_tf.evaluation import prediction, scoring, voc_submission
 from ficklenet_tf.runs import artifacts, layout
+from ficklenet_tf.seeds import crf_choice
 from tools import cli
 
 flags.DEFINE_string("stage", None, "Segmenter's directory below OUTPUT_DIR (default: the last round's).")
-flags.DEFINE_string("name", "predictions", "Directory below OUTPUT_DIR for the label images.")
+flags.DEFINE_string("name", None, "Directory below OUTPUT_DIR for the label images (default: predictions; with "
+                    "--crf=auto predictions_auto).")
 flags.DEFINE_list("crf", ["dsrg"], f"Dense CRF's parameters, one or several of {', '.join(crf.SPECS)}, or auto; what "
                   "the network alone says is always scored too.")
 flags.register_validator("crf", lambda keys: keys == [crf_choice.AUTO] or (set(keys) <= set(crf.SPECS) and
@@ -44,17 +48,18 @@ cli.define_shards()
 def main() -> None:
     """Predicts what is missing, then scores, and packs."""
     run_dir, split, sizes = cli.run_dir(), cli.split(cli.FLAGS.split, held_out=True), cli.FLAGS.test_sizes
-    keys = cli.FLAGS.crf
-    if keys == [crf_choice.AUTO]:
-        keys = [crf_choice.choose(run_dir, split, cli.FLAGS.stage, cli.FLAGS.saliency_dir)]
+    sizes, auto = cli.integers("test_sizes", sizes) if sizes else None, cli.FLAGS.crf == [crf_choice.AUTO]
+    name = cli.FLAGS.name or (f"{layout.PREDICTIONS}_auto" if auto else layout.PREDICTIONS)
+    keys = [_chosen(run_dir, split, sizes)] if auto else cli.FLAGS.crf
     main_crf, *further = [key for key in keys if key != "none"] or ["none"]
-    options = prediction.Options(crf.SPECS[main_crf], tuple(further),
-                                 cli.integers("test_sizes", sizes) if sizes else None, cli.FLAGS.test_flip)
-    where = {"stage_name": cli.FLAGS.stage, "name": cli.FLAGS.name}
+    options = prediction.Options(crf.SPECS[main_crf], tuple(further), sizes, cli.FLAGS.test_flip)
+    where = {"stage_name": cli.FLAGS.stage, "name": name}
     if cli.FLAGS.num_shards > 1:
         prediction.predict_split(run_dir, split, options, shard=cli.shard(), **where)
-        cli.done(f"predictions, shard {cli.FLAGS.shard_index} of {cli.FLAGS.num_shards}",
-                 run_dir / cli.FLAGS.name)
+        cli.done(f"predictions, shard {cli.FLAGS.shard_index} of {cli.FLAGS.num_shards}", run_dir / name)
+        return
+    if auto and not split.has_labels and not cli.FLAGS.submission:
+        print(f"{split.dataset} {split.name} has no masks: no scores; tools.predict --crf=auto takes this CRF")
         return
     if cli.FLAGS.submission and not split.has_labels:
         prediction.predict_split(run_dir, split, options, **where)
@@ -62,16 +67,24 @@ def main() -> None:
     else:
         _score(run_dir, split, options, where)
     if cli.FLAGS.submission:
-        name = cli.FLAGS.name if main_crf == "none" else layout.refined(cli.FLAGS.name)
+        packed = name if main_crf == "none" else layout.refined(name)
         cli.done(f"{len(split)} label images for the server",
-                 voc_submission.write(run_dir / name, split, run_dir / layout.SUBMISSION / name))
+                 voc_submission.write(run_dir / packed, split, run_dir / layout.SUBMISSION / packed))
+
+
+def _chosen(run_dir: pathlib.Path, split: datasets.Split, sizes: tuple[int, ...] | None) -> str:
+    """Returns the CRF of --crf=auto; a shard, and a submission of photographs without tags, take an earlier choice."""
+    flags_ = cli.FLAGS
+    if flags_.num_shards > 1 or (flags_.submission and not split.has_labels):
+        return crf_choice.chosen(run_dir, crf_choice.AUTO, flags_.stage)
+    return crf_choice.choose(run_dir, split, flags_.stage, flags_.saliency_dir, sizes, flags_.test_flip)
 
 
 def _score(run_dir: pathlib.Path, split: datasets.Split, options: prediction.Options, where: dict[str, Any]) -> None:
     """Predicts what is missing and prints scores; see `scoring.evaluate`."""
     for name, scores in scoring.evaluate(run_dir, split, options, **where).items():
         seconds = artifacts.finished_run(run_dir / name, "prediction", "tools.evaluate").get("seconds_per_image")
-        timed = "the network" if name == cli.FLAGS.name else "this CRF"
+        timed = "the network" if name == where["name"] else "this CRF"
         time_text = "" if seconds is None else f"; {timed} took {seconds:.2f} s per image"
         cli.done(f"{name}: mIoU {100 * scores['miou']:.1f} on {scores['images']} images{time_text}",
                  layout.scores(run_dir, name))

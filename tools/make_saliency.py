@@ -21,7 +21,7 @@ from tools import cli
 
 flags.DEFINE_string("model", "weights/u2netp.onnx", "ONNX file of the saliency network, U2-Net's or one of its form.")
 flags.DEFINE_string("closer", None, "Directory below OUTPUT_DIR of maps: look again where they point.")
-flags.DEFINE_string("name", None, "Directory below OUTPUT_DIR (default: saliency, or saliency_closer).")
+flags.DEFINE_string("name", None, "Directory below OUTPUT_DIR (default: saliency; of --closer=maps saliency_closer).")
 cli.define_shards()
 cli.define_data(None)
 

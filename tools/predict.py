@@ -13,8 +13,9 @@ from absl import app, flags
 from ficklenet_tf import crf
 from ficklenet_tf.data import images, labels
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.evaluation import crf_choice, prediction
+from ficklenet_tf.evaluation import prediction
 from ficklenet_tf.runs import progress
+from ficklenet_tf.seeds import crf_choice
 from tools import cli
 
 flags.DEFINE_string("stage", None, "Segmenter's directory below OUTPUT_DIR (default: the last round's).")

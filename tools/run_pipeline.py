@@ -19,10 +19,10 @@ from absl import flags
 from ficklenet_tf import crf, presets, report
 from ficklenet_tf.data import datasets, images
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.evaluation import crf_choice, prediction, scoring
+from ficklenet_tf.evaluation import prediction, scoring
 from ficklenet_tf.maps import extraction as map_extraction
 from ficklenet_tf.runs import artifacts, layout
-from ficklenet_tf.seeds import extraction, needed, saliency
+from ficklenet_tf.seeds import crf_choice, extraction, needed, saliency
 from ficklenet_tf.serving import saved_model, verify
 from ficklenet_tf.training import affinity as affinity_training
 from ficklenet_tf.training import classifier as classifier_training
@@ -95,23 +95,18 @@ def _train_and_extract(run_dir: pathlib.Path, split: datasets.Split, held_out: d
         if preset.seeds.refine == "affinity":
             walker = _timed(seconds, f"{seeds} affinity", affinity_training.walker_of, run_dir, split, preset,
                             map_options, layout.maps_of(seeds), cli.loop_options())
-        saliency_dir = _saliency_dir(run_dir, preset)
-        if saliency_dir == run_dir / layout.SALIENCY and cli.FLAGS.closer_looks:
-            saliency_dir = _timed(seconds, f"{seeds} saliency", _look_closer, run_dir, split, preset, map_options,
-                                  layout.maps_of(seeds))
+        saliency_dir, maps = _saliency_dir(run_dir, preset), layout.maps_of(seeds)
+        if saliency_dir and cli.FLAGS.closer_looks and not cli.FLAGS.saliency_dir:
+            _timed(seconds, maps, map_extraction.extract, run_dir, split,
+                   needed.with_gradient(preset.maps, preset.seeds), map_options, name=maps)
+            saliency_dir = run_dir / layout.closer_of(maps)
+            _timed(seconds, saliency_dir.name, saliency.make_closer, run_dir, split, cli.FLAGS.saliency_model,
+                   maps=maps, name=saliency_dir.name)
         run = _timed(seconds, seeds, extraction.extract, run_dir, split, preset.maps, preset.seeds, map_options,
                      extraction.Options(saliency_dir, walker=walker, keep_maps=True), name=seeds)
         if run["metrics"]:
             result[seeds] = {key: run["metrics"][key] for key in ("miou", "recall", "precision")}
         cli.done(f"{seeds}{cli.scores_text(run['metrics'])}", run_dir / seeds)
-
-
-def _look_closer(run_dir: pathlib.Path, split: datasets.Split, preset: presets.Preset,
-                 map_options: map_extraction.Options, maps: str) -> pathlib.Path:
-    """Extracts maps and makes saliency maps that look again where they point; returns where these are."""
-    map_extraction.extract(run_dir, split, needed.with_gradient(preset.maps, preset.seeds), map_options, name=maps)
-    saliency.make_closer(run_dir, split, cli.FLAGS.saliency_model, maps=maps, name=layout.closer_of(maps))
-    return run_dir / layout.closer_of(maps)
 
 
 def _saliency_dir(run_dir: pathlib.Path, preset: presets.Preset) -> pathlib.Path | None:
@@ -140,10 +135,10 @@ def _segment(run_dir: pathlib.Path, split: datasets.Split, held_out: datasets.Sp
 
 
 def _choose_crf(run_dir: pathlib.Path, held_out: datasets.Split, preset: presets.Preset, stage: str) -> str:
-    """Returns the CRF that is chosen without masks; its seeds by saliency are of one look."""
+    """Returns the CRF that is chosen without masks; makes the saliency maps that this needs."""
     saliency_dir = cli.FLAGS.saliency_dir
     if needed.saliency(preset.seeds) and not saliency_dir:
-        saliency_dir = run_dir / f"{layout.SALIENCY}_held_out"
+        saliency_dir = run_dir / layout.HELD_OUT_SALIENCY
         saliency.make(run_dir, crf_choice.photographs(held_out), cli.FLAGS.saliency_model, name=saliency_dir.name)
     return crf_choice.choose(run_dir, held_out, stage, saliency_dir)
 
@@ -166,6 +161,8 @@ def main() -> None:
     split, held_out = cli.split(), cli.split(cli.FLAGS.held_out, held_out=True)
     preset = cli.preset()
     needed.check(preset.seeds, _saliency_dir(run_dir, preset))  # not after the classifier
+    if cli.FLAGS.crf == crf_choice.AUTO and needed.saliency(preset.seeds) and cli.FLAGS.saliency_dir:
+        needed.check_saliency(cli.FLAGS.saliency_dir, crf_choice.photographs(held_out))
     if preset.seeds.refine == "affinity" and preset.classifier.trainable_layers == "all":
         raise UserError("affinity: expected --classifier.trainable_layers=head or last_block, found all; it stands on "
                         "frozen layers")

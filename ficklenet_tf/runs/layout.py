@@ -5,6 +5,7 @@ import pathlib
 CLASSIFIER, MAPS, SEEDS, SEGMENTER, PREDICTIONS = "classifier", "maps", "seeds", "segmenter", "predictions"
 FEATURES, EVALUATION, SAVED_MODEL, SUBMISSION = "features", "evaluation", "saved_model", "submission"
 SALIENCY, CLOSER, AFFINITY = "saliency", "saliency_closer", "affinity"
+HELD_OUT_SALIENCY = "saliency_held_out"  # for seeds of held-out photographs, see crf_choice.py
 MAP_SCORES, FIGURES, TABLES = "map_scores", "figures", "tables"  # of tools.reproduce
 
 RUN, SETTINGS = "run.json", "settings.json"  # of a finished stage; of one that has begun
@@ -27,7 +28,7 @@ def maps_of(seeds: str) -> str:
 
 def closer_of(maps: str) -> str:
     """Returns the directory's name of the saliency maps that look closer where `maps` point."""
-    return maps.replace(MAPS, CLOSER, 1)
+    return maps.replace(MAPS, CLOSER, 1) if maps.startswith(MAPS) else f"{maps}_{CLOSER}"
 
 
 def uncertainty_of(seeds: str) -> str:

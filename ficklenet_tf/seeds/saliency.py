@@ -115,10 +115,10 @@ def make_closer(run_dir: str | pathlib.Path, split: datasets.Split, model: str |
     runs = {first: artifacts.finished_run(first, "set of saliency maps", "tools.make_saliency"),
             map_dir: artifacts.finished_run(map_dir, "set of maps", "tools.extract_maps")}
     for directory, run in runs.items():
-        if run["fingerprint"] != split.fingerprint:
+        if run.get("fingerprint") != split.fingerprint:
             raise UserError(f"{directory}: expected maps of {split.dataset} {split.name}, found those of other images")
 
-    if pathlib.Path(model).is_file() and _digest(pathlib.Path(model)) != runs[first]["model"]:
+    if pathlib.Path(model).is_file() and _digest(pathlib.Path(model)) != runs[first].get("model"):
         raise UserError(f"{first}: expected maps of the network {model}, found those of another")
 
     def look(network: Network, image: np.ndarray, image_id: str) -> np.ndarray:
@@ -132,7 +132,8 @@ def _make(directory: pathlib.Path, split: datasets.Split, model: str | pathlib.P
           look: Callable[[Network, np.ndarray, str], np.ndarray], shard: shards.Shard) -> dict[str, Any]:
     """Writes what `look(network, photograph, image id)` returns for each photograph."""
     finished = artifacts.read_run(directory)
-    if finished and finished["fingerprint"] == split.fingerprint and not pathlib.Path(model).is_file():
+    settings = {"fingerprint": split.fingerprint, **settings}
+    if finished and settings.items() <= finished.items() and not pathlib.Path(model).is_file():
         return finished
 
     def work(pending: list[int]) -> Iterator[int]:
@@ -149,7 +150,7 @@ def _make(directory: pathlib.Path, split: datasets.Split, model: str | pathlib.P
                 yield index
 
     settings = {"stage": "saliency", "model": _digest(pathlib.Path(model)),
-                "dataset": split.dataset, "split": split.name, "fingerprint": split.fingerprint, **settings}
+                "dataset": split.dataset, "split": split.name, **settings}
     return stage.run_per_image({directory: settings}, split, work=work, facts=lambda _: {}, shard=shard,
                                files=lambda image_id: [layout.label_image(directory, image_id)])
 
@@ -157,6 +158,8 @@ def _make(directory: pathlib.Path, split: datasets.Split, model: str | pathlib.P
 def closer(network: Callable[[np.ndarray], np.ndarray], image: np.ndarray, saliency: np.ndarray,
            mean: np.ndarray) -> np.ndarray:
     """Looks again at each region that a map points at: what is lost in the whole photograph may stand out there.
+
+    Each answer is stretched to 0..1, so it only adds; what it gains and costs: docs/voc.md.
 
     Args:
       network: `Network`.
