@@ -137,7 +137,7 @@ CPU = Preset(
     SegmenterConfig(channels=512, initializer="he_normal", pretrained_fc=False, trainable_layers="last_block",
                     optimizer="adam", batch_size=10, steps=800, learning_rate=5e-4, decay=0.33,
                     decay_every=300, pretrained_multiplier=0.1, weight_decay=0.0, precision="auto",
-                    retrain_steps=300, retrain_learning_rate=2e-4))
+                    retrain_learning_rate=2e-4))  # no second round: with the CRF it harms, see docs/voc.md
 
 # The embedded data set, in minutes: a small backbone, trained from nothing.
 TINY = Preset(

@@ -47,7 +47,7 @@ def test_what_the_other_presets_keep_of_the_paper():
     assert changed("seeds", presets.CPU) == {"refine"}
     assert changed("segmenter", presets.CPU) == {
         "channels", "initializer", "pretrained_fc", "trainable_layers", "optimizer", "batch_size", "steps",
-        "learning_rate", "decay", "decay_every", "pretrained_multiplier", "weight_decay", "precision", "retrain_steps",
+        "learning_rate", "decay", "decay_every", "pretrained_multiplier", "weight_decay", "precision",
         "retrain_learning_rate"}
     assert changed("classifier", presets.TINY) == {"input_size", "backbone", "kernel_size", "batch_size", "epochs",
                                                    "learning_rate"}
