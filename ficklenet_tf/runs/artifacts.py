@@ -1,5 +1,6 @@
 """Files by which the stages meet: written whole or not at all, described by run.json."""
 
+import hashlib
 import json
 import os
 import pathlib
@@ -117,6 +118,16 @@ def finished_run(directory: str | pathlib.Path, stage_name: str, tool: str) -> d
         raise FileNotFoundError(f"{pathlib.Path(directory) / layout.RUN}: expected a finished {stage_name}, found "
                                 f"none; run {tool} first")
     return run
+
+
+def identity(directory: str | pathlib.Path) -> str:
+    """Returns 16 hex digits that tell what a finished stage made from what it would have made with other settings.
+
+    Made again with the same settings it is the same. Of files that a user brings, which have none, it is run.json's.
+    """
+    settings = pathlib.Path(directory) / layout.SETTINGS
+    content = settings.read_bytes() if settings.exists() else json.dumps(read_run(directory)).encode()
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def as_json(value: Any) -> Any:

@@ -5,7 +5,6 @@ labels agree best with them is taken. On photographs that it has learned from, t
 whatever is right: it has learned those very seeds. What was measured: docs/voc.md.
 """
 
-import hashlib
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -109,7 +108,7 @@ def _learned_seeds(run_dir: pathlib.Path, directory: pathlib.Path) -> tuple[path
     learned = artifacts.read_json(path) if path.exists() else {}
     if learned.get("stage") != "seeds":
         raise UserError(f"crf: expected seeds that this run has made, to choose by them; {path.parent} are others")
-    if settings["seeds_made"] != hashlib.sha256(path.read_bytes()).hexdigest()[:16]:
+    if settings["seeds_made"] != artifacts.identity(path.parent):
         raise UserError(f"crf: expected the seeds that {directory} has learned, found {path.parent} made again")
     return path.parent, learned
 
@@ -118,16 +117,15 @@ def _with_seeds(run_dir: pathlib.Path, split: datasets.Split, learned: dict[str,
                 saliency_dir: str | pathlib.Path | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields (photograph, its seeds), made of its tags as the seeds of the settings `learned` were."""
     config, maps = SeedsConfig(**learned["config"]), learned["maps"]
-    maps_config = MapsConfig(**{**maps["config"], "sizes": tuple(maps["config"]["sizes"])})
     localizer, now = map_extraction.open_localizer(
-        run_dir, split, maps_config, map_extraction.Options(maps["classifier_name"], maps["mode"], maps["seed"]))
+        run_dir, split, MapsConfig(**maps["config"]),
+        map_extraction.Options(maps["classifier_name"], maps["mode"], maps["seed"]))
     if now["classifier"] != maps["classifier"]:
         raise UserError(f"crf: expected the classifier by which the seeds were made, found that "
                         f"{maps['classifier_name']} was trained again since")
     if needed.saliency(config) and not saliency_dir:
         raise UserError("crf: expected saliency maps of the held-out photographs too; make them by "
                         f"tools.make_saliency --split={split.name} --name={layout.HELD_OUT_SALIENCY}")
-    needed.check(config, needed.saliency_of(run_dir, config, saliency_dir), gradient=maps_config.gradient)
     options = extraction.with_needed(run_dir, split, config, extraction.Options(saliency_dir), maps["classifier"])
     if options.walker and options.walker.run["finished"] != learned["affinity"]:
         raise UserError("crf: expected the affinity network by which the seeds were made, found another")

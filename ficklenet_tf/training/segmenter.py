@@ -1,8 +1,6 @@
 """Trains the segmenter on seeds, masks or both; see objective.py for what it learns."""
 
 import dataclasses
-import hashlib
-import json
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -136,10 +134,8 @@ def _label_settings(run_dir: pathlib.Path, seeds: str | None) -> dict[str, str |
     """Returns which seeds a training learns; None: the data set's masks. The same seeds made again are the same."""
     if seeds is None:
         return {"seeds": None, "seeds_made": None}
-    run = artifacts.finished_run(run_dir / seeds, "set of seeds", "tools.extract_seeds")
-    settings = run_dir / seeds / layout.SETTINGS  # seeds that a user brings have none
-    identity = settings.read_bytes() if settings.exists() else json.dumps(run).encode()
-    return {"seeds": seeds, "seeds_made": hashlib.sha256(identity).hexdigest()[:16]}
+    artifacts.finished_run(run_dir / seeds, "set of seeds", "tools.extract_seeds")
+    return {"seeds": seeds, "seeds_made": artifacts.identity(run_dir / seeds)}
 
 
 @dataclasses.dataclass(frozen=True)
