@@ -95,7 +95,7 @@ def _same_weights(expected_path, path):
             np.testing.assert_allclose(weights[name][()], expected[name][()], rtol=1e-3, atol=1e-4, err_msg=name)
 
 
-def test_the_crf_is_chosen_by_seeds_of_held_out_photographs(whole):
+def test_the_crf_is_chosen_by_seeds_of_held_out_photographs(whole, monkeypatch):
     cache_dir, run, _ = whole
     with pytest.raises(UserError, match="segmenter_retrained has one chosen, found none; first run tools.evaluate"):
         crf_choice.chosen(run, "auto")
@@ -124,6 +124,10 @@ def test_the_crf_is_chosen_by_seeds_of_held_out_photographs(whole):
     assert (run / "predictions_auto_crf").exists() == (best != "none")
     artifacts.write_json(run / "segmenter_retrained" / "crf.json", {**choice, "crf": "kept"})
     assert crf_choice.choose(run, held_out) == "kept"  # it is not chosen again
+    with monkeypatch.context() as patch:
+        agreement = dict(zip(crf_choice.CANDIDATES, (0.2, 0.5, 0.3), strict=True))
+        patch.setattr(crf_choice, "_agreement", lambda *_: agreement)
+        assert crf_choice.choose(run, held_out, flip=True) == "dsrg_relative"  # another prediction, another choice
     choice["settings"]["segmenter"] = "another"
     artifacts.write_json(run / "segmenter_retrained" / "crf.json", choice)
     with pytest.raises(UserError, match="expected that .* has one chosen"):
