@@ -22,9 +22,9 @@ test: setup reference lint
 REPRODUCE := $(BIN)/python -m tools.reproduce --dataset=shapes --preset=tiny --output_dir=runs/reproduce --map_images=100
 
 reproduce: setup
-	$(REPRODUCE) --table=4,5,6,7 --figure=1,3,5 --study=rescale,convergence --seeds=3
-	$(REPRODUCE) --table=1,3 --figure=4,6 --study=uncertainty --seeds=2
-	$(REPRODUCE) --table=2 --systems=deterministic,ficklenet --seeds=2
+	$(REPRODUCE) --table=4,5,6,7 --figure=1,3,5 --study=rescale,convergence
+	$(REPRODUCE) --table=1,3 --figure=4,6 --study=uncertainty
+	$(REPRODUCE) --table=2 --systems=deterministic,ficklenet
 
 benchmark: setup reference
 	$(BIN)/python -m tools.benchmark all

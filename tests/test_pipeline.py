@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,8 @@ from ficklenet_tf.evaluation import metrics, prediction
 from ficklenet_tf.maps import extraction as map_extraction
 from ficklenet_tf.presets import MapsConfig, SeedsConfig
 from ficklenet_tf.runs import artifacts
-from ficklenet_tf.seeds import crf_choice, extraction
+from ficklenet_tf.seeds import crf_choice, extraction, needed
+from tests.seeds import test_saliency
 
 ROOT = pathlib.Path(__file__).parents[1]
 SETTINGS = ["--dataset=shapes", "--preset=tiny", "--max_images=24", "--save_every=2", "--classifier.epochs=4",
@@ -169,3 +171,24 @@ def test_predict_takes_any_photograph_and_names_a_broken_one(whole, tmp_path):
     assert labels.read_label(tmp_path / "a" / "thin.png", 7).shape == (1, 300)
     assert (tmp_path / "a" / "thin_overlay.jpg").exists()
     assert "broken.jpg" in errors[1] and not (tmp_path / "b").exists()
+
+
+def test_saliency_and_the_chosen_crf_go_through_the_whole_job(whole, tmp_path):
+    cache_dir, run, _ = whole
+    model = tmp_path / "network.onnx"
+    model.write_bytes(test_saliency.ONNX)
+    shutil.copytree(run / "classifier", tmp_path / "run" / "classifier")
+    flags = ["--seeds.refine=saliency", f"--saliency_model={model}", "--crf=auto", "--norehearsal",
+             "--segmenter.steps=2", "--segmenter.retrain_steps=0"]
+    output = _finish(_start(cache_dir, tmp_path / "run", *flags))
+    run = tmp_path / "run"
+    closer, seeds = (artifacts.read_run(run / name) for name in ("saliency_closer", "seeds"))
+    assert closer["maps"] == artifacts.read_run(run / "maps")["finished"]
+    assert seeds["saliency"] == needed.saliency_identity(run / "saliency_closer")  # not the first look's
+    chosen = artifacts.read_json(run / "segmenter" / "crf.json")
+    assert len(list((run / "saliency_held_out").glob("*.png"))) == chosen["images"] == 24
+    assert f"crf: {chosen['crf']} agrees best" in output
+    result = artifacts.read_json(run / "result.json")
+    assert result["crf"] == chosen["crf"]
+    card = artifacts.read_json(run / "saved_model" / "1" / "assets.extra" / "model_card.json")
+    assert card["settings"]["crf"] == chosen["crf"]

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from ficklenet_tf.experiments import map_scores, paper
+from ficklenet_tf.experiments.claims import Claim, Measured
 from ficklenet_tf.experiments.plan import Plan
-from ficklenet_tf.experiments.tables import Claim, Measured, Row, Table
+from ficklenet_tf.experiments.tables import Row, Table
 
 COUNTS = (1, 3, 10, 30, 100, 200, 300, 1000)  # Table 6 and Figure 5
 RATES = (("D", 0.0), ("S", 0.3), ("S", 0.5), ("S", 0.7), ("S", 0.9), ("G", 0.5), ("G", 0.9))
@@ -89,20 +90,19 @@ def rescaling(plan: Plan, rates: Sequence[tuple[str, float]] = RATES) -> Table:
 def table6(plan: Plan, repeats: int = 10) -> Table:
     """Table 6: deviation of the maps' scores over repeats, by the number of maps."""
     runs = plan.repeated_maps(COUNTS, repeats)
-    rows, deviation = [], {}
+    rows, repeated = [], {}
     for position, count in enumerate(COUNTS):
         threshold, measures = best(runs, position)
         spreads = {key: Measured((float(np.std(measured.values, ddof=1)),), 1000, 2)
                    for key, measured in measures.items()}
-        deviation[count] = spreads["miou"]
+        repeated[count] = Measured(measures["miou"].values, 1000, 2)
         rows.append({"N": count, **{f"{key.replace('miou', 'mIoU')}, deviation x 1000": spread
                                     for key, spread in spreads.items()},
                      "mIoU": Measured((measures["miou"].mean / 100,), 100, 2), "threshold": threshold,
                      "paper: mIoU, deviation x 1000": paper.TABLE6.get(count)})
     steady = [count for count in COUNTS if count >= 10]
     relative = 1 / float(np.sqrt(2 * (repeats - 1)))  # how far off a deviation is itself
-    claims = [Claim(f"the deviation is greater for N = {few} than for N = {many}", deviation[few], deviation[many],
-                    relative * float(np.hypot(deviation[few].mean, deviation[many].mean)))
+    claims = [Claim(f"the deviation is greater for N = {few} than for N = {many}", repeated[few], repeated[many], True)
               for few, many in itertools.pairwise(steady)]
     return Table("table6", f"Table 6: deviation over {repeats} repeats", tuple(rows), tuple(claims), (
         f"One classifier (S, p = {plan.preset.classifier.rate:g}, seed 0), {repeats} seeds of the selections; mean "

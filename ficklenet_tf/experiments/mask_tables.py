@@ -6,8 +6,9 @@ from typing import Any
 
 from ficklenet_tf import crf
 from ficklenet_tf.experiments import paper
+from ficklenet_tf.experiments.claims import Claim, Measured
 from ficklenet_tf.experiments.plan import Plan
-from ficklenet_tf.experiments.tables import Claim, Measured, Row, Table
+from ficklenet_tf.experiments.tables import Row, Table
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,8 +12,9 @@ import tensorflow as tf
 from ficklenet_tf.data import datasets
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.experiments import map_scores, mask_tables, paper
+from ficklenet_tf.experiments.claims import Claim, Measured
 from ficklenet_tf.experiments.plan import Plan
-from ficklenet_tf.experiments.tables import Claim, Measured, Row, Table
+from ficklenet_tf.experiments.tables import Row, Table
 from ficklenet_tf.maps import localizer, reference
 from ficklenet_tf.runs import artifacts, layout, progress, stage
 

@@ -7,83 +7,10 @@ import math
 import pathlib
 from typing import Any
 
-import numpy as np
-
+from ficklenet_tf.experiments.claims import Claim, Measured, judge
 from ficklenet_tf.runs import artifacts
 
 Row = dict[str, Any]  # heading -> str, number, `Measured` or None (nothing there)
-
-
-@dataclasses.dataclass(frozen=True)
-class Measured:
-    """A number measured once per seed.
-
-    Attributes:
-      values: one per seed.
-      unit: factor by which it is multiplied where it is written: 100 for per cent.
-      digits: after the point.
-    """
-
-    values: tuple[float, ...]
-    unit: float = 100.0
-    digits: int = 1
-
-    @property
-    def mean(self) -> float:
-        """Mean over the seeds, as it is written."""
-        return float(np.mean(self.values)) * self.unit
-
-    @property
-    def deviation(self) -> float:
-        """Sample standard deviation over the seeds, as it is written; NaN for a single one."""
-        return float(np.std(self.values, ddof=1)) * self.unit if len(self.values) > 1 else math.nan
-
-    def __str__(self) -> str:
-        """Mean ± deviation."""
-        text = f"{self.mean:.{self.digits}f}"
-        return text if math.isnan(self.deviation) else f"{text} ± {self.deviation:.{self.digits}f}"
-
-
-@dataclasses.dataclass(frozen=True)
-class Claim:
-    """Whether one number is greater than another, as the paper says.
-
-    Attributes:
-      text: the claim in words.
-      greater: `Measured`, said to be the greater one.
-      less: `Measured`.
-      noise: deviation of the difference, as it is written, where it is known otherwise than from several seeds.
-    """
-
-    text: str
-    greater: Measured
-    less: Measured
-    noise: float | None = None
-
-    @property
-    def difference(self) -> float:
-        """How much greater it is, as it is written."""
-        return self.greater.mean - self.less.mean
-
-    @property
-    def deviation(self) -> float:
-        """Of the difference over the seeds, pair by pair; NaN for a single one."""
-        if self.noise is not None:
-            return self.noise
-        differences = np.subtract(self.greater.values, self.less.values)
-        return float(np.std(differences, ddof=1)) * self.greater.unit if len(differences) > 1 else math.nan
-
-    @property
-    def verdict(self) -> str:
-        """One of "agrees", "disagrees", "undecided": the difference is within its deviation, or that is not known."""
-        if math.isnan(self.deviation) or abs(self.difference) <= self.deviation:
-            return "undecided"
-        return "agrees" if self.difference > 0 else "disagrees"
-
-    def __str__(self) -> str:
-        """The verdict, the claim and the difference."""
-        spread = "" if math.isnan(self.deviation) else f" ± {self.deviation:.{self.greater.digits}f}"
-        return f"**{self.verdict}**: {self.text} (difference {self.difference:+.{self.greater.digits}f}{spread})"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,8 +42,9 @@ def write(table: Table, directory: str | pathlib.Path) -> str:
     directory, text = pathlib.Path(directory), markdown(table)
     artifacts.write_bytes(directory / f"{table.name}.md", text.encode())
     artifacts.write_bytes(directory / f"{table.name}.csv", _csv(table).encode())
-    claims = [{"claim": claim.text, "verdict": claim.verdict, "difference": claim.difference,
-               "deviation": _known(claim.deviation)} for claim in table.claims]
+    claims = [{"claim": judged.claim.text, "verdict": judged.verdict, "difference": _known(judged.claim.difference),
+               "interval": judged.claim.interval, "p": judged.p_value, "pairs": judged.claim.pairs}
+              for judged in judge(table.claims)]
     artifacts.write_json(directory / f"{table.name}.json", {
         "title": table.title,
         "rows": [{key: _plain(cell) for key, cell in row.items()} for row in table.rows],
@@ -129,8 +57,9 @@ def markdown(table: Table) -> str:
     lines = [f"# {table.title}", "", "| " + " | ".join(table.headings) + " |", "|" + "---|" * len(table.headings)]
     lines += ["| " + " | ".join(_text(row.get(key)) for key in table.headings) + " |" for row in table.rows]
     lines += [line for note in table.notes for line in ("", note)]
-    lines += ["", "Claims, judged by the numbers above:", "", *(f"- {claim}" for claim in table.claims)] \
-        if table.claims else []
+    if table.claims:
+        lines += ["", "Claims, by paired t tests over the seeds, p after Holm's correction; fewer than five pairs give a "
+                  "direction:", "", *(f"- {judged}" for judged in judge(table.claims))]
     return "\n".join(lines) + "\n"
 
 
