@@ -4,7 +4,8 @@
 
 Writes OUTPUT_DIR/tables/<name>.md, .csv and .json (mean and deviation over seeds, the paper's figures beside them,
 and which of its claims the numbers bear out, see experiments/claims.py) and OUTPUT_DIR/figures/<name>.png. Stages are
-shared: same settings, same artefact. Lists are allowed (--table=5,6,7 --figure=5), and --all makes everything. What is where: docs/paper.md.
+shared: same settings, same artefact. Lists are allowed (--table=5,6,7 --figure=5), and --all makes everything. What is
+where: docs/paper.md.
 """
 
 import dataclasses

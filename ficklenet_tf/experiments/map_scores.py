@@ -1,7 +1,8 @@
-"""Scores localization maps against masks: fifteen thresholds on the mean map in one pass, and seeds by the rule.
+"""Scores localization maps against masks: fifteen thresholds on the mean map in one pass, and seeds by several rules.
 
-A threshold says where the foreground begins; the strongest of the image's maps says which class it is. The masks of
-training images are used for nothing but this.
+A threshold says where the foreground begins; the strongest of the image's maps says which class it is. A rule for
+seeds has a number too, and maps of one kind want another one than those of the other: each side of a comparison has
+its own best. The masks of training images are used for nothing but this.
 """
 
 import concurrent.futures
@@ -27,6 +28,26 @@ from ficklenet_tf.seeds.evidence import Evidence
 
 THRESHOLDS = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 KEYS = ("miou", "recall", "precision")
+BACKGROUND_SCORES = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
+THETAS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6)  # SEC's to well above the paper's
+
+
+def rules(config: presets.SeedsConfig) -> list[presets.SeedsConfig]:
+    """Returns a rule for seeds at each number that is tried: "crf" at background scores, thresholds at theta.
+
+    Args:
+      config: `presets.SeedsConfig`; the numbers tried are in place of its own.
+    """
+    if config.refine == "crf":
+        return [dataclasses.replace(config, refine_low=score, refine_high=score) for score in BACKGROUND_SCORES]
+    if config.refine in ("none", "srg"):
+        return [dataclasses.replace(config, theta=theta) for theta in THETAS]
+    return [config]
+
+
+def best_rule(run: dict[str, Any]) -> int:
+    """Returns the position, in `rules`, of the rule whose seeds have the highest mIoU, of what `score` returned."""
+    return int(np.argmax(run["seeds"]["miou"]))
 
 
 def threshold_confusions(mean: np.ndarray, tag_ids: np.ndarray, target: np.ndarray, num_classes: int,
@@ -139,30 +160,31 @@ def score(directory: str | pathlib.Path, split: datasets.Split, stage_dir: str |
 
     Returns:
       The content of run.json: "counts", "thresholds", "maps" (one dict per count: key of `KEYS` -> list over the
-      thresholds) and "seeds" by the rule from the last count's maps (key -> number, or None).
+      thresholds) and "seeds" from the last count's maps (key -> list over `rules`, or None).
     """
     maps_config, seeds_config = configs
     if seeds_config is not None:
         needed.check(seeds_config, options.saliency_dir, gradient=maps_config.gradient)
     directory, counts = pathlib.Path(directory), tuple(counts or (maps_config.num_maps,))
     run = artifacts.finished_run(stage_dir, "classifier", "tools.train_classifier")
+    seed_rules = [] if seeds_config is None else rules(seeds_config)
     settings = {**map_extraction.settings_of(run, split, maps_config, options.maps), "stage": "map scores",
-                "seeds_config": seeds_config and dataclasses.asdict(seeds_config), "counts": counts,
+                "rules": [dataclasses.asdict(rule) for rule in seed_rules], "counts": counts,
                 "thresholds": THRESHOLDS,
                 **({"saliency_dir": str(options.saliency_dir)} if options.saliency_dir else {})}
 
     def work() -> Callable[[], dict[str, Any]]:
         by_count, by_rule = _work(directory, split, draws or Draws(stage_dir, maps_config, options.maps.mode, counts),
-                                  seeds_config, options, counts)
-        return lambda: {"images": len(split), "maps": [_by_threshold(matrices) for matrices in by_count],
-                        "seeds": {k: metrics.scores(by_rule)[k] for k in KEYS} if seeds_config else None}
+                                  seed_rules, options, counts)
+        return lambda: {"images": len(split), "maps": [_scores(matrices) for matrices in by_count],
+                        "seeds": _scores(by_rule) if seed_rules else None}
 
     return stage.run(directory, settings, work)
 
 
-def _work(directory: pathlib.Path, split: datasets.Split, draws: Draws, seeds_config: presets.SeedsConfig | None,
+def _work(directory: pathlib.Path, split: datasets.Split, draws: Draws, seed_rules: Sequence[presets.SeedsConfig],
           options: Options, counts: Sequence[int | str]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the confusion matrices of the maps, `[counts, thresholds, ...]`, and that of the seeds."""
+    """Returns the confusion matrices of the maps, `[counts, thresholds, ...]`, and of the seeds, `[rules, ...]`."""
     num_classes = len(split.class_names)
 
     def measure(example: dict[str, Any], prepared: dict[str, Any],
@@ -172,9 +194,12 @@ def _work(directory: pathlib.Path, split: datasets.Split, draws: Draws, seeds_co
         for k in range(len(parts)):
             maps = aggregate(parts[:k + 1])
             by_count[k] = threshold_confusions(maps.mean, maps.tag_ids, target, num_classes)
-        seeds = target if seeds_config is None else extraction.make_seed(
-            Evidence(example["image_id"], prepared["image"].numpy(), maps, seeds_config, options.saliency_dir))
-        return by_count, metrics.confusion(target, seeds, num_classes)
+        by_rule = np.zeros((len(seed_rules), num_classes, num_classes + 1), np.int64)
+        for k, rule in enumerate(seed_rules):
+            seeds = extraction.make_seed(Evidence(example["image_id"], prepared["image"].numpy(), maps, rule,
+                                                  options.saliency_dir))
+            by_rule[k] = metrics.confusion(target, seeds, num_classes)
+        return by_count, by_rule
 
     def localized() -> Iterator[tuple[dict[str, Any], dict[str, Any], list[ImageMaps]]]:
         for index in progress.bar(range(len(split)), desc=directory.name, unit="img"):
@@ -206,6 +231,7 @@ def _added(sums: tuple[np.ndarray, np.ndarray] | None,
     return matrices if sums is None else (sums[0] + matrices[0], sums[1] + matrices[1])
 
 
-def _by_threshold(matrices: np.ndarray) -> dict[str, list[float]]:
+def _scores(matrices: np.ndarray) -> dict[str, list[float]]:
+    """Returns key -> list over the thresholds or rules of `[n, classes, classes + 1]` confusion matrices."""
     scores = [metrics.scores(matrix) for matrix in matrices]
     return {key: [score[key] for score in scores] for key in KEYS}

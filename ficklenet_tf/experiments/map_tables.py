@@ -36,12 +36,16 @@ def best(runs: Sequence[dict[str, Any]], count: int = -1) -> tuple[float, dict[s
 
 
 def scores(runs: Sequence[dict[str, Any]]) -> Row:
-    """Returns the cells of a row: maps at their best threshold, and the seeds by the preset's rule."""
+    """Returns the cells of a row: maps at their best threshold, and seeds, of each run by its best rule."""
     threshold, map_measures = best(runs)
     cells: Row = {f"maps: {key.replace('miou', 'mIoU')}": measured for key, measured in map_measures.items()}
     cells["threshold"] = threshold
     for key in map_scores.KEYS:
-        cells[f"seeds: {key.replace('miou', 'mIoU')}"] = Measured(tuple(run["seeds"][key] for run in runs))
+        values = tuple(run["seeds"][key][map_scores.best_rule(run)] for run in runs)
+        cells[f"seeds: {key.replace('miou', 'mIoU')}"] = Measured(values)
+    rules = [run["rules"][map_scores.best_rule(run)] for run in runs]
+    heading, field = ("background score", "refine_low") if rules[0]["refine"] == "crf" else ("theta", "theta")
+    cells[heading] = ", ".join(f"{value:g}" for value in sorted({rule[field] for rule in rules}))
     return cells
 
 
@@ -138,5 +142,6 @@ def _notes(plan: Plan) -> tuple[str, ...]:
     return (f"{plan.split.dataset}, preset {plan.preset.name}, backbone {plan.preset.classifier.backbone}, "
             f"{plan.repeats}, per cent. Maps: {len(plan.scored)} training images, mean of "
             f"N = {plan.preset.maps.num_maps} maps, the best of {len(map_scores.THRESHOLDS)} thresholds per row. "
-            f"Seeds: by the preset's rule ({rule}), chosen on stochastic maps.",
+            f"Seeds: by the preset's rule ({rule}) at the background score or theta that gives each classifier's "
+            "seeds the highest mIoU on these images.",
             "The paper's column is another quantity, the segmenter's mIoU on VOC val: compare directions, not sizes.")

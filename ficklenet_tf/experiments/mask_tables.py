@@ -28,19 +28,23 @@ class System:
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
-_CUES = {"refine": "none"}  # theta and cue alone: sparse seeds, as SEC, DSRG and the paper have them
+_THETA = {"refine": "none"}  # theta and cue alone: sparse seeds, as SEC, DSRG and the paper have them
+_CRF = {"refine": "crf"}
+_SEC = {"losses": ("sec_seed", "expand", "boundary")}
 SYSTEMS = {
-    "deterministic": System("deterministic Grad-CAM seeds", "D"),
-    "srg": System("deterministic seeds, grown on the colours (SRG)", "D", {"refine": "srg"}),
-    "sec": System("SEC: sparse deterministic seeds; seed, expansion and boundary loss", "D", _CUES,
-                  {"losses": ("seed", "expand", "boundary")}),
-    "dsrg": System("DSRG: sparse deterministic seeds that grow in training", "D", _CUES, {"growing": "dsrg"}),
-    "ficklenet": System("FickleNet: stochastic seeds", "S"),
-    "ficklenet_theta": System("FickleNet, sparse seeds by theta (the paper's rule)", "S", _CUES),
-    "ficklenet_dsrg": System("FickleNet, sparse seeds that grow in training", "S", _CUES, {"growing": "dsrg"}),
+    "deterministic": System("deterministic Grad-CAM, seeds by the CRF", "D", _CRF),
+    "sec_crf": System("SEC's losses, deterministic, seeds by the CRF", "D", _CRF, _SEC),
+    "ficklenet": System("FickleNet, seeds by the CRF", "S", _CRF),
+    "deterministic_theta": System("deterministic Grad-CAM, seeds by theta", "D", _THETA),
+    "sec": System("SEC: its losses, deterministic, seeds by theta", "D", _THETA, _SEC),
+    "dsrg": System("DSRG: deterministic, seeds by theta that grow in training", "D", _THETA, {"growing": "dsrg"}),
+    "ficklenet_theta": System("FickleNet, seeds by theta (the paper's rule)", "S", _THETA),
+    "ficklenet_dsrg": System("FickleNet, seeds by theta that grow in training", "S", _THETA, {"growing": "dsrg"}),
+    "srg": System("deterministic, seeds by theta grown on the colours (SRG)", "D", {"refine": "srg"}),
 }
-_CLAIMS = (("ficklenet", "deterministic"), ("ficklenet", "dsrg"), ("ficklenet", "sec"), ("dsrg", "sec"),
-           ("ficklenet_dsrg", "dsrg"))
+# Of equal refinement, by the CRF or by theta; seeds by the CRF label every pixel, so that none of them can grow.
+_CLAIMS = (("ficklenet", "deterministic"), ("ficklenet", "sec_crf"), ("ficklenet_theta", "deterministic_theta"),
+           ("ficklenet_theta", "sec"), ("ficklenet_theta", "dsrg"), ("dsrg", "sec"), ("ficklenet_dsrg", "dsrg"))
 
 
 def train(plan: Plan, name: str, seed: int = 0) -> dict[str, Any]:

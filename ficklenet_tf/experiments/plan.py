@@ -120,7 +120,7 @@ class Plan:
         return run["metrics"]["map"]
 
     def maps(self, training: str, inference: str | None = None, seed: int = 0, rate: float | None = None,
-             rescale: bool | None = None) -> dict[str, Any]:
+             rescale: bool | None = None, refine: str | None = None) -> dict[str, Any]:
         """Scores maps and seeds of a classifier, training it first if needed; see `map_scores.score`.
 
         Args:
@@ -129,15 +129,18 @@ class Plan:
           seed: of the classifier and of the selections.
           rate: see `classifier`.
           rescale: see `classifier`.
+          refine: of the seeds, None for the preset's.
         """
         inference = inference or training
         classifier = self.classifier(training, seed, rate, rescale)
         num_maps: int | str = 1 if inference == "D" else self.maps_config.num_maps
-        name = f"{classifier}_by_{inference}" + ("" if inference == "D" else f"_N{num_maps}")
+        config = dataclasses.replace(self.preset.seeds, refine=refine or self.preset.seeds.refine)
+        name = f"{classifier}_by_{inference}" + ("" if inference == "D" else f"_N{num_maps}") + (
+            "" if config == self.preset.seeds else f"_{refine}")
         options = map_scores.Options(map_extraction.Options(classifier, paper.MODES[inference], seed),
                                      self.saliency_dir)
         return map_scores.score(self.run_dir / layout.MAP_SCORES / name, self.scored, self.run_dir / classifier,
-                                (self.maps_config, self.preset.seeds), options, counts=(num_maps,))
+                                (self.maps_config, config), options, counts=(num_maps,))
 
     def repeated_maps(self, counts: Sequence[int], repeats: int) -> list[dict[str, Any]]:
         """Scores the maps of the stochastic classifier with seed 0 several times, each time on other selections.
@@ -160,8 +163,21 @@ class Plan:
                                            options, counts=counts, draws=draws))
         return scores
 
+    def rule(self, training: str, seed: int = 0, rate: float | None = None,
+             refine: str | None = None) -> presets.SeedsConfig:
+        """Returns the rule for seeds at the number that suits this classifier best on the images of `scored`.
+
+        Args:
+          training: see `classifier`; the inference draws in the same way.
+          seed: of classifier and selections.
+          rate: see `classifier`.
+          refine: of the seeds, None for the preset's.
+        """
+        choices = map_scores.rules(dataclasses.replace(self.preset.seeds, refine=refine or self.preset.seeds.refine))
+        return choices[map_scores.best_rule(self.maps(training, seed=seed, rate=rate, refine=refine))]
+
     def seed_images(self, training: str, seed: int = 0, rate: float | None = None, **changes: Any) -> str:
-        """Extracts the seeds of every training image; returns their directory's name.
+        """Extracts the seeds of every training image by the classifier's best `rule`; returns their directory's name.
 
         Args:
           training: see `classifier`; the inference draws in the same way.
@@ -170,7 +186,7 @@ class Plan:
           **changes: fields of `presets.SeedsConfig` that differ from the preset's.
         """
         classifier = self.classifier(training, seed, rate)
-        config = dataclasses.replace(self.preset.seeds, **changes)
+        config = dataclasses.replace(self.rule(training, seed, rate, changes.get("refine")), **changes)
         changes = {key: value for key, value in changes.items() if getattr(self.preset.seeds, key) != value}
         map_options = map_extraction.Options(classifier, paper.MODES[training], seed)
         options = extraction.Options(self.saliency_dir)

@@ -39,7 +39,7 @@ def uncertainty(plan: Plan, limits: Sequence[float] = LIMITS) -> Table:
     for limit in limits:
         runs, seed_scores = [], []
         for seed in range(plan.seeds):
-            seeds = plan.seed_images("S", seed, max_uncertainty=float(limit))
+            seeds = plan.seed_images("S", seed, max_uncertainty=float(limit), **mask_tables.SYSTEMS["ficklenet"].seeds)
             seed_scores.append(artifacts.finished_run(
                 plan.run_dir / seeds, "set of seeds", "tools.extract_seeds")["metrics"])
             runs.append(plan.masks("ficklenet" if limit == 1 else f"uncertainty{limit:g}", seeds, seed))

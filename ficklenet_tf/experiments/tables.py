@@ -58,8 +58,8 @@ def markdown(table: Table) -> str:
     lines += ["| " + " | ".join(_text(row.get(key)) for key in table.headings) + " |" for row in table.rows]
     lines += [line for note in table.notes for line in ("", note)]
     if table.claims:
-        lines += ["", "Claims, by paired t tests over the seeds, p after Holm's correction; fewer than five pairs give a "
-                  "direction:", "", *(f"- {judged}" for judged in judge(table.claims))]
+        lines += ["", "Claims, by paired t tests over the seeds, p after Holm's correction; fewer than five pairs "
+                  "give a direction:", "", *(f"- {judged}" for judged in judge(table.claims))]
     return "\n".join(lines) + "\n"
 
 

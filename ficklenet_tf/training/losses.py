@@ -1,4 +1,4 @@
-"""The segmenter's losses: balanced seed (DSRG), expansion and boundary (SEC), full (FickleNet, Section 4).
+"""The segmenter's losses: seed (DSRG's and SEC's), expansion and boundary (SEC), full (FickleNet, Section 4).
 
 L = L_seed + L_boundary for weak supervision, + alpha * L_full for the strongly labelled images of
 semi-supervision; SEC's own is L_seed + L_expand + L_boundary. All take float32 logits and return a scalar.
@@ -47,6 +47,17 @@ def seed_loss(logits: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
 
     background, foreground = slice(labels.BACKGROUND, 1), slice(1, None)
     return -tf.reduce_mean(mean(background) + mean(foreground))
+
+
+def sec_seed_loss(logits: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+    """Seeding loss (SEC, Eq. 2), foreground and background normalised together; see `seed_loss`.
+
+    Returns:
+      Mean over the batch of -mean log p over all seeds, that mean 0 for an image without seeds.
+    """
+    target = tf.one_hot(tf.cast(seeds, tf.int32), logits.shape[-1])
+    sums = tf.reduce_sum(log_probs(logits) * target, [1, 2, 3])
+    return -tf.reduce_mean(sums / tf.maximum(tf.reduce_sum(target, [1, 2, 3]), FLOOR))
 
 
 def expand_loss(logits: tf.Tensor, tags: tf.Tensor, decay: float = 0.996,

@@ -91,7 +91,7 @@ def plan(supervision: str, split: datasets.Split, strong: datasets.Split | None 
         if not words or len(set(words)) < len(words) or not set(words) <= set(legal):
             raise UserError(f"{name}: expected {'some' if name == 'losses' else 'one'} of {', '.join(legal)}, "
                             f"found {','.join(words)!r}")
-    if growing != "none" and (supervision == "full" or "seed" not in losses_used):
+    if growing != "none" and (supervision == "full" or not {"seed", "sec_seed"} & set(losses_used)):
         raise UserError(f"growing {growing}: expected seeds that can grow and the seed loss, found supervision "
                         f"{supervision} with losses {','.join(losses_used)}")
     weak, strong = divide(supervision, split, strong)
@@ -199,6 +199,10 @@ def _seed(step: Step) -> tf.Tensor:
     return losses.seed_loss(step.logits, step.seeds)
 
 
+def _sec_seed(step: Step) -> tf.Tensor:
+    return losses.sec_seed_loss(step.logits, step.seeds)
+
+
 def _expand(step: Step) -> tf.Tensor:
     return losses.expand_loss(step.logits, step.batch["tags"], step.config.expand_decay,
                               step.config.expand_background_decay)
@@ -217,7 +221,7 @@ def _full(step: Step) -> tf.Tensor:
 # The losses of the weak images, by the word in --losses: each a function of a `Step`, weighted; it returns None where
 # its weight is 0. "full" is the cross-entropy on their label images.
 LOSSES: dict[str, Callable[[Step], tf.Tensor | None]] = {
-    "seed": _seed, "expand": _expand, "boundary": _boundary, "full": _full}
+    "seed": _seed, "sec_seed": _sec_seed, "expand": _expand, "boundary": _boundary, "full": _full}
 
 
 def _weak_losses(logits: tf.Tensor, batch: Batch, config: presets.SegmenterConfig,

@@ -30,6 +30,15 @@ def test_seed_loss_normalises_foreground_and_background_apart():
     assert loss.numpy() == _near(np.log(4 / 3) + LN2)
 
 
+def test_secs_seed_loss_normalises_them_together():
+    """As above: one at ln 4/3, three at ln 2; and an image without seeds, of loss 0."""
+    logits = np.zeros((2, 2, 2, 2), "float32")
+    logits[0, 0, 0] = [LN3, 0]
+    seeds = np.array([[[0, 1], [1, 1]], [[255, 255], [255, 255]]], np.uint8)
+    loss = losses.sec_seed_loss(tf.constant(logits), tf.constant(seeds))
+    assert loss.numpy() == _near((np.log(4 / 3) + 3 * LN2) / 4 / 2)
+
+
 def test_seed_loss_against_slow_numpy():
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(3, 4, 5, 6)).astype("float32")
