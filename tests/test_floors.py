@@ -8,7 +8,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 # From the ground up; a room sees those below it, never those above it or beside it.
 FLOORS = (
-    {"errors", "presets"},
+    {"errors", "presets", "random_seeds"},
     {"distribution"},
     {"runs"},
     {"crf", "data"},

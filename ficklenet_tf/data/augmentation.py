@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
+from ficklenet_tf import random_seeds
 from ficklenet_tf.data import images, labels
 
 _GREY = (0.299, 0.587, 0.114)  # a colour's brightness, ITU-R BT.601
@@ -60,8 +61,9 @@ def photometric(batch: tf.Tensor, seeds: tf.Tensor, strength: float) -> tf.Tenso
       `[b, h, w, 3]` float32, 0..255.
     """
     batch = tf.cast(batch, tf.float32)
-    draws = tf.map_fn(lambda seed: tf.random.stateless_uniform([3], tf.random.fold_in(seed, 3), -strength, strength),
-                      seeds, fn_output_signature=tf.TensorSpec([3], tf.float32))
+    draws = tf.map_fn(lambda seed: random_seeds.uniform(random_seeds.fold_in(seed, 3), 3), seeds,
+                      fn_output_signature=tf.TensorSpec([3], tf.float32))
+    draws = strength * (2 * draws - 1)
     brightness, contrast, saturation = (draws[:, i, None, None] for i in range(3))
     contrast, saturation = 1 + contrast, 1 + saturation
     mixing = saturation * tf.eye(3) + (1 - saturation) * tf.constant(_GREY)[None, :, None]  # [b, from, to]

@@ -12,10 +12,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ficklenet_tf import random_seeds
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.maps import grad_cam
 from ficklenet_tf.models import stochastic
-from ficklenet_tf.models.hidden_units import SEED_BITS, keep_bits
+from ficklenet_tf.models.hidden_units import keep_bits
 
 BLOCK = 10  # selections drawn at once; part of what a seed means
 
@@ -170,5 +171,5 @@ def _draw(seed: tf.Tensor, block: int | tf.Tensor, shape: tf.TensorShape, head: 
         return None
     height, width, channels = shape
     units = channels if mode == "general" else head.kernel_size**2
-    block_seed = tf.random.fold_in(seed & SEED_BITS, block)
+    block_seed = random_seeds.fold_in(seed, block)
     return keep_bits(block_seed, (height * width, BLOCK, units), head.rate)

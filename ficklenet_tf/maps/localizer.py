@@ -131,13 +131,18 @@ def _options(config: MapsConfig, mode: str) -> aggregation.Options:
 
 
 def _merge(views: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Joins the views' aggregates at the first one's size: the mean of means and of spreads, the maximum of maxima."""
+    """Joins the views' aggregates at the first one's size, each view counting alike: those of all their maps together.
+
+    So the spread is that of the maps about the joint mean, within the views and between them.
+    """
     shape = views[0]["mean"].shape[:2]
     for view in views[1:]:
         for name in ("mean", "max", "std"):
             view[name] = images.resize_maps(view[name], shape)
-    return {"mean": np.mean([view["mean"] for view in views], 0), "max": np.max([view["max"] for view in views], 0),
-            "std": np.mean([view["std"] for view in views], 0), "samples": views[0]["samples"],
+    mean = np.mean([view["mean"] for view in views], 0)
+    squares = np.mean([view["std"]**2 + view["mean"]**2 for view in views], 0)
+    return {"mean": mean, "max": np.max([view["max"] for view in views], 0),
+            "std": np.sqrt(np.maximum(squares - mean**2, 0)), "samples": views[0]["samples"],
             "num_maps": max(int(view["num_maps"]) for view in views)}
 
 

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from ficklenet_tf.random_seeds import SEED_BITS
+
 _ONES = 0x0101010101010101  # a byte repeated over a word
-SEED_BITS = 0x7FFFFFFF  # a seed's sign is left out: from a negative seed XLA draws other numbers than TensorFlow
 _WORDS = 8  # per group: its 64 entries share the low bits of their numbers
 
 

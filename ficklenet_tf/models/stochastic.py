@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ficklenet_tf import presets
+from ficklenet_tf import presets, random_seeds
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.models import hidden_units
 
@@ -113,7 +113,7 @@ class CenterPreservingDropout(keras.layers.Layer):
 
 def draw_seeds(generator: keras.random.SeedGenerator, count: int | tf.Tensor) -> tf.Tensor:
     """Draws `[count, 2]` int32 seeds from a `keras.random.SeedGenerator`, which moves on."""
-    seed = tf.cast(generator.next(), tf.int32) & hidden_units.SEED_BITS
+    seed = tf.cast(generator.next(), tf.int32) & random_seeds.SEED_BITS
     return tf.random.stateless_uniform([count, 2], seed, None, None, tf.int32)
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+from ficklenet_tf import random_seeds
 from ficklenet_tf.data import augmentation
 
 RNG = np.random.default_rng(0)
@@ -42,7 +43,7 @@ def test_photometric_by_hand():
     seeds = tf.constant([[1, 2], [3, 4], [1, 2]])
     changed = augmentation.photometric(batch, seeds, 0.2).numpy()
     for image, seed, result in zip(batch.astype(np.float64), seeds, changed, strict=True):
-        draws = tf.random.stateless_uniform([3], tf.random.fold_in(seed, 3), -0.2, 0.2).numpy()
+        draws = 0.4 * random_seeds.uniform(random_seeds.fold_in(seed, 3), 3).numpy() - 0.2
         expected = image + 127.5 * draws[0]
         mean = expected.mean((0, 1))
         expected = (expected - mean) * (1 + draws[1]) + mean
@@ -52,3 +53,20 @@ def test_photometric_by_hand():
         assert np.abs(result - image).max() > 2
     again = augmentation.photometric(batch[::-1], seeds[::-1], 0.2).numpy()
     np.testing.assert_allclose(again[::-1], changed, atol=1e-4)  # of an image and its seed alone, not of its batch
+
+
+def test_xla_draws_the_same_colours():
+    batch = RNG.integers(60, 190, (6, 5, 5, 3), np.uint8)
+    seeds = tf.constant([[1, 2], [-3, 4], [5, -6], [-7, -8], [2**31 - 1, 9], [-2**31, 10]], tf.int32)
+    plain = augmentation.photometric(batch, seeds, 0.2)
+    compiled = tf.function(augmentation.photometric, jit_compile=True)(batch, seeds, 0.2)
+    np.testing.assert_allclose(compiled, plain, atol=1e-2)
+    assert len({float(image[0, 0, 0]) for image in plain.numpy()}) == 6
+
+
+def test_draws_are_uniform():
+    draws = np.stack([random_seeds.uniform(tf.constant([5, k]), 3) for k in range(400)])
+    assert 0 <= draws.min() < 0.01 and 0.99 < draws.max() < 1
+    np.testing.assert_allclose(draws.mean(0), 0.5, atol=0.05)  # of 400: deviation 0.0144
+    np.testing.assert_allclose(draws.std(0), 12**-0.5, atol=0.03)
+    np.testing.assert_allclose(np.corrcoef(draws.T), np.eye(3), atol=0.2)

@@ -6,6 +6,7 @@ from PIL import Image
 
 from ficklenet_tf.data import datasets, images, labels
 from ficklenet_tf.data.datasets import tags_csv
+from ficklenet_tf.errors import UserError
 
 TAGS = {"a.png": "dog;cat", "b c.jpg": "cat", "d.e.png": " cat ; dog;dog ", "f.png": "bird", "grün.png": "dog"}
 SIZE = (6, 8)
@@ -76,6 +77,18 @@ def test_split_lists_in_either_place_by_name_or_stem(folder):
     assert _load(folder, "val").image_ids == ("b c",)
     assert _load(folder, "holiday").image_ids == ("grün", "f")
     assert len(_load(folder, "all")) == 5
+
+
+@pytest.mark.parametrize("name", ["val", "val_small", "test"])
+def test_lists_to_train_and_to_evaluate_on_share_nothing(folder, name):
+    (folder / "train.txt").write_text("d.e\na.png\n")
+    (folder / "holiday.txt").write_text("d.e\nf")  # any other name may share
+    (folder / f"{name}.txt").write_text("f\n")
+    assert len(_load(folder, "holiday")) == 2 and len(_load(folder, name)) == 1
+    (folder / f"{name}.txt").write_text("f\na\n")
+    with pytest.raises(UserError, match=f"{name}.txt: expected images that train does not list, found 1 of them, the "
+                                        "first 'a'"):
+        _load(folder, "train")
 
 
 def test_a_lone_list_leaves_the_rest_to_the_other_split(folder):

@@ -9,7 +9,7 @@ import tensorflow as tf
 from ficklenet_tf import presets
 from ficklenet_tf.data import feature_cache, images
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.maps import aggregation, extraction
+from ficklenet_tf.maps import aggregation, extraction, localizer
 from ficklenet_tf.maps.image_maps import ImageMaps
 from ficklenet_tf.maps.localizer import Localizer
 from ficklenet_tf.models import classifier
@@ -138,3 +138,14 @@ def test_views_are_joined_and_cam_is_chosen(run_dir):
             views.append(images.resize_maps(view[:, ::-1] if mirrored else view, merged.mean.shape[:2]))
     np.testing.assert_allclose(merged.mean, np.mean(views, 0), rtol=1e-3, atol=1e-4)  # half precision
     np.testing.assert_allclose(merged.max, np.max(views, 0), rtol=1e-3, atol=1e-4)
+
+
+def test_the_joint_spread_is_that_of_all_maps_together():
+    """A view whose maps are all 0 and one whose are all 1: mean 1/2, spread 1/2, as of one set of zeros and ones."""
+    maps = np.random.default_rng(0).random((2, 7, 3, 4, 1)).astype(np.float32)  # two views of seven maps
+    for views in (np.stack([np.zeros((7, 3, 4, 1)), np.ones((7, 3, 4, 1))]), maps):
+        joint = localizer._merge([{"mean": view.mean(0), "max": view.max(0), "std": view.std(0), "samples": None,
+                                   "num_maps": 7} for view in views])
+        together = views.reshape(14, 3, 4, 1)
+        for name, expected in (("mean", together.mean(0)), ("max", together.max(0)), ("std", together.std(0))):
+            np.testing.assert_allclose(joint[name], expected, atol=1e-6)

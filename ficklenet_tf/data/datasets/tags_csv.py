@@ -103,7 +103,8 @@ def split_ids(root: pathlib.Path, rows: Sequence[Row]) -> dict[str, tuple[pathli
     """Returns {split: (the file that says so, image ids)}; the docstring of `folder` gives the rules.
 
     Raises:
-      UserError: a list is empty, or its name is not fit for a split.
+      UserError: a list is empty, its name is not fit for a split, or it has images to evaluate on that another one
+        trains on.
     """
     ids, table = [row.image_id for row in rows], root / "tags.csv"
     known = {row.image: row.image_id for row in rows}
@@ -121,11 +122,22 @@ def split_ids(root: pathlib.Path, rows: Sequence[Row]) -> dict[str, tuple[pathli
     if "train" not in splits and "val" not in splits:
         held_out = _held_out(ids)
         splits["val"] = (table, [image_id for image_id in ids if image_id in held_out])
+    _check_apart(splits)
     for split, listed_split in (("train", "val"), ("val", "train")):
         if split not in splits:
             listed = set(splits[listed_split][1])
             splits[split] = (table, [image_id for image_id in ids if image_id not in listed])
     return {split: (path, image_ids) for split, (path, image_ids) in splits.items() if image_ids}
+
+
+def _check_apart(splits: dict[str, tuple[pathlib.Path, list[str]]]) -> None:
+    """Raises UserError where a list to evaluate on (val..., test...) holds images of one to train on (train...)."""
+    for train, (_, train_ids) in splits.items():
+        for other, (path, ids) in splits.items():
+            shared = [i for i in ids if i in set(train_ids)] if other.startswith(("val", "test")) else []
+            if train.startswith("train") and shared:
+                raise UserError(f"{path}: expected images that {train} does not list, found {len(shared)} of them, "
+                                f"the first {shared[0]!r}: what was learned says nothing of the rest")
 
 
 def _held_out(ids: Sequence[str]) -> set[str]:
