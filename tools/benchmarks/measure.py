@@ -91,9 +91,13 @@ class Timing:
         """(Least, greatest) seconds."""
         return min(self.seconds), max(self.seconds)
 
+    def ratios(self, reference: "Timing") -> list[float]:
+        """Returns this variant's seconds / `reference`'s of the same round, from the least to the greatest."""
+        return sorted(a / b for a, b in zip(self.seconds, reference.seconds, strict=True))
+
     def over(self, reference: "Timing") -> float:
-        """Returns the median over the rounds of this variant's seconds / `reference`'s of the same round."""
-        return statistics.median(a / b for a, b in zip(self.seconds, reference.seconds, strict=True))
+        """Returns the median of `ratios`, which need not be the ratio of the medians."""
+        return statistics.median(self.ratios(reference))
 
     def processor_over(self, reference: "Timing") -> float:
         """The same of the seconds of all cores' work."""
