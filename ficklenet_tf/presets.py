@@ -40,7 +40,7 @@ class MapsConfig:
     cam: str = "gradcam"  # "cam": class activation maps, with --mode=deterministic
     sizes: tuple = (321,)  # sides to which photographs are warped; more than one: multi-scale
     flip_views: bool = False
-    gradient: bool = False  # also the scores' gradient by the photograph, for the background cue "gradient"
+    gradient: str = "none"  # also the scores' gradient, for a background cue: by "features" (SEC) or by "pixels"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,8 +25,8 @@ class ImageMaps:
       samples: `[n, h, w, c]` float32, the first maps.
       num_maps: N, with several views the greatest.
       shape: (height, width) of the photograph in pixels.
-      gradient: `[h', w']` float32, 0..1, the scores' absolute gradient by the photograph, greatest over the colours;
-        or None.
+      gradient: `[h', w']` float32, 0..1, the scores' absolute gradient by features or pixels, the greatest over the
+        channels; or None.
     """
 
     tag_ids: np.ndarray

@@ -12,11 +12,13 @@ from ficklenet_tf.data.feature_cache import FeatureCache
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.maps import aggregation
 from ficklenet_tf.maps.image_maps import ImageMaps
+from ficklenet_tf.models import backbones
 from ficklenet_tf.models.classifier import Classifier, Trained
 from ficklenet_tf.presets import MapsConfig
 
 AUTO = "auto"  # presets.MapsConfig.num_maps
 SAMPLES = 3  # single maps that an answer holds
+GRADIENTS = ("none", "features", "pixels")  # presets.MapsConfig.gradient
 
 
 class Localizer:
@@ -32,7 +34,7 @@ class Localizer:
       jit_compile: compile by XLA; the maps anew for each number of classes, so that all shapes are static.
 
     Raises:
-      UserError: `config.num_maps` is neither a number from 1 nor "auto".
+      UserError: `config.num_maps` is neither a number from 1 nor "auto", or `config.gradient` none of `GRADIENTS`.
     """
 
     def __init__(self, model: Classifier, normalization: images.Normalization, config: MapsConfig,
@@ -51,15 +53,25 @@ class Localizer:
         self._localize = {size: tf.function(self._run, jit_compile=jit_compile, reduce_retracing=not jit_compile)
                           for size in config.sizes}
         self._gradient = tf.function(self._saliency)
+        if config.gradient not in GRADIENTS:
+            raise UserError(f"gradient: expected one of {', '.join(GRADIENTS)}, found {config.gradient!r}")
+        if config.gradient == "features":
+            layer = backbones.BACKBONES[model.backbone.name].cue_layer
+            self._below, self._above_cue = backbones.after(model.backbone, layer)
 
     def _run(self, x: tf.Tensor, tag_ids: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
         return aggregation.localize(self.model.head, x, tag_ids, seed, self._options)
 
     def _saliency(self, x: tf.Tensor) -> tf.Tensor:
+        """Returns how much the classes' mean scores, added up, depend on each place of the photograph or features."""
+        forward = self.model.backbone
+        if self.config.gradient == "features":
+            x, forward = self._below(x, training=False), self._above_cue
         with tf.GradientTape() as tape:
             tape.watch(x)
-            score = tf.reduce_sum(self.model.head.expected_logits(tf.cast(self.model.backbone(x), tf.float32)))
-        gradient = tf.reduce_max(tf.abs(tape.gradient(score, x)), -1)[0]
+            features = forward(x, training=False)
+            score = tf.reduce_sum(self.model.head.expected_logits(tf.cast(features, tf.float32)))
+        gradient = tf.cast(tf.reduce_max(tf.abs(tape.gradient(score, x)), -1)[0], tf.float32)
         return tf.math.divide_no_nan(gradient, tf.reduce_max(gradient))
 
     def prepare(self, example: dict[str, Any]) -> dict[str, Any]:
@@ -112,7 +124,7 @@ class Localizer:
             views.append({name: array[..., ::-1, :] if mirrored and name != "num_maps" else array
                           for name, array in maps.items()})
         gradient = None
-        if self.config.gradient:
+        if self.config.gradient != "none":
             x = images.normalize(images.warp(prepared["image"], self.config.sizes[0]), self.normalization)
             gradient = self._gradient(x[None]).numpy()
         height, width = prepared["image"].shape[:2]

@@ -80,23 +80,27 @@ class Backbone:
     Attributes:
       layers: normalised `[b, height, width, 3]` symbolic tensor -> rectified features of stride 8.
       cuts: "last_block" and "last_two_blocks" -> the layer after which these begin.
+      cue_layer: by whose output, of stride 8, SEC's background cue takes the gradient: conv4_1 of VGG-16.
       frozen_norm: whether batch norm stays as it is, with pretrained weights (DeepLab-v2).
     """
 
     layers: Callable[[keras.KerasTensor], keras.KerasTensor]
     cuts: Mapping[str, str]
+    cue_layer: str
     frozen_norm: bool = False
 
 
 # By the name in --backbone. pretrained.py knows under which names keras.applications has their weights.
 BACKBONES = {
-    "vgg16": Backbone(_vgg16, {"last_block": "block4_pool", "last_two_blocks": "block3_pool"}),
+    "vgg16": Backbone(_vgg16, {"last_block": "block4_pool", "last_two_blocks": "block3_pool"}, "block4_conv1"),
     "resnet50": Backbone(lambda x: _resnet(x, (3, 4, 6, 3)),
-                         {"last_block": "conv4_block6_out", "last_two_blocks": "conv3_block4_out"}, frozen_norm=True),
+                         {"last_block": "conv4_block6_out", "last_two_blocks": "conv3_block4_out"},
+                         "conv4_block1_out", frozen_norm=True),
     "resnet101": Backbone(lambda x: _resnet(x, (3, 4, 23, 3)),
                           {"last_block": "conv4_block23_out", "last_two_blocks": "conv3_block4_out"},
-                          frozen_norm=True),
-    "small": Backbone(_small, {"last_block": "block4_relu", "last_two_blocks": "block2_relu"}),  # by two convolutions
+                          "conv4_block1_out", frozen_norm=True),
+    "small": Backbone(_small, {"last_block": "block4_relu", "last_two_blocks": "block2_relu"},  # by two convolutions
+                      "block5_relu"),
 }
 
 
@@ -158,6 +162,11 @@ def cut(backbone: keras.Model, trainable: str) -> Cut:
     if trainable not in cuts:
         raise UserError(f"trainable_layers: expected head, all or a cut of {backbone.name} ({', '.join(cuts)}), found "
                         f"{trainable!r}")
-    kept = backbone.get_layer(cuts[trainable]).output
-    return Cut(keras.Model(backbone.input, kept, name=f"{backbone.name}_below"),
-               keras.Model(kept, backbone.output, name=f"{backbone.name}_above"))
+    return Cut(*after(backbone, cuts[trainable]))
+
+
+def after(backbone: keras.Model, layer: str) -> tuple[keras.Model, keras.Model]:
+    """Cuts a backbone after the output of one of its layers; returns what is below and what is above."""
+    kept = backbone.get_layer(layer).output
+    return (keras.Model(backbone.input, kept, name=f"{backbone.name}_below"),
+            keras.Model(kept, backbone.output, name=f"{backbone.name}_above"))

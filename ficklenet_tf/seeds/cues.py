@@ -26,20 +26,25 @@ def low_everywhere(mean: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def gradient(evidence: Evidence) -> np.ndarray:
-    """SEC's cue: `config.background_threshold` of the pixels, those of least gradient saliency.
+    """SEC's cue: `config.background_threshold` of the places, those on which the scores depend least.
+
+    "gradient" (Kolesnikov & Lampert 2016, as their code has it): places of a feature map of stride 8, VGG-16's
+    conv4_1, the greatest over its channels; the photograph takes them from there. "gradient_pixels": the pixels of the
+    network's input, the greatest over the colours. Which of the two is what the maps hold.
 
     Raises:
       UserError: the maps do not hold the gradient.
     """
     if evidence.maps.gradient is None:
-        raise UserError(f"{evidence.image_id}: expected maps with the gradient for the background cue gradient, found "
-                        "none; extract them with --gradient")
+        raise UserError(f"{evidence.image_id}: expected maps with the gradient for the background cue "
+                        f"{evidence.config.background_cue}, found none; extract them with --gradient="
+                        f"{GRADIENTS[evidence.config.background_cue]}")
     least = least_salient(evidence.maps.gradient, evidence.config.background_threshold)
     return images.resize_maps(least.astype(np.float32)[..., None], evidence.shape)[..., 0] > 0.5
 
 
 def least_salient(saliency_map: np.ndarray, fraction: float) -> np.ndarray:
-    """Returns the `fraction` of least salient pixels, after a 3 x 3 median filter: `[h, w]` float32 -> bool."""
+    """Returns the `fraction` of least salient places, after a 3 x 3 median filter: `[h, w]` float32 -> bool."""
     smooth = cv2.medianBlur(saliency_map.astype(np.float32), 3)
     return smooth < np.quantile(smooth, fraction)
 
@@ -52,4 +57,6 @@ def saliency(evidence: Evidence) -> np.ndarray:
     return evidence.saliency < evidence.config.background_threshold
 
 
-CUES: dict[str, Cue] = {"activation": activation, "gradient": gradient, "saliency": saliency}
+CUES: dict[str, Cue] = {"activation": activation, "gradient": gradient, "gradient_pixels": gradient,
+                        "saliency": saliency}
+GRADIENTS = {"gradient": "features", "gradient_pixels": "pixels"}  # cue -> the `MapsConfig.gradient` that it wants

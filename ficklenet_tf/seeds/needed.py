@@ -10,13 +10,13 @@ from ficklenet_tf.runs import artifacts, layout
 from ficklenet_tf.seeds import affinity, background_score, cues, refinement
 
 
-def check(config: SeedsConfig, saliency_dir: str | pathlib.Path | None, gradient: bool = True) -> None:
+def check(config: SeedsConfig, saliency_dir: str | pathlib.Path | None, gradient: str | None = None) -> None:
     """Checks before any work that seeds can be made.
 
     Args:
       config: `presets.SeedsConfig`.
       saliency_dir: where saliency maps are, or will be; None: nowhere.
-      gradient: whether the maps hold the gradient.
+      gradient: which one the maps hold, see `MapsConfig.gradient`; None: what is needed.
 
     Raises:
       UserError: an unknown word, or a cue without what it needs.
@@ -29,8 +29,10 @@ def check(config: SeedsConfig, saliency_dir: str | pathlib.Path | None, gradient
     if saliency(config) and not saliency_dir:
         raise UserError("saliency: expected a map for each image; make them by tools.make_saliency, or pass "
                         "--saliency_dir")
-    if _by_cue(config, "gradient") and not gradient:
-        raise UserError("background_cue gradient: expected maps with the gradient; extract them with --gradient")
+    wanted = _gradient(config)
+    if wanted and gradient not in (None, wanted):
+        raise UserError(f"background_cue {config.background_cue}: expected maps with the gradient by {wanted}, found "
+                        f"{gradient}; extract them with --gradient={wanted}")
 
 
 def saliency(config: SeedsConfig) -> bool:
@@ -44,7 +46,12 @@ def _by_cue(config: SeedsConfig, cue: str) -> bool:
 
 def with_gradient(maps_config: MapsConfig, config: SeedsConfig) -> MapsConfig:
     """Returns the `presets.MapsConfig` with the gradient where the background cue of `config` wants it."""
-    return dataclasses.replace(maps_config, gradient=True) if _by_cue(config, "gradient") else maps_config
+    wanted = _gradient(config)
+    return dataclasses.replace(maps_config, gradient=wanted) if wanted else maps_config
+
+
+def _gradient(config: SeedsConfig) -> str | None:
+    return cues.GRADIENTS.get(config.background_cue) if config.refine not in refinement.CUELESS else None
 
 
 def saliency_of(run_dir: str | pathlib.Path, config: SeedsConfig,

@@ -273,7 +273,7 @@ def test_the_gradient_cue_is_scored_too_and_a_wrong_word_is_refused_at_once(smal
         return presets.dataclasses.replace(small_plan, preset=preset, run_dir=tmp_path).maps("D")
 
     run = scores(background_cue="gradient", background_threshold=0.3, theta=0.31)
-    assert run["config"]["gradient"] and 0 <= max(run["seeds"]["miou"]) <= 1
+    assert run["config"]["gradient"] == "features" and 0 <= max(run["seeds"]["miou"]) <= 1
     with pytest.raises(UserError, match="refine: expected one of"):
         scores(refine="foo")
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -12,7 +13,7 @@ from ficklenet_tf.errors import UserError
 from ficklenet_tf.maps import aggregation, extraction, localizer
 from ficklenet_tf.maps.image_maps import ImageMaps
 from ficklenet_tf.maps.localizer import Localizer
-from ficklenet_tf.models import classifier
+from ficklenet_tf.models import backbones, classifier
 from ficklenet_tf.runs import artifacts
 from tests import tiny_run
 
@@ -61,7 +62,7 @@ def test_a_file_is_half_precision_and_a_damaged_one_is_named(run_dir, tmp_path):
 
 
 def test_the_gradient_is_that_of_the_mean_score_scaled_to_one(run_dir):
-    localizer = _localizer(run_dir, dataclasses.replace(CONFIG, gradient=True))
+    localizer = _localizer(run_dir, dataclasses.replace(CONFIG, gradient="pixels"))
     gradient = localizer(PHOTOGRAPHS[1], 5).gradient
     image = images.decode_image_op(PHOTOGRAPHS[1]["image"])
     x = tf.Variable(images.normalize(images.warp(image, 33), localizer.normalization)[None])
@@ -70,6 +71,24 @@ def test_the_gradient_is_that_of_the_mean_score_scaled_to_one(run_dir):
     expected = np.abs(tape.gradient(score, x)).max(-1)[0]
     np.testing.assert_allclose(gradient, expected / expected.max(), atol=1e-3)
     assert gradient.shape == (33, 33)
+    localizer = _localizer(run_dir, dataclasses.replace(CONFIG, gradient="features"))
+    backbone = localizer.model.backbone
+    both = keras.Model(backbone.input, [backbone.get_layer("block5_relu").output, backbone.output])
+    with tf.GradientTape() as tape:
+        features, output = both(x)  # SEC's: by the features of stride 8, the greatest over their channels
+        score = tf.reduce_sum(localizer.model.head.expected_logits(output))
+    expected = np.abs(tape.gradient(score, features)).max(-1)[0]
+    np.testing.assert_allclose(localizer(PHOTOGRAPHS[1], 5).gradient, expected / expected.max(), atol=1e-3)
+    assert expected.shape == (5, 5)
+    with pytest.raises(UserError, match="gradient: expected one of none, features, pixels, found 'colours'"):
+        _localizer(run_dir, dataclasses.replace(CONFIG, gradient="colours"))
+
+
+def test_vgg_has_secs_layer():
+    for name, backbone in backbones.BACKBONES.items():
+        below = backbones.after(backbones.build(name), backbone.cue_layer)[0]
+        assert below.compute_output_shape((1, 65, 65, 3))[1:3] == (9, 9), name  # stride 8
+    assert backbones.BACKBONES["vgg16"].cue_layer == "block4_conv1"
 
 
 def test_cached_features_are_those_of_this_photograph(run_dir, tmp_path):

@@ -13,6 +13,7 @@ from ficklenet_tf.seeds import cues
 from ficklenet_tf.seeds.evidence import Evidence
 
 CONFIG = presets.SeedsConfig()
+GRADIENT = presets.SeedsConfig(background_cue="gradient")
 
 
 def _evidence(mean, shape, gradient=None, config=CONFIG, image_id="a", saliency_dir=None):
@@ -30,7 +31,7 @@ def test_gradient_takes_the_lowest_tenth_at_the_photographs_size():
     cue = cues.gradient(_evidence(np.zeros((2, 2, 1), "float32"), (50, 200), gradient))
     assert cue.shape == (50, 200) and cue[:, :18].all() and not cue[:, 22:].any()
     with pytest.raises(UserError, match="a: expected maps with the gradient"):
-        cues.gradient(_evidence(np.zeros((2, 2, 1), "float32"), (50, 200)))
+        cues.gradient(_evidence(np.zeros((2, 2, 1), "float32"), (50, 200), config=GRADIENT))
 
 
 def test_saliency_reads_a_map(tmp_path):

@@ -63,7 +63,7 @@ def test_seeds_from_the_disk_are_those_made_in_one_go(run_dir, tmp_path, changes
     shutil.copytree(run_dir / "classifier", tmp_path / "classifier")
     config, options = dataclasses.replace(CONFIG, **changes), extraction.Options(uncertainty=True)
     once = extraction.extract(tmp_path, PHOTOGRAPHS, MAPS, config, SEED_5, options, name="once")
-    maps_config = dataclasses.replace(MAPS, gradient="gradient" in changes.values())
+    maps_config = dataclasses.replace(MAPS, gradient="features" if "gradient" in changes.values() else "none")
     map_extraction.extract(tmp_path, PHOTOGRAPHS, maps_config, SEED_5)
     shutil.rmtree(tmp_path / "classifier")  # no network is needed any more
     for shard in ((1, 2), (0, 2), (0, 1)):
@@ -82,7 +82,7 @@ def test_maps_that_seeds_cannot_be_made_of(run_dir):
         fingerprint = "other"
 
     for split, changes, message in ((Others(), {}, "expected maps of made train, found those of other images"),
-                                    (PHOTOGRAPHS, {"background_cue": "gradient"}, "extract them with --gradient"),
+                                    (PHOTOGRAPHS, {"background_cue": "gradient"}, "with --gradient=features"),
                                     (PHOTOGRAPHS, {"background_cue": "x"}, "background_cue: expected one of")):
         with pytest.raises(UserError, match=message):
             extraction.make(run_dir, split, dataclasses.replace(CONFIG, **changes), name="refused")
