@@ -98,6 +98,7 @@ class SegmenterConfig:
     flips: bool = True
     photometric: float = 0.0
     random_crop: bool = False  # scale 0.5 to 1.5 and crop, in place of warping (DeepLab; DSRG's second round)
+    log_probs: str = "floored"  # of seed and boundary loss: SEC's; or "softmax"
     boundary_weight: float = 1.0
     crf_unaries: str = "log_probs"  # of the CRF in the boundary loss: SEC; DSRG's code: "probs"
     growing_foreground: float = 0.85  # DSRG, thresholds of --growing=dsrg

@@ -11,27 +11,40 @@ from ficklenet_tf.data import labels
 from ficklenet_tf.errors import UserError
 
 FLOOR = 1e-4  # of probabilities before a logarithm, and of a pixel count (DSRG's code)
+FORMS = ("floored", "softmax")
 UNARIES = ("log_probs", "probs")
 
 
-def log_probs(logits: tf.Tensor) -> tf.Tensor:
-    """Returns `[..., classes]` logarithms of the softmax, floored: log((p + 1e-4) / (1 + 1e-4 classes)).
+def log_probs(logits: tf.Tensor, form: str = "floored") -> tf.Tensor:
+    """Returns `[..., classes]` logarithms of the softmax.
 
-    Adding the floor, where SEC's code clips, keeps a gradient for a pixel that is surely wrong.
+    "floored" is SEC's: log((p + 1e-4) / (1 + 1e-4 classes)). It limits a loss to ln 1e4, and takes the gradient away
+    from a pixel that is surely wrong: of two classes, 9 against -9, it is 1.5e-4, where that of "softmax", the
+    logarithm as it is, is 1.
+
+    Args:
+      logits: `[..., classes]`.
+      form: one of `FORMS`.
+
+    Raises:
+      UserError: unknown form.
     """
-    return _floored(tf.nn.softmax(logits))
+    if form not in FORMS:
+        raise UserError(f"log_probs: expected one of {', '.join(FORMS)}, found {form!r}")
+    return tf.nn.log_softmax(logits) if form == "softmax" else _floored(tf.nn.softmax(logits))
 
 
 def _floored(probs: tf.Tensor) -> tf.Tensor:
     return tf.math.log((probs + FLOOR) / (1 + FLOOR * tf.cast(tf.shape(probs)[-1], probs.dtype)))
 
 
-def seed_loss(logits: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+def seed_loss(logits: tf.Tensor, seeds: tf.Tensor, form: str = "floored") -> tf.Tensor:
     """Balanced seeding loss (DSRG, Eq. 2, with foreground and background normalised apart, as its code does).
 
     Args:
       logits: `[b, h, w, classes]`.
       seeds: `[b, h, w]` uint8: the class of a seed, 255 where there is none.
+      form: see `log_probs`.
 
     Returns:
       Mean over the batch of -mean log p over the foreground seeds - mean log p over the background
@@ -39,7 +52,7 @@ def seed_loss(logits: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
     """
     num_classes = logits.shape[-1]
     target = tf.one_hot(tf.cast(seeds, tf.int32), num_classes)  # 255 gives a row of zeros
-    seed_log_probs = log_probs(logits) * target
+    seed_log_probs = log_probs(logits, form) * target
 
     def mean(class_ids: slice) -> tf.Tensor:
         num_seeds = tf.reduce_sum(target[..., class_ids], [1, 2, 3])
@@ -49,14 +62,14 @@ def seed_loss(logits: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
     return -tf.reduce_mean(mean(background) + mean(foreground))
 
 
-def sec_seed_loss(logits: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+def sec_seed_loss(logits: tf.Tensor, seeds: tf.Tensor, form: str = "floored") -> tf.Tensor:
     """Seeding loss (SEC, Eq. 2), foreground and background normalised together; see `seed_loss`.
 
     Returns:
       Mean over the batch of -mean log p over all seeds, that mean 0 for an image without seeds.
     """
     target = tf.one_hot(tf.cast(seeds, tf.int32), logits.shape[-1])
-    sums = tf.reduce_sum(log_probs(logits) * target, [1, 2, 3])
+    sums = tf.reduce_sum(log_probs(logits, form) * target, [1, 2, 3])
     return -tf.reduce_mean(sums / tf.maximum(tf.reduce_sum(target, [1, 2, 3]), FLOOR))
 
 
@@ -117,17 +130,18 @@ def refine(logits: tf.Tensor, images: tf.Tensor, spec: crf.CRFSpec = crf.SEC_TRA
     return tf.stop_gradient(_floored(refined))
 
 
-def boundary_loss(logits: tf.Tensor, refined: tf.Tensor) -> tf.Tensor:
+def boundary_loss(logits: tf.Tensor, refined: tf.Tensor, form: str = "floored") -> tf.Tensor:
     """Constrain-to-boundary loss (SEC, Eq. 5): mean over pixels of KL(Q || f), Q the CRF's answer to f.
 
     Args:
       logits: `[b, h, w, classes]`.
       refined: `[b, h, w, classes]` log Q, see `refine`.
+      form: see `log_probs`.
 
     Returns:
       The loss. No gradient flows through Q.
     """
-    return tf.reduce_mean(tf.reduce_sum(tf.exp(refined) * (refined - log_probs(logits)), -1))
+    return tf.reduce_mean(tf.reduce_sum(tf.exp(refined) * (refined - log_probs(logits, form)), -1))
 
 
 def full_loss(logits: tf.Tensor, target: tf.Tensor) -> tf.Tensor:

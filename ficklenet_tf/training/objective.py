@@ -196,11 +196,11 @@ class Step:
 
 
 def _seed(step: Step) -> tf.Tensor:
-    return losses.seed_loss(step.logits, step.seeds)
+    return losses.seed_loss(step.logits, step.seeds, step.config.log_probs)
 
 
 def _sec_seed(step: Step) -> tf.Tensor:
-    return losses.sec_seed_loss(step.logits, step.seeds)
+    return losses.sec_seed_loss(step.logits, step.seeds, step.config.log_probs)
 
 
 def _expand(step: Step) -> tf.Tensor:
@@ -211,7 +211,8 @@ def _expand(step: Step) -> tf.Tensor:
 def _boundary(step: Step) -> tf.Tensor | None:
     if not step.config.boundary_weight:
         return None
-    return step.config.boundary_weight * losses.boundary_loss(step.logits, step.refined)
+    return step.config.boundary_weight * losses.boundary_loss(step.logits, step.refined,
+                                                              step.config.log_probs)
 
 
 def _full(step: Step) -> tf.Tensor:

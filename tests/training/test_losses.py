@@ -136,12 +136,34 @@ def test_boundary_loss_compiles_and_agrees():
     np.testing.assert_allclose(compiled(logits, images), _boundary_loss(logits, images), rtol=1e-5)
 
 
-def test_a_certain_and_wrong_answer_has_a_finite_loss_and_a_gradient():
-    logits = tf.Variable([[[[50.0, -50.0]]]])
+def _seed_gradient(logit, form):
+    """Returns the seed loss of a pixel that says class 0, `logit` against -`logit`, and is 1; and its gradient."""
+    logits = tf.Variable([[[[logit, -logit]]]])
     with tf.GradientTape() as tape:
-        loss = losses.seed_loss(logits, tf.constant([[[1]]], tf.uint8))
-    assert np.isfinite(loss.numpy()) and loss.numpy() < 9.3
-    assert np.isfinite(tape.gradient(loss, logits).numpy()).all()
+        loss = losses.seed_loss(logits, tf.constant([[[1]]], tf.uint8), form)
+    return loss.numpy(), tape.gradient(loss, logits).numpy()[0, 0, 0]
+
+
+@pytest.mark.parametrize("logit", [0.0, 2.0, 9.0, 15.0, 50.0])
+def test_the_gradient_of_a_wrong_answer(logit):
+    """With p of the right class: floored p (1 - p) / (p + 1e-4), next to nothing where p is; softmax 1 - p."""
+    p = 1 / (1 + np.exp(np.float64(2 * logit)))
+    loss, gradient = _seed_gradient(logit, "floored")
+    assert loss == pytest.approx(-np.log((p + 1e-4) / (1 + 2e-4)), rel=1e-3)
+    np.testing.assert_allclose(gradient, np.array([1, -1]) * p * (1 - p) / (p + 1e-4), rtol=1e-3, atol=1e-30)
+    loss, gradient = _seed_gradient(logit, "softmax")
+    assert loss == pytest.approx(-np.log(p), rel=1e-5)
+    np.testing.assert_allclose(gradient, [1 - p, p - 1], rtol=1e-5)
+
+
+def test_the_form_reaches_every_loss():
+    logits, seeds = tf.constant([[[[9.0, -9.0]]]]), tf.constant([[[1]]], tf.uint8)
+    refined = tf.math.log([[[[0.25, 0.75]]]])
+    for floored, softmax in ([loss(logits, other, form).numpy() for form in losses.FORMS] for loss, other in (
+            (losses.seed_loss, seeds), (losses.sec_seed_loss, seeds), (losses.boundary_loss, refined))):
+        assert softmax > floored + 5
+    with pytest.raises(ValueError, match="log_probs: expected one of floored, softmax, found 'x'"):
+        losses.seed_loss(logits, seeds, "x")
 
 
 def test_the_crf_may_be_given_probabilities():
