@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from ficklenet_tf import crf
 from ficklenet_tf.crf import lattice
+from ficklenet_tf.seeds import refinement
 
 GRAPH_BACKENDS = ("exact", "permutohedral")
 SPECS = {"SEC_TRAIN": crf.SEC_TRAIN, "DSRG_TEST": crf.DSRG_TEST, "DEEPLAB_V2": crf.DEEPLAB_V2}
@@ -51,6 +52,22 @@ def slow_mean_field(image, logits, spec):
             message += weight * ((kernel[m] / np.sqrt(mass[m])[None]) @ probs) / np.sqrt(mass[m])[:, None]
         probs = softmax(logits + message)
     return probs.reshape(height, width, num_classes)
+
+
+def test_the_named_specs_are_their_sources():
+    """Weight, position and colour widths, weight, position width, iterations, as each publication's code has them.
+
+    SEC's and DSRG's loss: 80 and 3 pixels of 321, divided by 12 for the map; both at test time: undivided. DeepLab's
+    two: its test scripts for VGG-16 and ResNet-101. IRN: cam_to_ir_label's.
+    """
+    numbers = {key: dataclasses.astuple(spec)[:6] for key, spec in (
+        ("sec", crf.SEC_TRAIN), ("dsrg", crf.DSRG_TEST), ("largefov", crf.DEEPLAB_LARGEFOV), ("v2", crf.DEEPLAB_V2),
+        ("irn", refinement.IRN), ("dsrg relative", crf.DSRG_RELATIVE), ("largefov relative", crf.DEEPLAB_RELATIVE))}
+    dsrg, largefov = (10, 80, 13, 3, 3, 10), (4, 49, 5, 3, 3, 10)
+    assert numbers == {"sec": (10, 80 / 12, 13, 3, 0.25, 10), "dsrg": dsrg, "largefov": largefov,
+                       "v2": (4, 67, 3, 3, 1, 10), "irn": (10, 50, 5, 3, 3, 10), "dsrg relative": dsrg,
+                       "largefov relative": largefov}
+    assert crf.SPECS["dsrg"] is crf.DSRG_TEST and crf.SPECS["deeplab"] is crf.DEEPLAB_LARGEFOV
 
 
 @pytest.mark.parametrize("name", SPECS)

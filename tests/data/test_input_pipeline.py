@@ -78,6 +78,8 @@ def test_image_and_label_are_mirrored_together(split):
             assert mirrored or np.array_equal(flipping["image"][k], plain["image"][k])
             expected = plain["label"][k][:, ::-1] if mirrored else plain["label"][k]
             np.testing.assert_array_equal(flipping["label"][k], expected)
+            small = plain["small_image"][k][:, ::-1] if mirrored else plain["small_image"][k]
+            np.testing.assert_array_equal(flipping["small_image"][k], small)
             seen.add(mirrored)
     assert seen == {True, False}
 

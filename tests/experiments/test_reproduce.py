@@ -104,6 +104,17 @@ def test_systems_are_compared_at_equal_refinement():
     assert {systems[name].seeds["refine"] for pair in mask_tables._CLAIMS for name in pair} == {"none", "crf"}
 
 
+def test_maps_are_scored_at_the_threshold_of_the_highest_mean():
+    """Of two seeds the first one's best is the third threshold, the other one's the last; of both it is the fifth."""
+    curves = np.zeros((2, 15))
+    curves[0, [2, 4]], curves[1, [4, 14]] = (0.5, 0.45), (0.45, 0.5)
+    runs = [{"maps": [{"miou": list(curve), "recall": list(curve / 2), "precision": list(curve / 4)}]}
+            for curve in curves]
+    threshold, measures = map_tables.best(runs)
+    assert threshold == map_scores.THRESHOLDS[4] and measures["miou"].values == (0.45, 0.45)
+    assert measures["recall"].values == (0.225, 0.225) and measures["precision"].values == (0.1125, 0.1125)
+
+
 def test_each_side_has_its_own_best_rule():
     by_crf = map_scores.rules(presets.SeedsConfig(refine="crf", refine_low=0.3, theta=0.4))
     assert [(rule.refine_low, rule.refine_high, rule.theta) for rule in by_crf] == [

@@ -174,6 +174,22 @@ def test_a_semi_supervised_batch_has_seeds_and_masks(run_dir):
         assert set(np.unique(mask)) == {0, 1 + int(batch["strong"]["tags"].numpy().argmax())}
 
 
+def test_a_segmenter_begins_with_the_classifiers_backbone_and_colours_change(run_dir):
+    trained, *_ = classifier.load(run_dir / "classifier")
+    first = {}
+    for photometric in (0.0, 0.9):
+        config = _config(steps=1, trainable_layers="all", learning_rate=1e-9, photometric=photometric)
+        name = f"segmenter_{photometric:g}"
+        segmenter_training.train(run_dir, _split("abcd", ""), config, name=name)
+        network, *_ = segmenter.load(run_dir / name)
+        backbone = network.get_layer(trained.backbone.name)
+        for before, after in zip(trained.backbone.weights, backbone.weights, strict=True):
+            if "moving" not in after.path:  # batch norm's own
+                np.testing.assert_allclose(after, before, atol=1e-6)
+        first[photometric] = float(_log(run_dir / name)[0]["loss"])
+    assert first[0.0] != pytest.approx(first[0.9], rel=1e-5)
+
+
 def test_semi_supervised_rounds(run_dir):
     """The second round learns the first one's labels and goes on with the masks; missing features are made."""
     options = Options(supervision="semi", strong=_split("cdx", "cdx", "masks"))
