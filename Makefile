@@ -1,14 +1,14 @@
 # `make demo`: from photographs and tags to a served model, on the embedded data set. `make test`: the tests.
-# `make reproduce`: every table and figure of the paper on that data set, up to two hours. `make benchmark`: what costs what.
-# `make saliency`: the network of saliency maps. `make wheel`: the library alone, dist/*.whl. `make docs`: the tour again,
-# from runs/demo, and API pages.
+# `make reproduce`: every table and figure of the paper on that data set, an evening. `make benchmark`: what costs what.
+# `make mutants`: breaks the core on purpose, to see the tests notice. `make saliency`: the network of saliency maps.
+# `make wheel`: the library alone, dist/*.whl. `make docs`: the tour again, from runs/demo, and API pages.
 # All make a virtual environment first and install what requirements.txt pins.
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test reproduce benchmark lint wheel setup reference saliency docs clean
+.PHONY: demo test reproduce benchmark mutants lint wheel setup reference saliency docs clean
 
 demo: setup
 	$(BIN)/python -m tools.run_pipeline --dataset=shapes --preset=tiny --output_dir=runs/demo
@@ -28,6 +28,12 @@ reproduce: setup
 
 benchmark: setup reference
 	$(BIN)/python -m tools.benchmark all
+
+# An hour; again: goes on where it stopped.
+mutants: setup reference
+	test -x .venv_mutants/bin/python || $(PYTHON) -m venv .venv_mutants
+	.venv_mutants/bin/pip install --quiet -r requirements-mutants.txt
+	.venv_mutants/bin/python tests/mutants.py --python=$(BIN)/python
 
 lint: setup
 	$(BIN)/ruff check .

@@ -1,0 +1,134 @@
+"""Breaks the core at one place at a time, at random, and counts how often the tests notice.
+
+    make mutants                        # an hour; again: goes on where it stopped
+    .venv_mutants/bin/python tests/mutants.py --python=.venv/bin/python --minutes=60 --output=runs/mutants
+
+cosmic-ray (requirements-mutants.txt, in an environment of its own) makes the mutants. They are shuffled, so that any
+number of them is a fair sample of the core. Each runs in a copy of the tree: first the tests of its file, then, if it
+lives, those of its room and what else uses it. Writes OUTPUT/results.jsonl, one line per mutant, and prints who lives.
+"""
+
+import argparse
+import hashlib
+import json
+import pathlib
+import random
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import cosmic_ray.plugins
+from cosmic_ray.ast import ast_nodes, get_ast_from_path
+from cosmic_ray.mutating import use_mutation
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+CORE = ("models/*.py", "maps/*.py", "seeds/*.py", "crf/*.py", "training/losses.py", "evaluation/metrics.py")
+# What tests a room beside tests/<room>/.
+BESIDE = {"models": ["tests/training/test_objective.py", "tests/training/test_classifier.py", "tests/test_compiled.py",
+                     "tests/maps", "tests/serving/test_saved_model.py"],
+          "maps": ["tests/seeds", "tests/experiments", "tests/test_compiled.py", "tests/serving/test_saved_model.py"],
+          "seeds": ["tests/experiments", "tests/test_pipeline.py", "tests/training/test_objective.py"],
+          "crf": ["tests/seeds", "tests/training/test_losses.py", "tests/serving/test_saved_model.py"],
+          "training": [], "evaluation": ["tests/experiments"]}
+LONGEST = 900  # seconds that the tests of one mutant may take; more counts as noticed
+# Too easy: types in annotations, operators that floats do not have, what is never raised, dataclasses without the word
+_EASY = ("BitOr", "BitAnd", "BitXor", "Shift", "Invert", "USub_Not", "UAdd_Not", "ExceptionReplacer",
+         "RemoveDecorator")
+
+
+def mutants(seed: int) -> list[dict[str, Any]]:
+    """Returns one mutant for each place that can be broken, all in random order: file, operator, occurrence, line."""
+    found = []
+    for path in sorted(path for pattern in CORE for path in (ROOT / "ficklenet_tf").glob(pattern)):
+        by_place: dict[tuple[Any, Any], list[dict[str, Any]]] = {}
+        tree = get_ast_from_path(path)
+        for name in cosmic_ray.plugins.operator_names():
+            operator_class = cosmic_ray.plugins.get_operator(name)
+            if operator_class.arguments() or any(word in name for word in _EASY):
+                continue
+            operator = operator_class()
+            places = (place for node in ast_nodes(tree) for place in operator.mutation_positions(node))
+            for occurrence, (start, end) in enumerate(places):
+                by_place.setdefault((start, end), []).append(
+                    {"file": str(path.relative_to(ROOT)), "operator": name, "occurrence": occurrence,
+                     "line": start[0], "source": hashlib.sha256(path.read_bytes()).hexdigest()[:12]})
+        found += list(by_place.values())
+    chance = random.Random(seed)
+    chance.shuffle(found)
+    return [chance.choice(choices) for choices in found]
+
+
+def tests_of(file: str) -> Iterator[list[str]]:
+    """Yields the tests to run for a file, the nearest first."""
+    path = pathlib.Path(file)
+    nearest = ROOT / "tests" / path.parts[1] / f"test_{path.stem}.py"
+    if nearest.exists():
+        yield [str(nearest.relative_to(ROOT))]
+    yield [f"tests/{path.parts[1]}"]
+    if BESIDE[path.parts[1]]:
+        yield BESIDE[path.parts[1]]
+
+
+def judge(mutant: dict[str, Any], tree: pathlib.Path, python: str) -> dict[str, Any]:
+    """Returns the mutant with its fate, "killed", "slow" or "lives", its diff and the seconds it took."""
+    start, fate = time.monotonic(), "lives"
+    operator = cosmic_ray.plugins.get_operator(mutant["operator"])()
+    with use_mutation(tree / mutant["file"], operator, mutant["occurrence"]) as (before, after):
+        changed = [f"{old.strip()}  ->  {new.strip()}"
+                   for old, new in zip(before.splitlines(), after.splitlines(), strict=False) if old != new]
+        for tests in tests_of(mutant["file"]):
+            command = [python, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
+            try:
+                code = subprocess.run(command, cwd=tree, capture_output=True, timeout=LONGEST).returncode
+            except subprocess.TimeoutExpired:
+                fate = "slow"
+                break
+            if code:
+                fate = "killed"
+                break
+    return {**mutant, "fate": fate, "change": changed[0] if changed else "", "seconds": time.monotonic() - start}
+
+
+def main() -> None:
+    """Judges mutants until the time is over; prints the rate and those that live."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--python", default=".venv/bin/python", help="that has what the tests need")
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--output", type=pathlib.Path, default=ROOT / "runs" / "mutants")
+    parser.add_argument("--seed", type=int, default=0, help="of the order")
+    options = parser.parse_args()
+    python = str(pathlib.Path(options.python).absolute())
+    options.output.mkdir(parents=True, exist_ok=True)
+    tree, results = options.output / "tree", options.output / "results.jsonl"
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
+    shutil.rmtree(tree, ignore_errors=True)
+    for file in listed.stdout.splitlines():
+        if (ROOT / file).is_file():
+            (tree / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / file, tree / file)
+    keys = ("file", "operator", "occurrence", "source")
+    judged = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+    done = {tuple(each[key] for key in keys): each for each in judged}
+    order, deadline = mutants(options.seed), time.monotonic() + 60 * options.minutes
+    for mutant in order:
+        if time.monotonic() > deadline:
+            break
+        if tuple(mutant[key] for key in keys) not in done:
+            fate = judge(mutant, tree, python)
+            done[tuple(mutant[key] for key in keys)] = fate
+            with results.open("a") as file_:
+                file_.write(json.dumps(fate) + "\n")
+            print(f"{fate['fate']:7}{fate['seconds']:5.0f} s  {fate['file']}:{fate['line']}  {fate['change'][:100]}",
+                  flush=True)
+    current = [done[key] for key in (tuple(mutant[key] for key in keys) for mutant in order) if key in done]
+    alive = [each for each in current if each["fate"] == "lives"]
+    print(f"\n{len(current)} of {len(order)} places tried, {len(current) - len(alive)} noticed "
+          f"({100 * (1 - len(alive) / max(len(current), 1)):.1f} %). Alive:")
+    for each in alive:
+        print(f"  {each['file']}:{each['line']}  {each['change']}")
+
+
+if __name__ == "__main__":
+    main()
