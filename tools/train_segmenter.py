@@ -7,7 +7,7 @@ above 0 a second round follows (DSRG's retraining): the first network labels the
 (OUTPUT_DIR/segmenter_labels/, restricted to the tags, refined by the dense CRF) and goes on to learn
 from them in OUTPUT_DIR/segmenter_retrained/.
 
---growing=dsrg lets the seeds grow at each step (DSRG). --losses=seed,expand,boundary is SEC.
+--growing=dsrg lets the seeds grow at each step (DSRG). --losses=sec_seed,expand,boundary is SEC.
 --supervision=full learns the split's own masks and needs no seeds. --supervision=semi adds images with masks
 to every batch (--strong_share of it) with --alpha times their cross-entropy: those of --strong_split (VOC: train), or
 the first --strong_images of the split; they are left out of the images with seeds.
