@@ -80,13 +80,14 @@ class Backbone:
     Attributes:
       layers: normalised `[b, height, width, 3]` symbolic tensor -> rectified features of stride 8.
       cuts: "last_block" and "last_two_blocks" -> the layer after which these begin.
-      cue_layer: by whose output, of stride 8, SEC's background cue takes the gradient: conv4_1 of VGG-16.
+      cue_layer: by whose output, of stride 8, SEC's background cue takes the gradient: conv4_1 of VGG-16;
+        None: there is no such cue.
       frozen_norm: whether batch norm stays as it is, with pretrained weights (DeepLab-v2).
     """
 
     layers: Callable[[keras.KerasTensor], keras.KerasTensor]
     cuts: Mapping[str, str]
-    cue_layer: str
+    cue_layer: str | None = None
     frozen_norm: bool = False
 
 
