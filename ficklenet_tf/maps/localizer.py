@@ -58,7 +58,8 @@ class Localizer:
         if config.gradient == "features":
             layer = backbones.BACKBONES[model.backbone.name].cue_layer
             if layer is None:
-                raise UserError(f"gradient features: expected a backbone with a cue_layer, found {model.backbone.name}")
+                raise UserError("gradient features: expected a backbone with a cue_layer, found "
+                                f"{model.backbone.name}")
             self._below, self._above_cue = backbones.after(model.backbone, layer)
 
     def _run(self, x: tf.Tensor, tag_ids: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
