@@ -105,6 +105,7 @@ class SegmenterConfig:
     growing_background: float = 0.99
     expand_decay: float = 0.996  # SEC, of --losses=seed,expand,boundary
     expand_background_decay: float = 0.999
+    full_loss: str = "pixels"  # what L_full is the mean over; or "balanced": objects and background apart
     alpha: float = 2.0  # weight of L_full, --supervision=semi
     strong_share: float = 0.5  # strong images' part of a batch (open in the paper); 0: their part of all images
     precision: str = "float32"
@@ -149,6 +150,6 @@ TINY = Preset(
     SeedsConfig(refine="crf", refine_low=0.01, refine_high=0.01, refine_scale=1.0),
     SegmenterConfig(channels=128, dilation=3, initializer="he_normal", pretrained_fc=False, optimizer="adam",
                     batch_size=16, steps=400, learning_rate=1e-3, decay=0.33, decay_every=200, weight_decay=0.0,
-                    test_sizes=(129,)))
+                    full_loss="balanced", test_sizes=(129,)))
 
 PRESETS = {preset.name: preset for preset in (PAPER, CPU, TINY)}

@@ -12,6 +12,7 @@ from ficklenet_tf.errors import UserError
 
 FLOOR = 1e-4  # of probabilities before a logarithm, and of a pixel count (DSRG's code)
 FORMS = ("floored", "softmax")
+MEANS = ("pixels", "balanced")
 UNARIES = ("log_probs", "probs")
 
 
@@ -144,17 +145,26 @@ def boundary_loss(logits: tf.Tensor, refined: tf.Tensor, form: str = "floored") 
     return tf.reduce_mean(tf.reduce_sum(tf.exp(refined) * (refined - log_probs(logits, form)), -1))
 
 
-def full_loss(logits: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
-    """Softmax cross-entropy, mean over the pixels that carry a label; 255 is ignored.
+def full_loss(logits: tf.Tensor, target: tf.Tensor, mean: str = "pixels") -> tf.Tensor:
+    """Softmax cross-entropy over the pixels that carry a label; 255 is ignored.
 
     Args:
       logits: `[b, h, w, classes]`.
       target: `[b, h, w]` uint8 labels.
+      mean: one of `MEANS`. "pixels": over all of them. "balanced": over an image's objects and its background apart,
+        as in `seed_loss`: where objects are small and the training is short, the other one learns background alone.
 
     Returns:
       The loss; 0 where no pixel carries a label. Under a `tf.distribute` strategy each replica divides by
       the replicas' mean count, so that the mean of their losses is the whole batch's.
+
+    Raises:
+      UserError: unknown mean.
     """
+    if mean not in MEANS:
+        raise UserError(f"full_loss: expected one of {', '.join(MEANS)}, found {mean!r}")
+    if mean == "balanced":
+        return seed_loss(logits, target, "softmax")
     known = tf.cast(target != labels.IGNORE, logits.dtype)
     cross_entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(
         tf.where(target == labels.IGNORE, 0, tf.cast(target, tf.int32)), logits)

@@ -72,7 +72,8 @@ class Task:
                 weak_logits, strong_logits = tf.split(
                     logits, [tf.shape(batch["label"])[0], tf.shape(strong["label"])[0]])
                 parts, measures = _weak_losses(weak_logits, batch, config, self)
-                parts["strong_loss"] = config.alpha * losses.full_loss(strong_logits, strong["label"])
+                parts["strong_loss"] = config.alpha * losses.full_loss(strong_logits, strong["label"],
+                                                                           config.full_loss)
             return {"loss": tf.add_n(list(parts.values())), **parts, **measures}
 
         return losses_of
@@ -216,7 +217,7 @@ def _boundary(step: Step) -> tf.Tensor | None:
 
 
 def _full(step: Step) -> tf.Tensor:
-    return losses.full_loss(step.logits, step.batch["label"])
+    return losses.full_loss(step.logits, step.batch["label"], step.config.full_loss)
 
 
 # The losses of the weak images, by the word in --losses: each a function of a `Step`, weighted; it returns None where

@@ -76,6 +76,17 @@ def test_full_loss_ignores_255():
     assert losses.full_loss(tf.constant(logits), tf.fill([1, 1, 3], tf.constant(255, tf.uint8))).numpy() == 0
 
 
+def test_full_loss_balanced_by_hand():
+    """One background pixel at ln 2, three of class 1 at ln 4/3: one mean of the four, or the sum of two means."""
+    logits = np.tile(np.float32([0, LN3]), (1, 1, 4, 1))
+    logits[0, 0, 0] = 0
+    target = tf.constant([[[0, 1, 1, 1]]], tf.uint8)
+    assert losses.full_loss(tf.constant(logits), target).numpy() == _near((LN2 + 3 * np.log(4 / 3)) / 4)
+    assert losses.full_loss(tf.constant(logits), target, "balanced").numpy() == _near(LN2 + np.log(4 / 3))
+    with pytest.raises(ValueError, match="full_loss: expected one of pixels, balanced, found 'x'"):
+        losses.full_loss(tf.constant(logits), target, "x")
+
+
 def _boundary_numpy(logits, images, spec):
     """KL(Q || f) with Q from dense kernels built by loops, in float64."""
     b, h, w, c = logits.shape

@@ -115,6 +115,19 @@ def test_the_parts_are_those_of_each_group_of_images(used):
     assert scalars == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("mean", losses.MEANS)
+def test_masks_are_learned_by_the_mean_that_was_asked_for(mean):
+    weak, strong = _batch(3, 0), _batch(2, 1)
+    config = dataclasses.replace(presets.PAPER.segmenter, alpha=3.0, full_loss=mean, log_probs="softmax")
+    task = objective.Task("semi", None, None, ("seed", "full"), "none")
+    scalars = task.total_loss(_model, config)({**weak, "strong": strong})
+    for name, factor, batch in (("full_loss", 1, weak), ("strong_loss", 3, strong)):
+        expected = factor * losses.full_loss(3 * batch["image"], batch["label"], mean)
+        assert float(scalars[name]) == pytest.approx(float(expected), rel=1e-5)
+    expected = losses.seed_loss(3 * weak["image"], weak["label"], "softmax")
+    assert float(scalars["seed_loss"]) == pytest.approx(float(expected), rel=1e-5)
+
+
 def test_seeds_grow_by_the_boundary_losses_own_crf(monkeypatch):
     """One CRF per step; the seed loss is that of the grown seeds, and the share counts them."""
     weak, calls, mean_field = _batch(2, 2), [], crf.mean_field
