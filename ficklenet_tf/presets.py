@@ -1,6 +1,47 @@
 """The numbers of every stage, each with its source. A flag of the stage's binary overrides any of them."""
 
 import dataclasses
+from typing import Any
+
+from ficklenet_tf.errors import UserError
+
+MANY = 10**8  # more than anybody wants
+SIDES, RATES = (16, 8192), (1e-12, 10)  # of photographs in pixels; of learning
+# What numbers may be, from and to; the words that some take in their place are checked where they are known.
+_LEGAL: dict[str, dict[str, tuple[float, float]]] = {
+    "ClassifierConfig": {
+        "input_size": SIDES, "kernel_size": (1, 99), "rate": (0, 1), "hidden": (1, 65536), "batch_size": (1, 65536),
+        "epochs": (0, MANY), "steps": (0, MANY), "learning_rate": RATES, "pretrained_multiplier": (0, 100),
+        "halve_every": (1, MANY), "photometric": (0, 1)},
+    "MapsConfig": {"num_maps": (1, 10**6), "auto_tolerance": (1e-9, 1), "auto_most": (1, 10**6), "sizes": SIDES},
+    "SeedsConfig": {
+        "theta": (0, 1), "background_threshold": (0, 1), "max_uncertainty": (0, 1), "refine_low": (0, 1),
+        "refine_high": (0, 1), "refine_scale": (0.01, 1), "walked_background": (0, 1), "saliency_threshold": (0, 1),
+        "disputed": (0, MANY), "harmonic_threshold": (0, 1), "srg_distance": (0, 442)},
+    "AffinityConfig": {
+        "low": (0, 1), "high": (0, 1), "label_scale": (0.01, 1), "batch_size": (1, 65536), "steps": (1, MANY),
+        "learning_rate": RATES},
+    "SegmenterConfig": {
+        "channels": (1, 65536), "dilation": (1, 4096), "dropout": (0, 0.999), "batch_size": (1, 65536),
+        "steps": (1, MANY), "learning_rate": RATES, "decay": (1e-9, 1), "decay_every": (1, MANY),
+        "poly_power": (0, 100), "pretrained_multiplier": (0, 100), "weight_decay": (0, 1), "photometric": (0, 1),
+        "boundary_weight": (0, MANY), "growing_foreground": (0, 1), "growing_background": (0, 1),
+        "expand_decay": (0, 1), "expand_background_decay": (0, 1), "alpha": (0, MANY), "strong_share": (0, 0.999),
+        "retrain_steps": (0, MANY), "retrain_learning_rate": RATES, "test_sizes": SIDES},
+}
+
+
+def _check(config: Any) -> None:
+    """Raises UserError where a number of a config is none, or one that cannot work."""
+    for name, (least, most) in _LEGAL[type(config).__name__].items():
+        value = getattr(config, name)
+        numbers = value if isinstance(value, tuple | list) else [] if isinstance(value, str) else [value]
+        whole = "float" not in str(type(config).__annotations__[name])
+        sound = [isinstance(n, int if whole else int | float) and not isinstance(n, bool) and least <= n <= most
+                 for n in numbers]
+        if not all(sound) or value in ((), []):
+            raise UserError(f"{name}: expected {'a whole number' if whole else 'a number'} from {least:g} to "
+                            f"{most:g}, found {value!r}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +69,12 @@ class ClassifierConfig:
     photometric: float = 0.2
     precision: str = "float32"
 
+    def __post_init__(self) -> None:
+        """Checks every number."""
+        _check(self)
+        if self.kernel_size % 2 == 0:
+            raise UserError(f"kernel_size: expected an odd number, which has a centre, found {self.kernel_size}")
+
 
 @dataclasses.dataclass(frozen=True)
 class MapsConfig:
@@ -41,6 +88,10 @@ class MapsConfig:
     sizes: tuple = (321,)  # sides to which photographs are warped; more than one: multi-scale
     flip_views: bool = False
     gradient: str = "none"  # also the scores' gradient, for a background cue: by "features" (SEC) or by "pixels"
+
+    def __post_init__(self) -> None:
+        """Checks every number."""
+        _check(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +112,12 @@ class SeedsConfig:
     harmonic_threshold: float = 0.4  # "harmonic": DCSP's, against the harmonic mean of map and saliency
     srg_distance: float = 442.0  # "srg": how far in colour seeds grow; 442: no limit (Adams & Bischof 1994)
 
+    def __post_init__(self) -> None:
+        """Checks every number."""
+        _check(self)
+        if isinstance(self.refine_low, int | float) and self.refine_low > self.refine_high:
+            raise UserError(f"refine_low: expected at most refine_high, {self.refine_high}, found {self.refine_low}")
+
 
 @dataclasses.dataclass(frozen=True)
 class AffinityConfig:
@@ -72,6 +129,10 @@ class AffinityConfig:
     batch_size: int = 8
     steps: int = 500
     learning_rate: float = 0.001  # Adam, poly 0.9; theirs is SGD at 0.1
+
+    def __post_init__(self) -> None:
+        """Checks every number."""
+        _check(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,6 +174,10 @@ class SegmenterConfig:
     retrain_learning_rate: float = 0.001
     test_sizes: tuple = (241, 321, 401)  # SEC, DSRG
     test_flip: bool = False
+
+    def __post_init__(self) -> None:
+        """Checks every number."""
+        _check(self)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,7 +21,7 @@ from ficklenet_tf.maps import extraction as map_extraction
 from ficklenet_tf.models import stochastic
 from ficklenet_tf.runs import layout
 from ficklenet_tf.seeds import extraction as seed_extraction
-from ficklenet_tf.training import loop
+from ficklenet_tf.training import loop, settings
 
 FLAGS = flags.FLAGS
 Config = TypeVar("Config", presets.ClassifierConfig, presets.MapsConfig, presets.SeedsConfig, presets.SegmenterConfig,
@@ -175,7 +175,7 @@ def define_all_stages() -> None:
 
 
 def config(stage: type[Config]) -> Config:
-    """Returns the preset's config of a stage, given by its class, with the flags given applied."""
+    """Returns the preset's config of a stage, given by its class, with the flags given applied and checked."""
     stage_name = STAGES[stage]
     base = getattr(presets.PRESETS[FLAGS.preset], stage_name)
     changes = {}
@@ -184,16 +184,20 @@ def config(stage: type[Config]) -> Config:
         value = FLAGS[defined[0]].value if defined else None
         if value is not None:
             changes[field.name] = integers(defined[0], value) if field.type is tuple else value
-    return dataclasses.replace(base, **changes)
+    changed = dataclasses.replace(base, **changes)
+    settings.check_words(stage_name, changed)
+    return changed
 
 
 DEFAULT_SPLITS = {"shapes": ("train", "val"), "voc": ("train_aug", "val"), "folder": ("train", "val")}
 
 
 def preset() -> presets.Preset:
-    """Returns the `presets.Preset` with the flags given applied to every stage."""
-    return dataclasses.replace(presets.PRESETS[FLAGS.preset],
-                               **{name: config(stage) for stage, name in STAGES.items()})
+    """Returns the `presets.Preset` with the flags given applied to every stage, checked."""
+    preset = dataclasses.replace(presets.PRESETS[FLAGS.preset],
+                                 **{name: config(stage) for stage, name in STAGES.items()})
+    settings.check(preset)
+    return preset
 
 
 def split_arguments(name: str | None = None, held_out: bool = False) -> dict[str, Any]:

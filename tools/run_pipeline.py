@@ -158,8 +158,8 @@ def main() -> None:
     run_dir = cli.run_dir()
     seconds: dict[str, float] = {}
     result: dict[str, Any] = {}
+    preset = cli.preset()  # first: a wrong number ends before the data are read
     split, held_out = cli.split(), cli.split(cli.FLAGS.held_out, held_out=True)
-    preset = cli.preset()
     needed.check(preset.seeds, _saliency_dir(run_dir, preset))  # not after the classifier
     if cli.FLAGS.crf == crf_choice.AUTO and needed.saliency(preset.seeds) and cli.FLAGS.saliency_dir:
         needed.check_saliency(cli.FLAGS.saliency_dir, crf_choice.photographs(held_out))

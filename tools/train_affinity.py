@@ -8,6 +8,8 @@ Reads OUTPUT_DIR/maps/ and the classifier that made them, which must have frozen
 OUTPUT_DIR/affinity_labels/ and OUTPUT_DIR/affinity/. Seeds then walk the maps at random over the affinities.
 """
 
+import math
+
 from absl import flags
 
 from ficklenet_tf import presets
@@ -26,7 +28,7 @@ def main() -> None:
     """Trains, or says that it is done."""
     options = affinity.Options(cli.FLAGS.maps, cli.FLAGS.seed, loop.Options(save_every=cli.FLAGS.save_every))
     run = affinity.train(cli.run_dir(), cli.split(), cli.config(presets.AffinityConfig), options, name=cli.FLAGS.name)
-    cli.done(f"affinity: loss {run['metrics']['loss']:.3f}", cli.run_dir() / cli.FLAGS.name)
+    cli.done(f"affinity: loss {run['metrics'].get('loss', math.nan):.3f}", cli.run_dir() / cli.FLAGS.name)
 
 
 if __name__ == "__main__":

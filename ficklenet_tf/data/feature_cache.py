@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import hashlib
 import io
+import math
 import pathlib
 import zlib
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ import tensorflow as tf
 from ficklenet_tf.data import datasets, images, indexed_dataset
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.presets import ClassifierConfig, SegmenterConfig
-from ficklenet_tf.runs import artifacts, progress
+from ficklenet_tf.runs import artifacts, progress, record
 
 _NPY_HEADER = 128  # bytes that NumPy writes before the data of a small array
 _CHECKSUMS, _SHAPE = "photographs.json", "features.json"
@@ -75,13 +76,27 @@ class FeatureCache:
         Without the mirror images' features, an image's own are mirrored, which is close but not the same.
         """
         from_mirrored = mirrored and self.flips
-        features = np.load(self.path(image_id, from_mirrored))
+        features = self.read(self.path(image_id, from_mirrored))
         return features[:, ::-1] if mirrored and not from_mirrored else features
 
-    def read(self, path: tf.Tensor) -> tf.Tensor:
-        """Reads one of the files inside a graph: scalar string tensor -> `[height, width, channels]` float16."""
-        data = tf.strings.substr(tf.io.read_file(path), _NPY_HEADER, -1)
-        return tf.reshape(tf.io.decode_raw(data, tf.float16), self.shape)
+    def read(self, path: pathlib.Path) -> np.ndarray:
+        """Reads one of the files, `[height, width, channels]` float16.
+
+        Its checksum is compared the first time: that takes as long as the reading.
+
+        Raises:
+          UserError: it is not what was written there.
+        """
+        data = path.read_bytes() if path in self._sound else artifacts.read_bytes(path)
+        self._sound.add(path)
+        if len(data) != _NPY_HEADER + 2 * math.prod(self.shape):
+            raise UserError(f"{path}: expected {_NPY_HEADER + 2 * math.prod(self.shape)} bytes, features of shape "
+                            f"{self.shape}, found {len(data)}; remove it, then run the stage again")
+        return np.frombuffer(data, np.float16, offset=_NPY_HEADER).reshape(self.shape)
+
+    @functools.cached_property
+    def _sound(self) -> set[pathlib.Path]:
+        return set()
 
     def fill(self, split: datasets.Split, below: keras.Model, normalization: images.Normalization, *, size: int,
              flips: bool | None = None, batch_size: int = 8) -> int:
@@ -98,13 +113,14 @@ class FeatureCache:
         Returns:
           The number of files written.
         """
-        self.directory.mkdir(parents=True, exist_ok=True)
+        if not self.directory.exists():  # one of an earlier version stays without a record
+            record.begin(self.directory)
         old_checksums, flips = self._checksums, self.flips if flips is None else flips
         checksums = {image_id: checksum(split[i]["image"]) for i, image_id in enumerate(split.image_ids)}
         replaced = {image_id for image_id, new in checksums.items() if old_checksums.get(image_id, new) != new}
         views = [(i, flipped) for i in range(len(split)) for flipped in ((False, True) if flips else (False,))]
         missing = [(i, flipped) for i, flipped in views if split.image_ids[i] in replaced
-                   or not self.path(split.image_ids[i], flipped).exists()]
+                   or not record.has_size(self.path(split.image_ids[i], flipped))]
         if not missing:
             return 0
         forward = tf.function(lambda x: tf.cast(below(x, training=False), tf.float16), reduce_retracing=True)

@@ -192,6 +192,20 @@ def write_grey(path: str | pathlib.Path, values: np.ndarray) -> None:
     artifacts.write_bytes(path, cv2.imencode(".png", grey)[1].tobytes())
 
 
+def read_grey(path: str | pathlib.Path) -> np.ndarray:
+    """Reads a grey picture of any format, `[h, w]` uint8.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      UserError: it is no picture, or not what was written there.
+    """
+    data = artifacts.read_bytes(path)
+    grey = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE) if data else None
+    if grey is None:
+        raise UserError(f"{path}: expected a grey picture, found {len(data)} bytes that are none")
+    return grey
+
+
 @contextlib.contextmanager
 def _opened(path: str | pathlib.Path) -> Iterator[Image.Image]:
     """Opens a photograph with Pillow; every failure, in the block too, becomes a UserError that names the file."""

@@ -17,7 +17,7 @@ import tensorflow as tf
 from ficklenet_tf import distribution
 from ficklenet_tf.data import augmentation, datasets, feature_cache, images, indexed_dataset, labels
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.runs import layout
+from ficklenet_tf.runs import artifacts, layout
 
 
 def index_at(position: int, count: int, seed: int) -> int:
@@ -185,7 +185,7 @@ class ExampleReader:
     def _label(self, record: dict[str, Any]) -> np.ndarray:
         if self.seeds_dir is None:
             return labels.decode_label(record["label"])
-        return labels.decode_label(layout.label_image(self.seeds_dir, record["image_id"]).read_bytes())
+        return labels.decode_label(artifacts.read_bytes(layout.label_image(self.seeds_dir, record["image_id"])))
 
 
 def examples(split: datasets.Split, *, size: int | None = None) -> tf.data.Dataset:

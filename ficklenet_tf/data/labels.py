@@ -111,10 +111,10 @@ def read_label(path: str | pathlib.Path, num_classes: int | None = None) -> np.n
     """
     path = pathlib.Path(path)
     try:
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(artifacts.read_bytes(path))) as image:
             image.load()
             mode, pixels = image.mode, np.asarray(image)
-    except FileNotFoundError:
+    except (FileNotFoundError, UserError):
         raise
     except Exception as error:  # Pillow raises many kinds for broken files
         raise UserError(f"{path}: expected a label image (PNG), found {error}") from error

@@ -62,13 +62,13 @@ class ImageMaps:
           FileNotFoundError: it does not exist.
         """
         try:
-            with np.load(path) as arrays:
+            with np.load(io.BytesIO(artifacts.read_bytes(path))) as arrays:
                 statistics = {name: arrays[name].astype(np.float32) for name in _STATISTICS}
                 gradient = arrays["gradient"].astype(np.float32) if "gradient" in arrays else None
                 height, width = arrays["shape"].tolist()
                 return cls(arrays["tag_ids"], **statistics, num_maps=int(arrays["num_maps"]), shape=(height, width),
                            gradient=gradient)
-        except FileNotFoundError:
+        except (FileNotFoundError, UserError):
             raise
         except Exception as error:  # zip, zlib and NumPy each raise their own kind
             raise UserError(f"{path}: expected maps of tools.extract_maps, found {error!r}") from error

@@ -91,7 +91,7 @@ class Localizer:
         for size, mirrored in self._views:
             path = self._cache.path(example["image_id"], mirrored) if self._cache else None
             if self._cache and held and path and size == self.config.sizes[0] and path.exists():
-                views.append(tf.cast(self._cache.read(str(path)), tf.float32))
+                views.append(tf.cast(self._cache.read(path), tf.float32))
                 continue
             x = images.normalize(images.warp(image, size), self.normalization)
             views.append((tf.reverse(x, [1]) if mirrored else x)[None])

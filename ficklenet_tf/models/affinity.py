@@ -129,5 +129,5 @@ def load(run_dir: str | pathlib.Path, name: str = layout.AFFINITY) -> tuple[Froz
                         f"classifier there; remove {directory}")
     below = frozen(trained)
     network = build([tuple(output.shape[1:]) for output in below.model.outputs])
-    network.load_weights(directory / layout.WEIGHTS)
+    artifacts.load_weights(network, directory / layout.WEIGHTS)
     return below, network, run

@@ -131,7 +131,7 @@ def load(directory: str | pathlib.Path) -> Trained:
     run = artifacts.finished_run(directory, "classifier", "tools.train_classifier")
     config = presets.ClassifierConfig(**run["config"])
     model, _ = build(config, len(run["class_names"]) - 1)
-    model.load_weights(pathlib.Path(directory) / layout.WEIGHTS)
+    artifacts.load_weights(model, pathlib.Path(directory) / layout.WEIGHTS)
     return Trained(model, images.Normalization(**run["normalization"]), run, config)
 
 

@@ -154,7 +154,7 @@ def load(directory: str | pathlib.Path) -> Trained:
     run = artifacts.finished_run(directory, "segmenter", "tools.train_segmenter")
     config = presets.SegmenterConfig(**run["config"])
     network, *_ = build(config, len(run["class_names"]), run["backbone"])
-    network.load_weights(pathlib.Path(directory) / layout.WEIGHTS)
+    artifacts.load_weights(network, pathlib.Path(directory) / layout.WEIGHTS)
     return Trained(network, images.Normalization(**run["normalization"]), run, config)
 
 

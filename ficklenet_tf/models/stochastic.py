@@ -13,6 +13,7 @@ from ficklenet_tf import presets, random_seeds
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.models import hidden_units
 
+FORMS = ("contracted", "expanded")
 MODES = ("stochastic", "general", "deterministic")  # the paper's S, G, D (Table 7)
 _Shape = tuple[int | None, ...]
 
@@ -144,7 +145,7 @@ class StochasticHead(keras.layers.Layer):
         _check(kernel_size, rate)
         for name, value, legal in (("training_mode", training_mode, MODES),
                                    ("inference_mode", inference_mode, MODES),
-                                   ("form", form, ("contracted", "expanded"))):
+                                   ("form", form, FORMS)):
             if value not in legal:
                 raise UserError(f"{name}: expected one of {', '.join(legal)}, found {value!r}")
         self.num_tags, self.kernel_size, self.rate = num_tags, kernel_size, rate

@@ -1,4 +1,4 @@
-"""Files by which the stages meet: written whole or not at all, described by run.json."""
+"""Files by which the stages meet: written whole or not at all, described by run.json, checked when they are read."""
 
 import hashlib
 import json
@@ -8,17 +8,25 @@ import platform
 import tempfile
 import time
 from importlib import metadata
-from typing import Any
+from typing import Any, Protocol
 
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.runs import hardware, layout
+from ficklenet_tf.runs import hardware, layout, record
 
 FORMAT = 2  # of a run's directories; 1 had no number
+
+
+class _Weights(Protocol):  # a keras.Model or Layer
+    def save_weights(self, filepath: str) -> None: ...
+
+    def load_weights(self, filepath: str) -> None: ...
+
+
 _PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "tensorflow-datasets", "numpy", "opencv-python-headless")
 
 
 def write_bytes(path: str | pathlib.Path, data: bytes) -> None:
-    """Writes `data` to `path` under a temporary name, then renames it.
+    """Writes `data` to `path` under a temporary name, then renames it; a stage's directory records what it is.
 
     Args:
       path: the file; missing parent directories are made.
@@ -34,10 +42,52 @@ def write_bytes(path: str | pathlib.Path, data: bytes) -> None:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
         os.chmod(temporary, 0o644)
+        record.note(path, record.fact_of(data))
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def read_bytes(path: str | pathlib.Path) -> bytes:
+    """Reads a file of a stage.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      UserError: it is not what was written there, see record.py.
+    """
+    data = pathlib.Path(path).read_bytes()
+    record.check(path, record.fact_of(data))
+    return data
+
+
+def save_weights(network: _Weights, path: str | pathlib.Path) -> None:
+    """Writes a Keras network's weights, whole or not at all."""
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")  # Keras goes by the ending
+    try:
+        network.save_weights(str(temporary))
+        record.note(path, record.fact_of_file(temporary))
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_weights(network: _Weights, path: str | pathlib.Path) -> None:
+    """Gives a Keras network the weights of a file.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      UserError: it is not what was written there, or of another network.
+    """
+    if not pathlib.Path(path).exists():
+        raise FileNotFoundError(f"{path}: expected the weights of a finished training, found none")
+    record.check_file(path)
+    try:
+        network.load_weights(str(path))
+    except (OSError, ValueError, KeyError) as error:  # of h5py, of Keras
+        raise UserError(f"{path}: expected weights of this network, found {error}") from error
 
 
 def write_json(path: str | pathlib.Path, value: Any) -> None:
@@ -49,13 +99,12 @@ def read_json(path: str | pathlib.Path) -> Any:
     """Reads a JSON file; an absent or broken one is an error that names it.
 
     Raises:
-      UserError: the file is not JSON.
+      UserError: the file is not JSON, or not what was written there.
       FileNotFoundError: it does not exist.
     """
-    path = pathlib.Path(path)
     try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+        return json.loads(read_bytes(path))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: expected JSON, found {error}") from error
 
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from ficklenet_tf import distribution
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.runs import artifacts, layout, progress, shards
+from ficklenet_tf.runs import artifacts, layout, progress, record, shards
 
 
 class _Images(Protocol):  # the part of a `datasets.Split` that counts here
@@ -43,7 +43,14 @@ def _begin(settings: Mapping[pathlib.Path, dict[str, Any]]) -> None:
         if before != wanted:
             raise UserError(f"{directory}: was begun with other settings ({', '.join(_changes(before, wanted))}); "
                             "give another --output_dir or remove this directory")
+    for path in new:
+        begun = sorted(each.name for each in path.parent.glob("[!.]*") if each.name != record.DIRECTORY)
+        if begun and not path.exists():  # else another worker has just begun here
+            raise UserError(f"{path.parent}: expected {layout.SETTINGS} beside what is there ({begun[0]}"
+                            f"{', ...' if len(begun) > 1 else ''}), found none: nobody can say what it was made with. "
+                            "Give another directory or remove this one")
     for path, wanted in new.items():
+        record.begin(path.parent)
         artifacts.write_json(path, wanted)
 
 
@@ -91,7 +98,7 @@ def run_per_image(settings: Mapping[pathlib.Path, dict[str, Any]], split: _Image
     _begin(settings)
     directory = next(iter(settings))
     indices, started = shards.indices_of(shard, len(split)), time.monotonic()
-    pending = [i for i in indices if not all(path.exists() for path in files(split.image_ids[i]))]
+    pending = [i for i in indices if not all(record.has_size(path) for path in files(split.image_ids[i]))]
     finished = all([artifacts.read_run(each) for each in settings])  # all are read: one may be of another format
     if finished and not pending:
         return artifacts.read_json(directory / layout.RUN)

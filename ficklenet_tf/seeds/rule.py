@@ -2,11 +2,9 @@
 
 import pathlib
 
-import cv2
 import numpy as np
 
 from ficklenet_tf.data import images, labels
-from ficklenet_tf.errors import UserError
 
 
 def allot(highest: np.ndarray, mean: np.ndarray, tag_ids: np.ndarray, theta: float) -> np.ndarray:
@@ -69,9 +67,6 @@ def read_uncertainty(path: str | pathlib.Path) -> np.ndarray:
     """Reads what `images.write_grey` wrote: `[h, w]` float32, 0..1.
 
     Raises:
-      UserError: there is no such picture, or it cannot be read; names it.
+      FileNotFoundError, UserError: see `images.read_grey`.
     """
-    grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    if grey is None:
-        raise UserError(f"{path}: expected a grey PNG, found none that can be read")
-    return grey.astype(np.float32) / 255
+    return images.read_grey(path).astype(np.float32) / 255

@@ -220,11 +220,11 @@ def read(directory: str | pathlib.Path | None, image_id: str, shape: tuple[int, 
     Raises:
       UserError: there is no directory.
       FileNotFoundError: there is no such map in it.
+      UserError: it cannot be read, or is not what was written there.
     """
     if directory is None:
         raise UserError(f"{image_id}: expected saliency maps (tools.make_saliency, or --saliency_dir), found none")
     path = layout.label_image(directory, image_id)
-    grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    if grey is None:
-        raise FileNotFoundError(f"{path}: expected a grey saliency map, found none that can be read")
-    return cv2.resize(grey, shape[::-1], interpolation=cv2.INTER_LINEAR).astype(np.float32) / 255
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: expected a grey saliency map, found none")
+    return cv2.resize(images.read_grey(path), shape[::-1], interpolation=cv2.INTER_LINEAR).astype(np.float32) / 255

@@ -88,8 +88,8 @@ def train(run_dir: str | pathlib.Path, split: datasets.Split, config: presets.Af
                         config.steps, options.training)
 
         def facts() -> dict[str, Any]:
-            network.save_weights(run_dir / name / layout.WEIGHTS)
-            return {"metrics": {key: value for key, value in rows[-1].items()
+            artifacts.save_weights(network, run_dir / name / layout.WEIGHTS)
+            return {"metrics": {key: value for row in rows[-1:] for key, value in row.items()
                                 if key not in ("step", "learning_rate")}}
 
         return facts

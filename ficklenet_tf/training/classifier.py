@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
@@ -14,7 +14,7 @@ from ficklenet_tf.data import datasets, feature_cache, images, input_pipeline
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.evaluation import metrics
 from ficklenet_tf.models import backbones, classifier, precision
-from ficklenet_tf.runs import layout, progress, stage
+from ficklenet_tf.runs import artifacts, layout, progress, stage
 from ficklenet_tf.training import loop, optimizers
 
 AUTO = "auto"  # presets.ClassifierConfig.steps
@@ -78,10 +78,10 @@ def train(directory: str | pathlib.Path, split: datasets.Split, held_out: datase
             logits = predict(target, held_out, normalization, config.input_size, features=features)
             tags = np.stack([held_out[i]["tags"] for i in range(len(held_out))])
             mean, ap_per_class = metrics.mean_average_precision(tags, logits)
-            model.save_weights(directory / layout.WEIGHTS)
+            artifacts.save_weights(model, directory / layout.WEIGHTS)
             return {"class_names": list(split.class_names), "normalization": dataclasses.asdict(normalization),
                     "features": features and features.as_json(), "held_out": held_out.name,
-                    "metrics": {"map": mean, "ap_per_class": ap_per_class, "loss": rows[-1]["loss"]}}
+                    "metrics": {"map": mean, "ap_per_class": ap_per_class, "loss": rows[-1]["loss"] if rows else None}}
 
         return facts
 
@@ -165,20 +165,20 @@ def predict(model: keras.layers.Layer, split: datasets.Split, normalization: ima
       batch_size: images per pass.
       features: a `FeatureCache` that holds the split, or None.
     """
+    batches: Iterable[tf.Tensor | np.ndarray]
     if features is None:
         signature = tf.TensorSpec([None, size, size, 3])
-        data = input_pipeline.examples(split, size=size).map(
-            lambda example: images.normalize(example["input"], normalization))
+        batches = input_pipeline.examples(split, size=size).map(
+            lambda example: images.normalize(example["input"], normalization)).batch(batch_size)
     else:
-        signature = tf.TensorSpec([None, *features.shape])
-        paths = [str(features.path(image_id)) for image_id in split.image_ids]
-        data = tf.data.Dataset.from_tensor_slices(paths).map(
-            lambda path: tf.cast(features.read(path), tf.float32), num_parallel_calls=tf.data.AUTOTUNE)
+        signature, ids = tf.TensorSpec([None, *features.shape]), split.image_ids
+        batches = (np.stack([features.load(image_id) for image_id in ids[start:start + batch_size]], dtype=np.float32)
+                   for start in range(0, len(ids), batch_size))
 
     @tf.function(input_signature=[signature])
     def forward(x: tf.Tensor) -> tf.Tensor:
         return model.expected_logits(x)
 
     return np.concatenate([forward(batch).numpy() for batch in
-                           progress.bar(data.batch(batch_size), total=-(-len(split) // batch_size), desc="tags",
+                           progress.bar(batches, total=-(-len(split) // batch_size), desc="tags",
                                         unit="batch")])

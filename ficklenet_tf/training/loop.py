@@ -78,10 +78,11 @@ def fit(directory: str | pathlib.Path, learner: Learner,
       options: `Options`.
 
     Returns:
-      The rows of the log.
+      The rows of the log; none where it was lost after the last step.
 
     Raises:
-      UserError: jit_compile with several replicas; the loss does not depend on a variable.
+      UserError: jit_compile with several replicas; the loss does not depend on a variable; no checkpoint that is there
+        is whole.
       FloatingPointError: the loss is not finite, or at a checkpoint's step the weights are not, or float16
         overflows; names the step. Nothing that is not finite is saved.
     """
@@ -97,8 +98,7 @@ def fit(directory: str | pathlib.Path, learner: Learner,
                                      **({"loss_scale": scale.variables} if scale else {}))
     checkpoint.save_counter.numpy()  # made at its first use: by all workers now; later the chief would wait for them
     manager = tf.train.CheckpointManager(checkpoint, str(directory / layout.CHECKPOINTS), max_to_keep=2)
-    if manager.latest_checkpoint:
-        checkpoint.restore(manager.latest_checkpoint).assert_existing_objects_matched()
+    _restore(checkpoint, directory / layout.CHECKPOINTS)
     done = int(step.numpy())
     distribution.check_same_step(done)
     rows = _read_log(directory / layout.LOG, done)
@@ -128,12 +128,32 @@ def fit(directory: str | pathlib.Path, learner: Learner,
                 _check_weights(model, optimizer, done, directory)
             if saved and chief:
                 step.assign(done)
-                _write_log(directory / layout.LOG, rows)
+                if rows:
+                    _write_log(directory / layout.LOG, rows)
                 manager.save(checkpoint_number=done)
                 pictures = learner.pictures(distribution.first(batch)) if learner.pictures else {}
                 for name, images in pictures.items():
                     tf.summary.image(name, images, step=done)
     return rows
+
+
+def _restore(checkpoint: tf.train.Checkpoint, directory: pathlib.Path) -> None:
+    """Restores the newest whole checkpoint, if there is one, and says so where a newer one is damaged.
+
+    Found by their names: the list that TensorFlow keeps beside them may be damaged too.
+    """
+    paths = sorted((path.with_suffix("") for path in directory.glob("ckpt-*.index")),
+                   key=lambda path: int(path.name.removeprefix("ckpt-")))
+    for path in reversed(paths):
+        try:
+            checkpoint.restore(str(path)).assert_existing_objects_matched()
+            return
+        except tf.errors.OpError as error:
+            reason = (error.message or str(error)).splitlines()[0]
+            progress.say(f"{path}: damaged ({reason}); goes on from the one before")
+    if paths:
+        raise UserError(f"{directory}: expected a whole checkpoint, found {len(paths)}, all damaged; remove "
+                        f"{directory} to begin anew")
 
 
 def _compile(learner: Learner, scale: loss_scale.LossScale | None, jit_compile: bool) -> Callable[[Batch], Scalars]:
@@ -196,9 +216,15 @@ def _check_weights(model: keras.Layer, optimizer: keras.Optimizer, step: int, di
 def _read_log(path: pathlib.Path, done: int) -> list[Row]:
     """Returns the rows of an earlier run up to step `done`: what came after the checkpoint is made again."""
     if not path.exists():
+        if done:
+            progress.say(f"{path}: missing; the curve begins after step {done}")
         return []
-    with open(path, newline="") as file:
-        rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+    text = artifacts.read_bytes(path).decode("utf-8", "replace")
+    try:
+        rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(io.StringIO(text))]
+    except (TypeError, ValueError) as error:  # a row that is cut, a word that is no number
+        raise UserError(f"{path}: expected rows of numbers, found {error}; remove it, then run the stage again"
+                        ) from error
     return [{**row, "step": int(row["step"])} for row in rows if row["step"] <= done]
 
 

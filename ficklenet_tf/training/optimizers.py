@@ -8,6 +8,8 @@ import tensorflow as tf
 from ficklenet_tf import presets
 from ficklenet_tf.errors import UserError
 
+SCHEDULES, OPTIMIZERS = ("staircase", "poly"), ("sgd", "adam")
+
 
 def staircase(rate: float, factor: float, every: int) -> keras.optimizers.schedules.LearningRateSchedule:
     """Returns the schedule rate * factor ** (step // every)."""
@@ -75,18 +77,17 @@ def segmenter_optimizer(config: presets.SegmenterConfig, model: keras.Model,
     Raises:
       UserError: unknown schedule or optimizer.
     """
-    if config.schedule not in ("staircase", "poly"):
-        raise UserError(f"schedule: expected staircase or poly, found {config.schedule!r}")
+    for field, legal in (("schedule", SCHEDULES), ("optimizer", OPTIMIZERS)):
+        if getattr(config, field) not in legal:
+            raise UserError(f"{field}: expected one of {', '.join(legal)}, found {getattr(config, field)!r}")
     schedule = (staircase(config.learning_rate, config.decay, config.decay_every)
                 if config.schedule == "staircase" else
                 keras.optimizers.schedules.PolynomialDecay(config.learning_rate, config.steps, 0.0, config.poly_power))
     if config.optimizer == "adam":
         return _adam(schedule, model, new, config.pretrained_multiplier, config.weight_decay)
-    if config.optimizer == "sgd":
-        optimizer = MultipliedSGD(schedule, momentum=0.9)
-        optimizer.multipliers = multipliers(model.trainable_variables, new)
-        return optimizer
-    raise UserError(f"optimizer: expected sgd or adam, found {config.optimizer!r}")
+    optimizer = MultipliedSGD(schedule, momentum=0.9)
+    optimizer.multipliers = multipliers(model.trainable_variables, new)
+    return optimizer
 
 
 def multipliers(variables: Sequence[keras.Variable], new: Sequence[keras.Variable]) -> list[float]:

@@ -79,7 +79,7 @@ def label_split(run_dir: str | pathlib.Path, split: datasets.Split, segmenter_na
             example = split[index]
             image = images.decode_image_op(example["image"])
             if features:
-                x = features.read(str(features.path(example["image_id"])))
+                x = features.load(example["image_id"])
             else:
                 x = images.normalize(images.warp(image, size), normalization)
             label = answer(x, images.warp(image, map_size), example["tags"]).numpy()

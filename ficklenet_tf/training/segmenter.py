@@ -75,13 +75,13 @@ def train(run_dir: str | pathlib.Path, split: datasets.Split, config: presets.Se
         rows = _fit(run_dir / name, run_dir / options.seeds, config, options, task, parts)
 
         def facts() -> dict[str, Any]:
-            parts.network.save_weights(run_dir / name / layout.WEIGHTS)
+            artifacts.save_weights(parts.network, run_dir / name / layout.WEIGHTS)
             return {"class_names": list(split.class_names), "backbone": parts.classifier.backbone,
                     "input_size": parts.classifier.input_size,
                     "normalization": dataclasses.asdict(parts.normalization),
                     "features": parts.features and parts.features.as_json(),
                     "pretrained_fc": bool(parts.pretrained_fc),
-                    "metrics": {key: value for key, value in rows[-1].items()
+                    "metrics": {key: value for row in rows[-1:] for key, value in row.items()
                                 if key not in ("step", "learning_rate")}}
 
         return facts
@@ -194,7 +194,7 @@ def _parts(run_dir: pathlib.Path, split: datasets.Split, config: presets.Segment
     else:
         earlier = artifacts.finished_run(run_dir / initial, "segmenter", "tools.train_segmenter")
         normalization = images.Normalization(**earlier["normalization"])
-        network.load_weights(run_dir / initial / layout.WEIGHTS)
+        artifacts.load_weights(network, run_dir / initial / layout.WEIGHTS)
     features, below = None, backbones.cut(backbone, config.trainable_layers).below
     if below is not None:
         feature_cache.check_augmentation(config)

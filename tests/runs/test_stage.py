@@ -47,18 +47,21 @@ def test_images_that_are_there_are_not_done_again(tmp_path):
     def work(pending):
         for index in pending:
             done.append(index)
-            (tmp_path / f"{split.image_ids[index]}.txt").write_text("x")
+            artifacts.write_bytes(tmp_path / f"{split.image_ids[index]}.txt", b"x")
             yield index
 
     def run():
         return stage.run_per_image({tmp_path: {"seed": 1}}, split, work=work, facts=lambda _: {"made": len(done)},
                                    files=lambda image_id: [tmp_path / f"{image_id}.txt"])
 
-    (tmp_path / "b.txt").write_text("x")
+    stage.begin_stage(tmp_path, {"seed": 1})
+    artifacts.write_bytes(tmp_path / "b.txt", b"x")
     assert run()["made"] == 2 and done == [0, 2]
     assert run()["made"] == 2
     (tmp_path / "c.txt").unlink()
     assert run()["made"] == 3 and done == [0, 2, 2]
+    (tmp_path / "a.txt").write_bytes(b"")  # cut
+    assert run()["made"] == 4 and done[-1] == 0 and (tmp_path / "a.txt").read_bytes() == b"x"
 
 
 def test_a_run_of_another_format_is_refused(tmp_path):
@@ -77,7 +80,7 @@ def test_directories_that_are_finished_together(tmp_path):
         def work(pending):
             for index in pending:
                 for directory in names:
-                    (directory / f"{split.image_ids[index]}.txt").write_text("x")
+                    artifacts.write_bytes(directory / f"{split.image_ids[index]}.txt", b"x")
                 yield index
 
         return stage.run_per_image({name: directories[name] for name in names}, split, work=work, shard=shard,

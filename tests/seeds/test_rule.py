@@ -50,5 +50,5 @@ def test_uncertainty_by_hand(tmp_path):
     images.write_grey(tmp_path / "u.png", np.array([[0, 0.5, 1]], "float32"))
     assert cv2.imread(str(tmp_path / "u.png"), cv2.IMREAD_UNCHANGED).tolist() == [[0, 128, 255]]
     np.testing.assert_allclose(rule.read_uncertainty(tmp_path / "u.png"), [[0, 0.5, 1]], atol=0.002)
-    with pytest.raises(ValueError, match="v.png"):
+    with pytest.raises(FileNotFoundError, match="v.png"):
         rule.read_uncertainty(tmp_path / "v.png")

@@ -1,10 +1,16 @@
 """The loop: a resumed run is the uninterrupted one, and nothing that is not finite is kept."""
 
+import os
+import re
+import shutil
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from ficklenet_tf.errors import UserError
+from ficklenet_tf.runs import stage
 from ficklenet_tf.training import loop, optimizers
 
 
@@ -60,3 +66,50 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path, broken, steps):
                  loop.Options(save_every=2, log_every=100))
     kept = sorted(path.stem for path in (tmp_path / "test" / "checkpoints").glob("ckpt-*.index"))
     assert kept == [f"ckpt-{step}" for step in range(2, broken, 2)][-2:]
+
+
+def _flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 255
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("harm", [
+    lambda kept: _flip(kept / "ckpt-12.data-00000-of-00001"), lambda kept: os.truncate(kept / "ckpt-12.index", 40),
+    lambda kept: (kept / "ckpt-12.data-00000-of-00001").unlink(),
+    lambda kept: [_flip(kept / "ckpt-12.index"), (kept / "checkpoint").write_text("rubbish")]],
+    ids=["data", "index", "lost", "list"])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, capfd, harm):
+    weights, rows = _fit(tmp_path, 12)
+    harm(tmp_path / "checkpoints")
+    again, rows_again = _fit(tmp_path, 12)
+    assert re.search(r"ckpt-12: damaged \(.+\); goes on from the one before", capfd.readouterr().err)
+    for weight, other in zip(weights, again, strict=True):
+        np.testing.assert_array_equal(weight, other)
+    assert rows_again == rows
+
+
+def test_without_a_whole_checkpoint_nothing_is_guessed(tmp_path):
+    _fit(tmp_path, 12)
+    for path in (tmp_path / "checkpoints").glob("ckpt-*.data*"):
+        _flip(path)
+    with pytest.raises(UserError, match="expected a whole checkpoint, found 2, all damaged; remove"):
+        _fit(tmp_path, 12)
+
+
+def test_a_lost_log_does_not_end_the_training_and_a_cut_one_is_named(tmp_path, capfd):
+    stage.begin_stage(tmp_path, {"seed": 0})
+    _fit(tmp_path, 6)
+    (tmp_path / "log.csv").unlink()
+    assert [row["step"] for row in _fit(tmp_path, 12)[1]] == [8, 10, 12]
+    assert "log.csv: missing; the curve begins after step 6" in capfd.readouterr().err
+    (tmp_path / "log.csv").unlink()
+    assert _fit(tmp_path, 12)[1] == []
+    for length in (60, 20):
+        (tmp_path / "log.csv").write_text("step,learning_rate,loss\n1,0.1,2.5\n2,0.1,2.25\n"[:length])
+        with pytest.raises(UserError, match="log.csv: expected "):
+            _fit(tmp_path, 12)
+    shutil.rmtree(tmp_path / "record")  # as of an earlier version: what can be seen in the rows alone
+    (tmp_path / "log.csv").write_text("step,learning_rate,loss\n1,0.1")
+    with pytest.raises(UserError, match="log.csv: expected rows of numbers, found"):
+        _fit(tmp_path, 12)

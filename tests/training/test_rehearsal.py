@@ -52,7 +52,7 @@ def test_a_segmenter_that_cannot_be_trained_is_found_before_the_classifier(split
     with pytest.raises(ValueError, match="no such loss here"):
         _rehearse(tmp_path, splits)
     assert [path.name for path in tmp_path.iterdir()] == ["precision.json"]
-    with pytest.raises(ValueError, match="schedule: expected staircase or poly, found 'cosine'"):
+    with pytest.raises(ValueError, match="schedule: expected one of staircase, poly, found 'cosine'"):
         _rehearse(tmp_path, splits, dataclasses.replace(SEGMENTER, schedule="cosine"))
 
 

@@ -1,0 +1,116 @@
+"""What each file of a stage is: its size and checksum, written before the file and compared when it is read.
+
+A directory that a stage has begun holds `record/`, one journal per process that wrote there: lines of CRC-32, size and
+file name. A file counts as sound where any line of its name fits: one written again is either the old one or the new
+one, whatever was killed in between, and shards on different machines may each have made it. Directories without
+`record/` (a user's own seeds, runs of earlier versions) are not checked.
+"""
+
+import functools
+import os
+import pathlib
+import zlib
+
+from ficklenet_tf.errors import UserError
+
+DIRECTORY = "record"
+_JOURNAL = f"{os.getpid()}-{os.urandom(4).hex()}.txt"
+_CHUNK = 2**24  # bytes read at a time
+
+Fact = tuple[int, int]  # (CRC-32, size in bytes)
+
+
+def begin(directory: str | pathlib.Path) -> None:
+    """From now on what is written into a directory is recorded, and what is read there is checked."""
+    (pathlib.Path(directory) / DIRECTORY).mkdir(parents=True, exist_ok=True)
+
+
+def note(path: str | pathlib.Path, fact: Fact) -> None:
+    """Records what a file is about to be; nothing where its directory has no record."""
+    path = pathlib.Path(path)
+    journal = path.parent / DIRECTORY / _journal()
+    if journal.parent.is_dir():
+        with open(journal, "a", encoding="utf-8") as file:
+            file.write(f"{fact[0]:08x} {fact[1]} {path.name}\n")
+
+
+def fact_of(data: bytes) -> Fact:
+    """Returns the `Fact` of a file's content."""
+    return zlib.crc32(data), len(data)
+
+
+def fact_of_file(path: str | pathlib.Path) -> Fact:
+    """Returns the `Fact` of a file, read in parts."""
+    crc, size = 0, 0
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            crc, size = zlib.crc32(chunk, crc), size + len(chunk)
+    return crc, size
+
+
+def check(path: str | pathlib.Path, fact: Fact) -> None:
+    """Checks that a file's content, whose `fact` is given, is what was written there.
+
+    Raises:
+      UserError: it was damaged, swapped or written by somebody else; says what to do.
+    """
+    path = pathlib.Path(path)
+    facts = _facts(path.parent)
+    if facts is None or fact in facts.get(path.name, ()):
+        return
+    written = " or ".join(f"{size} bytes of checksum {crc:08x}" for crc, size in facts.get(path.name, ()))
+    raise UserError(f"{path}: expected {f'the {written} that were' if written else 'a file that was'} written here, "
+                    f"found {fact[1]} bytes of checksum {fact[0]:08x}: damaged, or not of this stage. "
+                    f"{_remedy(path)}")
+
+
+def check_file(path: str | pathlib.Path) -> None:
+    """Checks a file that another library is going to read; see `check`. Reads it once more."""
+    if (pathlib.Path(path).parent / DIRECTORY).is_dir():
+        check(path, fact_of_file(path))
+
+
+def has_size(path: pathlib.Path) -> bool:
+    """Whether a file is there, as long as it was written: what can be said without reading it."""
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        return False
+    facts = _facts(path.parent)
+    return facts is None or any(size == written for _, written in facts.get(path.name, ()))
+
+
+def _remedy(path: pathlib.Path) -> str:
+    run = path.parent / "run.json"
+    made_again = path.suffix in (".png", ".npz", ".npy")  # a file for each image
+    remove = [path] if made_again or not run.exists() or path == run else [path, run]
+    return f"Remove {' and '.join(map(str, remove))}, then run the stage again"
+
+
+def _journal() -> str:
+    """A process forked from this one writes a journal of its own."""
+    return _JOURNAL if _JOURNAL.startswith(f"{os.getpid()}-") else f"{os.getpid()}-{_JOURNAL}"
+
+
+def _facts(directory: pathlib.Path) -> dict[str, list[Fact]] | None:
+    """Returns {file name: what it was written as}, or None where nothing is recorded."""
+    try:
+        with os.scandir(directory / DIRECTORY) as entries:
+            state = tuple(sorted((entry.name, entry.stat().st_size, entry.stat().st_mtime_ns) for entry in entries))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return _read(directory, state)
+
+
+@functools.lru_cache(16)
+def _read(directory: pathlib.Path, state: tuple[tuple[str, int, int], ...]) -> dict[str, list[Fact]]:
+    facts: dict[str, list[Fact]] = {}
+    for name, _, _ in state:
+        for line in (directory / DIRECTORY / name).read_text("utf-8", "replace").splitlines():
+            crc, _, rest = line.partition(" ")
+            size, _, file = rest.partition(" ")
+            try:
+                facts.setdefault(file, []).append((int(crc, 16), int(size)))
+            except ValueError:
+                continue  # the end of a line is lost: a process was killed
+    return facts

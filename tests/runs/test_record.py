@@ -1,0 +1,136 @@
+"""What was damaged, swapped or lost beside a stage's files is noticed, and what a kill leaves is not taken for it."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zlib
+
+import keras
+import numpy as np
+import pytest
+
+from ficklenet_tf.errors import UserError
+from ficklenet_tf.runs import artifacts, record, stage
+
+
+@pytest.fixture
+def directory(tmp_path):
+    """A stage with two files."""
+    stage.begin_stage(tmp_path / "stage", {"seed": 1})
+    for name, data in (("a.png", b"first"), ("b.png", b"other")):
+        artifacts.write_bytes(tmp_path / "stage" / name, data)
+    return tmp_path / "stage"
+
+
+def test_a_file_is_what_was_written(directory):
+    assert artifacts.read_bytes(directory / "a.png") == b"first"
+    assert record.fact_of(b"first") == (zlib.crc32(b"first"), 5) == record.fact_of_file(directory / "a.png")
+    with pytest.raises(FileNotFoundError):
+        artifacts.read_bytes(directory / "c.png")
+
+
+def _flip(path):
+    data = bytearray(path.read_bytes())
+    data[2] ^= 1
+    path.write_bytes(data)
+
+
+def _swap(path):
+    other = path.with_name("b.png")
+    path.write_bytes(other.read_bytes())
+
+
+@pytest.mark.parametrize("harm", [_flip, _swap, lambda path: os.truncate(path, 4),
+                                  lambda path: path.write_bytes(b"")], ids=["flip", "swap", "cut", "emptied"])
+def test_harm_is_named_with_its_remedy(directory, harm):
+    path = directory / "a.png"
+    harm(path)
+    expected = (f"{path}: expected the 5 bytes of checksum {zlib.crc32(b'first'):08x} that were written here, found "
+                f"{path.stat().st_size} bytes")
+    with pytest.raises(UserError, match=re.escape(expected)) as error:
+        artifacts.read_bytes(path)
+    assert f"Remove {path}, then run the stage again" in str(error.value)
+    path.unlink()
+    artifacts.write_bytes(path, b"first")
+    assert artifacts.read_bytes(path) == b"first"
+
+
+def test_a_file_of_somebody_else_is_refused_in_a_stage_and_taken_elsewhere(directory):
+    for place in (directory, directory.parent):
+        (place / "mine.png").write_bytes(b"mine")
+    assert artifacts.read_bytes(directory.parent / "mine.png") == b"mine"
+    with pytest.raises(UserError, match="expected a file that was written here"):
+        artifacts.read_bytes(directory / "mine.png")
+    assert not record.has_size(directory / "mine.png") and record.has_size(directory / "a.png")
+
+
+def test_a_file_written_again_is_the_old_or_the_new_one(directory):
+    """Killed between the journal's line and the renaming, the old file is still there, and sound."""
+    path = directory / "a.png"
+    record.note(path, record.fact_of(b"a longer one"))
+    assert artifacts.read_bytes(path) == b"first"
+    artifacts.write_bytes(path, b"a longer one")
+    assert artifacts.read_bytes(path) == b"a longer one"
+    with open(next((directory / "record").glob("*.txt")), "a") as file:
+        file.write("12ab")  # a line that was cut
+    assert artifacts.read_bytes(path) == b"a longer one"
+
+
+def test_a_directory_removed_and_begun_anew_has_its_own_record(directory):
+    for data in (b"again", b"anew!"):  # as long as "first"
+        shutil.rmtree(directory)
+        stage.begin_stage(directory, {"seed": 1})
+        artifacts.write_bytes(directory / "a.png", data)
+        assert artifacts.read_bytes(directory / "a.png") == data
+
+
+def test_several_processes_write_to_one_directory(directory):
+    code = ("import sys; from ficklenet_tf.runs import artifacts; "
+            "artifacts.write_bytes(sys.argv[1] + '/' + sys.argv[2], sys.argv[2].encode())")
+    for name in ("c.png", "d.png"):
+        subprocess.run([sys.executable, "-c", code, str(directory), name], check=True)
+    assert artifacts.read_bytes(directory / "c.png") == b"c.png"
+    assert artifacts.read_bytes(directory / "d.png") == b"d.png" and len(list((directory / "record").iterdir())) == 3
+
+
+def test_what_a_stage_was_made_with_cannot_be_lost(directory):
+    (directory / "settings.json").unlink()
+    with pytest.raises(UserError, match=r"expected settings.json beside what is there \(a.png, ...\), found none"):
+        stage.begin_stage(directory, {"seed": 2})
+    with pytest.raises(UserError, match="found none"):
+        stage.run(directory, {"seed": 1}, lambda: dict)
+
+
+def test_an_edited_record_of_a_run_is_noticed(directory):
+    artifacts.write_run(directory, metrics={"miou": 0.5})
+    path = directory / "run.json"
+    path.write_text(path.read_text().replace("0.5", "0.9"))
+    with pytest.raises(UserError, match="run.json: expected the"):
+        artifacts.read_run(directory)
+
+
+def test_weights_are_checked_and_written_whole(directory):
+    keras.utils.set_random_seed(0)
+    network, path = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]), directory / "model.weights.h5"
+    artifacts.save_weights(network, path)
+    artifacts.write_run(directory)
+    expected = [np.array(weight) for weight in network.get_weights()]
+    network.set_weights([np.zeros_like(weight) for weight in expected])
+    artifacts.load_weights(network, path)
+    for weight, before in zip(network.get_weights(), expected, strict=True):
+        np.testing.assert_array_equal(weight, before)
+    assert [each.name for each in directory.glob("*.h5")] == ["model.weights.h5"]
+    data = bytearray(path.read_bytes())
+    data[-9] ^= 64
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=f"Remove {path} and {directory}/run.json, then run the stage again"):
+        artifacts.load_weights(network, path)
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match="expected the weights of a finished training"):
+        artifacts.load_weights(network, path)
+    artifacts.save_weights(network, directory.parent / "other.weights.h5")
+    with pytest.raises(UserError, match="expected weights of this network"):
+        artifacts.load_weights(keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]),
+                               directory.parent / "other.weights.h5")
