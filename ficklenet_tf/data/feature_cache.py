@@ -25,12 +25,13 @@ from ficklenet_tf.presets import ClassifierConfig, SegmenterConfig
 from ficklenet_tf.runs import artifacts, progress, record
 
 _NPY_HEADER = 128  # bytes that NumPy writes before the data of a small array
+_FLIPPED = "flipped"
 _CHECKSUMS, _SHAPE = "photographs.json", "features.json"
 
 
 @dataclasses.dataclass(frozen=True)
 class FeatureCache:
-    """A directory of features, `<image id>.npy` and `<image id>.flipped.npy`, made by the same frozen layers.
+    """A directory of features, `<image id>.npy` and `flipped/<image id>.npy`, made by the same frozen layers.
 
     Attributes:
       directory: where the files are.
@@ -63,7 +64,7 @@ class FeatureCache:
 
     def path(self, image_id: str, flipped: bool = False) -> pathlib.Path:
         """Returns the file of an image's features, or of its mirror image's."""
-        return self.directory / f"{image_id}{'.flipped' if flipped else ''}.npy"
+        return (self.directory / _FLIPPED if flipped else self.directory) / f"{image_id}.npy"
 
     def holds(self, image_id: str, encoded: bytes) -> bool:
         """Whether an image's features are there and were made of this photograph, whose bytes are `encoded`."""
@@ -113,8 +114,9 @@ class FeatureCache:
         Returns:
           The number of files written.
         """
-        if not self.directory.exists():  # one of an earlier version stays without a record
-            record.begin(self.directory)
+        for directory in (self.directory, self.directory / _FLIPPED):
+            if not directory.exists():  # one of an earlier version stays without a record
+                record.begin(directory)
         old_checksums, flips = self._checksums, self.flips if flips is None else flips
         checksums = {image_id: checksum(split[i]["image"]) for i, image_id in enumerate(split.image_ids)}
         replaced = {image_id for image_id, new in checksums.items() if old_checksums.get(image_id, new) != new}

@@ -19,8 +19,6 @@ from ficklenet_tf.data import labels
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.runs import artifacts
 
-MAX_PIXELS = 2**26  # 67 million: above any camera's picture that fits in memory several times over
-
 
 @dataclasses.dataclass(frozen=True)
 class Normalization:
@@ -118,7 +116,7 @@ def read_image(path: str | pathlib.Path) -> np.ndarray:
 
     Raises:
       FileNotFoundError: there is no such file.
-      UserError: not an image, truncated, or more than `MAX_PIXELS`; names file, expectation and finding.
+      UserError: not an image, truncated, or more than `labels.MAX_PIXELS`; names file, expectation and finding.
     """
     with _opened(path) as image:
         image = ImageOps.exif_transpose(image)
@@ -210,6 +208,8 @@ def read_grey(path: str | pathlib.Path) -> np.ndarray:
 def _opened(path: str | pathlib.Path) -> Iterator[Image.Image]:
     """Opens a photograph with Pillow; every failure, in the block too, becomes a UserError that names the file."""
     path = pathlib.Path(path)
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise UserError(f"{path}: expected a photograph, found something that is no file")
     try:
         image = Image.open(path)
     except FileNotFoundError:
@@ -217,8 +217,9 @@ def _opened(path: str | pathlib.Path) -> Iterator[Image.Image]:
     except Exception as error:  # Pillow raises many kinds for broken files
         raise UserError(f"{path}: expected a photograph (JPEG, PNG, ...), found {_size(path)}: {error}") from error
     with image:
-        if image.width * image.height > MAX_PIXELS:
-            raise UserError(f"{path}: expected at most {MAX_PIXELS} pixels, found {image.width} x {image.height}")
+        if image.width * image.height > labels.MAX_PIXELS:
+            raise UserError(f"{path}: expected at most {labels.MAX_PIXELS} pixels, found {image.width} x "
+                            f"{image.height}")
         try:
             yield image
         except Exception as error:

@@ -15,6 +15,7 @@ from ficklenet_tf.runs import artifacts
 
 BACKGROUND = 0
 IGNORE = 255
+MAX_PIXELS = 2**26  # of a picture, 67 million: above any camera's that fits in memory several times over
 
 
 def palette() -> np.ndarray:
@@ -110,8 +111,13 @@ def read_label(path: str | pathlib.Path, num_classes: int | None = None) -> np.n
       UserError: not an image, not labels, or an id without a class; names the file.
     """
     path = pathlib.Path(path)
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise UserError(f"{path}: expected a label image, found something that is no file")
     try:
         with Image.open(io.BytesIO(artifacts.read_bytes(path))) as image:
+            if image.format != "PNG" or image.width * image.height > MAX_PIXELS:
+                raise UserError(f"{path}: expected a PNG of at most {MAX_PIXELS} pixels, found {image.format} of "
+                                f"{image.width} x {image.height}")
             image.load()
             mode, pixels = image.mode, np.asarray(image)
     except (FileNotFoundError, UserError):

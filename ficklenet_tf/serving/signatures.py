@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from ficklenet_tf import crf
-from ficklenet_tf.data import images
+from ficklenet_tf.data.labels import MAX_PIXELS
 from ficklenet_tf.models import segmenter
 from ficklenet_tf.serving import decoding, png, servable
 
@@ -94,7 +94,7 @@ def serve_jpeg(model: servable.Segmenter, palette: np.ndarray) -> Callable[[tf.T
       model: a `servable.Segmenter`.
       palette: `[256, 3]` uint8 colours of the labels.
     """
-    max_pixels = images.MAX_PIXELS if model.longest else model.max_pixels
+    max_pixels = MAX_PIXELS if model.longest else model.max_pixels
     answer_specs = {"label_png_bytes": tf.TensorSpec([], tf.string), "size": tf.TensorSpec([2], tf.int32),
                     "fractions": tf.TensorSpec([model.num_classes], tf.float32)}
 

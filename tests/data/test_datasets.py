@@ -14,6 +14,7 @@ from PIL import Image
 
 from ficklenet_tf.data import datasets, images, labels
 from ficklenet_tf.data.datasets import records, voc
+from ficklenet_tf.errors import UserError
 
 SIZES = {"2007_000001": (20, 30), "2007_000002": (1, 1), "2007_000003": (24, 16), "2007_000004": (12, 12)}
 TAGS = {"2007_000001": ("person", "aeroplane", "person"), "2007_000002": ("cat",), "2007_000003": ("tvmonitor",),
@@ -194,6 +195,32 @@ def test_bad_kits_stop_with_file_expectation_and_finding_or_are_skipped_and_list
     with pytest.raises(ValueError, match=message):
         raise ValueError(split.left_out[0])
     assert split.left_out[0] in caplog.text and "1 images kept" in caplog.text
+
+
+@pytest.mark.parametrize("evil", ["../evil", "a/b", ".hidden", "x" * 201, "tab\\there"])
+def test_an_id_that_is_no_file_name_is_refused_wherever_it_comes_from(kit, tmp_path, evil):
+    evil = evil.replace("tab\\t", "tab\x07")
+    (kit / "VOC2012" / "ImageSets" / "Segmentation" / "val.txt").write_text(f"{evil}\n2007_000004\n")
+    with pytest.raises(ValueError, match=r"val.txt: expected image ids that can be file names, of 1 to 200 bytes"):
+        _load(kit, "val", tmp_path)
+    split = _load(kit, "val", tmp_path, on_error="skip")
+    assert split.image_ids == ("2007_000004",) and "file names" in split.left_out[0]
+
+
+def test_damaged_records_are_named_with_their_remedy(kit, tmp_path):
+    _load(kit, "train_aug", tmp_path)
+    directory = next((tmp_path / "cache").rglob("dataset_info.json")).parent
+    (shard,) = directory.glob("*train_aug*.array_record*")
+    data = bytearray(shard.read_bytes())
+    for position in range(len(data) // 3, 2 * len(data) // 3):
+        data[position] ^= 85
+    shard.write_bytes(data)
+    with pytest.raises(UserError, match=f"{directory}: expected whole records, found .* remove that directory"):
+        split = _load(kit, "train_aug", tmp_path)
+        [split[i] for i in range(len(split))]
+    (directory / "dataset_info.json").write_text("{")
+    with pytest.raises(UserError, match="expected what was prepared for voc, found .* remove the directory"):
+        _load(kit, "train_aug", tmp_path)
 
 
 def test_val_may_lack_tags(kit, tmp_path):

@@ -1,5 +1,7 @@
 """One's own photographs: what a directory may look like, and every way in which it may be wrong."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -153,6 +155,27 @@ def _unknown_tag(folder):
     (folder / "classes.txt").write_text("cat\ndog\n")
 
 
+def _link_to_nothing(folder):
+    (folder / "images" / "f.png").unlink()
+    (folder / "images" / "f.png").symlink_to("gone.png")
+
+
+def _pipe(folder):
+    (folder / "images" / "f.png").unlink()
+    os.mkfifo(folder / "images" / "f.png")
+
+
+def _mask_jpeg(folder):
+    (folder / "labels").mkdir()
+    Image.fromarray(np.zeros(SIZE, np.uint8)).save(folder / "labels" / "a.png", "JPEG")
+
+
+def _long_name(folder):
+    name = f"{'x' * 201}.png"
+    Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(folder / "images" / name)
+    write_table(folder, {**TAGS, name: "dog"})
+
+
 SKIPPABLE = {
     "image_missing": (lambda folder: (folder / "images" / "f.png").unlink(), 4,
                       r"images/f\.png: expected a photograph, found no such file"),
@@ -165,6 +188,12 @@ SKIPPABLE = {
     "duplicate_stem": (_duplicate_stem, 5, r"tags\.csv: expected each image \(.*\) once, found 'a' twice"),
     "mask_size": (lambda folder: labels.write_label(folder / "labels" / "a.png", np.zeros((8, 6))), 4,
                   r"labels/a\.png: expected the size of .*images/a\.png, 8 x 6 pixels, found 6 x 8"),
+    "link_to_nothing": (_link_to_nothing, 4, r"images/f\.png: expected a photograph, found no such file"),
+    "pipe": (_pipe, 4, r"images/f\.png: expected a photograph, found something that is no file"),
+    "mask_pipe": (lambda folder: ((folder / "labels").mkdir(), os.mkfifo(folder / "labels" / "a.png")), 4,
+                  r"labels/a\.png: expected a label image, found something that is no file"),
+    "mask_jpeg": (_mask_jpeg, 4, r"labels/a\.png: expected a PNG of at most 67108864 pixels, found JPEG of 8 x 6"),
+    "long_name": (_long_name, 5, r"expected image ids that can be file names, of 1 to 200 bytes, .*bytes\)'"),
     "mask_id": (lambda folder: labels.write_label(folder / "labels" / "a.png", np.full(SIZE, 4)), 4,
                 r"labels/a\.png: expected ids 0\.\.3 or 255, found \[4\]"),
 }
@@ -203,6 +232,10 @@ STRUCTURE = {
                  r"tags\.csv: expected UTF-8 text, found"),
     "commas": (lambda folder: write_table(folder, {"a.png": "cat,dog"}),
                r"tags\.csv, line 2: expected 2 columns \(tags are separated by ;\), found 3"),
+    "quote": (lambda folder: write_table(folder, {"a.png": '"cat', "b c.jpg": "cat", "f.png": 'dog"'}),
+              r"tags\.csv, line 2: expected quotes that end on their line, found a line break within quotes"),
+    "quote_at_the_end": (lambda folder: write_table(folder, {"a.png": "cat", "f.png": '"dog'}),
+                         r"tags\.csv, line 3: expected quotes that end on their line, found unexpected end of data"),
     "path": (lambda folder: write_table(folder, {"../a.png": "cat"}),
              r"line 2: expected the name of a file in images/, found '../a\.png'"),
     "no_name": (lambda folder: write_table(folder, {"": "cat"}), r"line 2: expected the name of a file .* found ''"),

@@ -9,6 +9,7 @@ import pytest
 from ficklenet_tf import presets
 from ficklenet_tf.data import datasets, feature_cache, images, input_pipeline
 from ficklenet_tf.data.feature_cache import FeatureCache
+from ficklenet_tf.errors import UserError
 from ficklenet_tf.models import backbones
 from ficklenet_tf.runs import artifacts
 
@@ -29,9 +30,27 @@ def test_features_are_computed_once_and_equal_the_network(split, tmp_path):
     for flipped in (False, True):
         x = images.normalize(image[:, ::-1] if flipped else image, images.TORCH)
         expected = backbone(x[None], training=False)[0]
-        features = cache.read(str(cache.path(split.image_ids[2], flipped)))
+        features = cache.read(cache.path(split.image_ids[2], flipped))
         np.testing.assert_allclose(features, expected, rtol=2e-3, atol=2e-3)
         np.testing.assert_array_equal(cache.load(split.image_ids[2], flipped), features)
+
+
+@pytest.mark.parametrize("harm", ["flip", "swap", "cut"])
+def test_damaged_features_are_named_and_a_cut_file_is_made_again(split, tmp_path, harm):
+    backbone, options = backbones.build("small", "head"), dict(size=33, batch_size=4)
+    FeatureCache(tmp_path / "f").fill(split, backbone, images.TORCH, **options)
+    cache = FeatureCache(tmp_path / "f")
+    path, other = (cache.path(image_id) for image_id in split.image_ids[2:4])
+    data = bytearray(path.read_bytes())
+    data[500] ^= 8
+    path.write_bytes({"flip": bytes(data), "swap": other.read_bytes(), "cut": bytes(data[:-2])}[harm])
+    with pytest.raises(UserError, match=f"{path}: expected the .* bytes of checksum .* Remove {path}, then run"):
+        cache.load(split.image_ids[2])
+    assert cache.load(split.image_ids[3]).shape == cache.shape
+    assert cache.fill(split, backbone, images.TORCH, **options) == (harm == "cut")
+    path.unlink()
+    assert cache.fill(split, backbone, images.TORCH, **options) == (harm != "cut" or 1)
+    assert cache.load(split.image_ids[2]).std() > 0
 
 
 def test_features_of_another_photograph_or_network_are_not_taken(split, tmp_path):

@@ -131,7 +131,7 @@ def test_absent_directories_bombs_and_deep_images_are_named(tmp_path, read, monk
     with pytest.raises(ValueError, match=r"f\.tif: .*expected 8 or 16 bits a channel, found mode F"):
         read(tmp_path / "f.tif")
     _save(tmp_path / "a.png", PIXELS)
-    monkeypatch.setattr(images, "MAX_PIXELS", 599)
+    monkeypatch.setattr(labels, "MAX_PIXELS", 599)
     with pytest.raises(ValueError, match=r"a\.png: expected at most 599 pixels, found 30 x 20"):
         read(tmp_path / "a.png")
 

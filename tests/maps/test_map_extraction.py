@@ -114,7 +114,8 @@ def test_the_mirrored_view_takes_what_is_kept_of_the_mirrored_photograph(run_dir
     views = localizer.prepare(example)["views"]
     assert [view.shape for view in views] == [(5, 5, 128), (1, 33, 33, 3), (1, 41, 41, 3), (1, 41, 41, 3)]
     np.testing.assert_array_equal(views[3], views[2].numpy()[:, :, ::-1])
-    np.save(tmp_path / "b.flipped.npy", kept / 2)
+    (tmp_path / "flipped").mkdir()
+    np.save(tmp_path / "flipped" / "b.npy", kept / 2)
     views = localizer.prepare(example)["views"]
     np.testing.assert_array_equal(views[0], kept)
     np.testing.assert_array_equal(views[1], kept / 2)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from google.protobuf.json_format import ParseError
 
 from ficklenet_tf.data.datasets import folder, records, shapes, tags_csv, voc
 from ficklenet_tf.errors import UserError
@@ -122,6 +123,34 @@ def load_split(dataset: str, split: str, *, data_dir: str | pathlib.Path | None 
     return _open(builder, dataset, split, max_images)
 
 
+class _Stored(Sequence[dict[str, Any]]):
+    """The records of a prepared split; a damaged one is named with its remedy.
+
+    Args:
+      source: TFDS' data source.
+      directory: where it lies.
+    """
+
+    def __init__(self, source: Sequence[dict[str, Any]], directory: pathlib.Path) -> None:
+        self._source, self._directory = source, directory
+
+    def __len__(self) -> int:
+        """Number of records."""
+        return len(self._source)
+
+    def __getitem__(self, index: Any) -> Any:
+        """Returns one record."""
+        try:
+            return self._source[index]
+        except Exception as error:  # of array_record and protobuf, each of its own kind
+            raise UserError(f"{self._directory}: expected whole records, found {_first_line(error)} at record "
+                            f"{index}; remove that directory, it is made anew") from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), repr(error))
+
+
 def check_classes(split: Split, class_names: Sequence[str], where: str | pathlib.Path) -> None:
     """Checks that a network's classes are those of the split to which it is applied.
 
@@ -149,7 +178,23 @@ def _check_writable(directory: str | pathlib.Path) -> None:
 
 def _builder(dataset: str, data_dir: str | pathlib.Path | None, cache_dir: str | pathlib.Path | None,
              on_error: str) -> tfds.core.DatasetBuilder:
-    """Returns the TFDS builder of a data set."""
+    """Returns the TFDS builder of a data set.
+
+    Raises:
+      UserError: what was prepared before cannot be read.
+    """
+    try:
+        return _make_builder(dataset, data_dir, cache_dir, on_error)
+    except (ValueError, KeyError, TypeError, ParseError) as error:  # of TFDS, reading its own JSON files
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{cache_dir or 'the cache of TensorFlow Datasets'}: expected what was prepared for "
+                        f"{dataset}, found {_first_line(error)}; remove the directory of this data set there, it is "
+                        "made anew") from error
+
+
+def _make_builder(dataset: str, data_dir: str | pathlib.Path | None, cache_dir: str | pathlib.Path | None,
+                  on_error: str) -> tfds.core.DatasetBuilder:
     with records.quiet():
         if dataset == "voc":
             return voc.builder(data_dir or None, cache_dir, on_error)
@@ -184,7 +229,8 @@ def _open(builder: tfds.core.DatasetBuilder, dataset: str, split: str, max_image
     fingerprint = hashlib.sha256(
         f"{dataset} {builder.version} {split} {class_names} {contents['digest']}".encode()).hexdigest()[:16]
     labelled = tuple(bool(flag) for flag in contents["has_label"])
+    stored_records = _Stored(source, pathlib.Path(builder.data_dir))
     whole = Split(dataset=dataset, name=split, class_names=class_names, image_ids=tuple(contents["image_ids"]),
                   has_labels=any(labelled), fingerprint=fingerprint, left_out=tuple(contents["left_out"]),
-                  records=source, rows=tuple(range(len(source))), labelled=labelled)
+                  records=stored_records, rows=tuple(range(len(source))), labelled=labelled)
     return whole if max_images is None else whole.select(range(min(max_images, len(whole))))

@@ -85,7 +85,8 @@ def builder(data_dir: str | pathlib.Path | None, cache_dir: str | pathlib.Path |
     class_names = tags_csv.read_classes(root, rows)
     state = hashlib.sha256(f"{root} {on_error} {class_names} {rows} {tags_csv.split_ids(root, rows)}".encode())
     for path in sorted([*(root / "images").iterdir(), *(root / "labels").glob("*.png")]):
-        state.update(f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}".encode())
+        status = path.stat() if path.exists() else None  # None: a link to nothing, which is named when it is read
+        state.update(f"{path.name} {status and (status.st_size, status.st_mtime_ns)}".encode())
     name = re.sub(r"\W+", "_", root.name) or "folder"
     return FickleFolder(data_dir=cache_dir, config=FolderConfig(
         name=f"{name}-{state.hexdigest()[:12]}", directory=str(root), class_names=class_names, on_error=on_error))

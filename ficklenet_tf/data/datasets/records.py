@@ -17,6 +17,7 @@ import itertools
 import json
 import logging
 import pathlib
+import re
 import struct
 import sys
 import zlib
@@ -31,6 +32,7 @@ from ficklenet_tf.data import images, labels
 from ficklenet_tf.errors import UserError
 
 FILE_FORMAT = "array_record"  # the format of TFDS with random access
+_LONGEST_ID = 200  # bytes: file systems take 255, and files are written under longer names first
 _HEADER_END = 33  # PNG signature (8) and the IHDR chunk (25)
 
 Examples = Iterator[tuple[int, dict[str, Any]]]  # (key, example), what TFDS asks of a builder
@@ -113,6 +115,7 @@ def generate(builder: tfds.core.DatasetBuilder, split: str, source: str | pathli
     left_out, digest = list(notes), hashlib.sha256()
     for image_id in image_ids:
         try:
+            check_id(image_id, source)
             if image_id in seen:
                 raise UserError(f"{source}: expected each image (file name without its ending) once, "
                                 f"found {image_id!r} twice")
@@ -134,6 +137,19 @@ def generate(builder: tfds.core.DatasetBuilder, split: str, source: str | pathli
     builder.info.metadata[split] = {
         "image_ids": [image_id for image_id, _ in kept], "has_label": [int(has_label) for _, has_label in kept],
         "digest": digest.hexdigest(), "left_out": left_out}
+
+
+def check_id(image_id: str, source: str | pathlib.Path) -> None:
+    """Checks that an image's id is fit for the names of its files, wherever it comes from.
+
+    Raises:
+      UserError: it is empty, too long, begins with a point, or leads out of a directory.
+    """
+    if (not image_id or image_id.startswith(".") or len(image_id.encode()) > _LONGEST_ID
+            or re.search(r"[/\\\x00-\x1f\x7f]", image_id)):
+        shown = image_id if len(image_id) < 60 else f"{image_id[:50]}... ({len(image_id.encode())} bytes)"
+        raise UserError(f"{source}: expected image ids that can be file names, of 1 to {_LONGEST_ID} bytes, without "
+                        f"slashes, control characters or a point at the beginning, found {shown!r}")
 
 
 def usable(builder: tfds.core.DatasetBuilder, generators: dict[str, Examples], on_error: str) -> dict[str, Examples]:

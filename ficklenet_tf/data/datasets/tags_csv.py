@@ -45,6 +45,8 @@ def read_table(path: pathlib.Path) -> list[Row]:
         raise FileNotFoundError(f"{path}: expected a table with columns image and tags, found no such file") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: expected UTF-8 text, found {error}") from error
+    if '"' in text:
+        _check_quotes(path, text)
     reader = csv.DictReader(io.StringIO(text, newline=""))
     columns = [(name or "").strip() for name in reader.fieldnames or ()]
     if not {"image", "tags"} <= set(columns):
@@ -63,6 +65,18 @@ def read_table(path: pathlib.Path) -> list[Row]:
     if not rows:
         raise UserError(f"{path}: expected at least one image, found none")
     return rows
+
+
+def _check_quotes(path: pathlib.Path, text: str) -> None:
+    """Raises UserError where a quote is opened and not closed on its line: it would swallow the lines that follow."""
+    reader, line = csv.reader(io.StringIO(text, newline=""), strict=True), 0
+    try:
+        for cells in reader:
+            if any("\n" in cell or "\r" in cell for cell in cells):
+                raise csv.Error("a line break within quotes")
+            line = reader.line_num
+    except csv.Error as error:
+        raise UserError(f"{path}, line {line + 1}: expected quotes that end on their line, found {error}") from error
 
 
 def _lines(path: pathlib.Path) -> list[str]:
