@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from PIL import ExifTags, Image
 
-from ficklenet_tf.data import images
+from ficklenet_tf.data import images, labels
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (20, 30, 3), np.uint8)
