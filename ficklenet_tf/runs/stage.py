@@ -1,5 +1,6 @@
 """The skeleton of a stage: begin its directory, leave if it is finished, work, write run.json."""
 
+import contextlib
 import pathlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -7,7 +8,9 @@ from typing import Any, Protocol
 
 from ficklenet_tf import distribution
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.runs import artifacts, layout, progress, record, shards
+from ficklenet_tf.runs import artifacts, layout, lock, progress, record, shards
+
+_LOCK = ".lock"
 
 
 class _Images(Protocol):  # the part of a `datasets.Split` that counts here
@@ -66,13 +69,18 @@ def run(directory: str | pathlib.Path, settings: dict[str, Any],
 
     Returns:
       The content of run.json.
+
+    Raises:
+      UserError: see `begin_stage`; or another process is at work there.
     """
     begin_stage(directory, settings)
     finished = artifacts.read_run(directory)
     if finished:
         return finished
-    facts = work()
-    distribution.on_chief(lambda: artifacts.write_run(directory, **settings, **facts()))
+    directory = pathlib.Path(directory)
+    with lock.hold(directory / _LOCK, str(directory)) if distribution.is_chief() else contextlib.nullcontext():
+        facts = work()
+        distribution.on_chief(lambda: artifacts.write_run(directory, **settings, **facts()))
     return artifacts.read_json(pathlib.Path(directory) / layout.RUN)
 
 

@@ -20,7 +20,7 @@ from ficklenet_tf import crf
 from ficklenet_tf.data import labels
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.evaluation import prediction
-from ficklenet_tf.runs import artifacts, layout
+from ficklenet_tf.runs import artifacts, layout, lock
 from ficklenet_tf.serving import (
     graph_scan,
     loading,
@@ -152,16 +152,23 @@ def _is_there(target: pathlib.Path, settings: dict[str, Any]) -> bool:
 def write_whole(target: pathlib.Path, build: Callable[[str], None]) -> None:
     """Calls `build(directory)` on a temporary directory beside `target`, then renames it to `target`.
 
+    What a killed call has left beside it is removed.
+
     Args:
       target: a path that does not exist.
       build: writes everything into the directory it is given.
+
+    Raises:
+      UserError: another process is making it.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
-    try:
-        build(temporary)
-        os.chmod(temporary, 0o755)
-        os.replace(temporary, target)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    with lock.hold(target.parent / f".{target.name}.lock", str(target)):
+        for leftover in target.parent.glob(f".{target.name}.*.tmp"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        temporary = tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+        try:
+            build(temporary)
+            os.chmod(temporary, 0o755)
+            os.replace(temporary, target)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise

@@ -207,6 +207,15 @@ def test_an_id_that_is_no_file_name_is_refused_wherever_it_comes_from(kit, tmp_p
     assert split.image_ids == ("2007_000004",) and "file names" in split.left_out[0]
 
 
+def test_what_a_killed_preparation_left_is_removed(kit, tmp_path):
+    _load(kit, "val", tmp_path)
+    directory = next((tmp_path / "cache").rglob("dataset_info.json")).parent
+    left = directory.with_name(f"{directory.name}.incompleteABC")
+    directory.rename(left)
+    assert _load(kit, "val", tmp_path).image_ids == ("2007_000004",)
+    assert directory.exists() and not left.exists()
+
+
 def test_damaged_records_are_named_with_their_remedy(kit, tmp_path):
     _load(kit, "train_aug", tmp_path)
     directory = next((tmp_path / "cache").rglob("dataset_info.json")).parent

@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import logging
 import pathlib
+import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -18,7 +19,7 @@ from google.protobuf.json_format import ParseError
 
 from ficklenet_tf.data.datasets import folder, records, shapes, tags_csv, voc
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.runs import progress
+from ficklenet_tf.runs import lock, progress
 
 DATASETS = ("shapes", "voc", "folder")
 
@@ -109,17 +110,16 @@ def load_split(dataset: str, split: str, *, data_dir: str | pathlib.Path | None 
     if cache_dir is not None:
         _check_writable(cache_dir)
     builder = _builder(dataset, data_dir, cache_dir, on_error)
-    try:
-        if not builder.is_prepared():
-            progress.say(f"preparing the data set {dataset}, once")
-        with records.quiet():
-            builder.download_and_prepare(file_format=records.FILE_FORMAT)
-    except OSError:
-        builder = _builder(dataset, data_dir, cache_dir, on_error)
-        if not builder.is_prepared():  # another process was not faster
-            raise
-    if not builder.info.splits:  # another process was faster: TFDS reads what is there only when a builder is made
-        builder = _builder(dataset, data_dir, cache_dir, on_error)
+    if not builder.is_prepared():
+        place = pathlib.Path(builder.data_dir)
+        with lock.hold(place.parent / f".{place.name}.lock", str(place), wait=True):
+            builder = _builder(dataset, data_dir, cache_dir, on_error)  # it reads what another process has made
+            if not builder.is_prepared():
+                for leftover in place.parent.glob(f"{place.name}.incomplete*"):
+                    shutil.rmtree(leftover, ignore_errors=True)
+                progress.say(f"preparing the data set {dataset}, once")
+                with records.quiet():
+                    builder.download_and_prepare(file_format=records.FILE_FORMAT)
     return _open(builder, dataset, split, max_images)
 
 
