@@ -148,8 +148,8 @@ def _restore(checkpoint: tf.train.Checkpoint, directory: pathlib.Path) -> None:
         try:
             checkpoint.restore(str(path)).assert_existing_objects_matched()
             return
-        except tf.errors.OpError as error:
-            reason = (error.message or str(error)).splitlines()[0]
+        except (tf.errors.OpError, IndexError, RuntimeError, ValueError) as error:  # of TensorFlow and its reader
+            reason = next(iter(str(error).splitlines()), repr(error))
             progress.say(f"{path}: damaged ({reason}); goes on from the one before")
     if paths:
         raise UserError(f"{directory}: expected a whole checkpoint, found {len(paths)}, all damaged; remove "
