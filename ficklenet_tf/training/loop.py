@@ -97,6 +97,7 @@ def fit(directory: str | pathlib.Path, learner: Learner,
                                      optimizer=[v.value for v in optimizer.variables],
                                      **({"loss_scale": scale.variables} if scale else {}))
     checkpoint.save_counter.numpy()  # made at its first use: by all workers now; later the chief would wait for them
+    _check_list(directory / layout.CHECKPOINTS)
     manager = tf.train.CheckpointManager(checkpoint, str(directory / layout.CHECKPOINTS), max_to_keep=2)
     _restore(checkpoint, directory / layout.CHECKPOINTS)
     done = int(step.numpy())
@@ -135,6 +136,16 @@ def fit(directory: str | pathlib.Path, learner: Learner,
                 for name, images in pictures.items():
                     tf.summary.image(name, images, step=done)
     return rows
+
+
+def _check_list(directory: pathlib.Path) -> None:
+    """Removes TensorFlow's list of the checkpoints where it cannot be read: they are found by their names too."""
+    try:
+        tf.train.get_checkpoint_state(str(directory))
+    except ValueError as error:  # of text that is no UTF-8
+        progress.say(f"{directory / 'checkpoint'}: damaged ({error}), made anew")
+        if distribution.is_chief():
+            (directory / "checkpoint").unlink(missing_ok=True)
 
 
 def _restore(checkpoint: tf.train.Checkpoint, directory: pathlib.Path) -> None:

@@ -93,6 +93,14 @@ def test_lists_to_train_and_to_evaluate_on_share_nothing(folder, name):
         _load(folder, "train")
 
 
+def test_what_a_test_list_holds_is_not_learned(folder):
+    (folder / "test.txt").write_text("a\nf\n")
+    train, val = (set(_load(folder, name).image_ids) for name in ("train", "val"))
+    assert train and train | val == {"b c", "d.e", "grün", *val} and not train & {"a", "f"} and not train & val
+    (folder / "test.txt").rename(folder / "train_small.txt")
+    assert not {"a", "f"} & set(_load(folder, "val").image_ids)
+
+
 def test_a_lone_list_leaves_the_rest_to_the_other_split(folder):
     (folder / "val.txt").write_text("b c\nf\n")
     assert _load(folder, "train").image_ids == ("a", "d.e", "grün")

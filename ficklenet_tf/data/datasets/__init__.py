@@ -120,6 +120,8 @@ def load_split(dataset: str, split: str, *, data_dir: str | pathlib.Path | None 
                 progress.say(f"preparing the data set {dataset}, once")
                 with records.quiet():
                     builder.download_and_prepare(file_format=records.FILE_FORMAT)
+    if not builder.info.splits:  # another process was faster: TFDS reads what is there only when a builder is made
+        builder = _builder(dataset, data_dir, cache_dir, on_error)
     return _open(builder, dataset, split, max_images)
 
 

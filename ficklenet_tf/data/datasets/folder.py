@@ -8,9 +8,10 @@
 
 Splits: those lists and "all". Without train and val lists, about a tenth of the
 images, chosen by a hash of their names, is "val" and the rest "train"; with one
-of the two lists, the other split is what that list leaves over. Lists whose names
-begin with "train" and with "val" or "test" may not share images. An image needs
-a tag in every split whose name begins with "train"; elsewhere it may have none.
+of the two lists, the other split is what the lists leave over. Lists whose names
+begin with "train" and with "val" or "test" may not share images: those of one kind
+are left out of the other. An image needs a tag in every split whose name begins
+with "train"; elsewhere it may have none.
 """
 
 import dataclasses

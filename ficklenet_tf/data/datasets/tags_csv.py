@@ -133,14 +133,15 @@ def split_ids(root: pathlib.Path, rows: Sequence[Row]) -> dict[str, tuple[pathli
         if not names:
             raise UserError(f"{path}: expected at least one image, found an empty split")
         splits[path.stem] = (path, [known.get(name, name) for name in names])
-    if "train" not in splits and "val" not in splits:
-        held_out = _held_out(ids)
-        splits["val"] = (table, [image_id for image_id in ids if image_id in held_out])
     _check_apart(splits)
-    for split, listed_split in (("train", "val"), ("val", "train")):
+    if "train" not in splits and "val" not in splits:
+        learned = {image_id for name, (_, listed) in splits.items() if name.startswith("train") for image_id in listed}
+        held_out = _held_out([image_id for image_id in ids if image_id not in learned])
+        splits["val"] = (table, [image_id for image_id in ids if image_id in held_out])
+    for split, others in (("train", ("val", "test")), ("val", ("train",))):
         if split not in splits:
-            listed = set(splits[listed_split][1])
-            splits[split] = (table, [image_id for image_id in ids if image_id not in listed])
+            taken = {i for name, (_, listed) in splits.items() if name.startswith(others) for i in listed}
+            splits[split] = (table, [image_id for image_id in ids if image_id not in taken])
     return {split: (path, image_ids) for split, (path, image_ids) in splits.items() if image_ids}
 
 
