@@ -21,7 +21,8 @@ from ficklenet_tf.serving import formats, loading, saved_model, servable, server
 from tools import cli
 
 flags.DEFINE_string("run_dir", None, "The run's directory.", required=True)
-flags.DEFINE_integer("version", 1, "TensorFlow Serving's version number.", lower_bound=1)
+flags.DEFINE_integer("version", 1, "TensorFlow Serving's version number.", lower_bound=1,
+                     upper_bound=2**63 - 1)
 flags.DEFINE_enum("format", "tf_saved_model", ["tf_saved_model", *formats.FILES], "What to export to.")
 flags.DEFINE_string("segmenter", None, "Directory of the segmenter below RUN_DIR (default: the last trained).")
 flags.DEFINE_enum("crf", "dsrg", [*crf.SPECS, crf_choice.AUTO], "Dense CRF of the signature serve_crf; none: without "

@@ -46,7 +46,8 @@ def define_data(split: str | None) -> None:
     flags.DEFINE_string("cache_dir", None, "Where prepared data sets are kept (default: TFDS' own directory).")
     flags.DEFINE_string("split", split, "Split to work on (default: the data set's own).")
     flags.DEFINE_enum("on_error", "stop", ("stop", "skip"), "What a broken input does; skip counts and lists it.")
-    flags.DEFINE_integer("max_images", None, "At most this many images, the first ones (for a smoke test).")
+    flags.DEFINE_integer("max_images", None, "At most this many images, the first ones (for a smoke test).",
+                         lower_bound=1)
     define_run()
 
 
@@ -54,7 +55,8 @@ def define_run() -> None:
     """Defines --output_dir, --preset and --seed."""
     flags.DEFINE_string("output_dir", None, "The run's directory; every stage has its own below it.", required=True)
     flags.DEFINE_enum("preset", "tiny", list(presets.PRESETS), "Numbers of every stage; flags override them.")
-    flags.DEFINE_integer("seed", 0, "Random seed of weights, order, augmentation and selections.")
+    flags.DEFINE_integer("seed", 0, "Random seed of weights, order, augmentation and selections.", lower_bound=0,
+                         upper_bound=2**31 - 1)
 
 
 def define_rehearsal() -> None:
@@ -238,6 +240,18 @@ def _check_renamed(arguments: Sequence[str]) -> None:
             sys.exit(1)
 
 
+# Flags that name a directory below another one.
+_NAMES = ("name", "seeds", "stage", "classifier", "maps", "affinity", "segmenter", "closer")
+
+
+def _check_names() -> None:
+    """Raises UserError where a directory's name would lead elsewhere, or is none."""
+    for flag in _NAMES:
+        name = FLAGS[flag].value if flag in FLAGS else None
+        if isinstance(name, str) and (not re.fullmatch(r"[\w][\w.-]*", name) or len(name.encode()) > 100):
+            raise UserError(f"{flag}: expected a directory's name of letters, digits, _, - and points, found {name!r}")
+
+
 def start(main: Callable[..., None], arguments: bool = False) -> None:
     """Runs `main()` as a binary: a user's mistake ends in one line and exit code 1, not in a traceback.
 
@@ -255,6 +269,7 @@ def start(main: Callable[..., None], arguments: bool = False) -> None:
         absl.logging.set_verbosity(absl.logging.ERROR)  # TensorFlow's and TFDS' messages mean nothing to a user
         logging.getLogger("tensorflow").setLevel(logging.ERROR)  # many networks in one run: tracing again is right
         try:
+            _check_names()
             if arguments:
                 main(argv[1:])
             else:

@@ -24,8 +24,9 @@ cli.define_stage(presets.MapsConfig)
 
 def main() -> None:
     """Extracts what is missing."""
-    run = extraction.extract(cli.run_dir(), cli.split(), cli.config(presets.MapsConfig), cli.drawing(),
-                             name=cli.FLAGS.name, shard=cli.shard())
+    config = cli.config(presets.MapsConfig)
+    run = extraction.extract(cli.run_dir(), cli.split(), config, cli.drawing(), name=cli.FLAGS.name,
+                             shard=cli.shard())
     cli.done(f"maps ({cli.FLAGS.mode}){cli.maps_text(run)}", cli.run_dir() / cli.FLAGS.name)
 
 

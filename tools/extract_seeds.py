@@ -31,8 +31,8 @@ cli.define_stage(presets.SeedsConfig)
 def main() -> None:
     """Extracts what is missing."""
     options = dataclasses.replace(cli.seeding(), keep_maps=cli.FLAGS.keep_maps)
-    run = extraction.extract(cli.run_dir(), cli.split(), cli.config(presets.MapsConfig),
-                             cli.config(presets.SeedsConfig), cli.drawing(), options, name=cli.FLAGS.name,
+    configs = cli.config(presets.MapsConfig), cli.config(presets.SeedsConfig)
+    run = extraction.extract(cli.run_dir(), cli.split(), *configs, cli.drawing(), options, name=cli.FLAGS.name,
                              shard=cli.shard())
     cli.done(f"seeds ({cli.FLAGS.mode}){cli.scores_text(run.get('metrics'))}{cli.maps_text(run)}",
              cli.run_dir() / cli.FLAGS.name)

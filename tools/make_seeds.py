@@ -26,8 +26,9 @@ cli.define_stage(presets.SeedsConfig)
 
 def main() -> None:
     """Makes what is missing."""
-    run = extraction.make(cli.run_dir(), cli.split(), cli.config(presets.SeedsConfig), cli.seeding(),
-                          maps=cli.FLAGS.maps, name=cli.FLAGS.name, shard=cli.shard())
+    config = cli.config(presets.SeedsConfig)
+    run = extraction.make(cli.run_dir(), cli.split(), config, cli.seeding(), maps=cli.FLAGS.maps, name=cli.FLAGS.name,
+                          shard=cli.shard())
     cli.done(f"seeds{cli.scores_text(run.get('metrics'))}{cli.maps_text(run)}", cli.run_dir() / cli.FLAGS.name)
 
 

@@ -26,8 +26,9 @@ cli.define_stage(presets.AffinityConfig)
 
 def main() -> None:
     """Trains, or says that it is done."""
+    config = cli.config(presets.AffinityConfig)
     options = affinity.Options(cli.FLAGS.maps, cli.FLAGS.seed, loop.Options(save_every=cli.FLAGS.save_every))
-    run = affinity.train(cli.run_dir(), cli.split(), cli.config(presets.AffinityConfig), options, name=cli.FLAGS.name)
+    run = affinity.train(cli.run_dir(), cli.split(), config, options, name=cli.FLAGS.name)
     cli.done(f"affinity: loss {run['metrics'].get('loss', math.nan):.3f}", cli.run_dir() / cli.FLAGS.name)
 
 

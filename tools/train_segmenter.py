@@ -29,7 +29,8 @@ flags.DEFINE_string("seeds", layout.SEEDS, "Directory below OUTPUT_DIR with the 
 flags.DEFINE_string("name", layout.SEGMENTER, "Directory below OUTPUT_DIR for this stage.")
 flags.DEFINE_enum("supervision", "weak", objective.KINDS, "Seeds, seeds and masks, or masks.")
 flags.DEFINE_string("strong_split", None, "semi: split of the images with masks (default: of voc train).")
-flags.DEFINE_integer("strong_images", None, "semi: the first N images of the split are those with masks.")
+flags.DEFINE_integer("strong_images", None, "semi: the first N images of the split are those with masks.",
+                     lower_bound=1)
 flags.DEFINE_list("losses", "seed,boundary", f"Of the images with seeds, some of {', '.join(objective.LOSSES)}.")
 flags.DEFINE_enum("growing", "none", objective.GROWINGS, "How seeds grow while the segmenter learns.")
 cli.define_data(None)
