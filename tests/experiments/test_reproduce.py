@@ -116,7 +116,7 @@ def test_maps_are_scored_at_the_threshold_of_the_highest_mean():
 
 
 def test_each_side_has_its_own_best_rule():
-    by_crf = map_scores.rules(presets.SeedsConfig(refine="crf", refine_low=0.3, theta=0.4))
+    by_crf = map_scores.rules(presets.SeedsConfig(refine="crf", refine_low=0.02, theta=0.4))
     assert [(rule.refine_low, rule.refine_high, rule.theta) for rule in by_crf] == [
         (score, score, 0.4) for score in map_scores.BACKGROUND_SCORES]
     assert [rule.theta for rule in map_scores.rules(presets.SeedsConfig())] == list(map_scores.THETAS)
