@@ -41,7 +41,8 @@ def test_mistakes_end_in_one_line_and_a_non_zero_exit(tmp_path):
         "different names": _start("tools.predict", f"--output_dir={tmp_path / 'none'}", "a/x.jpg", "b/x.png"),
         "a.jpg": _start("tools.train_classifier", "--dataset=folder", f"--data_dir={tmp_path / 'mine'}",
                         "--split=all", f"--cache_dir={tmp_path}", f"--output_dir={tmp_path / 'r'}"),
-        "rate: expected a number from 0 to 1": _start("tools.train_classifier", "--dataset=shapes", f"--cache_dir={tmp_path}",
+        "rate: expected a number from 0 to 1": _start(
+            "tools.train_classifier", "--dataset=shapes", f"--cache_dir={tmp_path}",
                                       "--max_images=4", "--rate=1.5", f"--output_dir={tmp_path / 's'}"),
         str(tmp_path / "file"): _start("tools.train_classifier", "--dataset=shapes", f"--cache_dir={tmp_path}",
                                        "--max_images=4", f"--output_dir={tmp_path / 'file' / 'below'}"),

@@ -34,7 +34,7 @@ class Localizer:
       jit_compile: compile by XLA; the maps anew for each number of classes, so that all shapes are static.
 
     Raises:
-      UserError: `config.num_maps` is neither a number from 1 nor "auto", or `config.gradient` none of `GRADIENTS`.
+      UserError: `config.num_maps` is neither a number nor "auto", or `config.gradient` none of `GRADIENTS`.
     """
 
     def __init__(self, model: Classifier, normalization: images.Normalization, config: MapsConfig,
@@ -139,8 +139,6 @@ def _options(config: MapsConfig, mode: str) -> aggregation.Options:
     if isinstance(config.num_maps, str) and config.num_maps != AUTO:
         raise UserError(f"num_maps: expected a number or {AUTO}, found {config.num_maps!r}")
     greatest = config.auto_most if isinstance(config.num_maps, str) else config.num_maps
-    if greatest < 1:
-        raise UserError(f"num_maps: expected at least 1, found {config.num_maps} (auto_most {config.auto_most})")
     return aggregation.Options(greatest, mode, config.method, config.cam, 1 if mode == "deterministic" else SAMPLES,
                                config.auto_tolerance if config.num_maps == AUTO else None)
 

@@ -128,7 +128,8 @@ def test_n_auto_tells_how_many_maps_it_took(run_dir):
     assert run["num_maps"] == {"median": np.median(taken), "max": max(taken)} and set(taken) <= {20, 40, 80, 160}
 
 
-@pytest.mark.parametrize("num_maps, message", [(0, "num_maps: expected a whole number from 1"), ("many", "or auto, found 'many'")])
+@pytest.mark.parametrize("num_maps, message", [(0, "num_maps: expected a whole number from 1"),
+                                               ("many", "or auto, found 'many'")])
 def test_a_number_of_maps_that_cannot_be(num_maps, message):
     with pytest.raises(UserError, match=message):
         Localizer(None, None, dataclasses.replace(CONFIG, num_maps=num_maps))
