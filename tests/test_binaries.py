@@ -74,12 +74,46 @@ def test_a_mistake_is_one_line_and_a_bug_keeps_its_traceback(monkeypatch, capsys
         raise error
 
     monkeypatch.setattr(cli.app, "run", lambda wrapped: wrapped(["binary"]))
-    with pytest.raises(SystemExit if line else type(error)) as raised:
+    with pytest.raises(SystemExit) as raised:
         cli.start(main)
+    last, *earlier = capsys.readouterr().err.splitlines()[::-1]
+    assert raised.value.code == 1
     if line:
-        assert raised.value.code == 1 and capsys.readouterr().err.splitlines()[-1] == line
+        assert last == line and not any("Traceback" in text for text in earlier)
     else:
-        assert raised.value is error
+        assert last == f"{type(error).__name__}: {error}" and "Traceback (most recent call last):" in earlier
+
+
+_ENDLESS = """
+import sys, time
+import numpy as np, tensorflow as tf
+from ficklenet_tf.data import indexed_dataset
+from ficklenet_tf.errors import UserError
+from tools import cli
+
+def read(index):
+    time.sleep(0.02)
+    if index == 3:
+        raise (UserError if sys.argv[1] == "user" else KeyError)("x.png: expected a mask, found none")
+    return {"index": np.int64(index)}
+
+def main(_):
+    data = iter(indexed_dataset.dataset(range(10**6), read, {"index": tf.TensorSpec([], tf.int64)}))
+    while True:
+        next(data)
+
+cli.start(main, arguments=True)
+"""
+
+
+@pytest.mark.parametrize("kind", ["user", "bug"])
+def test_an_error_in_the_input_pipeline_ends_the_process(kind):
+    """Its threads wait for Python's lock; while a frame holds the pipeline, the interpreter waits for its threads."""
+    command = [sys.executable, "-c", _ENDLESS, kind]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 1
+    assert ("error: x.png: expected a mask, found none" in ended.stderr.splitlines()) == (kind == "user")
+    assert ("Traceback" in ended.stderr) == (kind == "bug")
 
 
 def test_help_and_an_unknown_flag():

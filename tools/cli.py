@@ -2,11 +2,13 @@
 
 import builtins
 import dataclasses
+import gc
 import logging
 import os
 import pathlib
 import re
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -268,23 +270,30 @@ def start(main: Callable[..., None], arguments: bool = False) -> None:
         logging.basicConfig(format="%(levelname)s: %(message)s")
         absl.logging.set_verbosity(absl.logging.ERROR)  # TensorFlow's and TFDS' messages mean nothing to a user
         logging.getLogger("tensorflow").setLevel(logging.ERROR)  # many networks in one run: tracing again is right
+        failed = True
         try:
             _check_names()
             if arguments:
                 main(argv[1:])
             else:
                 main()
-        except (UserError, OSError, FloatingPointError, tf.errors.OpError) as error:
-            text = _text(error)
+            failed = False
+        except Exception as error:
+            text = _text(error) if isinstance(error, _EXPECTED) else None
             if text is None or os.environ.get("FICKLENET_TRACEBACK"):
-                raise
-            print(f"error: {text}", file=sys.stderr)
+                traceback.print_exc()
+            else:
+                print(f"error: {text}", file=sys.stderr)
+        if failed:  # here, where the error and its frames are gone: an input pipeline that one holds would never end
+            gc.collect()
             sys.exit(1)
 
     _check_renamed(sys.argv[1:])
     app.run(wrapped)
 
 
+# Errors that may be a user's mistake or the machine's.
+_EXPECTED = (UserError, OSError, FloatingPointError, tf.errors.OpError)
 # Errors by which TensorFlow speaks of the machine, and not of our graphs.
 _MACHINE = (tf.errors.NotFoundError, tf.errors.PermissionDeniedError, tf.errors.ResourceExhaustedError,
             tf.errors.DataLossError, tf.errors.UnavailableError, tf.errors.AbortedError,

@@ -70,13 +70,15 @@ def decode_label_op(png: tf.Tensor) -> tf.Tensor:
 def decode_label(png: bytes) -> np.ndarray:
     """As `decode_label_op` outside a graph, several times faster: bytes -> `[height, width]` uint8 labels.
 
+    Of a user's own seeds also grey PNGs of ids.
+
     Raises:
       UserError: it is another kind of image.
     """
     try:
         with Image.open(io.BytesIO(png)) as image:
-            if image.mode != "P":
-                raise UserError(f"expected a palette PNG of labels, found an image of mode {image.mode}")
+            if image.mode not in ("P", "L"):
+                raise UserError(f"expected a palette or grey PNG of labels, found an image of mode {image.mode}")
             return np.asarray(image)
     except OSError as error:  # Pillow's, of a broken file
         raise UserError(f"expected a whole palette PNG of labels, found {len(png)} bytes: {error}") from error

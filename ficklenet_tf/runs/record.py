@@ -84,7 +84,7 @@ def _remedy(path: pathlib.Path) -> str:
     run = path.parent / "run.json"
     made_again = path.suffix in (".png", ".npz", ".npy")  # a file for each image
     remove = [path] if made_again or not run.exists() or path == run else [path, run]
-    return f"Remove {' and '.join(map(str, remove))}, then run the stage again"
+    return f"Remove {' and '.join(map(str, remove))}, then run the stage that makes {path.parent.name}/ again"
 
 
 def _journal() -> str:

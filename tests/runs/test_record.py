@@ -51,7 +51,7 @@ def test_harm_is_named_with_its_remedy(directory, harm):
                 f"{path.stat().st_size} bytes")
     with pytest.raises(UserError, match=re.escape(expected)) as error:
         artifacts.read_bytes(path)
-    assert f"Remove {path}, then run the stage again" in str(error.value)
+    assert f"Remove {path}, then run the stage that makes stage/ again" in str(error.value)
     path.unlink()
     artifacts.write_bytes(path, b"first")
     assert artifacts.read_bytes(path) == b"first"
@@ -125,7 +125,7 @@ def test_weights_are_checked_and_written_whole(directory):
     data = bytearray(path.read_bytes())
     data[-9] ^= 64
     path.write_bytes(data)
-    with pytest.raises(UserError, match=f"Remove {path} and {directory}/run.json, then run the stage again"):
+    with pytest.raises(UserError, match=f"Remove {path} and {directory}/run.json, then run the stage that makes stage/ again"):
         artifacts.load_weights(network, path)
     path.unlink()
     with pytest.raises(FileNotFoundError, match="expected the weights of a finished training"):
