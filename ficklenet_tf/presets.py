@@ -1,6 +1,7 @@
 """The numbers of every stage, each with its source. A flag of the stage's binary overrides any of them."""
 
 import dataclasses
+import numbers
 from typing import Any
 
 from ficklenet_tf.errors import UserError
@@ -35,11 +36,13 @@ def _check(config: Any) -> None:
     """Raises UserError where a number of a config is none, or one that cannot work."""
     for name, (least, most) in _LEGAL[type(config).__name__].items():
         value = getattr(config, name)
-        numbers = value if isinstance(value, tuple | list) else [] if isinstance(value, str) else [value]
-        whole = "float" not in str(type(config).__annotations__[name])
-        sound = [isinstance(n, int if whole else int | float) and not isinstance(n, bool) and least <= n <= most
-                 for n in numbers]
-        if not all(sound) or value in ((), []):
+        kind = str(type(config).__annotations__[name])
+        if isinstance(value, str) and "str" in kind:
+            continue
+        numbers_given, whole = value if isinstance(value, tuple | list) else [value], "float" not in kind
+        sound = [isinstance(n, numbers.Integral if whole else numbers.Real) and not isinstance(n, bool)
+                 and least <= n <= most for n in numbers_given]
+        if not sound or not all(sound):
             raise UserError(f"{name}: expected {'a whole number' if whole else 'a number'} from {least:g} to "
                             f"{most:g}, found {value!r}")
 
@@ -91,6 +94,8 @@ class MapsConfig:
 
     def __post_init__(self) -> None:
         """Checks every number."""
+        if isinstance(self.gradient, bool):  # as runs before 2026-11-26 recorded it
+            object.__setattr__(self, "gradient", "pixels" if self.gradient else "none")
         _check(self)
 
 

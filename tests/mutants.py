@@ -85,10 +85,22 @@ def judge(mutant: dict[str, Any], tree: pathlib.Path, python: str) -> dict[str, 
             except subprocess.TimeoutExpired:
                 fate = "slow"
                 break
+            if code not in (0, 1, 2):  # 1: tests failed, 2: a file could not be imported
+                raise SystemExit(f"{' '.join(command)}: ended with {code}, which says nothing of the mutant")
             if code:
                 fate = "killed"
                 break
     return {**mutant, "fate": fate, "change": changed[0] if changed else "", "seconds": time.monotonic() - start}
+
+
+def check_sound(mutant: dict[str, Any], tree: pathlib.Path, python: str, sound: set[str]) -> None:
+    """Sees once that the tests of a mutant's file pass on the sound tree: else every mutant would count as noticed."""
+    for tests in tests_of(mutant["file"]):
+        if " ".join(tests) not in sound:
+            command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
+            if subprocess.run(command, cwd=tree, capture_output=True).returncode:
+                raise SystemExit(f"{' '.join(command)}: fails without a mutant too")
+            sound.add(" ".join(tests))
 
 
 def main() -> None:
@@ -111,11 +123,13 @@ def main() -> None:
     keys = ("file", "operator", "occurrence", "source")
     judged = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
     done = {tuple(each[key] for key in keys): each for each in judged}
+    sound: set[str] = set()
     order, deadline = mutants(options.seed), time.monotonic() + 60 * options.minutes
     for mutant in order:
         if time.monotonic() > deadline:
             break
         if tuple(mutant[key] for key in keys) not in done:
+            check_sound(mutant, tree, python, sound)
             fate = judge(mutant, tree, python)
             done[tuple(mutant[key] for key in keys)] = fate
             with results.open("a") as file_:

@@ -124,6 +124,8 @@ class FeatureCache:
         missing = [(i, flipped) for i, flipped in views if split.image_ids[i] in replaced
                    or not record.has_size(self.path(split.image_ids[i], flipped))]
         if not missing:
+            if split.image_ids and not (self.directory / _SHAPE).exists():  # it was damaged and removed
+                self._note_shape(np.load(self.path(split.image_ids[0])).shape, size)
             return 0
         forward = tf.function(lambda x: tf.cast(below(x, training=False), tf.float16), reduce_retracing=True)
         done = 0
@@ -132,7 +134,7 @@ class FeatureCache:
             for batch in _photographs(split, missing, normalization, size).batch(batch_size).prefetch(2):
                 features = forward(batch).numpy()
                 if done == 0:
-                    artifacts.write_json(self.directory / _SHAPE, {"shape": list(features.shape[1:]), "size": size})
+                    self._note_shape(features.shape[1:], size)
                 paths = [self.path(split.image_ids[i], flipped) for i, flipped in missing[done:done + len(features)]]
                 list(writers.map(_write, paths, features))
                 done += len(features)
@@ -140,6 +142,9 @@ class FeatureCache:
         artifacts.write_json(self.directory / _CHECKSUMS, {**old_checksums, **checksums})
         self.__dict__.pop("_checksums", None)
         return done
+
+    def _note_shape(self, shape: Sequence[int], size: int) -> None:
+        artifacts.write_json(self.directory / _SHAPE, {"shape": list(shape), "size": size})
 
 
 def cache_directory(root: str | pathlib.Path, below: keras.Model, *, dataset: str, size: int,

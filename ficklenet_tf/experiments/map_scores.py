@@ -2,7 +2,7 @@
 
 A threshold says where the foreground begins; the strongest of the image's maps says which class it is. A rule for
 seeds has a number too, and maps of one kind want another one than those of the other: each side of a comparison has
-its own best. The masks of training images are used for nothing but this.
+its own best, by the masks of training images, which the tables therefore use for this one number.
 """
 
 import concurrent.futures

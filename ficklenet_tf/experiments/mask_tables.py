@@ -98,7 +98,8 @@ def weak(plan: Plan, systems: Sequence[str], name: str = "table1") -> Table:
 
 def semi(plan: Plan, seed: int = 0) -> dict[str, Any]:
     """Trains on FickleNet's seeds and on the masks of the plan's strong images; see `Plan.masks`."""
-    return plan.masks("semi", plan.seed_images("S", seed), seed, supervision="semi", strong=plan.strong)
+    seeds = plan.seed_images("S", seed, **SYSTEMS["ficklenet"].seeds)
+    return plan.masks("semi", seeds, seed, supervision="semi", strong=plan.strong)
 
 
 def supervised(plan: Plan) -> Table:
@@ -143,6 +144,8 @@ def notes(plan: Plan) -> tuple[str, ...]:
     return (f"{plan.held_out.dataset}, {len(plan.held_out)} images of {plan.held_out.name}, preset "
             f"{plan.preset.name}, {plan.repeats}, per cent; {rounds}, sizes "
             f"{', '.join(map(str, segmenter.test_sizes))}; CRF: {spec_name}. Trained on {len(plan.split)} images. All "
-            "segmenters start from one backbone, that of the stochastic classifier with seed 0.",
+            "segmenters start from one backbone, that of the stochastic classifier with seed 0. Seeds: each "
+            f"classifier's own best background score or theta, by the masks of {plan.map_images} training images at "
+            "most, which serve nothing else.",
             "The paper's column: VOC 2012 val, the network trained whole on 10,582 images, saliency maps for the "
             "background.")

@@ -140,7 +140,8 @@ class Plan:
         options = map_scores.Options(map_extraction.Options(classifier, paper.MODES[inference], seed),
                                      self.saliency_dir)
         return map_scores.score(self.run_dir / layout.MAP_SCORES / name, self.scored, self.run_dir / classifier,
-                                (self.maps_config, config), options, counts=(num_maps,))
+                                (needed.with_gradient(self.preset.maps, config), config), options,
+                                counts=(num_maps,))
 
     def repeated_maps(self, counts: Sequence[int], repeats: int) -> list[dict[str, Any]]:
         """Scores the maps of the stochastic classifier with seed 0 several times, each time on other selections.

@@ -3,12 +3,14 @@
 import calendar
 import csv
 import dataclasses
+import io
 import pathlib
 import shlex
 import time
 from typing import Any
 
 from ficklenet_tf import presets
+from ficklenet_tf.errors import UserError
 from ficklenet_tf.runs import artifacts, layout
 
 # Directory below the run's, title, command, and whether the page says "missing" where it is not there.
@@ -145,8 +147,12 @@ def _preset_name(settings: dict[str, dict[str, Any]]) -> str | None:
 def _log(path: pathlib.Path) -> list[dict[str, float]]:
     if not path.exists():
         return []
-    with open(path, newline="") as file:
-        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+    text = artifacts.read_bytes(path).decode("utf-8", "replace")
+    try:
+        return [{name: float(value) for name, value in row.items() if value}
+                for row in csv.DictReader(io.StringIO(text))]
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: expected rows of numbers, found {error}") from error
 
 
 def _seconds(directory: pathlib.Path, run: dict[str, Any], result: dict[str, Any]) -> float | None:

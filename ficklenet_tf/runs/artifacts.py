@@ -175,7 +175,7 @@ def identity(directory: str | pathlib.Path) -> str:
     Made again with the same settings it is the same. Of files that a user brings, which have none, it is run.json's.
     """
     settings = pathlib.Path(directory) / layout.SETTINGS
-    content = settings.read_bytes() if settings.exists() else json.dumps(read_run(directory)).encode()
+    content = read_bytes(settings) if settings.exists() else json.dumps(read_run(directory)).encode()
     return hashlib.sha256(content).hexdigest()[:16]
 
 

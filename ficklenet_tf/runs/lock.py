@@ -1,6 +1,7 @@
 """One process at a time where two would spoil each other's work: a lock that a killed process leaves by itself."""
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -10,6 +11,9 @@ import time
 from collections.abc import Iterator
 
 from ficklenet_tf.errors import UserError
+from ficklenet_tf.runs import progress
+
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 @contextlib.contextmanager
@@ -32,6 +36,10 @@ def hold(path: str | pathlib.Path, what: str, wait: bool = False) -> Iterator[No
         except BlockingIOError:
             raise UserError(f"{what}: {_owner(path)} is at work here; wait until it has ended, or give another "
                             "directory") from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            progress.say(f"{path}: this file system has no locks ({error.strerror}); see that one process works there")
         file.truncate(0)
         file.write(json.dumps({"process": os.getpid(), "machine": platform.node(), "since": time.time()}))
         file.flush()

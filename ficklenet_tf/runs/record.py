@@ -81,9 +81,11 @@ def has_size(path: pathlib.Path) -> bool:
 
 
 def _remedy(path: pathlib.Path) -> str:
+    if path.name == "settings.json":  # nobody can say what the rest was made with
+        return f"Remove {path.parent}, then run the stage that makes it again"
     run = path.parent / "run.json"
-    made_again = path.suffix in (".png", ".npz", ".npy")  # a file for each image
-    remove = [path] if made_again or not run.exists() or path == run else [path, run]
+    weights = path.suffix == ".h5" and run.exists()  # made again from the last checkpoint
+    remove = [path, run] if weights else [path]
     return f"Remove {' and '.join(map(str, remove))}, then run the stage that makes {path.parent.name}/ again"
 
 
@@ -106,7 +108,7 @@ def _facts(directory: pathlib.Path) -> dict[str, list[Fact]] | None:
 def _read(directory: pathlib.Path, state: tuple[tuple[str, int, int], ...]) -> dict[str, list[Fact]]:
     facts: dict[str, list[Fact]] = {}
     for name, _, _ in state:
-        for line in (directory / DIRECTORY / name).read_text("utf-8", "replace").splitlines():
+        for line in (directory / DIRECTORY / name).read_text("utf-8", "replace").split("\n"):
             crc, _, rest = line.partition(" ")
             size, _, file = rest.partition(" ")
             try:

@@ -16,7 +16,7 @@ from ficklenet_tf.maps import extraction as map_extraction
 from ficklenet_tf.maps.image_maps import ImageMaps
 from ficklenet_tf.maps.localizer import AUTO
 from ficklenet_tf.presets import MapsConfig, SeedsConfig
-from ficklenet_tf.runs import artifacts, layout, shards, stage
+from ficklenet_tf.runs import artifacts, layout, record, shards, stage
 from ficklenet_tf.seeds import affinity, background_score, cues, needed, refinement, rule
 from ficklenet_tf.seeds.evidence import Evidence
 
@@ -117,7 +117,7 @@ def extract(run_dir: str | pathlib.Path, split: datasets.Split, maps_config: Map
         write(directory, example["image_id"], example["image"].numpy(), image_maps, config, options)
 
     def work(pending: list[int]) -> Iterator[Any]:
-        localized = {i for i in pending if keep and layout.map_file(map_dir, split.image_ids[i]).exists()}
+        localized = {i for i in pending if keep and record.has_size(layout.map_file(map_dir, split.image_ids[i]))}
         yield from _from_disk(directory, map_dir, split, sorted(localized), config, options)
         rest = [i for i in pending if i not in localized]
         yield from map_extraction.stream(localizer, split, rest, map_options.seed, write_both)

@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
+from tensorflow_datasets.core.utils import file_utils
 
 from ficklenet_tf.data import datasets, images, labels
 from ficklenet_tf.data.datasets import records, voc
@@ -210,7 +211,7 @@ def test_an_id_that_is_no_file_name_is_refused_wherever_it_comes_from(kit, tmp_p
 def test_what_a_killed_preparation_left_is_removed(kit, tmp_path):
     _load(kit, "val", tmp_path)
     directory = next((tmp_path / "cache").rglob("dataset_info.json")).parent
-    left = directory.with_name(f"{directory.name}.incompleteABC")
+    left = pathlib.Path(file_utils._get_incomplete_dir(str(directory)))
     directory.rename(left)
     assert _load(kit, "val", tmp_path).image_ids == ("2007_000004",)
     assert directory.exists() and not left.exists()

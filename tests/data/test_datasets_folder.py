@@ -96,7 +96,7 @@ def test_lists_to_train_and_to_evaluate_on_share_nothing(folder, name):
 def test_what_a_test_list_holds_is_not_learned(folder):
     (folder / "test.txt").write_text("a\nf\n")
     train, val = (set(_load(folder, name).image_ids) for name in ("train", "val"))
-    assert train and train | val == {"b c", "d.e", "grün", *val} and not train & {"a", "f"} and not train & val
+    assert train and val and train | val == {"b c", "d.e", "grün"} and not train & val
     (folder / "test.txt").rename(folder / "train_small.txt")
     assert not {"a", "f"} & set(_load(folder, "val").image_ids)
 

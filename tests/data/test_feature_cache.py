@@ -53,6 +53,14 @@ def test_damaged_features_are_named_and_a_cut_file_is_made_again(split, tmp_path
     assert cache.load(split.image_ids[2]).std() > 0
 
 
+def test_a_lost_shape_is_noted_again(split, tmp_path):
+    backbone, options = backbones.build("small", "head"), dict(size=33, batch_size=4)
+    FeatureCache(tmp_path / "f").fill(split, backbone, images.TORCH, **options)
+    (tmp_path / "f" / "features.json").unlink()
+    cache = FeatureCache(tmp_path / "f")
+    assert cache.fill(split, backbone, images.TORCH, **options) == 0 and cache.shape == (5, 5, 128)
+
+
 def test_features_of_another_photograph_or_network_are_not_taken(split, tmp_path):
     backbone = backbones.build("small", "head")
     cache, options = FeatureCache(tmp_path / "f"), dict(size=33, batch_size=4)

@@ -6,6 +6,7 @@ import json
 import pathlib
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -101,6 +102,11 @@ def test_systems_are_compared_at_equal_refinement():
     for pair in mask_tables._CLAIMS:
         refine = {systems[name].seeds["refine"] for name in pair}
         assert len(refine) == 1, pair
+    semi = []
+    plan_of = types.SimpleNamespace(seed_images=lambda *a, **changes: semi.append(changes), strong=None,
+                                    masks=lambda *a, **k: {})
+    mask_tables.semi(plan_of)
+    assert semi == [systems["ficklenet"].seeds]  # Table 3's weak row
     assert {systems[name].seeds["refine"] for pair in mask_tables._CLAIMS for name in pair} == {"none", "crf"}
 
 

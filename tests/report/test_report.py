@@ -90,7 +90,7 @@ def _write_training(directory, config, columns, **facts):
     lines = [",".join(["step", "learning_rate", *columns])]
     lines += [",".join(map(str, [step, 0.01 / step, *(1 / (step + i) for i in range(len(columns)))]))
               for step in range(1, 90)]
-    (directory / "log.csv").write_text("\n".join(lines) + "\n")
+    artifacts.write_bytes(directory / "log.csv", ("\n".join(lines) + "\n").encode())
     artifacts.write_run(directory, class_names=list(NAMES), **facts)
 
 

@@ -1,5 +1,6 @@
 """Two processes in one place: the second is refused with the first one's name, or waits; a killed one holds none."""
 
+import errno
 import os
 import re
 import signal
@@ -37,6 +38,15 @@ def test_the_second_is_refused_until_the_first_is_dead(holder, tmp_path):
         assert f'"process": {os.getpid()}' in (tmp_path / ".lock").read_text()
     with lock.hold(tmp_path / ".lock", "place"):  # left behind, it locks nothing
         pass
+
+
+def test_a_file_system_without_locks_is_said_and_used(tmp_path, monkeypatch, capfd):
+    def missing(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(lock.fcntl, "flock", missing)
+    with lock.hold(tmp_path / ".lock", "place"):
+        assert "this file system has no locks (No locks available)" in capfd.readouterr().err
 
 
 def test_who_waits_comes_after(tmp_path):

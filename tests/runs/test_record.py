@@ -95,6 +95,12 @@ def test_several_processes_write_to_one_directory(directory):
     assert artifacts.read_bytes(directory / "d.png") == b"d.png" and len(list((directory / "record").iterdir())) == 3
 
 
+def test_any_name_of_a_file_is_found_again(directory):
+    for name in ("a b.png", "ü\u2028x.png", "1 2 3.png", "n\u0085.png"):
+        artifacts.write_bytes(directory / name, name.encode())
+        assert artifacts.read_bytes(directory / name) == name.encode() and record.has_size(directory / name)
+
+
 def test_what_a_stage_was_made_with_cannot_be_lost(directory):
     (directory / "settings.json").unlink()
     with pytest.raises(UserError, match=r"expected settings.json beside what is there \(a.png, ...\), found none"):
@@ -125,7 +131,7 @@ def test_weights_are_checked_and_written_whole(directory):
     data = bytearray(path.read_bytes())
     data[-9] ^= 64
     path.write_bytes(data)
-    with pytest.raises(UserError, match=f"Remove {path} and {directory}/run.json, then run the stage that makes stage/ again"):
+    with pytest.raises(UserError, match=f"Remove {path} and {directory}/run.json, then run the stage"):
         artifacts.load_weights(network, path)
     path.unlink()
     with pytest.raises(FileNotFoundError, match="expected the weights of a finished training"):

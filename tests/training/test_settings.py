@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from ficklenet_tf import presets
@@ -33,10 +34,17 @@ def test_every_number_is_checked():
             value = getattr(config, field.name)
             if isinstance(value, bool) or (isinstance(value, str) and field.type is str):
                 continue
-            for wrong in (math.nan, math.inf, -1, 1e12, None, True):
+            words = () if "str" in str(field.type) else ("many",)
+            for wrong in (math.nan, math.inf, -1, 1e12, None, True, *words):
                 wrong = (wrong,) if isinstance(value, tuple) else wrong
                 with pytest.raises(UserError, match=rf"^{field.name}: expected a (whole )?number from"):
                     dataclasses.replace(config, **{field.name: wrong})
+
+
+def test_numpys_numbers_are_numbers_and_what_runs_recorded_before_is_read():
+    config = presets.ClassifierConfig(batch_size=np.int64(5), rate=np.float32(0.5))
+    assert config.batch_size == 5
+    assert [presets.MapsConfig(gradient=old).gradient for old in (False, True)] == ["none", "pixels"]
 
 
 @pytest.mark.parametrize("stage", settings.WORDS)

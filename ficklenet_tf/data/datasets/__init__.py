@@ -115,7 +115,7 @@ def load_split(dataset: str, split: str, *, data_dir: str | pathlib.Path | None 
         with lock.hold(place.parent / f".{place.name}.lock", str(place), wait=True):
             builder = _builder(dataset, data_dir, cache_dir, on_error)  # it reads what another process has made
             if not builder.is_prepared():
-                for leftover in place.parent.glob(f"{place.name}.incomplete*"):
+                for leftover in place.parent.glob(f"incomplete.*_{place.name}"):  # as TFDS names them
                     shutil.rmtree(leftover, ignore_errors=True)
                 progress.say(f"preparing the data set {dataset}, once")
                 with records.quiet():

@@ -135,10 +135,11 @@ def split_ids(root: pathlib.Path, rows: Sequence[Row]) -> dict[str, tuple[pathli
         splits[path.stem] = (path, [known.get(name, name) for name in names])
     _check_apart(splits)
     if "train" not in splits and "val" not in splits:
-        learned = {image_id for name, (_, listed) in splits.items() if name.startswith("train") for image_id in listed}
-        held_out = _held_out([image_id for image_id in ids if image_id not in learned])
+        listed = {image_id for name, (_, listed_ids) in splits.items() if name.startswith(("train", "test"))
+                  for image_id in listed_ids}
+        held_out = _held_out([image_id for image_id in ids if image_id not in listed])
         splits["val"] = (table, [image_id for image_id in ids if image_id in held_out])
-    for split, others in (("train", ("val", "test")), ("val", ("train",))):
+    for split, others in (("train", ("val", "test")), ("val", ("train", "test"))):
         if split not in splits:
             taken = {i for name, (_, listed) in splits.items() if name.startswith(others) for i in listed}
             splits[split] = (table, [image_id for image_id in ids if image_id not in taken])
@@ -147,10 +148,11 @@ def split_ids(root: pathlib.Path, rows: Sequence[Row]) -> dict[str, tuple[pathli
 
 def _check_apart(splits: dict[str, tuple[pathlib.Path, list[str]]]) -> None:
     """Raises UserError where a list to evaluate on (val..., test...) holds images of one to train on (train...)."""
-    for train, (_, train_ids) in splits.items():
-        for other, (path, ids) in splits.items():
-            shared = [i for i in ids if i in set(train_ids)] if other.startswith(("val", "test")) else []
-            if train.startswith("train") and shared:
+    for train in (name for name in splits if name.startswith("train")):
+        learned = set(splits[train][1])
+        for path, ids in (splits[name] for name in splits if name.startswith(("val", "test"))):
+            shared = [image_id for image_id in ids if image_id in learned]
+            if shared:
                 raise UserError(f"{path}: expected images that {train} does not list, found {len(shared)} of them, "
                                 f"the first {shared[0]!r}: what was learned says nothing of the rest")
 
