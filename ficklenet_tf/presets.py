@@ -41,10 +41,12 @@ def _check(config: Any) -> None:
             continue
         numbers_given, whole = value if isinstance(value, tuple | list) else [value], "float" not in kind
         sound = [isinstance(n, numbers.Integral if whole else numbers.Real) and not isinstance(n, bool)
-                 and least <= n <= most for n in numbers_given]
+                 and least <= float(n) <= most for n in numbers_given]
         if not sound or not all(sound):
             raise UserError(f"{name}: expected {'a whole number' if whole else 'a number'} from {least:g} to "
                             f"{most:g}, found {value!r}")
+        if isinstance(value, numbers.Real) and not isinstance(value, int | float):  # NumPy's: JSON has none
+            object.__setattr__(config, name, int(value) if whole else float(value))
 
 
 @dataclasses.dataclass(frozen=True)

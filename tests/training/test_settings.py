@@ -43,7 +43,7 @@ def test_every_number_is_checked():
 
 def test_numpys_numbers_are_numbers_and_what_runs_recorded_before_is_read():
     config = presets.ClassifierConfig(batch_size=np.int64(5), rate=np.float32(0.5))
-    assert config.batch_size == 5
+    assert (type(config.batch_size), type(config.rate)) == (int, float) and config.batch_size == 5
     assert [presets.MapsConfig(gradient=old).gradient for old in (False, True)] == ["none", "pixels"]
 
 
