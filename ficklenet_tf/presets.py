@@ -45,8 +45,8 @@ def _check(config: Any) -> None:
         if not sound or not all(sound):
             raise UserError(f"{name}: expected {'a whole number' if whole else 'a number'} from {least:g} to "
                             f"{most:g}, found {value!r}")
-        if isinstance(value, numbers.Real) and not isinstance(value, int | float):  # NumPy's: JSON has none
-            object.__setattr__(config, name, int(value) if whole else float(value))
+        if hasattr(value, "item"):  # NumPy's: JSON has none
+            object.__setattr__(config, name, value.item())
 
 
 @dataclasses.dataclass(frozen=True)
