@@ -29,7 +29,7 @@ def holder(tmp_path):
 
 
 def test_the_second_is_refused_until_the_first_is_dead(holder, tmp_path):
-    message = rf"^place: process {holder.pid} on .+, for \d+ minutes, is at work here; wait until it has ended, or give"
+    message = rf"^place: process {holder.pid} on .+, for \d+ minutes, is at work here; wait until it has ended, or"
     with pytest.raises(UserError, match=message), lock.hold(tmp_path / ".lock", "place"):
         pass
     holder.send_signal(signal.SIGKILL)
