@@ -8,3 +8,8 @@ class UserError(ValueError):
     """
 
     __init__ = Exception.__init__  # then AutoGraph raises it anew as itself, not as a StagingError
+
+
+def first_line(error: Exception) -> str:
+    """Returns the first line of an error's text, or its name where it has none: for a message of one line."""
+    return next(iter(str(error).splitlines()), repr(error))

@@ -135,7 +135,9 @@ _FIGURES: dict[str, Callable[[plan.Plan], np.ndarray]] = {
 def main() -> None:
     """Makes what was asked for."""
     wanted, work = _wanted(), _plan()
-    needed.check(work.preset.seeds, work.saliency_dir)  # now, not after the classifier
+    systems = cli.FLAGS.systems if {("table", "1"), ("table", "2")} & set(wanted) else []
+    for refine in {work.preset.seeds.refine, *(mask_tables.SYSTEMS[name].seeds["refine"] for name in systems)}:
+        needed.check(dataclasses.replace(work.preset.seeds, refine=refine), work.saliency_dir)  # before the classifier
     if cli.FLAGS.rehearsal and not set(wanted) <= {("table", "4"), ("figure", "3")}:  # these two train nothing
         options = classifier_training.Options(work.weights, training=work.options)
         rehearsal.rehearse_run(work.run_dir, work.split, work.held_out, work.preset, options, last=layout.CLASSIFIER,

@@ -159,11 +159,20 @@ def cut(backbone: keras.Model, trainable: str) -> Cut:
         return Cut(None, backbone)
     if trainable == "head":
         return Cut(backbone, None)
-    cuts = BACKBONES[backbone.name].cuts
+    return Cut(*after(backbone, cut_layer(backbone.name, trainable)))
+
+
+def cut_layer(name: str, trainable: str) -> str:
+    """Returns the layer after which the trained blocks of a backbone begin.
+
+    Raises:
+      UserError: the backbone has no such cut.
+    """
+    cuts = BACKBONES[name].cuts
     if trainable not in cuts:
-        raise UserError(f"trainable_layers: expected head, all or a cut of {backbone.name} ({', '.join(cuts)}), found "
+        raise UserError(f"trainable_layers: expected head, all or a cut of {name} ({', '.join(cuts)}), found "
                         f"{trainable!r}")
-    return Cut(*after(backbone, cuts[trainable]))
+    return cuts[trainable]
 
 
 def after(backbone: keras.Model, layer: str) -> tuple[keras.Model, keras.Model]:

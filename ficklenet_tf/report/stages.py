@@ -1,16 +1,13 @@
 """What the stages left in a run's directory, and the command that makes what is missing."""
 
 import calendar
-import csv
 import dataclasses
-import io
 import pathlib
 import shlex
 import time
 from typing import Any
 
 from ficklenet_tf import presets
-from ficklenet_tf.errors import UserError
 from ficklenet_tf.runs import artifacts, layout
 
 # Directory below the run's, title, command, and whether the page says "missing" where it is not there.
@@ -145,14 +142,7 @@ def _preset_name(settings: dict[str, dict[str, Any]]) -> str | None:
 
 
 def _log(path: pathlib.Path) -> list[dict[str, float]]:
-    if not path.exists():
-        return []
-    text = artifacts.read_bytes(path).decode("utf-8", "replace")
-    try:
-        return [{name: float(value) for name, value in row.items() if value}
-                for row in csv.DictReader(io.StringIO(text))]
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{path}: expected rows of numbers, found {error}") from error
+    return artifacts.read_numbers(path) if path.exists() else []
 
 
 def _seconds(directory: pathlib.Path, run: dict[str, Any], result: dict[str, Any]) -> float | None:

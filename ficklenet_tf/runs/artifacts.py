@@ -1,6 +1,8 @@
 """Files by which the stages meet: written whole or not at all, described by run.json, checked when they are read."""
 
+import csv
 import hashlib
+import io
 import json
 import os
 import pathlib
@@ -106,6 +108,21 @@ def read_json(path: str | pathlib.Path) -> Any:
         return json.loads(read_bytes(path))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: expected JSON, found {error}") from error
+
+
+def read_numbers(path: str | pathlib.Path) -> list[dict[str, float]]:
+    """Reads a CSV file of numbers with a line of names, as the log of a training; one dict a row.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      UserError: it is not what was written there, or a row is cut or has a word that is no number.
+    """
+    text = read_bytes(path).decode("utf-8", "replace")
+    try:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(io.StringIO(text))]
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: expected rows of numbers, found {error}; remove it, then run the stage again"
+                        ) from error
 
 
 def versions() -> dict[str, str]:

@@ -12,6 +12,7 @@ import pathlib
 import zlib
 
 from ficklenet_tf.errors import UserError
+from ficklenet_tf.runs import layout
 
 DIRECTORY = "record"
 _JOURNAL = f"{os.getpid()}-{os.urandom(4).hex()}.txt"
@@ -81,9 +82,9 @@ def has_size(path: pathlib.Path) -> bool:
 
 
 def _remedy(path: pathlib.Path) -> str:
-    if path.name == "settings.json":  # nobody can say what the rest was made with
+    if path.name == layout.SETTINGS:  # nobody can say what the rest was made with
         return f"Remove {path.parent}, then run the stage that makes it again"
-    run = path.parent / "run.json"
+    run = path.parent / layout.RUN
     weights = path.suffix == ".h5" and run.exists()  # made again from the last checkpoint
     remove = [path, run] if weights else [path]
     return f"Remove {' and '.join(map(str, remove))}, then run the stage that makes {path.parent.name}/ again"

@@ -73,15 +73,15 @@ def run(directory: str | pathlib.Path, settings: dict[str, Any],
     Raises:
       UserError: see `begin_stage`; or another process is at work there.
     """
+    directory = pathlib.Path(directory)
     begin_stage(directory, settings)
     finished = artifacts.read_run(directory)
     if finished:
         return finished
-    directory = pathlib.Path(directory)
     with lock.hold(directory / _LOCK, str(directory)) if distribution.is_chief() else contextlib.nullcontext():
         facts = work()
         distribution.on_chief(lambda: artifacts.write_run(directory, **settings, **facts()))
-    return artifacts.read_json(pathlib.Path(directory) / layout.RUN)
+    return artifacts.read_json(directory / layout.RUN)
 
 
 def run_per_image(settings: Mapping[pathlib.Path, dict[str, Any]], split: _Images, *,

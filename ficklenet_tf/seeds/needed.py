@@ -37,11 +37,12 @@ def check(config: SeedsConfig, saliency_dir: str | pathlib.Path | None, gradient
 
 def saliency(config: SeedsConfig) -> bool:
     """Whether a `presets.SeedsConfig` makes use of saliency: more supervision than tags."""
-    return _by_cue(config, "saliency") or config.refine in refinement.NEEDS_SALIENCY
+    return _cue(config) == "saliency" or config.refine in refinement.NEEDS_SALIENCY
 
 
-def _by_cue(config: SeedsConfig, cue: str) -> bool:
-    return config.background_cue == cue and config.refine not in refinement.CUELESS
+def _cue(config: SeedsConfig) -> str | None:
+    """Returns the background cue, None where the refinement decides without one."""
+    return None if config.refine in refinement.CUELESS else config.background_cue
 
 
 def with_gradient(maps_config: MapsConfig, config: SeedsConfig) -> MapsConfig:
@@ -51,7 +52,7 @@ def with_gradient(maps_config: MapsConfig, config: SeedsConfig) -> MapsConfig:
 
 
 def _gradient(config: SeedsConfig) -> str | None:
-    return cues.GRADIENTS.get(config.background_cue) if config.refine not in refinement.CUELESS else None
+    return cues.GRADIENTS.get(_cue(config) or "")
 
 
 def saliency_of(run_dir: str | pathlib.Path, config: SeedsConfig,

@@ -15,7 +15,7 @@ import keras
 import tensorflow as tf
 
 from ficklenet_tf import distribution
-from ficklenet_tf.errors import UserError
+from ficklenet_tf.errors import UserError, first_line
 from ficklenet_tf.runs import artifacts, layout, progress
 from ficklenet_tf.training import loss_scale
 
@@ -160,8 +160,7 @@ def _restore(checkpoint: tf.train.Checkpoint, directory: pathlib.Path) -> None:
             checkpoint.restore(str(path)).assert_existing_objects_matched()
             return
         except (tf.errors.OpError, IndexError, RuntimeError, ValueError) as error:  # of TensorFlow and its reader
-            reason = next(iter(str(error).splitlines()), repr(error))
-            progress.say(f"{path}: damaged ({reason}); goes on from the one before")
+            progress.say(f"{path}: damaged ({first_line(error)}); goes on from the one before")
     if paths:
         raise UserError(f"{directory}: expected a whole checkpoint, found {len(paths)}, all damaged; remove "
                         f"{directory} to begin anew")
@@ -230,13 +229,7 @@ def _read_log(path: pathlib.Path, done: int) -> list[Row]:
         if done:
             progress.say(f"{path}: missing; the curve begins after step {done}")
         return []
-    text = artifacts.read_bytes(path).decode("utf-8", "replace")
-    try:
-        rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(io.StringIO(text))]
-    except (TypeError, ValueError) as error:  # a row that is cut, a word that is no number
-        raise UserError(f"{path}: expected rows of numbers, found {error}; remove it, then run the stage again"
-                        ) from error
-    return [{**row, "step": int(row["step"])} for row in rows if row["step"] <= done]
+    return [{**row, "step": int(row["step"])} for row in artifacts.read_numbers(path) if row["step"] <= done]
 
 
 def _write_log(path: pathlib.Path, rows: list[Row]) -> None:

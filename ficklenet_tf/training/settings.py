@@ -8,7 +8,7 @@ from ficklenet_tf.data import feature_cache
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.maps import grad_cam, localizer
 from ficklenet_tf.models import backbones, classifier, precision, segmenter, stochastic
-from ficklenet_tf.seeds import cues, refinement
+from ficklenet_tf.seeds import background_score, cues, refinement
 from ficklenet_tf.training import classifier as classifier_training
 from ficklenet_tf.training import losses, optimizers
 
@@ -28,7 +28,7 @@ WORDS: dict[str, dict[str, Iterable[str]]] = {
 # Numbers in whose place one word may stand.
 NUMBER_OR: dict[str, dict[str, str]] = {
     "classifier": {"steps": classifier_training.AUTO}, "maps": {"num_maps": localizer.AUTO},
-    "seeds": {"refine_low": "auto"}}
+    "seeds": {"refine_low": background_score.AUTO}}
 
 
 def check_words(stage: str, config: Any) -> None:
@@ -57,10 +57,8 @@ def check(preset: presets.Preset) -> None:
         are changed.
     """
     classifier_training.steps_of(preset.classifier, 1)
-    cuts = backbones.BACKBONES[preset.classifier.backbone].cuts
-    for stage, config in (("classifier", preset.classifier), ("segmenter", preset.segmenter)):
-        if config.trainable_layers not in ("all", "head", *cuts):
-            raise UserError(f"{stage}.trainable_layers: expected head, all or a cut of {preset.classifier.backbone} "
-                            f"({', '.join(cuts)}), found {config.trainable_layers!r}")
+    for config in (preset.classifier, preset.segmenter):
+        if config.trainable_layers not in ("all", "head"):
+            backbones.cut_layer(preset.classifier.backbone, config.trainable_layers)
         if config.trainable_layers != "all":
             feature_cache.check_augmentation(config)

@@ -18,7 +18,7 @@ import tensorflow_datasets as tfds
 from google.protobuf.json_format import ParseError
 
 from ficklenet_tf.data.datasets import folder, records, shapes, tags_csv, voc
-from ficklenet_tf.errors import UserError
+from ficklenet_tf.errors import UserError, first_line
 from ficklenet_tf.runs import lock, progress
 
 DATASETS = ("shapes", "voc", "folder")
@@ -145,12 +145,8 @@ class _Stored(Sequence[dict[str, Any]]):
         try:
             return self._source[index]
         except Exception as error:  # of array_record and protobuf, each of its own kind
-            raise UserError(f"{self._directory}: expected whole records, found {_first_line(error)} at record "
+            raise UserError(f"{self._directory}: expected whole records, found {first_line(error)} at record "
                             f"{index}; remove that directory, it is made anew") from error
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), repr(error))
 
 
 def check_classes(split: Split, class_names: Sequence[str], where: str | pathlib.Path) -> None:
@@ -187,11 +183,11 @@ def _builder(dataset: str, data_dir: str | pathlib.Path | None, cache_dir: str |
     """
     try:
         return _make_builder(dataset, data_dir, cache_dir, on_error)
+    except UserError:
+        raise
     except (ValueError, KeyError, TypeError, ParseError) as error:  # of TFDS, reading its own JSON files
-        if isinstance(error, UserError):
-            raise
         raise UserError(f"{cache_dir or 'the cache of TensorFlow Datasets'}: expected what was prepared for "
-                        f"{dataset}, found {_first_line(error)}; remove the directory of this data set there, it is "
+                        f"{dataset}, found {first_line(error)}; remove the directory of this data set there, it is "
                         "made anew") from error
 
 
