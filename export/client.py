@@ -149,6 +149,8 @@ def _define_flags() -> None:
     flags.DEFINE_integer("attempts", 4, "How often an unreachable or overloaded server is asked.", lower_bound=1)
     flags.DEFINE_integer("concurrency", 4, "Requests under way at once.", lower_bound=1)
     flags.DEFINE_float("opacity", 0.6, "Of the labels in the overlay.", lower_bound=0.0, upper_bound=1.0)
+    for name in ("deadline", "opacity"):
+        flags.register_validator(name, lambda value: value == value, "expected a number")  # NaN has no bounds
 
 
 def main(argv: list[str]) -> None:

@@ -29,11 +29,11 @@ flags.DEFINE_enum("crf", "dsrg", [*crf.SPECS, crf_choice.AUTO], "Dense CRF of th
                   "it; auto: what tools.evaluate --crf=auto has chosen.")
 flags.DEFINE_boolean("localization_maps", True, "Export that signature, and the classifier with it.")
 flags.DEFINE_enum("precision", None, PRECISIONS, "Of the network's inside (default: as it was trained).")
-flags.DEFINE_list("sizes", None, "Sides of the multi-scale prediction (default: the preset's).")
+cli.define_sizes("sizes", None, "Sides of the multi-scale prediction (default: the preset's).")
 flags.DEFINE_boolean("flip", None, "Average mirror images in (default: the preset's).")
 flags.DEFINE_integer("max_side", 0, "Longest side to compute on; a larger photograph is shrunk to it. 0: no bound.",
                      lower_bound=0)
-flags.DEFINE_list("size_buckets", [], "Sides to pad photographs to, instead of warping them to --sizes.")
+cli.define_sizes("size_buckets", [], "Sides to pad photographs to, instead of warping them to --sizes.")
 flags.DEFINE_integer("max_pixels", servable.MAX_PIXELS, "Of one request; more is refused.", lower_bound=64)
 flags.DEFINE_integer("max_batch", servable.MAX_BATCH, "Photographs in a request; more is refused.", lower_bound=1)
 flags.DEFINE_enum("label", None, server_files.LABELS, "Version label in models.config (default: stable for the first "

@@ -1,8 +1,10 @@
 """From photographs and tags to a served answer, and what a kill in each stage changes: nothing."""
 
+import collections
 import json
 import os
 import pathlib
+import random
 import shutil
 import signal
 import subprocess
@@ -77,6 +79,38 @@ def test_killed_in_every_stage_the_end_is_the_same(whole, tmp_path):
         process.send_signal(signal.SIGKILL)
         process.wait()
     _finish(_start(cache_dir, again, "--norehearsal"))
+    _ended_equal(run, again)
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_the_end_is_the_same(whole, tmp_path):
+    """For FICKLENET_KILL_MINUTES; says how many runs were killed how often, in which stage."""
+    cache_dir, run, _ = whole
+    chance, killed, runs = random.Random(time.time_ns()), collections.Counter(), 0
+    deadline = time.monotonic() + 60 * float(os.environ.get("FICKLENET_KILL_MINUTES", "20"))
+    while time.monotonic() < deadline:
+        again = tmp_path / str(runs)
+        for _ in range(chance.randint(2, 6)):
+            process = _start(cache_dir, again)
+            try:
+                process.communicate(timeout=chance.uniform(4, 40))
+                break  # it was faster
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+                killed[max(again.iterdir(), key=lambda path: path.stat().st_mtime).name if again.exists()
+                       else "start"] += 1
+        _finish(_start(cache_dir, again))
+        _ended_equal(run, again)
+        left = [str(path) for path in again.rglob("*") if ".tmp" in path.name or path.name.startswith(".rehearsal")]
+        assert not left, left
+        shutil.rmtree(again)
+        runs += 1
+    print(f"\n{runs} runs, killed {sum(killed.values())} times, last written: {dict(killed)}")
+    assert runs
+
+
+def _ended_equal(run, again):
     for name in ("seeds", "segmenter_labels", "predictions", "predictions_crf"):
         files = sorted(p.name for p in (run / name).glob("*.png"))
         assert files == sorted(p.name for p in (again / name).glob("*.png")) and len(files) == 24

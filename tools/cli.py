@@ -24,6 +24,7 @@ from ficklenet_tf.models import stochastic
 from ficklenet_tf.runs import layout
 from ficklenet_tf.seeds import extraction as seed_extraction
 from ficklenet_tf.training import loop, settings
+from tools import checks
 
 FLAGS = flags.FLAGS
 Config = TypeVar("Config", presets.ClassifierConfig, presets.MapsConfig, presets.SeedsConfig, presets.SegmenterConfig,
@@ -31,14 +32,6 @@ Config = TypeVar("Config", presets.ClassifierConfig, presets.MapsConfig, presets
 STAGES: dict[type[Any], str] = {
     presets.ClassifierConfig: "classifier", presets.MapsConfig: "maps", presets.SeedsConfig: "seeds",
     presets.SegmenterConfig: "segmenter", presets.AffinityConfig: "affinity"}
-# Flags by the names that they had before 2026-11-26 (CHANGELOG.md), and what they are called now.
-RENAMED = {"selection": "mode", "selections": "num_maps", "seeds.selections": "maps.num_maps",
-           "training_selection": "training_mode", "inference_selection": "inference_mode",
-           "classifier.training_selection": "classifier.training_mode",
-           "classifier.inference_selection": "classifier.inference_mode", "seeds.method": "maps.method",
-           "seeds.cam": "maps.cam", "seeds.sizes": "maps.sizes", "seeds.flip_views": "maps.flip_views",
-           "seeds.auto_tolerance": "maps.auto_tolerance", "seeds.auto_most": "maps.auto_most",
-           "cam_method": "method", "maps": "keep_maps", "stage": "classifier"}
 
 
 def define_data(split: str | None) -> None:
@@ -78,6 +71,16 @@ def define_training() -> None:
 def loop_options() -> loop.Options:
     """Returns the `loop.Options` of --save_every, and of --jit_compile where there is that flag."""
     return loop.Options(save_every=FLAGS.save_every, jit_compile="jit_compile" in FLAGS and FLAGS.jit_compile)
+
+
+def define_sizes(name: str, default: list[str] | None, text: str) -> None:
+    """Defines a list of photographs' sides, which may be left out."""
+    flags.DEFINE_list(name, default, text)
+    least, most = presets.SIDES
+    flags.register_validator(
+        name, lambda sides: sides is None or (sides or default is not None) and all(
+            side.isdecimal() and least <= int(side) <= most for side in sides),
+        f"expected whole numbers from {least} to {most}")
 
 
 def define_shards() -> None:
@@ -232,28 +235,6 @@ def done(result: str, where: str | pathlib.Path) -> None:
     print(f"{result} -> {where}", flush=True)
 
 
-def _check_renamed(arguments: Sequence[str]) -> None:
-    """Prints one line and exits where a flag is given by the name that it had before."""
-    for argument in arguments:
-        name = argument.split("=")[0]
-        old = name.removeprefix("--").removeprefix("-")
-        if name.startswith("-") and old in RENAMED and old not in FLAGS and RENAMED[old] in FLAGS:
-            print(f"error: --{old} is called --{RENAMED[old]} now", file=sys.stderr)
-            sys.exit(1)
-
-
-# Flags that name a directory below another one.
-_NAMES = ("name", "seeds", "stage", "classifier", "maps", "affinity", "segmenter", "closer")
-
-
-def _check_names() -> None:
-    """Raises UserError where a directory's name would lead elsewhere, or is none."""
-    for flag in _NAMES:
-        name = FLAGS[flag].value if flag in FLAGS else None
-        if isinstance(name, str) and (not re.fullmatch(r"[\w][\w.-]*", name) or len(name.encode()) > 100):
-            raise UserError(f"{flag}: expected a directory's name of letters, digits, _, - and points, found {name!r}")
-
-
 def start(main: Callable[..., None], arguments: bool = False) -> None:
     """Runs `main()` as a binary: a user's mistake ends in one line and exit code 1, not in a traceback.
 
@@ -272,7 +253,8 @@ def start(main: Callable[..., None], arguments: bool = False) -> None:
         logging.getLogger("tensorflow").setLevel(logging.ERROR)  # many networks in one run: tracing again is right
         failed = True
         try:
-            _check_names()
+            checks.check_names()
+            checks.check_places()
             if arguments:
                 main(argv[1:])
             else:
@@ -288,7 +270,7 @@ def start(main: Callable[..., None], arguments: bool = False) -> None:
             gc.collect()
             sys.exit(1)
 
-    _check_renamed(sys.argv[1:])
+    checks.check_renamed(sys.argv[1:])
     app.run(wrapped)
 
 

@@ -34,11 +34,11 @@ flags.DEFINE_string("name", None, "Directory below OUTPUT_DIR for the label imag
                     "--crf=auto predictions_auto).")
 flags.DEFINE_list("crf", ["dsrg"], f"Dense CRF's parameters, one or several of {', '.join(crf.SPECS)}, or auto; what "
                   "the network alone says is always scored too.")
-flags.register_validator("crf", lambda keys: keys == [crf_choice.AUTO] or (set(keys) <= set(crf.SPECS) and
-                                                                           len(keys) == len(set(keys))),
+flags.register_validator("crf", lambda keys: keys == [crf_choice.AUTO] or bool(keys) and (
+    set(keys) <= set(crf.SPECS) and len(keys) == len(set(keys))),
                          f"expected auto, or some of {', '.join(crf.SPECS)}, each once")
 flags.DEFINE_string("saliency_dir", None, "For --crf=auto, where the segmenter's seeds were made by saliency.")
-flags.DEFINE_list("test_sizes", None, "Sides for multi-scale prediction (default: the trained segmenter's).")
+cli.define_sizes("test_sizes", None, "Sides for multi-scale prediction (default: the trained segmenter's).")
 flags.DEFINE_boolean("test_flip", None, "Also predict the mirror image (default: the trained segmenter's).")
 flags.DEFINE_boolean("submission", False, "Also write the archive that the VOC server takes.")
 cli.define_data(None)

@@ -28,6 +28,7 @@ cli.define_data(None)
 
 def main() -> None:
     """Makes what is missing."""
+    saliency.check_model(cli.FLAGS.model)
     split, maps = cli.split(), cli.FLAGS.closer
     name = cli.FLAGS.name or (layout.closer_of(maps) if maps else layout.SALIENCY)
     if maps:

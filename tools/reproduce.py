@@ -9,6 +9,7 @@ where: docs/paper.md.
 """
 
 import dataclasses
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -18,6 +19,7 @@ from ficklenet_tf import crf
 from ficklenet_tf.data import datasets
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.experiments import drawing, figures, map_tables, mask_tables, plan, studies, tables
+from ficklenet_tf.models import backbones
 from ficklenet_tf.runs import layout
 from ficklenet_tf.seeds import needed
 from ficklenet_tf.training import classifier as classifier_training
@@ -41,6 +43,11 @@ flags.DEFINE_enum("scale", "full", list(measure.SIZES), "Sizes of Table 4: the p
 flags.DEFINE_boolean("with_segmenter", False, "Table 5: also train a segmenter on each row's seeds.")
 flags.DEFINE_list("systems", list(mask_tables.SYSTEMS), "Rows of Tables 1 and 2.")
 flags.DEFINE_list("limits", [str(limit) for limit in studies.LIMITS[1:]], "Study uncertainty: its rows.")
+flags.register_validator("systems", lambda names: bool(names) and set(names) <= set(mask_tables.SYSTEMS),
+                         f"expected some of {', '.join(mask_tables.SYSTEMS)}")
+flags.register_validator("limits", lambda limits: bool(limits) and all(
+    re.fullmatch(r"0?\.\d+|1(\.0*)?", limit) for limit in limits),
+                         "expected numbers from 0 to 1")
 flags.DEFINE_integer("reference", studies.LARGE, "Study convergence: maps of the reference.", lower_bound=1)
 flags.DEFINE_integer("reference_images", 20, "Study convergence: training images.", lower_bound=1)
 flags.DEFINE_boolean("retrain", False, "Segmenters: also the preset's second round, on their own labels.")
@@ -50,7 +57,8 @@ flags.DEFINE_integer("strong_images", 60, "Without --strong_split: this many tra
 flags.DEFINE_enum("crf", "dsrg", list(crf.SPECS), "Dense CRF's parameters for evaluation.")
 flags.DEFINE_string("saliency_dir", None, "Saliency maps, where seeds need them (default: the run's own).")
 flags.DEFINE_string("weights", "", "Backbone: imagenet, a path to .npz, .h5 or .weights.h5, or empty for none.")
-flags.DEFINE_string("table2_backbone", None, "Of Table 2 (default: resnet50; small where the preset's is small).")
+flags.DEFINE_enum("table2_backbone", None, list(backbones.BACKBONES),
+                  "Of Table 2 (default: resnet50; small where the preset's is small).")
 flags.DEFINE_string("table2_weights", "", "Of Table 2's backbone, as --weights.")
 flags.DEFINE_string("held_out", None, "Split for evaluation (default: the data set's).")
 flags.DEFINE_integer("save_every", 200, "Steps between checkpoints.", lower_bound=1)
@@ -70,9 +78,6 @@ def _wanted() -> list[tuple[str, str]]:
         wanted += [(flag, name) for name in legal if name in names]
     if not wanted:
         raise UserError("expected --table, --figure, --study or --all, found none of them")
-    for name in cli.FLAGS.systems:
-        if name not in mask_tables.SYSTEMS:
-            raise UserError(f"systems: expected {', '.join(mask_tables.SYSTEMS)}, found {name!r}")
     return wanted
 
 
@@ -108,13 +113,6 @@ def _residual(work: plan.Plan) -> plan.Plan:
         work, run_dir=work.run_dir / f"table2_{backbone}", weights=cli.FLAGS.table2_weights)
 
 
-def _limits() -> list[float]:
-    try:
-        return [float(limit) for limit in cli.FLAGS.limits]
-    except ValueError:
-        raise UserError(f"limits: expected numbers, found {','.join(cli.FLAGS.limits)}") from None
-
-
 _TABLES: dict[str, Callable[[plan.Plan], tables.Table]] = {
     "1": lambda work: mask_tables.weak(work, cli.FLAGS.systems),
     "2": lambda work: mask_tables.weak(_residual(work), cli.FLAGS.systems, "table2"),
@@ -124,7 +122,7 @@ _TABLES: dict[str, Callable[[plan.Plan], tables.Table]] = {
     "6": lambda work: map_tables.table6(work, cli.FLAGS.repeats),
     "7": map_tables.table7,
     "rescale": map_tables.rescaling,
-    "uncertainty": lambda work: studies.uncertainty(work, (1.0, *_limits())),
+    "uncertainty": lambda work: studies.uncertainty(work, (1.0, *map(float, cli.FLAGS.limits))),
     "convergence": lambda work: studies.convergence(work, cli.FLAGS.reference_images, cli.FLAGS.reference),
 }
 _FIGURES: dict[str, Callable[[plan.Plan], np.ndarray]] = {

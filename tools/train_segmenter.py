@@ -32,6 +32,8 @@ flags.DEFINE_string("strong_split", None, "semi: split of the images with masks 
 flags.DEFINE_integer("strong_images", None, "semi: the first N images of the split are those with masks.",
                      lower_bound=1)
 flags.DEFINE_list("losses", "seed,boundary", f"Of the images with seeds, some of {', '.join(objective.LOSSES)}.")
+flags.register_validator("losses", lambda losses: bool(losses) and len(losses) == len(set(losses)) and (
+    set(losses) <= set(objective.LOSSES)), f"expected some of {', '.join(objective.LOSSES)}, each once")
 flags.DEFINE_enum("growing", "none", objective.GROWINGS, "How seeds grow while the segmenter learns.")
 cli.define_data(None)
 cli.define_training()

@@ -56,6 +56,8 @@ def check(path: str | pathlib.Path, fact: Fact) -> None:
       UserError: it was damaged, swapped or written by somebody else; says what to do.
     """
     path = pathlib.Path(path)
+    if fact in _seen.get(path.parent, {}).get(path.name, ()):
+        return
     facts = _facts(path.parent)
     if facts is None or fact in facts.get(path.name, ()):
         return
@@ -95,17 +97,27 @@ def _journal() -> str:
     return _JOURNAL if _JOURNAL.startswith(f"{os.getpid()}-") else f"{os.getpid()}-{_JOURNAL}"
 
 
+# What was last read of a few directories. Journals only grow, so what fits there fits: the journals of many shards
+# are looked through once, and again where a file does not fit.
+_seen: dict[pathlib.Path, dict[str, list[Fact]]] = {}
+_DIRECTORIES = 16
+
+
 def _facts(directory: pathlib.Path) -> dict[str, list[Fact]] | None:
     """Returns {file name: what it was written as}, or None where nothing is recorded."""
+    _seen.pop(directory, None)
     try:
         with os.scandir(directory / DIRECTORY) as entries:
             state = tuple(sorted((entry.name, entry.stat().st_size, entry.stat().st_mtime_ns) for entry in entries))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return _read(directory, state)
+    if len(_seen) >= _DIRECTORIES:
+        _seen.clear()
+    facts = _seen[directory] = _read(directory, state)
+    return facts
 
 
-@functools.lru_cache(16)
+@functools.lru_cache(_DIRECTORIES)
 def _read(directory: pathlib.Path, state: tuple[tuple[str, int, int], ...]) -> dict[str, list[Fact]]:
     facts: dict[str, list[Fact]] = {}
     for name, _, _ in state:

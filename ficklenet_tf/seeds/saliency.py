@@ -42,7 +42,7 @@ class Network:
     """
 
     def __init__(self, path: str | pathlib.Path, threads: int = 0) -> None:
-        _check_file(pathlib.Path(path))
+        check_model(pathlib.Path(path))
         try:
             runtime = importlib.import_module("onnxruntime")
         except ImportError as error:
@@ -198,14 +198,16 @@ def squares(mean: np.ndarray) -> list[tuple[slice, slice]]:
     return found
 
 
-def _check_file(path: pathlib.Path) -> None:
+def check_model(path: str | pathlib.Path) -> None:
+    """Raises FileNotFoundError, with what fetches one, where there is no saliency network."""
+    path = pathlib.Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: expected the ONNX file of a saliency network, found none; `make saliency` "
                                 "fetches U2-Net-p")
 
 
 def _digest(path: pathlib.Path) -> str:
-    _check_file(path)
+    check_model(path)
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 

@@ -140,3 +140,17 @@ def test_weights_are_checked_and_written_whole(directory):
     with pytest.raises(UserError, match="expected weights of this network"):
         artifacts.load_weights(keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]),
                                directory.parent / "other.weights.h5")
+
+
+def test_what_fits_is_not_looked_up_again(directory, monkeypatch):
+    """A thousand shards leave a thousand journals; they are looked through once, not once a file."""
+    assert artifacts.read_bytes(directory / "a.png") == b"first"
+    monkeypatch.setattr(record.os, "scandir", lambda path: pytest.fail("the journals were looked up again"))
+    assert artifacts.read_bytes(directory / "b.png") == b"other"
+
+
+def test_what_another_process_writes_later_is_found(directory):
+    assert artifacts.read_bytes(directory / "a.png") == b"first"
+    (directory / "c.png").write_bytes(b"third")
+    (directory / "record" / "other.txt").write_text(f"{zlib.crc32(b'third'):08x} 5 c.png\n")
+    assert artifacts.read_bytes(directory / "c.png") == b"third"

@@ -22,6 +22,7 @@ from ficklenet_tf.errors import UserError, first_line
 from ficklenet_tf.runs import lock, progress
 
 DATASETS = ("shapes", "voc", "folder")
+_SPLITS = {"shapes": shapes.SPLITS, "voc": voc.LISTS}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,10 +108,11 @@ def load_split(dataset: str, split: str, *, data_dir: str | pathlib.Path | None 
         raise UserError(f"dataset: expected one of {', '.join(DATASETS)}, found {dataset!r}")
     if on_error not in ("stop", "skip"):
         raise UserError(f"on_error: expected 'stop' or 'skip', found {on_error!r}")
-    if cache_dir is not None:
-        _check_writable(cache_dir)
+    check_split(dataset, split)
     builder = _builder(dataset, data_dir, cache_dir, on_error)
     if not builder.is_prepared():
+        if cache_dir is not None:
+            _check_writable(cache_dir)
         place = pathlib.Path(builder.data_dir)
         with lock.hold(place.parent / f".{place.name}.lock", str(place), wait=True):
             builder = _builder(dataset, data_dir, cache_dir, on_error)  # it reads what another process has made
@@ -123,6 +125,16 @@ def load_split(dataset: str, split: str, *, data_dir: str | pathlib.Path | None 
     if not builder.info.splits:  # another process was faster: TFDS reads what is there only when a builder is made
         builder = _builder(dataset, data_dir, cache_dir, on_error)
     return _open(builder, dataset, split, max_images)
+
+
+def check_split(dataset: str, split: str) -> None:
+    """Raises UserError where no data set of this kind has such a split; a folder's are known when it has been read."""
+    if split not in _SPLITS.get(dataset, [split]):
+        raise _no_split(dataset, _SPLITS[dataset], split)
+
+
+def _no_split(dataset: str, known: Iterable[str], found: str) -> UserError:
+    return UserError(f"{dataset}: expected one of the splits {', '.join(sorted(known))}, found {found!r}")
 
 
 class _Stored(Sequence[dict[str, Any]]):
@@ -209,7 +221,7 @@ def _open(builder: tfds.core.DatasetBuilder, dataset: str, split: str, max_image
     if split not in stored and split in builder.info.metadata:
         raise UserError(builder.info.metadata[split]["empty"])
     if split not in stored:
-        raise UserError(f"{dataset}: expected one of the splits {', '.join(sorted(stored))}, found {split!r}")
+        raise _no_split(dataset, stored, split)
     contents = builder.info.metadata[stored[split]]
     class_names = tuple(builder.info.metadata["class_names"])
     encoded = {"image": tfds.decode.SkipDecoding(), "label": tfds.decode.SkipDecoding()}

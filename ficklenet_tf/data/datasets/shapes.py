@@ -24,7 +24,7 @@ _HEAD_COLOURS = np.array([  # two RGB colours per class
     [(225, 40, 200), (40, 215, 60)], [(20, 20, 20), (250, 250, 250)], [(30, 220, 230), (200, 25, 25)]], np.float32)
 _HUE_SPREAD = 45.0  # degrees, standard deviation around hues that lie 60 degrees apart
 _PREFERENCE = 0.4  # probability of the class's own outline, and of its own texture; else any, evenly
-_SPLITS = ("train", "val")
+SPLITS = ("train", "val")
 
 
 @dataclasses.dataclass
@@ -95,7 +95,7 @@ def draw(seed: int, split: str, index: int, side: int) -> tuple[np.ndarray, np.n
     Returns:
       image `[side, side, 3]` uint8 RGB and label `[side, side]` uint8; the same arguments give the same image.
     """
-    rng = np.random.default_rng([seed, _SPLITS.index(split), index])
+    rng = np.random.default_rng([seed, SPLITS.index(split), index])
     image, label = _background(rng, side), np.zeros((side, side), np.uint8)
     heads, num_left = np.zeros((side, side), bool), rng.integers(1, 4)
     for _ in range(60):  # places tried; a crowded image gets fewer creatures

@@ -22,7 +22,7 @@ CLASS_NAMES = ("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "
                "tvmonitor")
 URL = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar"
 MD5 = "6cd6e144f989b92b3379bac3b3de84fd"
-_LISTS = {"train": ("train",), "train_aug": ("train_aug", "trainaug"), "val": ("val",), "test": ("test",)}
+LISTS = {"train": ("train",), "train_aug": ("train_aug", "trainaug"), "val": ("val",), "test": ("test",)}
 _MANUAL = f"""Fetch {URL} (2 GB, MD5 {MD5}) by hand, unpack it, and name the directory
 VOCdevkit in it as the data directory (--data_dir=.../VOCdevkit). For the split train_aug put the masks of the
 augmented set into VOCdevkit/VOC2012/SegmentationClassAug and the list of its images into
@@ -106,7 +106,7 @@ def split_ids(root: pathlib.Path) -> dict[str, tuple[pathlib.Path, list[str]]]:
     """
     directory = root / "ImageSets" / "Segmentation"
     splits: dict[str, tuple[pathlib.Path, list[str]]] = {}
-    for split, names in _LISTS.items():
+    for split, names in LISTS.items():
         path = next((directory / f"{name}.txt" for name in names if (directory / f"{name}.txt").exists()), None)
         if path is not None:
             splits[split] = path, [line.split()[0] for line in path.read_text().splitlines() if line.strip()]

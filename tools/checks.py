@@ -1,0 +1,64 @@
+"""What the flags of all binaries must be before one begins: names, paths and splits that can be."""
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+
+from absl import flags
+
+from ficklenet_tf.data import datasets
+from ficklenet_tf.errors import UserError
+
+FLAGS = flags.FLAGS
+# Flags by the names that they had before 2026-11-26 (CHANGELOG.md), and what they are called now.
+RENAMED = {"selection": "mode", "selections": "num_maps", "seeds.selections": "maps.num_maps",
+           "training_selection": "training_mode", "inference_selection": "inference_mode",
+           "classifier.training_selection": "classifier.training_mode",
+           "classifier.inference_selection": "classifier.inference_mode", "seeds.method": "maps.method",
+           "seeds.cam": "maps.cam", "seeds.sizes": "maps.sizes", "seeds.flip_views": "maps.flip_views",
+           "seeds.auto_tolerance": "maps.auto_tolerance", "seeds.auto_most": "maps.auto_most",
+           "cam_method": "method", "maps": "keep_maps", "stage": "classifier"}
+
+
+def check_renamed(arguments: Sequence[str]) -> None:
+    """Prints one line and exits where a flag is given by the name that it had before."""
+    for argument in arguments:
+        name = argument.split("=")[0]
+        old = name.removeprefix("--").removeprefix("-")
+        if name.startswith("-") and old in RENAMED and old not in FLAGS and RENAMED[old] in FLAGS:
+            print(f"error: --{old} is called --{RENAMED[old]} now", file=sys.stderr)
+            sys.exit(1)
+
+
+# Flags that name a directory below another one.
+NAMES = ("name", "seeds", "stage", "classifier", "maps", "affinity", "segmenter", "closer")
+
+
+def check_names() -> None:
+    """Raises UserError where a directory's name would lead elsewhere, or is none."""
+    for flag in NAMES:
+        name = FLAGS[flag].value if flag in FLAGS else None
+        if isinstance(name, str) and (not re.fullmatch(r"[\w][\w.-]*", name) or len(name.encode()) > 100):
+            raise UserError(f"{flag}: expected a directory's name of letters, digits, _, - and points, found {name!r}")
+
+
+# Flags of directories that must be there, of directories that may be made, of files, of weights, of splits.
+_INPUTS, _OUTPUTS = ("data_dir", "saliency_dir", "run_dir", "photos", "photographs"), ("output_dir", "cache_dir")
+_FILES, _WEIGHTS = ("peers_python", "beside", "update"), ("weights", "table2_weights")
+_SPLITS = ("split", "held_out", "strong_split")
+
+
+def check_places() -> None:
+    """Raises UserError where a path that is given, or a split, cannot be what its flag says."""
+    for flag in _SPLITS:
+        split = FLAGS[flag].value if flag in FLAGS else None
+        if split is not None:
+            datasets.check_split(FLAGS.dataset, split)
+    for flag in (flag for flag in (*_INPUTS, *_OUTPUTS, *_FILES, *_WEIGHTS) if flag in FLAGS):
+        path, kind = FLAGS[flag].value, "a file" if flag in _FILES else "a directory"
+        if flag in _WEIGHTS:
+            path, kind = None if path == "imagenet" else path, "imagenet or a file"
+        sound = os.path.isdir if kind == "a directory" else os.path.isfile
+        if path and not sound(path) and (os.path.exists(path) or flag not in _OUTPUTS):
+            raise UserError(f"{flag}: expected {kind}, found {'' if os.path.exists(path) else 'no '}{path}")
