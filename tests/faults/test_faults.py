@@ -232,15 +232,64 @@ def test_a_full_disk_ends_in_one_line_and_is_resumed(whole, splits, tmp_path):
         assert _same(run / "maps" / path.name, path)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_directory_that_cannot_be_written_is_named(whole, splits, tmp_path):
-    run = _copy(whole, tmp_path / "run")
-    os.chmod(run, 0o555)
-    try:
-        with pytest.raises(OSError, match=str(run)):
-            _maps(run, splits, "elsewhere")
-    finally:
-        os.chmod(run, 0o755)
+@pytest.fixture
+def disk(tmp_path):
+    """(directory, mount): a small file system in memory; `mount(options)` mounts it, or changes it."""
+    place, mounted = tmp_path / "disk", []
+    place.mkdir()
+
+    def mount(options):
+        what = ["-o", f"remount,{options}"] if mounted else ["-t", "tmpfs", "-o", options, "tmpfs"]
+        ended = subprocess.run(["mount", *what, str(place)], capture_output=True, text=True)
+        if ended.returncode:
+            pytest.skip(f"nobody may mount here: {ended.stderr.strip()}")
+        mounted.append(options)
+
+    yield place, mount
+    if mounted:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def _size(directory):
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("stage, name", [
+    pytest.param(_maps, "maps", id="maps"),
+    *(pytest.param(stage, name, id=name, marks=pytest.mark.slow) for stage, name in (
+        (_classifier, "classifier"), (_seeds, "seeds"), (_segmenter, "segmenter"), (_predict, "predictions")))])
+def test_a_really_full_disk_ends_in_one_line_and_is_resumed(whole, splits, disk, stage, name):
+    place, mount = disk
+    mount("size=256m")
+    run = _copy(whole, place / "run")
+    shutil.rmtree(run / name)
+    (place / "other").write_bytes(b"0")
+    free = shutil.disk_usage(place).free
+    with open(place / "other", "r+b") as file:  # leaves room for some of the stage
+        os.posix_fallocate(file.fileno(), 0, free - _size(whole / name) // 3)
+    with pytest.raises((UserError, OSError, tf.errors.OpError)) as error:
+        stage(run, splits)
+    text = cli._text(error.value)
+    assert text and "\n" not in text and ("space" in text or "full" in text), error.value
+    assert not (run / name / "run.json").exists()
+    (place / "other").unlink()
+    stage(run, splits)
+    for path in (whole / name).glob("*"):
+        if path.suffix in (".npz", ".png", ".h5"):
+            assert _same(run / name / path.name, path), path
+
+
+def test_a_directory_that_cannot_be_written_is_named(whole, splits, disk):
+    place, mount = disk
+    if os.geteuid():
+        run = _copy(whole, place / "run")
+        os.chmod(run, 0o555)
+    else:  # who may write everywhere but on a disk that nobody writes to
+        mount("size=64m")
+        run = _copy(whole, place / "run")
+        mount("ro")
+    with pytest.raises(OSError, match=str(run)):
+        _maps(run, splits, "elsewhere")
 
 
 def test_extraction_while_the_training_writes(whole, splits, tmp_path):
