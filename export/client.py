@@ -4,71 +4,115 @@
 
 Sends files to TensorFlow Serving, over gRPC, or over REST where --server begins with http://. Writes
 OUTPUT_DIR/<name>.png, labels in VOC's palette, and <name>_overlay.jpg; one line per file says how long it took.
-Of this software it needs only this file and transport.py, in a directory export/.
+Of this software it needs only this file, transport.py and messages.py, in a directory export/, and of others grpcio,
+protobuf and Pillow.
 """
 
+import argparse
 import concurrent.futures
+import dataclasses
 import io
 import os
 import pathlib
+import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 
-import numpy as np
-from absl import app, flags
 from PIL import ExifTags, Image, ImageOps
 
 from export import transport
 
+MAX_PIXELS = 2**24  # of one request, as tools export it by default
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How files are sent and drawn.
+
+    Attributes:
+      max_pixels: of a photograph; a larger one is shrunk before it is sent, and its labels are enlarged.
+      opacity: of the labels in the overlay, 0..1.
+      concurrency: requests under way at once.
+    """
+
+    max_pixels: int = MAX_PIXELS
+    opacity: float = 0.6
+    concurrency: int = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What came of one file: seconds of the request, {class id: share of the pixels}, and what is to be said."""
+
+    seconds: float
+    shares: dict[int, float]
+    note: str = ""
+
 
 def segment(client: transport.Client, path: pathlib.Path, output_dir: pathlib.Path,
-            opacity: float = 0.6) -> tuple[float, np.ndarray]:
+            options: Options = Options()) -> Answer:
     """Segments one file and writes labels and overlay.
 
     Args:
       client: a `transport.Client`.
-      path: a JPEG or PNG.
+      path: a photograph, of any format that Pillow reads.
       output_dir: where to write.
-      opacity: of the labels in the overlay, 0..1.
+      options: `Options`.
 
     Returns:
-      (seconds that the request took, `[classes]` shares of the pixels).
+      An `Answer`.
 
     Raises:
-      OSError: a file cannot be read or written.
+      OSError: a file cannot be read or written. Pillow has errors of its own for broken and for enormous files.
       transport.ServerError: the server refused, or did not answer in time.
     """
-    data = upright(path.read_bytes())
+    data, shape, note = prepared(path.read_bytes(), options.max_pixels)
     start = time.perf_counter()
-    answer = client.predict("serve_jpeg", {"image": [data]})
+    png = client.predict("serve_jpeg", {"image": [data]}, ("label_png_bytes",))["label_png_bytes"][0]
     seconds = time.perf_counter() - start
-    png = answer["label_png_bytes"][0]
+    with Image.open(io.BytesIO(png)) as image:
+        counts = image.histogram()[:256]
+        if note:
+            buffer = io.BytesIO()
+            image.resize(shape, Image.Resampling.NEAREST).save(buffer, "PNG")
+            png = buffer.getvalue()
     write(output_dir / f"{path.stem}.png", png)
-    write(output_dir / f"{path.stem}_overlay.jpg", overlay(data, png, opacity))
-    return seconds, answer["fractions"][0]
+    write(output_dir / f"{path.stem}_overlay.jpg", overlay(path.read_bytes(), png, options.opacity))
+    return Answer(seconds, {i: count / sum(counts) for i, count in enumerate(counts) if count}, note)
 
 
-def upright(data: bytes) -> bytes:
-    """Returns a photograph's bytes as the server takes them: JPEG or PNG, turned as a viewer shows it.
+def prepared(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[bytes, tuple[int, int], str]:
+    """Returns a photograph's bytes as the server takes them: JPEG or PNG, upright, not too large.
 
-    The server does not look at EXIF's orientation. A file that is fine is sent as it is; any other that Pillow
-    reads is turned and written anew as PNG, without loss.
+    The server does not look at EXIF's orientation, and refuses more than so many pixels. A file that is fine is sent
+    as it is; any other that Pillow reads is written anew as PNG, without loss, or shrunk.
 
     Args:
       data: the file's bytes.
+      max_pixels: the most that the server takes.
+
+    Returns:
+      (bytes, (width, height) upright, what was done where the photograph was shrunk).
 
     Raises:
       OSError: not an image.
     """
     with Image.open(io.BytesIO(data)) as image:
+        fits = image.width * image.height <= max_pixels
         plain = image.format in ("JPEG", "MPO", "PNG") and image.mode in ("RGB", "L")
-        if plain and image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
-            return data
-        buffer = io.BytesIO()
-        ImageOps.exif_transpose(image).convert("RGB").save(buffer, "PNG", compress_level=3)
-        return buffer.getvalue()
+        if fits and plain and image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
+            return data, image.size, ""
+        upright = ImageOps.exif_transpose(image).convert("RGB")
+    shape, note = upright.size, ""
+    if not fits:
+        scale = (max_pixels / (shape[0] * shape[1])) ** 0.5
+        upright = upright.resize((int(shape[0] * scale) or 1, int(shape[1] * scale) or 1), Image.Resampling.LANCZOS)
+        note = f"computed at {upright.width} x {upright.height} of {shape[0]} x {shape[1]} pixels"
+    buffer = io.BytesIO()
+    upright.save(buffer, "PNG", compress_level=3)
+    return buffer.getvalue(), shape, note
 
 
 def overlay(data: bytes, png: bytes, opacity: float) -> bytes:
@@ -76,18 +120,19 @@ def overlay(data: bytes, png: bytes, opacity: float) -> bytes:
 
     Args:
       data: the photograph's bytes.
-      png: the labels', a palette PNG.
+      png: the labels', a palette PNG of the photograph's size as it is shown.
       opacity: of the colours, 0..1.
 
     Returns:
       bytes of a JPEG.
     """
     with Image.open(io.BytesIO(data)) as image, Image.open(io.BytesIO(png)) as label:
-        photograph, class_ids = np.asarray(image.convert("RGB"), np.float32), np.asarray(label)[..., None]
-        colours = np.asarray(label.convert("RGB"), np.float32)
-    mixed = np.where(class_ids == 0, photograph, (1 - opacity) * photograph + opacity * colours)
+        photograph = ImageOps.exif_transpose(image).convert("RGB")
+        ids = Image.frombytes("L", label.size, label.tobytes())  # a palette's indices
+        mask = ids.point([0] + [round(255 * opacity)] * 255)
+        mixed = Image.composite(label.convert("RGB"), photograph, mask)
     buffer = io.BytesIO()
-    Image.fromarray(np.round(mixed).astype(np.uint8)).save(buffer, "JPEG", quality=90)
+    mixed.save(buffer, "JPEG", quality=90)
     return buffer.getvalue()
 
 
@@ -105,71 +150,88 @@ def write(path: pathlib.Path, data: bytes) -> None:
         raise
 
 
-def segment_all(client: transport.Client, paths: Sequence[str | pathlib.Path], output_dir: str | pathlib.Path, *,
-                concurrency: int = 4, opacity: float = 0.6) -> int:
+def segment_all(client: transport.Client, paths: Sequence[str | pathlib.Path], output_dir: str | pathlib.Path,
+                options: Options = Options()) -> int:
     """Segments files, some at once, and prints a line for each.
 
     Args:
       client: of the server.
-      paths: JPEG or PNG files.
+      paths: photographs.
       output_dir: where to write.
-      concurrency: requests under way at once.
-      opacity: of the labels in the overlay, 0..1.
+      options: `Options`.
 
     Returns:
-      How many files failed; each is named on standard error.
+      How many files failed; each is named on standard error, and the others go on.
     """
     seconds: list[float] = []
     failed = 0
-    with concurrent.futures.ThreadPoolExecutor(concurrency) as pool:
-        running = {pool.submit(segment, client, pathlib.Path(path), pathlib.Path(output_dir), opacity): path
+    with concurrent.futures.ThreadPoolExecutor(options.concurrency) as pool:
+        running = {pool.submit(segment, client, pathlib.Path(path), pathlib.Path(output_dir), options): path
                    for path in paths}
         for future in concurrent.futures.as_completed(running):
             try:
-                took, shares = future.result()
-            except (OSError, transport.ServerError) as error:
+                answer = future.result()
+            except Exception as error:  # Pillow raises SyntaxError, ValueError and its own for broken files
                 failed += 1
                 print(f"error: {running[future]}: {error}", file=sys.stderr)
                 continue
-            seconds.append(took)
-            print(f"{running[future]}: {1000 * took:.0f} ms, classes {np.flatnonzero(shares).tolist()}", flush=True)
+            seconds.append(answer.seconds)
+            found = ", ".join(f"{i} ({100 * share:.0f} %)" for i, share in answer.shares.items())
+            print(f"{running[future]}: {1000 * answer.seconds:.0f} ms, classes {found}"
+                  f"{f'; {answer.note}' if answer.note else ''}", flush=True)
     if seconds:
         print(f"{len(seconds)} of {len(paths)} photographs -> {output_dir}; "
-              f"median {1000 * np.median(seconds):.0f} ms, slowest {1000 * max(seconds):.0f} ms")
+              f"median {1000 * statistics.median(seconds):.0f} ms, slowest {1000 * max(seconds):.0f} ms")
     return failed
 
 
-def _define_flags() -> None:
-    flags.DEFINE_string("server", None, "host:port (gRPC, usually 8500) or http://host:port (REST, usually 8501).",
-                        required=True)
-    flags.DEFINE_string("output_dir", "out", "Where label images and overlays are written.")
-    flags.DEFINE_string("model", "ficklenet", "The model's name in the server.")
-    flags.DEFINE_string("model_version", None, "Number or label of the version (default: the server's choice).")
-    flags.DEFINE_float("deadline", 60.0, "Seconds for one photograph, retries included.", lower_bound=0.1)
-    flags.DEFINE_integer("attempts", 4, "How often an unreachable or overloaded server is asked.", lower_bound=1)
-    flags.DEFINE_integer("concurrency", 4, "Requests under way at once.", lower_bound=1)
-    flags.DEFINE_float("opacity", 0.6, "Of the labels in the overlay.", lower_bound=0.0, upper_bound=1.0)
-    for name in ("deadline", "opacity"):
-        flags.register_validator(name, lambda value: value == value, "expected a number")  # NaN has no bounds
+def _between(least: float, most: float, kind: type[int] | type[float] = int) -> type[int] | type[float]:
+    def parse(text: str) -> float:
+        if not least <= (value := kind(text)) <= most:  # NaN neither
+            raise argparse.ArgumentTypeError(f"expected a number from {least:g} to {most:g}, found {text}")
+        return value
+
+    parse.__name__ = "number"  # of argparse's own message
+    return parse  # type: ignore[return-value]
 
 
-def main(argv: list[str]) -> None:
+def parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
+    made = argparse.ArgumentParser(prog="python -m export.client", description=__doc__, allow_abbrev=False,
+                                   formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("photographs", nargs="+", metavar="PHOTOGRAPH")
+    made.add_argument("--server", required=True,
+                      help="host:port (gRPC, usually 8500) or http://host:port (REST, usually 8501)")
+    made.add_argument("--output_dir", default="out", help="where label images and overlays are written (%(default)s)")
+    made.add_argument("--model", default="ficklenet", help="the model's name in the server (%(default)s)")
+    made.add_argument("--model_version", default=transport.STABLE,
+                      help="label or number of the version (%(default)s); empty: the greatest number that the server "
+                           "has loaded, a canary too")
+    made.add_argument("--deadline", type=_between(0.1, 1e6, float), default=60.0,
+                      help="seconds for one photograph; an absent or busy server is asked until then (%(default)s)")
+    made.add_argument("--concurrency", type=_between(1, 1000), default=4,
+                      help="requests under way at once (%(default)s)")
+    made.add_argument("--max_pixels", type=_between(64, 1e9), default=MAX_PIXELS,
+                      help="larger photographs are shrunk before they are sent (%(default)s)")
+    made.add_argument("--opacity", type=_between(0, 1, float), default=0.6,
+                      help="of the labels in the overlay (%(default)s)")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     """Segments every file; exit code 1 where one failed."""
-    flags_, names = flags.FLAGS, [pathlib.Path(name).stem for name in argv[1:]]
-    if not names:
-        raise app.UsageError("expected at least one photograph")
+    given = parser().parse_args(arguments)
+    names = [pathlib.Path(name).stem for name in given.photographs]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise app.UsageError(f"expected files of different names, found {', '.join(repeated)} twice: "
-                             "one answer would overwrite the other")
-    version = int(flags_.model_version) if (flags_.model_version or "").isdigit() else flags_.model_version
-    with transport.Client(flags_.server, flags_.model, version, flags_.deadline, flags_.attempts) as client:
-        failed = segment_all(client, argv[1:], flags_.output_dir, concurrency=flags_.concurrency,
-                             opacity=flags_.opacity)
-    if failed:
-        sys.exit(1)
+        sys.exit(f"error: expected files of different names, found {', '.join(repeated)} twice: one answer would "
+                 "overwrite the other")
+    version = int(given.model_version) if given.model_version.isdecimal() else given.model_version or None
+    options = Options(given.max_pixels, given.opacity, given.concurrency)
+    with transport.Client(given.server, given.model, version, given.deadline) as client:
+        if segment_all(client, given.photographs, given.output_dir, options):
+            sys.exit(1)
 
 
 if __name__ == "__main__":
-    _define_flags()  # here, so that whoever imports this module keeps flags of the same names
-    app.run(main)
+    main()

@@ -3,8 +3,8 @@
     python -m export.export_saved_model --run_dir=runs/demo --version=1
 
 Reads the segmenter's last finished round and RUN_DIR/classifier/; writes RUN_DIR/saved_model/VERSION/ for TensorFlow
-Serving, with models.config and batching_parameters.txt beside it, or with --format=onnx, openvino or
-litert RUN_DIR/FORMAT/VERSION/. export/README.md says how to serve it.
+Serving, and lists it in models.config beside it, or with --format=onnx, openvino or litert RUN_DIR/FORMAT/VERSION/.
+export/README.md says how to serve it; export.rollout lets running servers use it.
 """
 
 import pathlib
@@ -36,8 +36,10 @@ flags.DEFINE_integer("max_side", 0, "Longest side to compute on; a larger photog
 cli.define_sizes("size_buckets", [], "Sides to pad photographs to, instead of warping them to --sizes.")
 flags.DEFINE_integer("max_pixels", servable.MAX_PIXELS, "Of one request; more is refused.", lower_bound=64)
 flags.DEFINE_integer("max_batch", servable.MAX_BATCH, "Photographs in a request; more is refused.", lower_bound=1)
-flags.DEFINE_enum("label", None, server_files.LABELS, "Version label in models.config (default: stable for the first "
-                  "version, canary for later ones).")
+flags.DEFINE_boolean("batching", False, "For servers with --enable_batching: serve_jpeg alone, and "
+                     "batching_parameters.txt beside the versions.")
+flags.DEFINE_string("base_path", None, "The versions' directory as the server sees it, in models.config (default: "
+                    f"{server_files.BASE_PATH}, or what is there).")
 flags.DEFINE_string("photographs", None, "Directory of photographs on which agreement is measured for the model card.")
 flags.DEFINE_integer("max_photographs", 50, "How many of them at most.", lower_bound=1)
 
@@ -61,7 +63,8 @@ def main() -> None:
         flags_.max_pixels, flags_.max_batch, flags_.max_side, cli.integers("size_buckets", flags_.size_buckets))
     if flags_.format == "tf_saved_model":
         key = crf_choice.chosen(flags_.run_dir, flags_.crf, flags_.segmenter)
-        options = saved_model.Options(flags_.segmenter, key, flags_.localization_maps, flags_.label, applied)
+        options = saved_model.Options(flags_.segmenter, key, flags_.localization_maps, flags_.batching,
+                                      flags_.base_path, applied)
         target = saved_model.export(flags_.run_dir, flags_.version, options, photographs=_photographs())
     else:
         target = formats.export(flags_.run_dir, flags_.version, flags_.format, applied, stage_name=flags_.segmenter,

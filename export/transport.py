@@ -1,4 +1,7 @@
-"""Requests to TensorFlow Serving over gRPC or REST: deadlines, retries, no 4 MB limit. Nothing of the model."""
+"""Requests to TensorFlow Serving over gRPC or REST: deadlines, retries, no 4 MB limit. Nothing of the model.
+
+Needs grpcio and protobuf; NumPy where numbers are sent or asked for, files of photographs need none.
+"""
 
 import base64
 import http.client
@@ -7,18 +10,24 @@ import random
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import grpc
-import numpy as np
-import tensorflow as tf
-from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+from export import messages
+
+if TYPE_CHECKING:
+    import numpy as np
 
 MAX_MESSAGE = 2**31 - 1
-Tensors = Mapping[str, np.ndarray | list[bytes]]
+STABLE = "stable"  # the label of the version that serves
+Tensors = Mapping[str, "np.ndarray | list[bytes]"]
+_LONGEST_WAIT = 2.0  # seconds between two attempts
 _RETRIED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
 _RETRIED_HTTP = (429, 502, 503, 504)
+_NEVER = "larger than max"  # gRPC's own limit on a message, which no waiting cures
+_PREDICTION, _MODEL = "/tensorflow.serving.PredictionService/", "/tensorflow.serving.ModelService/"
 
 
 class ServerError(Exception):
@@ -28,24 +37,25 @@ class ServerError(Exception):
 class Client:
     """Asks one model of one server; safe to use from several threads.
 
+    A server that cannot be reached, is overloaded or is still loading the version is asked again until the deadline.
+
     Args:
       server: "host:port" for gRPC, "http://host:port" (or https) for REST.
       model: its name in the server.
-      version: integer, or a label such as "stable", or None for the server's choice.
+      version: a label such as "stable", or an integer; None for the server's choice, which is the greatest number that
+        it has loaded, a canary too.
       deadline: seconds for one request, its retries included.
-      attempts: how often a request is sent at most; only an unreachable or overloaded server is asked again.
     """
 
-    def __init__(self, server: str, model: str = "ficklenet", version: int | str | None = None,
-                 deadline: float = 60.0, attempts: int = 4) -> None:
-        self.model, self.version, self.deadline, self.attempts = model, version, deadline, attempts
+    def __init__(self, server: str, model: str = "ficklenet", version: int | str | None = STABLE,
+                 deadline: float = 60.0) -> None:
+        self.model, self.version, self.deadline, self._target = model, version, deadline, server
         self._rest = server.rstrip("/") if server.startswith(("http://", "https://")) else None
         self._channel: grpc.Channel | None = None
-        self._stub: Any = None  # generated code, which has no types
         if self._rest is None:
             self._channel = grpc.insecure_channel(server, options=[
-                ("grpc.max_send_message_length", MAX_MESSAGE), ("grpc.max_receive_message_length", MAX_MESSAGE)])
-            self._stub = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
+                ("grpc.max_send_message_length", MAX_MESSAGE), ("grpc.max_receive_message_length", MAX_MESSAGE),
+                ("grpc.initial_reconnect_backoff_ms", 200), ("grpc.max_reconnect_backoff_ms", 2000)])
 
     def __enter__(self) -> "Client":
         """Returns the client."""
@@ -56,7 +66,12 @@ class Client:
         if self._channel is not None:
             self._channel.close()
 
-    def predict(self, signature: str, inputs: Tensors, outputs: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    @property
+    def is_rest(self) -> bool:
+        """Whether the server is asked over REST."""
+        return self._rest is not None
+
+    def predict(self, signature: str, inputs: Tensors, outputs: Sequence[str] = ()) -> dict[str, Any]:
         """Asks a signature.
 
         Args:
@@ -65,85 +80,205 @@ class Client:
           outputs: names to send back; empty: all. REST sends all in any case.
 
         Returns:
-          {name: array}; bytes as an `[n]` object array.
+          {name: array}; bytes as a list.
 
         Raises:
           ServerError: see there.
         """
         ask = self._ask_grpc if self._rest is None else self._ask_rest
-        end, reason = time.monotonic() + self.deadline, "no answer"
-        for attempt in range(self.attempts):
-            left = end - time.monotonic()
-            if left <= 0:
-                break
+        return self._until_answered(signature, lambda left: ask(signature, inputs, outputs, left))
+
+    def states(self) -> dict[int, str]:
+        """Returns {version: its state}, as {1: "AVAILABLE"}; of a failed one with the server's reason.
+
+        Raises:
+          ServerError: see there.
+        """
+        def ask(left: float) -> dict[int, str]:
+            if self._rest is not None:
+                rows = json.loads(self._http(f"/v1/models/{self.model}", None, left))["model_version_status"]
+                return {int(row["version"]): _state(row["state"], row["status"]["error_message"]) for row in rows}
+            request = messages.new("GetModelStatusRequest", model_spec=messages.new("ModelSpec", name=self.model))
+            answer = self._call(_MODEL + "GetModelStatus", request, "GetModelStatusResponse", left)
+            return {row.version: _state(messages.STATES.get(row.state, str(row.state)), row.status.error_message)
+                    for row in answer.model_version_status}
+
+        return self._until_answered("status", ask, await_loading=False)
+
+    def version_of(self, label: str) -> int | None:
+        """Returns the loaded version that a label names, None where there is no such label or it is not loaded yet.
+
+        The server's status does not look at labels; its metadata do.
+
+        Raises:
+          ServerError: the server cannot be reached.
+        """
+        def ask(left: float) -> int | None:
+            if self._rest is not None:
+                text = self._http(f"/v1/models/{self.model}/labels/{label}/metadata", None, left)
+                return int(json.loads(text)["model_spec"]["version"])
+            spec = messages.new("ModelSpec", name=self.model, version_label=label)
+            request = messages.new("GetModelMetadataRequest", model_spec=spec, metadata_field=["signature_def"])
+            answer = self._call(_PREDICTION + "GetModelMetadata", request, "GetModelMetadataResponse", left)
+            return int(answer.model_spec.version.value)
+
+        try:
+            return self._until_answered("metadata", ask, await_loading=False)
+        except _Refused:
+            return None
+
+    def reload(self, config: bytes) -> None:
+        """Gives the server a ModelServerConfig, over gRPC, in place of waiting until it reads its file.
+
+        Args:
+          config: its bytes.
+
+        Raises:
+          ServerError: the server refuses it, or is asked over REST.
+        """
+        if self._rest is not None:
+            raise ServerError("reload: expected gRPC, found a REST server")
+        answer = self._until_answered("reload", lambda left: self._call(
+            _MODEL + "HandleReloadConfigRequest", messages.new("ReloadConfigRequest", config=config),
+            "ReloadConfigResponse", left))
+        if answer.status.error_code:
+            raise ServerError(f"reload: {answer.status.error_message}")
+
+    def _until_answered(self, what: str, ask: Callable[[float], Any], await_loading: bool = True) -> Any:
+        end, wait, reason = time.monotonic() + self.deadline, 0.1, "no answer"
+        while (left := end - time.monotonic()) > 0:
             try:
-                return ask(signature, inputs, outputs, left)
+                return ask(left)
             except _TryAgain as error:
                 reason = str(error)
-                if attempt + 1 < self.attempts:
-                    wait = min(0.1 * 2**attempt * random.uniform(0.5, 1.5), end - time.monotonic())
-                    time.sleep(max(0.0, wait))
-        raise ServerError(f"{signature}: no answer within {self.deadline:g} s and {self.attempts} attempts: {reason}")
+            except _Refused as error:
+                if not (await_loading and error.may_come and self._is_loading()):
+                    raise _Refused(f"{what}: {error}") from error
+                reason = str(error)
+            time.sleep(max(0.0, min(wait * random.uniform(0.5, 1.5), end - time.monotonic())))
+            wait = min(2 * wait, _LONGEST_WAIT)
+        raise ServerError(f"{what}: no answer within {self.deadline:g} s: {reason}")
 
-    def _ask_grpc(self, signature: str, inputs: Tensors, outputs: Sequence[str],
-                  left: float) -> dict[str, np.ndarray]:
-        request = predict_pb2.PredictRequest(output_filter=outputs)
-        request.model_spec.name, request.model_spec.signature_name = self.model, signature
-        if isinstance(self.version, int):
-            request.model_spec.version.value = self.version
-        elif self.version is not None:
-            request.model_spec.version_label = self.version
-        for name, value in inputs.items():
-            request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+    def _is_loading(self) -> bool:
+        """Whether a version is on its way, so that what was not found may be soon."""
+        with Client(self._target, self.model, None, 2.0) as other:
+            try:
+                return any(state in ("START", "LOADING") for state in other.states().values())
+            except ServerError:
+                return False
+
+    def _call(self, method: str, request: Any, answer: str, left: float) -> Any:
+        assert self._channel is not None
+        call = self._channel.unary_unary(method, request_serializer=type(request).SerializeToString,
+                                         response_deserializer=lambda data: messages.parse(answer, data))
         try:
-            answer = self._stub.Predict(request, timeout=left)
+            return call(request, timeout=left)
         except grpc.RpcError as error:
-            if error.code() in _RETRIED:
-                raise _TryAgain(f"{error.code().name}: {error.details()}") from error
-            raise ServerError(f"{signature}: {error.code().name}: {error.details()}") from error
-        return {name: tf.make_ndarray(value) for name, value in answer.outputs.items()}
+            text = f"{error.code().name}: {error.details()}"
+            if error.code() in _RETRIED and _NEVER not in (error.details() or ""):
+                raise _TryAgain(text) from error
+            raise _Refused(text, may_come=error.code() == grpc.StatusCode.NOT_FOUND) from error
 
-    def _ask_rest(self, signature: str, inputs: Tensors, outputs: Sequence[str],
-                  left: float) -> dict[str, np.ndarray]:
-        place = {int: f"/versions/{self.version}", str: f"/labels/{self.version}"}.get(type(self.version), "")
-        names, columns = list(inputs), [_as_json(value) for value in inputs.values()]
-        instances = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
-        request = urllib.request.Request(
-            f"{self._rest}/v1/models/{self.model}{place}:predict", method="POST",
-            data=json.dumps({"signature_name": signature, "instances": instances}).encode(),
-            headers={"Content-Type": "application/json"})
+    def _http(self, place: str, body: bytes | None, left: float) -> bytes:
+        request = urllib.request.Request(f"{self._rest}{place}", body, {"Content-Type": "application/json"})
         try:
             with urllib.request.urlopen(request, timeout=left) as response:
-                rows = json.load(response)["predictions"]
+                return bytes(response.read())
         except urllib.error.HTTPError as error:
-            text = error.read().decode(errors="replace")[:500]
+            text = f"HTTP {error.code}: {error.read().decode(errors='replace')[:500]}"
             if error.code in _RETRIED_HTTP:
-                raise _TryAgain(f"HTTP {error.code}: {text}") from error
-            raise ServerError(f"{signature}: HTTP {error.code}: {text}") from error
-        except (OSError, http.client.HTTPException, json.JSONDecodeError, KeyError) as error:
+                raise _TryAgain(text) from error
+            raise _Refused(text, may_come=error.code == 404) from error
+        except (OSError, http.client.HTTPException) as error:
             raise _TryAgain(f"{type(error).__name__}: {error}") from error
-        return _columns(rows)
+
+    def _ask_grpc(self, signature: str, inputs: Tensors, outputs: Sequence[str], left: float) -> dict[str, Any]:
+        spec = messages.new("ModelSpec", name=self.model, signature_name=signature)
+        if isinstance(self.version, int):
+            spec.version.value = self.version
+        elif self.version:
+            spec.version_label = self.version
+        request = messages.new("PredictRequest", model_spec=spec, output_filter=outputs)
+        for name, value in inputs.items():
+            request.inputs[name].CopyFrom(_as_tensor(value))
+        answer = self._call(_PREDICTION + "Predict", request, "PredictResponse", left)
+        return {name: _from_tensor(value) for name, value in answer.outputs.items()}
+
+    def _ask_rest(self, signature: str, inputs: Tensors, outputs: Sequence[str], left: float) -> dict[str, Any]:
+        place = {int: f"/versions/{self.version}", str: f"/labels/{self.version}"}.get(
+            type(self.version), "") if self.version else ""
+        names, columns = list(inputs), [_as_json(value) for value in inputs.values()]
+        instances = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+        body = json.dumps({"signature_name": signature, "instances": instances}).encode()
+        answer = self._http(f"/v1/models/{self.model}{place}:predict", body, left)
+        try:
+            return _columns(json.loads(answer)["predictions"], outputs)
+        except (json.JSONDecodeError, KeyError) as error:
+            raise _TryAgain(f"{type(error).__name__}: {error}") from error
 
 
 class _TryAgain(Exception):
     """What a second attempt may cure."""
 
 
-def _as_json(value: np.ndarray | list[bytes]) -> list[Any]:
+class _Refused(ServerError):
+    """An answer that says no; `may_come`: what was asked for may be there soon."""
+
+    def __init__(self, message: str, may_come: bool = False) -> None:
+        super().__init__(message)
+        self.may_come = may_come
+
+
+def _state(name: str, reason: str) -> str:
+    return f"{name}: {reason}" if reason else name
+
+
+def _as_tensor(value: "np.ndarray | list[bytes]") -> Any:
+    """Returns a TensorProto."""
+    tensor = messages.new("TensorProto")
+    shape: Sequence[int] = [len(value)]
+    if isinstance(value, list) or value.dtype == object:
+        tensor.dtype = messages.STRING
+        tensor.string_val.extend(value)
+    else:
+        tensor.dtype = next(number for number, (name, _) in messages.TENSOR_TYPES.items() if name == value.dtype.name)
+        tensor.tensor_content, shape = value.tobytes(), value.shape
+    for size in shape:
+        tensor.tensor_shape.dim.add(size=size)
+    return tensor
+
+
+def _from_tensor(tensor: Any) -> Any:
+    """Returns the array of a TensorProto; of bytes a list."""
+    if tensor.dtype == messages.STRING:
+        return list(tensor.string_val)
+    import numpy as np  # here, so that files of photographs go without
+
+    name, field = messages.TENSOR_TYPES[tensor.dtype]
+    shape = [dim.size for dim in tensor.tensor_shape.dim]
+    if tensor.tensor_content:
+        return np.frombuffer(tensor.tensor_content, name).reshape(shape)
+    values = np.array(getattr(tensor, field), name)
+    missing = int(np.prod(shape)) - values.size  # the last value stands for all that are left out
+    return np.concatenate([values, np.repeat(values[-1:], missing)]).reshape(shape)
+
+
+def _as_json(value: "np.ndarray | list[bytes]") -> list[Any]:
     """One JSON value per row: bytes by {"b64": ...}, numbers as nested lists."""
-    if isinstance(value, np.ndarray) and value.dtype != object:
-        return value.tolist()
-    return [{"b64": base64.b64encode(row).decode()} for row in value]
+    if isinstance(value, list) or value.dtype == object:
+        return [{"b64": base64.b64encode(row).decode()} for row in value]
+    return list(value.tolist())
 
 
-def _columns(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
+def _columns(rows: list[dict[str, Any]], outputs: Sequence[str]) -> dict[str, Any]:
     """Turns REST's predictions, one dict per row, into {name: array}; "..._bytes" come as {"b64": ...}."""
-    tensors = {}
-    for name in rows[0]:
+    tensors: dict[str, Any] = {}
+    for name in outputs or rows[0]:
         values = [row[name] for row in rows]
         if name.endswith("_bytes"):
-            tensors[name] = np.empty(len(values), object)
-            tensors[name][:] = [base64.b64decode(value["b64"]) for value in values]
+            tensors[name] = [base64.b64decode(value["b64"]) for value in values]
         else:
+            import numpy as np  # as above
+
             tensors[name] = np.array(values)
     return tensors

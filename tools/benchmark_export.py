@@ -163,7 +163,7 @@ def run(run_dir: str | pathlib.Path, version: int, paths: Sequence[str | pathlib
 
 def _define_flags() -> None:
     flags.DEFINE_string("run_dir", None, "The run's directory.", required=True)
-    flags.DEFINE_integer("version", 1, "The version to time.", lower_bound=1)
+    flags.DEFINE_integer("version", 1, "The version to time.", lower_bound=1, upper_bound=2**63 - 1)
     flags.DEFINE_integer("calls", 20, "How often each signature is called on each photograph.", lower_bound=1)
     flags.DEFINE_integer("iterations", 10, "Of serve_crf.", lower_bound=0)
     flags.DEFINE_integer("num_maps", 200, "Of localization_maps.", lower_bound=1)

@@ -45,7 +45,7 @@ def check_names() -> None:
 
 # Flags of directories that must be there, of directories that may be made, of files, of weights, of splits.
 _INPUTS, _OUTPUTS = ("data_dir", "saliency_dir", "run_dir", "photos", "photographs"), ("output_dir", "cache_dir")
-_FILES, _WEIGHTS = ("peers_python", "beside", "update"), ("weights", "table2_weights")
+_FILES, _WEIGHTS = ("peers_python", "beside", "update", "saliency_model"), ("weights", "table2_weights")
 _SPLITS = ("split", "held_out", "strong_split")
 
 
@@ -55,7 +55,9 @@ def check_places() -> None:
         split = FLAGS[flag].value if flag in FLAGS else None
         if split is not None:
             datasets.check_split(FLAGS.dataset, split)
-    for flag in (flag for flag in (*_INPUTS, *_OUTPUTS, *_FILES, *_WEIGHTS) if flag in FLAGS):
+    for flag in (*_INPUTS, *_OUTPUTS, *_FILES, *_WEIGHTS):
+        if flag not in FLAGS or FLAGS[flag].using_default_value:
+            continue
         path, kind = FLAGS[flag].value, "a file" if flag in _FILES else "a directory"
         if flag in _WEIGHTS:
             path, kind = None if path == "imagenet" else path, "imagenet or a file"

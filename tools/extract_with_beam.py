@@ -51,14 +51,14 @@ def extract_shard(index: int, count: int, run_dir: str, source: dict[str, Any], 
 
 def main() -> None:
     """Runs the shards through Beam, then checks that all is there and scores."""
+    arguments = (cli.config(presets.MapsConfig), cli.config(presets.SeedsConfig),
+                 map_extraction.Options(seed=cli.FLAGS.seed), extraction.Options(keep_maps=cli.FLAGS.keep_maps))
     try:
         import apache_beam
         from apache_beam.options.pipeline_options import PipelineOptions
     except ImportError as error:
         raise UserError(f"apache-beam: expected an installed package, found {error}; see docs/fleet.md") from error
     split, count, run_dir = cli.split(), cli.FLAGS.num_shards, str(cli.run_dir())
-    arguments = (cli.config(presets.MapsConfig), cli.config(presets.SeedsConfig),
-                 map_extraction.Options(seed=cli.FLAGS.seed), extraction.Options(keep_maps=cli.FLAGS.keep_maps))
     with apache_beam.Pipeline(options=PipelineOptions(cli.FLAGS.beam_options)) as pipeline:
         shards = pipeline | apache_beam.Create(range(count)) | apache_beam.Reshuffle()
         shards | apache_beam.Map(extract_shard, count, run_dir, cli.split_arguments(), arguments,

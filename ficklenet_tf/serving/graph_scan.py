@@ -2,12 +2,13 @@
 
 import pathlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework import op_def_registry
+from tensorflow.python.saved_model import fingerprinting_utils
 
 Signature = dict[str, dict[str, dict[str, Any]]]  # "inputs" and "outputs", each name -> {"dtype": ..., "shape": ...}
 _PYTHON = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
@@ -21,6 +22,22 @@ def read(model_dir: str | pathlib.Path) -> tf.compat.v1.MetaGraphDef:
     proto = saved_model_pb2.SavedModel.FromString((pathlib.Path(model_dir) / "saved_model.pb").read_bytes())
     [meta] = proto.meta_graphs
     return meta
+
+
+def declare(model_dir: str | pathlib.Path, inputs: Mapping[str, Sequence[tf.TensorSpec]]) -> None:
+    """Writes the shapes of inputs into the signatures of a SavedModel whose graph takes any.
+
+    Args:
+      model_dir: a SavedModel's directory.
+      inputs: {signature: what its inputs are, by name}.
+    """
+    path = pathlib.Path(model_dir) / "saved_model.pb"
+    proto = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    for name, specs in inputs.items():
+        for spec in specs:
+            proto.meta_graphs[0].signature_def[name].inputs[spec.name].tensor_shape.CopyFrom(spec.shape.as_proto())
+    path.write_bytes(proto.SerializeToString(deterministic=True))
+    fingerprinting_utils.write_fingerprint(str(model_dir))
 
 
 def signatures(meta: tf.compat.v1.MetaGraphDef) -> dict[str, Signature]:

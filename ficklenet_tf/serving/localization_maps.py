@@ -67,7 +67,8 @@ def localization_maps(localizer: Localizer) -> Callable[..., dict[str, tf.Tensor
     """
     def serve(images: tf.Tensor, tags: tf.Tensor, seed: tf.Tensor, num_maps: tf.Tensor) -> dict[str, tf.Tensor]:
         images = decoding.check_images(images, localizer.max_pixels, localizer.max_batch)
-        tags, seed = (decoding.check_rows(value, images, name) for value, name in ((tags, "tags"), (seed, "seed")))
+        tags = decoding.check_rows(tags, images, "tags", [localizer.num_tags])
+        seed = decoding.check_rows(seed, images, "seed", [2])
         num_maps = decoding.check_rows(num_maps, images, "num_maps")
         num_maps = decoding.demand(num_maps, [
             (tf.reduce_all((num_maps >= 1) & (num_maps <= MAX_MAPS)),

@@ -10,11 +10,12 @@ import os
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from ficklenet_tf import crf
 from ficklenet_tf.data import labels
@@ -22,6 +23,7 @@ from ficklenet_tf.errors import UserError
 from ficklenet_tf.evaluation import prediction
 from ficklenet_tf.runs import artifacts, layout, lock
 from ficklenet_tf.serving import (
+    decoding,
     graph_scan,
     loading,
     localization_maps,
@@ -41,14 +43,17 @@ class Options:
       stage_name: directory of the segmenter below the run's; None: the last that was trained.
       crf: a key of `crf.SPECS` for the signature serve_crf; "none" leaves it out.
       localization_maps: whether that signature is exported; the classifier is then part of the model.
-      label: the version's label in models.config, see `server_files.write`.
+      batching: whether a server may put requests together: then serve_jpeg is the only signature, because a server
+        refuses pixels of different sizes that meet in one batch.
+      base_path: see `server_files.add_version`.
       applied: `loading.Options`.
     """
 
     stage_name: str | None = None
     crf: str = "dsrg"
     localization_maps: bool = True
-    label: str | None = None
+    batching: bool = False
+    base_path: str | None = None
     applied: loading.Options = loading.Options()
 
 
@@ -72,23 +77,30 @@ def export(run_dir: str | pathlib.Path, version: int, options: Options = Options
     run_dir, applied = pathlib.Path(run_dir), options.applied
     if int(version) < 1:
         raise UserError(f"version: expected an integer from 1, found {version}")
+    if options.base_path is not None and not options.base_path.startswith(("/", "gs://", "s3://")):
+        raise UserError(f"base_path: expected an absolute path, as TensorFlow Serving does, found {options.base_path}")
     if options.crf not in crf.SPECS:
         raise UserError(f"crf: expected one of {', '.join(crf.SPECS)}, found {options.crf!r}")
     directory = prediction.last_stage(run_dir, options.stage_name)
     model, run, precision = loading.load_segmenter(directory, applied)
-    localizer, classifier_run = (loading.load_localizer(run_dir, applied) if options.localization_maps
-                                 else (None, None))
+    with_maps = options.localization_maps and not options.batching
+    localizer, classifier_run = loading.load_localizer(run_dir, applied) if with_maps else (None, None)
     settings = artifacts.as_json({
         "stage": directory.name, "segmenter": run["finished"],
         "classifier": classifier_run and classifier_run["finished"], "crf": options.crf, "precision": precision,
         "sizes": model.sizes, "flip": model.flip, "max_side": applied.max_side, "size_buckets": model.buckets,
-        "max_pixels": applied.max_pixels, "max_batch": applied.max_batch})
+        "max_pixels": applied.max_pixels, "max_batch": applied.max_batch,
+        **({"batching": True} if options.batching else {})})
     target = run_dir / layout.SAVED_MODEL / str(int(version))
     if not _is_there(target, settings):
         agreement = _agreement(directory, model, precision, applied, photographs)
 
         def build(temporary: str) -> None:
-            _archive(model, localizer, crf.SPECS[options.crf]).write_out(temporary, verbose=False)
+            networks = [model.network] if localizer is None else [model.network, localizer.model]
+            endpoints = _endpoints(model, localizer, crf.SPECS[options.crf])
+            if options.batching:
+                endpoints = {"serve_jpeg": endpoints["serve_jpeg"]}
+            _write_graph(temporary, networks, endpoints)
             refuse(temporary)
             described = graph_scan.signatures(graph_scan.read(temporary))
             card = model_card.make(run_dir, run, classifier_run, settings, described)
@@ -96,7 +108,8 @@ def export(run_dir: str | pathlib.Path, version: int, options: Options = Options
             warmup.write(temporary, warmup.examples(described, _warm_sides(model)))
 
         write_whole(target, build)
-    server_files.write(target.parent, int(version), label=options.label, batch=min(8, applied.max_batch))
+    server_files.add_version(target.parent, int(version), base_path=options.base_path,
+                             batch=applied.max_batch if options.batching else None)
     return target
 
 
@@ -106,19 +119,31 @@ def _warm_sides(model: servable.Segmenter) -> list[int]:
     return sorted({min(side, longest) for side in model.buckets or model.sizes[:1]})
 
 
-def _archive(model: servable.Segmenter, localizer: localization_maps.Localizer | None,
-             spec: crf.CRFSpec | None) -> keras.export.ExportArchive:
-    archive = keras.export.ExportArchive()
-    archive.track(model.network)
-    archive.add_endpoint("serving_default", signatures.serving_default(model), [signatures.IMAGES])
-    archive.add_endpoint("serve_jpeg", signatures.serve_jpeg(model, labels.palette()), [signatures.FILES])
+# A signature's function, and the inputs that it declares.
+_Endpoint = tuple[Callable[..., signatures.Answer], Sequence[tf.TensorSpec]]
+
+
+def _endpoints(model: servable.Segmenter, localizer: localization_maps.Localizer | None,
+               spec: crf.CRFSpec | None) -> dict[str, _Endpoint]:
+    endpoints: dict[str, _Endpoint] = {
+        "serving_default": (signatures.serving_default(model), [signatures.IMAGES]),
+        "serve_jpeg": (signatures.serve_jpeg(model, labels.palette()), [signatures.FILES])}
     if spec is not None:
-        archive.add_endpoint("serve_crf", signatures.serve_crf(model, spec),
-                             [signatures.IMAGES, signatures.ITERATIONS])
+        endpoints["serve_crf"] = signatures.serve_crf(model, spec), [signatures.IMAGES, signatures.ITERATIONS]
     if localizer is not None:
-        archive.track(localizer.model)
-        archive.add_endpoint("localization_maps", localization_maps.localization_maps(localizer), localizer.specs)
-    return archive
+        endpoints["localization_maps"] = localization_maps.localization_maps(localizer), localizer.specs
+    return endpoints
+
+
+def _write_graph(directory: str, networks: Sequence[keras.Model], endpoints: Mapping[str, _Endpoint]) -> None:
+    """Writes graph and weights; the inputs' declared shapes stand in the signatures alone, see `decoding`."""
+    archive = keras.export.ExportArchive()
+    for network in networks:
+        archive.track(network)
+    for name, (function, specs) in endpoints.items():
+        archive.add_endpoint(name, function, [decoding.undeclared(spec) for spec in specs])
+    archive.write_out(directory, verbose=False)
+    graph_scan.declare(directory, {name: specs for name, (_, specs) in endpoints.items()})
 
 
 def refuse(directory: str | pathlib.Path) -> None:

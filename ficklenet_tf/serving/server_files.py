@@ -1,4 +1,8 @@
-"""What stands beside the versions: models.config with version labels, and batching_parameters.txt."""
+"""What stands beside the versions: models.config with the versions that a server loads, their labels, and batching.
+
+A server reads models.config when it starts and, where it polls, again and again. `export.rollout` moves labels; an
+export only adds its version.
+"""
 
 import pathlib
 
@@ -9,55 +13,59 @@ from ficklenet_tf.errors import UserError
 from ficklenet_tf.runs import artifacts
 
 MODELS, BATCHING = "models.config", "batching_parameters.txt"
-LABELS = ("stable", "canary")
+# Who serves, who is tried, and who served before; `export.rollout` alone moves them.
+STABLE, CANARY, PREVIOUS = "stable", "canary", "previous"
+NAME, BASE_PATH = "ficklenet", "/models/ficklenet"
 _HEAD = """\
-# tensorflow_model_server --model_config_file=<this file>
+# tensorflow_model_server --model_config_file=<this file> --allow_version_labels_for_unavailable_models
 # base_path is the directory of the versions as the server sees it; in the docker image, /models/<name>.
+# Labels are moved by python -m export.rollout: a running server takes only labels of versions that it has loaded.
 """
 _BATCHING = """\
 # tensorflow_model_server --enable_batching --batching_parameters_file=<this file>
+# For a version that was exported with --batching: it has serve_jpeg alone, which takes files of any sizes together.
 max_batch_size {{ value: {size} }}
 batch_timeout_micros {{ value: 2000 }}
 max_enqueued_batches {{ value: 100 }}
 num_batch_threads {{ value: 2 }}
-# Photographs of different sizes are not padded to each other: it would change their answers.
-# Requests of one size share a batch, and serve_jpeg takes any sizes together.
-pad_variable_length_inputs: false
 """
 
 
-def write(directory: str | pathlib.Path, version: int, *, label: str | None = None, name: str = "ficklenet",
-          base_path: str = "/models/ficklenet", batch: int = 8) -> None:
-    """Writes models.config and batching_parameters.txt, keeping the labels that other versions have.
+def add_version(directory: str | pathlib.Path, version: int, *, base_path: str | None = None,
+                batch: int | None = None) -> None:
+    """Lists a version in models.config; the first one gets the label "stable". What is there stays.
 
     Args:
       directory: the versions' parent.
-      version: the version that carries the label.
-      label: "stable" or "canary"; None: stable for the first version, canary for later ones.
-      name: of the model in the server.
-      base_path: `directory` as the server sees it.
-      batch: greatest batch that the server puts together.
+      version: to list.
+      base_path: `directory` as the server sees it, an absolute path; None: what models.config says, else `BASE_PATH`.
+      batch: where the server may put requests together, the greatest batch: batching_parameters.txt is written.
 
     Raises:
-      UserError: models.config is there and is no ModelServerConfig, or the label is unknown.
+      UserError: models.config is there and is no ModelServerConfig.
     """
-    if label is not None and label not in LABELS:
-        raise UserError(f"label: expected one of {', '.join(LABELS)}, found {label!r}")
     directory = pathlib.Path(directory)
-    models = read(directory / MODELS).model_config_list.config
-    before = dict(models[0].version_labels) if models else {}
-    versions = {key: value for key, value in before.items() if (directory / str(value)).is_dir()}  # by label
-    label = label or ("canary" if versions.get("stable", version) != version else "stable")
-    versions[label] = version
-    if label == "stable" and versions.get("canary") == version:
-        del versions["canary"]  # it has arrived
-    config = model_server_config_pb2.ModelServerConfig()
-    model = config.model_config_list.config.add(name=name, base_path=base_path, model_platform="tensorflow")
-    model.model_version_policy.specific.versions.extend(sorted(set(versions.values())))
-    for key, value in sorted(versions.items()):
-        model.version_labels[key] = value
-    artifacts.write_bytes(directory / MODELS, (_HEAD + text_format.MessageToString(config)).encode())
-    artifacts.write_bytes(directory / BATCHING, _BATCHING.format(size=batch).encode())
+    config = read(directory / MODELS)
+    models = config.model_config_list.config
+    model = models[0] if models else models.add(name=NAME, base_path=BASE_PATH, model_platform="tensorflow")
+    if base_path is not None:
+        model.base_path = base_path
+    listed = model.model_version_policy.specific.versions
+    present = sorted({*(each for each in listed if (directory / str(each)).is_dir()), version})
+    for label in [label for label, labelled in model.version_labels.items() if labelled not in present]:
+        del model.version_labels[label]
+    del listed[:]
+    listed.extend(present)
+    if STABLE not in model.version_labels:
+        model.version_labels[STABLE] = version
+    write(directory / MODELS, config)
+    if batch is not None:
+        artifacts.write_bytes(directory / BATCHING, _BATCHING.format(size=batch).encode())
+
+
+def write(path: pathlib.Path, config: model_server_config_pb2.ModelServerConfig) -> None:
+    """Writes a ModelServerConfig as text, whole or not at all."""
+    artifacts.write_bytes(path, (_HEAD + text_format.MessageToString(config)).encode())
 
 
 def read(path: pathlib.Path) -> model_server_config_pb2.ModelServerConfig:

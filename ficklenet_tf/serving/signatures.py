@@ -115,6 +115,7 @@ def serve_jpeg(model: servable.Segmenter, palette: np.ndarray) -> Callable[[tf.T
         return encoded(model.probs(model.shrunk(photograph)[None])[0], tf.shape(photograph)[:2])
 
     def serve(image: tf.Tensor) -> Answer:
+        image = decoding.check_shape(image, "image", (None,), "bytes [n], a JPEG or PNG each")
         count = tf.shape(image)[0]
         image = decoding.demand(image, [((count > 0) & (count <= model.max_batch),
                                          f"image: expected 1 to {model.max_batch} in one request, found", count)])

@@ -13,6 +13,7 @@ import os
 import pathlib
 import runpy
 import shutil
+import signal
 import sys
 import time
 
@@ -24,13 +25,15 @@ from ficklenet_tf.experiments import plan  # noqa: F401
 from ficklenet_tf.training import rounds  # noqa: F401
 from tools import checks
 
+_LONGEST = 60  # seconds
 NAMES = ("", "../up", "a/b", ".hidden", "x" * 101)  # of directories below another
 # Flags that take any text; and those of paths and splits, which have no kind of their own.
-ANY = ("title", "picture", "to", "client.model", "client.model_version", "client.output_dir")
+ANY = ("title", "picture", "to", "beam_options")
 PATHS = {"data_dir": "nowhere/at/all", "weights": "nowhere.npz", "table2_weights": "nowhere.npz", "split": "nowhere",
          "held_out": "nowhere", "strong_split": "nowhere", "saliency_dir": "nowhere/at/all", "model": "nowhere.onnx",
          "photographs": "nowhere/at/all", "photos": "nowhere/at/all", "run_dir": "nowhere/at/all",
-         "peers_python": "nowhere/python", "beside": "nowhere.md", "update": "nowhere.md"}
+         "peers_python": "nowhere/python", "beside": "nowhere.md", "update": "nowhere.md",
+         "saliency_model": "nowhere.onnx"}
 OUTPUTS = ("output_dir", "cache_dir")  # a file is in the way
 NEEDS = {"strong_split": ["--supervision=semi"], "saliency_dir": ["--refine=saliency"]}  # else the flag is not used
 WORDS = {"tools.benchmark": "serving", "tools.benchmark_export": "a.jpg", "tools.predict": "a.jpg",
@@ -63,6 +66,7 @@ def in_fork(function):
     child = os.fork()
     if not child:
         os.close(reader)
+        signal.alarm(_LONGEST)  # what is not refused would run for long
         with os.fdopen(writer, "w") as file:
             file.write(json.dumps(function()))
         os._exit(0)
@@ -81,7 +85,7 @@ def flags_of(binary):
             own = [flag for module, there in flags.FLAGS.flags_by_module_dict().items()
                    if module == "tools.cli" or module.endswith(binary.replace(".", "/") + ".py") for flag in there]
             found.extend((flag.name, list(values(flag))) for flag in own
-                         if not {flag.name, f"{binary.split('.')[-1]}.{flag.name}"} & set(ANY))
+                         if flag.name not in ANY)
         app.run = note
         sys.argv = [binary]
         runpy.run_module(binary, run_name="__main__", alter_sys=True)
@@ -109,7 +113,7 @@ def main(binary, directory, chosen):
     root = pathlib.Path(tools.__file__).parents[1]
     os.chdir(root)
     common = {"dataset": "shapes", "preset": "tiny", "output_dir": str(directory / "run"),
-              "run_dir": str(directory), "cache_dir": str(directory / "data"), "table": "1", "server": "localhost:1"}
+              "run_dir": str(directory), "cache_dir": str(directory / "data"), "table": "1"}
     listed = flags_of(binary)
     known = {name for name, _ in listed}
     for name, wrong in listed:

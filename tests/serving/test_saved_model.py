@@ -167,25 +167,24 @@ def test_nothing_half_written_is_left(tmp_path):
     assert [path.name for path in (tmp_path / "versions").iterdir()] == [".1.lock"]  # see runs/lock.py
 
 
-def test_labels_roll_from_version_to_version(tmp_path):
-    def write(version, label=None):
+def test_an_export_only_adds_its_version(tmp_path):
+    def added(version, **options):
         (tmp_path / str(version)).mkdir(exist_ok=True)
-        server_files.write(tmp_path, version, label=label)
+        server_files.add_version(tmp_path, version, **options)
         [model] = server_files.read(tmp_path / server_files.MODELS).model_config_list.config
-        assert list(model.model_version_policy.specific.versions) == sorted(set(model.version_labels.values()))
-        return dict(model.version_labels)
+        return list(model.model_version_policy.specific.versions), dict(model.version_labels), model.base_path
 
-    assert write(1) == {"stable": 1}
-    assert write(1) == {"stable": 1}
-    assert write(2) == {"stable": 1, "canary": 2}
-    assert write(2, "stable") == {"stable": 2}
-    assert write(3) == {"stable": 2, "canary": 3}
-    assert write(4) == {"stable": 2, "canary": 4}
-    (tmp_path / "2").rmdir()
-    assert write(5) == {"stable": 5, "canary": 4}, "a version that is gone loses its label"
+    assert added(1) == ([1], {"stable": 1}, "/models/ficklenet")
+    assert added(2, base_path="/elsewhere") == ([1, 2], {"stable": 1}, "/elsewhere")
+    assert added(1) == ([1, 2], {"stable": 1}, "/elsewhere")
+    (tmp_path / "1").rmdir()
+    assert added(3) == ([2, 3], {"stable": 3}, "/elsewhere"), "a version that is gone loses its place and its label"
+    assert not (tmp_path / server_files.BATCHING).exists()
+    added(3, batch=32)
+    assert "max_batch_size { value: 32 }" in (tmp_path / server_files.BATCHING).read_text()
     (tmp_path / server_files.MODELS).write_text("no { config")
     with pytest.raises(ValueError, match="expected a ModelServerConfig"):
-        write(5)
+        added(5)
 
 
 def test_the_scan_finds_what_a_server_would_not_run(exported, tmp_path):
