@@ -25,7 +25,9 @@ def read(model_dir: str | pathlib.Path) -> tf.compat.v1.MetaGraphDef:
 
 
 def declare(model_dir: str | pathlib.Path, inputs: Mapping[str, Sequence[tf.TensorSpec]]) -> None:
-    """Writes the shapes of inputs into the signatures of a SavedModel whose graph takes any.
+    """Writes the shapes of inputs into the signatures of a SavedModel whose graph takes any; drops other signatures.
+
+    Keras calls a model's only signature serving_default too.
 
     Args:
       model_dir: a SavedModel's directory.
@@ -33,6 +35,8 @@ def declare(model_dir: str | pathlib.Path, inputs: Mapping[str, Sequence[tf.Tens
     """
     path = pathlib.Path(model_dir) / "saved_model.pb"
     proto = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    for name in [name for name in proto.meta_graphs[0].signature_def if name not in inputs and name[:2] != "__"]:
+        del proto.meta_graphs[0].signature_def[name]
     for name, specs in inputs.items():
         for spec in specs:
             proto.meta_graphs[0].signature_def[name].inputs[spec.name].tensor_shape.CopyFrom(spec.shape.as_proto())

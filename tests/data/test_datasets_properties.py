@@ -81,6 +81,7 @@ def test_any_text_gives_splits_or_an_error_with_its_file(table, classes, lists):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @settings(max_examples=20_000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(_TABLES, _CLASSES, _LISTS)
 def test_any_text_for_long(table, classes, lists):

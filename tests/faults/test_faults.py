@@ -141,7 +141,14 @@ FAULTS = {function.__name__: function for function in (flip, cut, delete, swap)}
 
 
 def _same(path, expected_path):
-    """Whether two artefacts are the same: weights to 1e-6, other files byte by byte."""
+    """Whether two artefacts are the same: weights to 1e-6, maps to half precision, other files byte by byte.
+
+    Features that are computed again come out of a batch of another size, which may round otherwise.
+    """
+    if path.suffix == ".npz":
+        with np.load(path) as file, np.load(expected_path) as expected:
+            return set(file) == set(expected) and all(
+                np.allclose(file[name], expected[name], atol=2e-3) for name in expected)
     if path.suffix != ".h5":
         return path.read_bytes() == expected_path.read_bytes()
     with h5py.File(path) as file, h5py.File(expected_path) as expected:
@@ -199,6 +206,7 @@ def _copy(whole, run):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(7200)
 def test_faults_at_random_for_long(whole, splits, tmp_path):
     """Random files, places and faults until the time is over; counts what came of them."""
     chance, counts, minutes = random.Random(1), {}, float(os.environ.get("FICKLENET_FAULT_MINUTES", "50"))

@@ -1,0 +1,178 @@
+"""The client against a server that is busy, gone or loading, and with files as people have them."""
+
+import concurrent.futures
+import io
+import struct
+import threading
+import time
+import zlib
+
+import grpc
+import numpy as np
+import pytest
+from PIL import Image
+
+from export import client, transport
+from ficklenet_tf.data import images, labels
+from ficklenet_tf.serving import decoding, saved_model, verify
+from tests import tiny_run
+from tests.serving import servers
+
+
+def _jpeg(photograph, **options):
+    buffer = io.BytesIO()
+    Image.fromarray(photograph).save(buffer, "JPEG", **options)
+    return buffer.getvalue()
+
+
+def _png_header(width, height, crc_off=0):
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunk = b"IHDR" + header
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk) + crc_off)
+
+
+def test_no_file_ends_the_run(served, tmp_path, capsys):
+    """A bomb, a header that Pillow calls a SyntaxError, a cut file: each is named, the good one is answered."""
+    photograph = tiny_run.photograph(30, 40, 1)
+    files = {"good.png": verify.encode(photograph), "bomb.png": _png_header(60000, 60000),
+             "crc.png": _png_header(8, 8, 1) + bytes(40), "cut.jpg": _jpeg(photograph)[:200], "empty.jpg": b"",
+             "text.png": b"no photograph"}
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    with servers.serve_grpc(served) as (address, _), transport.Client(address) as connection:
+        failed = client.segment_all(connection, [tmp_path / name for name in files], tmp_path / "out")
+    printed = capsys.readouterr()
+    assert failed == 5 and "1 of 6 photographs" in printed.out
+    assert all(f"{name}: " in printed.err for name in files if name != "good.png")
+    assert (tmp_path / "out" / "good.png").exists()
+
+
+def test_a_photograph_above_the_limit_is_shrunk_and_its_labels_enlarged(served, tmp_path, capsys):
+    Image.fromarray(tiny_run.photograph(80, 120, 2)).save(tmp_path / "camera.jpg", quality=95)
+    with servers.serve_grpc(served) as (address, _), transport.Client(address) as connection:
+        client.segment_all(connection, [tmp_path / "camera.jpg"], tmp_path / "out", client.Options(max_pixels=2400))
+    assert "computed at 60 x 40 of 120 x 80 pixels" in capsys.readouterr().out
+    label = labels.read_label(tmp_path / "out" / "camera.png")
+    assert label.shape == (80, 120)
+    np.testing.assert_array_equal(label, np.kron(label[::2, ::2], np.ones((2, 2), np.uint8)))
+    with Image.open(tmp_path / "out" / "camera_overlay.jpg") as overlay:
+        assert overlay.size == (120, 80)
+
+
+def test_a_busy_server_is_waited_for(served):
+    """More clients than it has threads: RESOURCE_EXHAUSTED, which ends."""
+    image = tiny_run.photograph(33, 21, 2)[None]
+    with servers.serve_grpc(served, threads=1) as (address, service), transport.Client(address) as connection, \
+            concurrent.futures.ThreadPoolExecutor(8) as pool:
+        ask = ("serving_default", {"images": image}, ["labels"])
+        answers = list(pool.map(lambda _: connection.predict(*ask), range(24)))
+    assert len(answers) == 24 and service.num_requests == 24
+
+
+def test_the_wait_lasts_until_the_deadline_and_no_longer(served):
+    """Four attempts were over in half a second."""
+    ask = ("serving_default", {"images": tiny_run.photograph(33, 21, 2)[None]})
+    with servers.serve_grpc(served, [grpc.StatusCode.UNAVAILABLE] * 8) as (address, service), \
+            transport.Client(address, deadline=30) as connection:
+        start = time.monotonic()
+        assert connection.predict(*ask)["labels"].shape == (1, 33, 21)
+        assert time.monotonic() - start > 2 and service.num_requests == 9
+    with transport.Client("127.0.0.1:1", deadline=1.5) as connection, \
+            pytest.raises(transport.ServerError, match=r"no answer within 1\.5 s"):
+        connection.predict(*ask)
+    service = servers.serve_grpc(served, [grpc.StatusCode.RESOURCE_EXHAUSTED])
+    with service as (address, _), transport.Client(address) as connection:
+        connection._call = lambda *_: (_ for _ in ()).throw(transport._Refused("RESOURCE_EXHAUSTED: larger than max"))
+        with pytest.raises(transport.ServerError, match="larger than max"):
+            connection.predict(*ask)
+
+
+@pytest.mark.parametrize("options", [{"quality": 60}, {"quality": 95, "subsampling": 0}, {"progressive": True}])
+def test_a_jpeg_is_decoded_as_in_training(options):
+    """By TensorFlow's default most pixels differ; labels with them."""
+    rng = np.random.default_rng(0)
+    photograph = (tiny_run.photograph(96, 130, 3) // 2 + rng.integers(0, 120, (96, 130, 3))).astype(np.uint8)
+    data = _jpeg(photograph, **options)
+    np.testing.assert_array_equal(decoding.decode(data, 10**6).numpy(), images.decode_image(data))
+
+
+@pytest.fixture(scope="module")
+def batched(exported, tmp_path_factory):
+    """A version for servers that batch."""
+    directory = saved_model.export(exported[0], 7, saved_model.Options(batching=True))
+    return servers.Model(directory)
+
+
+def test_files_of_all_sizes_share_a_batch(batched, served):
+    files = [verify.encode(tiny_run.photograph(20 + 7 * i, 60 - 5 * i, i)) for i in range(8)]
+    expected = [served.run("serve_jpeg", {"image": np.array([data], object)}) for data in files]
+    with servers.serve_grpc(batched, batch=32) as (address, _), transport.Client(address) as connection, \
+            concurrent.futures.ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda data: connection.predict("serve_jpeg", {"image": [data]}), files))
+        for answer, one in zip(answers, expected, strict=True):
+            assert answer["label_png_bytes"] == one["label_png_bytes"].tolist()
+            np.testing.assert_array_equal(answer["size"], one["size"])
+        many = connection.predict("serve_jpeg", {"image": files * 4}, ["size"])
+        assert len(many["size"]) == 32, "as many as batching_parameters.txt and the graph say"
+        with pytest.raises(transport.ServerError, match="Task size 33 is larger than maximum input batch size 32"):
+            connection.predict("serve_jpeg", {"image": [files[0]] * 33})
+        with pytest.raises(transport.ServerError, match='signature key "serving_default" not found'):
+            connection.predict("serving_default", {"images": np.zeros((1, 9, 9, 3), np.uint8)})
+
+
+def test_pixels_of_different_sizes_would_fail_in_a_batch(served):
+    """Why a version for batching has no pixel signature."""
+    ready, errors = threading.Barrier(2), []
+
+    def ask(side):
+        with transport.Client(address, deadline=20) as connection:
+            ready.wait()
+            try:
+                connection.predict("serving_default", {"images": np.zeros((1, side, side, 3), np.uint8)})
+            except transport.ServerError as error:
+                errors.append(str(error))
+
+    with servers.serve_grpc(served, batch=8) as (address, _):
+        threads = [threading.Thread(target=ask, args=(side,)) for side in (9, 12)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(errors) in (0, 2)  # they met, or did not
+    assert all("different shapes and padding is turned off" in error for error in errors)
+
+
+def test_json_is_taken_as_the_server_takes_it(served):
+    """A number that is no uint8 is cast in silence; both forms of a request; no label is the greatest version."""
+    import json
+    import urllib.request
+    versions = servers.Versions({1: served, 2: served}, {"stable": 1})
+
+    def post(place, body):
+        request = urllib.request.Request(f"{address}/v1/models/ficklenet{place}:predict", json.dumps(body).encode())
+        with urllib.request.urlopen(request) as response:
+            return json.load(response)
+
+    with servers.serve_http(versions) as address:
+        odd = [[[300, -1, 5]] * 4] * 4
+        plain = [[[44, 255, 5]] * 4] * 4
+        rows = [post("/labels/stable", {"instances": [{"images": image}]})["predictions"] for image in (odd, plain)]
+        assert rows[0] == rows[1]
+        columns = post("", {"inputs": {"images": [odd]}})["outputs"]
+        assert columns["labels"] == [rows[0][0]["labels"]]
+        with transport.Client(address, version=None) as connection:
+            assert connection.states() == {1: "AVAILABLE", 2: "AVAILABLE"}
+        assert versions.find(servers.predict_pb2.PredictRequest(
+            model_spec={"name": "ficklenet"}).model_spec)[0] == 2
+
+
+def test_the_command_line_refuses_what_cannot_be(capsys):
+    for wrong, message in ((["--opacity=nan"], "expected a number from 0 to 1, found nan"),
+                           (["--deadline=-3"], "expected a number from 0.1"), (["--concurrency=0"], "from 1 to 1000"),
+                           (["--max_pixels=x"], "invalid"), ([], "PHOTOGRAPH")):
+        arguments = ["--server=localhost:1", *wrong] + (["a.jpg"] if wrong else [])
+        with pytest.raises(SystemExit):
+            client.main(arguments)
+        assert message in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="expected files of different names, found a twice"):
+        client.main(["--server=localhost:1", "x/a.jpg", "y/a.png"])
