@@ -1,8 +1,1 @@
-"""What a person runs to serve: the exporter and a client."""
-
-try:
-    from ficklenet_tf.runs import quiet
-except ImportError:  # the client, copied out with transport.py alone
-    pass
-else:
-    quiet.load_tensorflow()
+"""What a person runs to serve: the exporter, the rollout of versions, and a client that needs no TensorFlow."""

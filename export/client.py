@@ -68,7 +68,8 @@ def segment(client: transport.Client, path: pathlib.Path, output_dir: pathlib.Pa
       OSError: a file cannot be read or written. Pillow has errors of its own for broken and for enormous files.
       transport.ServerError: the server refused, or did not answer in time.
     """
-    data, shape, note = prepared(path.read_bytes(), options.max_pixels)
+    original = path.read_bytes()
+    data, shape, note = prepared(original, options.max_pixels)
     start = time.perf_counter()
     png = client.predict("serve_jpeg", {"image": [data]}, ("label_png_bytes",))["label_png_bytes"][0]
     seconds = time.perf_counter() - start
@@ -79,7 +80,7 @@ def segment(client: transport.Client, path: pathlib.Path, output_dir: pathlib.Pa
             image.resize(shape, Image.Resampling.NEAREST).save(buffer, "PNG")
             png = buffer.getvalue()
     write(output_dir / f"{path.stem}.png", png)
-    write(output_dir / f"{path.stem}_overlay.jpg", overlay(path.read_bytes(), png, options.opacity))
+    write(output_dir / f"{path.stem}_overlay.jpg", overlay(original, png, options.opacity))
     return Answer(seconds, {i: count / sum(counts) for i, count in enumerate(counts) if count}, note)
 
 
@@ -104,7 +105,7 @@ def prepared(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[bytes, tuple[in
         plain = image.format in ("JPEG", "MPO", "PNG") and image.mode in ("RGB", "L")
         if fits and plain and image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
             return data, image.size, ""
-        upright = ImageOps.exif_transpose(image).convert("RGB")
+        upright = _eight_bits(ImageOps.exif_transpose(image))
     shape, note = upright.size, ""
     if not fits:
         scale = (max_pixels / (shape[0] * shape[1])) ** 0.5
@@ -113,6 +114,19 @@ def prepared(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[bytes, tuple[in
     buffer = io.BytesIO()
     upright.save(buffer, "PNG", compress_level=3)
     return buffer.getvalue(), shape, note
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Returns an image as RGB; 16 bits become the higher 8, as in training.
+
+    Raises:
+      OSError: its numbers have no known range.
+    """
+    if image.mode in ("I", "F"):
+        raise OSError(f"expected 8 or 16 bits a channel, found Pillow's mode {image.mode}")
+    if image.mode.startswith("I;16"):
+        image = image.point(lambda value: value / 256).convert("L")
+    return image.convert("RGB")
 
 
 def overlay(data: bytes, png: bytes, opacity: float) -> bytes:
@@ -127,7 +141,7 @@ def overlay(data: bytes, png: bytes, opacity: float) -> bytes:
       bytes of a JPEG.
     """
     with Image.open(io.BytesIO(data)) as image, Image.open(io.BytesIO(png)) as label:
-        photograph = ImageOps.exif_transpose(image).convert("RGB")
+        photograph = _eight_bits(ImageOps.exif_transpose(image))
         ids = Image.frombytes("L", label.size, label.tobytes())  # a palette's indices
         mask = ids.point([0] + [round(255 * opacity)] * 255)
         mixed = Image.composite(label.convert("RGB"), photograph, mask)
@@ -162,7 +176,11 @@ def segment_all(client: transport.Client, paths: Sequence[str | pathlib.Path], o
 
     Returns:
       How many files failed; each is named on standard error, and the others go on.
+
+    Raises:
+      ValueError: one answer would overwrite another one, or a photograph.
     """
+    _check_names([pathlib.Path(path) for path in paths], pathlib.Path(output_dir))
     seconds: list[float] = []
     failed = 0
     with concurrent.futures.ThreadPoolExecutor(options.concurrency) as pool:
@@ -185,7 +203,19 @@ def segment_all(client: transport.Client, paths: Sequence[str | pathlib.Path], o
     return failed
 
 
-def _between(least: float, most: float, kind: type[int] | type[float] = int) -> type[int] | type[float]:
+def _check_names(paths: Sequence[pathlib.Path], output_dir: pathlib.Path) -> None:
+    written = [output_dir / f"{path.stem}{end}" for path in paths for end in (".png", "_overlay.jpg")]
+    repeated = sorted({path.name for path in written if written.count(path) > 1})
+    if repeated:
+        raise ValueError(f"expected files of different names, found two whose answer is {', '.join(repeated)}")
+    sources = {path.resolve() for path in paths}
+    over = [path for path in written if path.resolve() in sources]
+    if over:
+        raise ValueError(f"{over[0]}: expected another --output_dir, found that a photograph would be overwritten")
+
+
+def between(least: float, most: float, kind: type[int] | type[float] = int) -> type[int] | type[float]:
+    """Returns a type for `argparse`: a number from `least` to `most`."""
     def parse(text: str) -> float:
         if not least <= (value := kind(text)) <= most:  # NaN neither
             raise argparse.ArgumentTypeError(f"expected a number from {least:g} to {most:g}, found {text}")
@@ -207,13 +237,13 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--model_version", default=transport.STABLE,
                       help="label or number of the version (%(default)s); empty: the greatest number that the server "
                            "has loaded, a canary too")
-    made.add_argument("--deadline", type=_between(0.1, 1e6, float), default=60.0,
+    made.add_argument("--deadline", type=between(0.1, 1e6, float), default=60.0,
                       help="seconds for one photograph; an absent or busy server is asked until then (%(default)s)")
-    made.add_argument("--concurrency", type=_between(1, 1000), default=4,
+    made.add_argument("--concurrency", type=between(1, 1000), default=4,
                       help="requests under way at once (%(default)s)")
-    made.add_argument("--max_pixels", type=_between(64, 1e9), default=MAX_PIXELS,
+    made.add_argument("--max_pixels", type=between(64, 1e9), default=MAX_PIXELS,
                       help="larger photographs are shrunk before they are sent (%(default)s)")
-    made.add_argument("--opacity", type=_between(0, 1, float), default=0.6,
+    made.add_argument("--opacity", type=between(0, 1, float), default=0.6,
                       help="of the labels in the overlay (%(default)s)")
     return made
 
@@ -221,16 +251,15 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Segments every file; exit code 1 where one failed."""
     given = parser().parse_args(arguments)
-    names = [pathlib.Path(name).stem for name in given.photographs]
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        sys.exit(f"error: expected files of different names, found {', '.join(repeated)} twice: one answer would "
-                 "overwrite the other")
     version = int(given.model_version) if given.model_version.isdecimal() else given.model_version or None
     options = Options(given.max_pixels, given.opacity, given.concurrency)
     with transport.Client(given.server, given.model, version, given.deadline) as client:
-        if segment_all(client, given.photographs, given.output_dir, options):
-            sys.exit(1)
+        try:
+            failed = segment_all(client, given.photographs, given.output_dir, options)
+        except ValueError as error:
+            sys.exit(f"error: {error}")
+    if failed:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,9 @@ export/README.md says how to serve it; export.rollout lets running servers use i
 
 import pathlib
 
+import tools  # noqa: F401 - TensorFlow without its chatter, before anything else loads it
+
+# isort: split
 import numpy as np
 from absl import flags
 

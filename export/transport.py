@@ -7,8 +7,10 @@ import base64
 import http.client
 import json
 import random
+import ssl
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -84,6 +86,7 @@ class Client:
 
         Raises:
           ServerError: see there.
+          ValueError: an input is of a type that cannot be sent.
         """
         ask = self._ask_grpc if self._rest is None else self._ask_rest
         return self._until_answered(signature, lambda left: ask(signature, inputs, outputs, left))
@@ -96,7 +99,7 @@ class Client:
         """
         def ask(left: float) -> dict[int, str]:
             if self._rest is not None:
-                rows = json.loads(self._http(f"/v1/models/{self.model}", None, left))["model_version_status"]
+                rows = json.loads(self._http(f"/v1/models/{_quoted(self.model)}", None, left))["model_version_status"]
                 return {int(row["version"]): _state(row["state"], row["status"]["error_message"]) for row in rows}
             request = messages.new("GetModelStatusRequest", model_spec=messages.new("ModelSpec", name=self.model))
             answer = self._call(_MODEL + "GetModelStatus", request, "GetModelStatusResponse", left)
@@ -115,7 +118,7 @@ class Client:
         """
         def ask(left: float) -> int | None:
             if self._rest is not None:
-                text = self._http(f"/v1/models/{self.model}/labels/{label}/metadata", None, left)
+                text = self._http(f"/v1/models/{_quoted(self.model)}/labels/{_quoted(label)}/metadata", None, left)
                 return int(json.loads(text)["model_spec"]["version"])
             spec = messages.new("ModelSpec", name=self.model, version_label=label)
             request = messages.new("GetModelMetadataRequest", model_spec=spec, metadata_field=["signature_def"])
@@ -124,8 +127,10 @@ class Client:
 
         try:
             return self._until_answered("metadata", ask, await_loading=False)
-        except _Refused:
-            return None
+        except _Refused as error:
+            if error.code in ("NOT_FOUND", "INVALID_ARGUMENT"):
+                return None
+            raise
 
     def reload(self, config: bytes) -> None:
         """Gives the server a ModelServerConfig, over gRPC, in place of waiting until it reads its file.
@@ -152,16 +157,16 @@ class Client:
             except _TryAgain as error:
                 reason = str(error)
             except _Refused as error:
-                if not (await_loading and error.may_come and self._is_loading()):
-                    raise _Refused(f"{what}: {error}") from error
+                if not (await_loading and error.code == "NOT_FOUND" and self._is_loading(left)):
+                    raise _Refused(f"{what}: {error}", error.code) from error
                 reason = str(error)
             time.sleep(max(0.0, min(wait * random.uniform(0.5, 1.5), end - time.monotonic())))
             wait = min(2 * wait, _LONGEST_WAIT)
         raise ServerError(f"{what}: no answer within {self.deadline:g} s: {reason}")
 
-    def _is_loading(self) -> bool:
+    def _is_loading(self, left: float) -> bool:
         """Whether a version is on its way, so that what was not found may be soon."""
-        with Client(self._target, self.model, None, 2.0) as other:
+        with Client(self._target, self.model, None, min(2.0, left)) as other:
             try:
                 return any(state in ("START", "LOADING") for state in other.states().values())
             except ServerError:
@@ -177,7 +182,7 @@ class Client:
             text = f"{error.code().name}: {error.details()}"
             if error.code() in _RETRIED and _NEVER not in (error.details() or ""):
                 raise _TryAgain(text) from error
-            raise _Refused(text, may_come=error.code() == grpc.StatusCode.NOT_FOUND) from error
+            raise _Refused(text, error.code().name) from error
 
     def _http(self, place: str, body: bytes | None, left: float) -> bytes:
         request = urllib.request.Request(f"{self._rest}{place}", body, {"Content-Type": "application/json"})
@@ -188,9 +193,12 @@ class Client:
             text = f"HTTP {error.code}: {error.read().decode(errors='replace')[:500]}"
             if error.code in _RETRIED_HTTP:
                 raise _TryAgain(text) from error
-            raise _Refused(text, may_come=error.code == 404) from error
+            raise _Refused(text, {400: "INVALID_ARGUMENT", 404: "NOT_FOUND"}.get(error.code, "")) from error
         except (OSError, http.client.HTTPException) as error:
-            raise _TryAgain(f"{type(error).__name__}: {error}") from error
+            text = f"{type(error).__name__}: {error}"
+            if isinstance(getattr(error, "reason", None), ssl.SSLCertVerificationError):
+                raise _Refused(text) from error
+            raise _TryAgain(text) from error
 
     def _ask_grpc(self, signature: str, inputs: Tensors, outputs: Sequence[str], left: float) -> dict[str, Any]:
         spec = messages.new("ModelSpec", name=self.model, signature_name=signature)
@@ -200,21 +208,22 @@ class Client:
             spec.version_label = self.version
         request = messages.new("PredictRequest", model_spec=spec, output_filter=outputs)
         for name, value in inputs.items():
-            request.inputs[name].CopyFrom(_as_tensor(value))
+            request.inputs[name].CopyFrom(_as_tensor(name, value))
         answer = self._call(_PREDICTION + "Predict", request, "PredictResponse", left)
         return {name: _from_tensor(value) for name, value in answer.outputs.items()}
 
     def _ask_rest(self, signature: str, inputs: Tensors, outputs: Sequence[str], left: float) -> dict[str, Any]:
-        place = {int: f"/versions/{self.version}", str: f"/labels/{self.version}"}.get(
-            type(self.version), "") if self.version else ""
+        place = "" if not self.version else (
+            f"/versions/{self.version}" if isinstance(self.version, int) else f"/labels/{_quoted(self.version)}")
         names, columns = list(inputs), [_as_json(value) for value in inputs.values()]
         instances = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
         body = json.dumps({"signature_name": signature, "instances": instances}).encode()
-        answer = self._http(f"/v1/models/{self.model}{place}:predict", body, left)
+        answer = self._http(f"/v1/models/{_quoted(self.model)}{place}:predict", body, left)
         try:
             return _columns(json.loads(answer)["predictions"], outputs)
-        except (json.JSONDecodeError, KeyError) as error:
-            raise _TryAgain(f"{type(error).__name__}: {error}") from error
+        except (ValueError, KeyError) as error:
+            wanted = ", ".join(outputs) or "predictions"
+            raise _Refused(f"expected {wanted} in the answer, found no {error}") from error
 
 
 class _TryAgain(Exception):
@@ -222,27 +231,40 @@ class _TryAgain(Exception):
 
 
 class _Refused(ServerError):
-    """An answer that says no; `may_come`: what was asked for may be there soon."""
+    """An answer that says no; `code` is gRPC's name of the reason, where it is known."""
 
-    def __init__(self, message: str, may_come: bool = False) -> None:
+    def __init__(self, message: str, code: str = "") -> None:
         super().__init__(message)
-        self.may_come = may_come
+        self.code = code
+
+
+def _quoted(part: str) -> str:
+    return urllib.parse.quote(part, safe="")
 
 
 def _state(name: str, reason: str) -> str:
     return f"{name}: {reason}" if reason else name
 
 
-def _as_tensor(value: "np.ndarray | list[bytes]") -> Any:
-    """Returns a TensorProto."""
+def _as_tensor(name: str, value: "np.ndarray | list[bytes]") -> Any:
+    """Returns a TensorProto.
+
+    Raises:
+      ValueError: the input `name` is of another type.
+    """
     tensor = messages.new("TensorProto")
-    shape: Sequence[int] = [len(value)]
-    if isinstance(value, list) or value.dtype == object:
-        tensor.dtype = messages.STRING
-        tensor.string_val.extend(value)
+    if isinstance(value, list) or value.dtype.kind in "OS":
+        rows = value if isinstance(value, list) else value.ravel().tolist()
+        if not all(isinstance(row, bytes) for row in rows):
+            raise ValueError(f"{name}: expected bytes in a list, or an array of numbers")
+        tensor.dtype, shape = messages.STRING, [len(value)] if isinstance(value, list) else value.shape
+        tensor.string_val.extend(rows)
     else:
-        tensor.dtype = next(number for number, (name, _) in messages.TENSOR_TYPES.items() if name == value.dtype.name)
-        tensor.tensor_content, shape = value.tobytes(), value.shape
+        numbers = [number for number, (kind, _) in messages.TENSOR_TYPES.items() if kind == value.dtype.name]
+        if not numbers:
+            raise ValueError(f"{name}: expected an array of a type that TensorFlow Serving takes, found {value.dtype}")
+        native = value.astype(value.dtype.newbyteorder("="), copy=False)
+        tensor.dtype, tensor.tensor_content, shape = numbers[0], native.tobytes(), value.shape
     for size in shape:
         tensor.tensor_shape.dim.add(size=size)
     return tensor
@@ -257,7 +279,7 @@ def _from_tensor(tensor: Any) -> Any:
     name, field = messages.TENSOR_TYPES[tensor.dtype]
     shape = [dim.size for dim in tensor.tensor_shape.dim]
     if tensor.tensor_content:
-        return np.frombuffer(tensor.tensor_content, name).reshape(shape)
+        return np.frombuffer(tensor.tensor_content, name).reshape(shape).copy()
     values = np.array(getattr(tensor, field), name)
     missing = int(np.prod(shape)) - values.size  # the last value stands for all that are left out
     return np.concatenate([values, np.repeat(values[-1:], missing)]).reshape(shape)
@@ -265,7 +287,7 @@ def _from_tensor(tensor: Any) -> Any:
 
 def _as_json(value: "np.ndarray | list[bytes]") -> list[Any]:
     """One JSON value per row: bytes by {"b64": ...}, numbers as nested lists."""
-    if isinstance(value, list) or value.dtype == object:
+    if isinstance(value, list) or value.dtype.kind in "OS":
         return [{"b64": base64.b64encode(row).decode()} for row in value]
     return list(value.tolist())
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import sys
 from collections.abc import Sequence
 
@@ -62,5 +63,6 @@ def check_places() -> None:
         if flag in _WEIGHTS:
             path, kind = None if path == "imagenet" else path, "imagenet or a file"
         sound = os.path.isdir if kind == "a directory" else os.path.isfile
+        path = shutil.which(path) or path if path and flag == "peers_python" else path
         if path and not sound(path) and (os.path.exists(path) or flag not in _OUTPUTS):
             raise UserError(f"{flag}: expected {kind}, found {'' if os.path.exists(path) else 'no '}{path}")

@@ -24,6 +24,7 @@ Fact = tuple[int, int]  # (CRC-32, size in bytes)
 def begin(directory: str | pathlib.Path) -> None:
     """From now on what is written into a directory is recorded, and what is read there is checked."""
     (pathlib.Path(directory) / DIRECTORY).mkdir(parents=True, exist_ok=True)
+    _seen.pop(pathlib.Path(directory).absolute(), None)  # a directory that was removed and is begun again
 
 
 def note(path: str | pathlib.Path, fact: Fact) -> None:
@@ -55,7 +56,7 @@ def check(path: str | pathlib.Path, fact: Fact) -> None:
     Raises:
       UserError: it was damaged, swapped or written by somebody else; says what to do.
     """
-    path = pathlib.Path(path)
+    path = pathlib.Path(path).absolute()
     if fact in _seen.get(path.parent, {}).get(path.name, ()):
         return
     facts = _facts(path.parent)
@@ -79,7 +80,7 @@ def has_size(path: pathlib.Path) -> bool:
         size = path.stat().st_size
     except FileNotFoundError:
         return False
-    facts = _facts(path.parent)
+    facts = _facts(path.parent.absolute())
     return facts is None or any(size == written for _, written in facts.get(path.name, ()))
 
 

@@ -4,13 +4,14 @@ A server reads models.config when it starts and, where it polls, again and again
 export only adds its version.
 """
 
+import contextlib
 import pathlib
 
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.runs import artifacts
+from ficklenet_tf.runs import artifacts, lock
 
 MODELS, BATCHING = "models.config", "batching_parameters.txt"
 # Who serves, who is tried, and who served before; `export.rollout` alone moves them.
@@ -31,6 +32,11 @@ num_batch_threads {{ value: 2 }}
 """
 
 
+def changing(directory: str | pathlib.Path, wait: bool) -> contextlib.AbstractContextManager[None]:
+    """Holds models.config: one process at a time reads and writes it; see `lock.hold`."""
+    return lock.hold(pathlib.Path(directory) / ".models.lock", f"{directory}/{MODELS}", wait=wait)
+
+
 def add_version(directory: str | pathlib.Path, version: int, *, base_path: str | None = None,
                 batch: int | None = None) -> None:
     """Lists a version in models.config; the first one gets the label "stable". What is there stays.
@@ -45,22 +51,23 @@ def add_version(directory: str | pathlib.Path, version: int, *, base_path: str |
       UserError: models.config is there and is no ModelServerConfig.
     """
     directory = pathlib.Path(directory)
-    config = read(directory / MODELS)
-    models = config.model_config_list.config
-    model = models[0] if models else models.add(name=NAME, base_path=BASE_PATH, model_platform="tensorflow")
-    if base_path is not None:
-        model.base_path = base_path
-    listed = model.model_version_policy.specific.versions
-    present = sorted({*(each for each in listed if (directory / str(each)).is_dir()), version})
-    for label in [label for label, labelled in model.version_labels.items() if labelled not in present]:
-        del model.version_labels[label]
-    del listed[:]
-    listed.extend(present)
-    if STABLE not in model.version_labels:
-        model.version_labels[STABLE] = version
-    write(directory / MODELS, config)
-    if batch is not None:
-        artifacts.write_bytes(directory / BATCHING, _BATCHING.format(size=batch).encode())
+    with changing(directory, wait=True):
+        config = read(directory / MODELS)
+        models = config.model_config_list.config
+        model = models[0] if models else models.add(name=NAME, base_path=BASE_PATH, model_platform="tensorflow")
+        if base_path is not None:
+            model.base_path = base_path
+        listed = model.model_version_policy.specific.versions
+        present = sorted({*(each for each in listed if (directory / str(each)).is_dir()), version})
+        for label in [label for label, labelled in model.version_labels.items() if labelled not in present]:
+            del model.version_labels[label]
+        del listed[:]
+        listed.extend(present)
+        if STABLE not in model.version_labels:
+            model.version_labels[STABLE] = version
+        write(directory / MODELS, config)
+        if batch is not None:
+            artifacts.write_bytes(directory / BATCHING, _BATCHING.format(size=batch).encode())
 
 
 def write(path: pathlib.Path, config: model_server_config_pb2.ModelServerConfig) -> None:

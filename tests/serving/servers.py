@@ -99,7 +99,8 @@ class Versions:
         self.models, self.labels, self.base_paths = dict(models), labels, dict(base_paths)
         self.states = {version: (AVAILABLE, "") for version in self.models}
         self.load_seconds, self.allow_labels, self.loader = load_seconds, allow_labels, loader
-        self.refused, self._lock, self._loading = [], threading.RLock(), None
+        self.look_seconds, self._under_way = 0.3, set()
+        self.refused, self._lock, self._loading, self._failed = [], threading.RLock(), None, set()
 
     def reload(self, config, wait=False):
         """Takes a ModelServerConfig, or refuses it whole."""
@@ -121,24 +122,29 @@ class Versions:
                 if len(self.models) > 1:  # its policy keeps the last one
                     del self.models[version]
                     self.states[version] = END, ""
-            new = [version for version in wanted if self.states.get(version, (END, ""))[0] == END]
-            for version in new:
-                self.states[version] = START, ""
+            self._failed &= set(wanted)  # what failed is tried again only after it was taken off the list
+            new = [version for version in wanted
+                   if version not in self._failed | self._under_way and version not in self.models]
+            self._under_way |= set(new)
             self._loading = threading.Thread(target=self._load, args=(directory, new), daemon=True)
             self._loading.start()
         if wait:
             self._loading.join()
 
     def _load(self, directory, versions):
+        time.sleep(self.look_seconds)  # until it looks at the directory; so long an earlier state stands
         for version in versions:
             self.states[version] = LOADING, ""
             time.sleep(self.load_seconds)
             try:
                 loaded = self.loader(directory / str(version))
             except Exception as error:
+                self._failed.add(version)
+                self._under_way.discard(version)
                 self.states[version] = END, f"{type(error).__name__}: {error}"[:200]
                 continue
             with self._lock:
+                self._under_way.discard(version)
                 self.models[version], self.states[version] = loaded, (AVAILABLE, "")
 
     def find(self, spec):
@@ -180,11 +186,12 @@ class Batcher:
     Args:
       model: a `Model`.
       most: max_batch_size.
-      seconds: batch_timeout_micros.
     """
 
-    def __init__(self, model, most, seconds=0.05):
-        self.model, self.most, self.seconds, self._lock, self._waiting = model, most, seconds, threading.Lock(), {}
+    SECONDS = 0.05  # batch_timeout_micros
+
+    def __init__(self, model, most):
+        self.model, self.most, self._lock, self._waiting = model, most, threading.Lock(), {}
 
     def run(self, name, inputs, outputs=()):
         """As `Model.run`."""
@@ -200,7 +207,7 @@ class Batcher:
                 waiting = self._waiting.setdefault(name, [])
             waiting.append((inputs, future))
             if len(waiting) == 1:
-                threading.Timer(self.seconds, lambda: self._flush(name, self._lock)).start()
+                threading.Timer(self.SECONDS, lambda: self._flush(name, self._lock)).start()
         answer = future.result()
         return {key: answer[key] for key in outputs or answer}
 
@@ -250,7 +257,8 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
     def Predict(self, request, context):  # noqa: N802, the service's own name
         self.service.num_requests += 1
         if self.service.failures:
-            context.abort(self.service.failures.pop(0), "not now")
+            failure = self.service.failures.pop(0)
+            context.abort(*(failure if isinstance(failure, tuple) else (failure, "not now")))
         spec = request.model_spec
         try:
             version, model = self.service.runner(spec)
@@ -297,12 +305,11 @@ class _Models(model_service_pb2_grpc.ModelServiceServicer):
             context.abort(error.code, str(error))
 
     def HandleReloadConfigRequest(self, request, context):  # noqa: N802
-        answer = model_management_pb2.ReloadConfigResponse()
         try:
             self.service.versions.reload(request.config)
         except Refused as error:
-            answer.status.error_code, answer.status.error_message = error.code.value[0], str(error)
-        return answer
+            context.abort(error.code, str(error))
+        return model_management_pb2.ReloadConfigResponse()
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """Three versions, a canary that is bad, and a rollback, at a server that keeps the real one's rules, under load."""
 
 import contextlib
+import pathlib
 import shutil
 import subprocess
 import sys
@@ -115,7 +116,8 @@ def test_roll_forward_canary_promote_and_roll_back_under_load(base):
         assert settled() == {2}
         assert rolled().rollback().startswith("stable is 3") and settled() == {3}
         text = rolled().status()
-        assert "versions 2, 3; " in text and f"{address}: 1 END, 2 AVAILABLE, 3 AVAILABLE; stable is 3" in text
+        assert f"{address}: 1 END, 2 AVAILABLE, 3 AVAILABLE; previous is 2, stable is 3" in text
+        assert "versions 2, 3; " in text
 
 
 def test_a_canary_that_cannot_be_loaded_moves_no_label(base):
@@ -161,13 +163,16 @@ def test_over_rest_the_server_polls(base):
     with servers.polling(versions, base / "models.config", 0.1), servers.serve_http(versions) as address:
         assert rollout.Rollout(base, [address], wait=5).promote(2).startswith("stable is 2")
         assert versions.refused == [], "no config that the server refuses was written"
-        assert "stable is 2, previous is 1" in rollout.Rollout(base, [address]).status()
+        assert rollout.Rollout(base, [address]).status().count("previous is 1, stable is 2") == 2
+        rollout.Rollout(base, [address], wait=5).canary(3)
+        rollout.Rollout(base, [address], wait=5).withdraw()
+        assert versions.labels == {"stable": 2, "previous": 1}, "it has waited until the label was gone"
 
 
 def test_a_label_that_the_server_refuses_is_put_back(base, monkeypatch):
     with _server(base) as (address, versions):
         monkeypatch.setattr(rollout.Rollout, "_load", lambda self, version: None)  # the order that is not allowed
-        with pytest.raises(transport.ServerError, match="Request to assign label to version 2"):
+        with pytest.raises(transport.ServerError, match=f"{address}: .*Request to assign label to version 2"):
             rollout.Rollout(base, [address]).promote(2)
         assert rollout.Rollout(base, [address]).labels == {"stable": 1} == versions.labels
 
@@ -231,10 +236,94 @@ def test_the_messages_are_the_servers(base):
             assert ours.is_repeated == fields[field].is_repeated, f"{name}.{field}"
 
 
-def test_the_client_needs_neither_tensorflow_nor_numpy(base, tmp_path):
-    shutil.copytree(rollout.pathlib.Path(rollout.__file__).parent, tmp_path / "export")
-    blocked = ("import sys\n"
-               "for name in ('tensorflow', 'tensorflow_serving', 'numpy', 'absl', 'keras', 'ficklenet_tf'):\n"
-               "    sys.modules[name] = None\nfrom export import client\nclient.main(['--help'])")
-    ended = subprocess.run([sys.executable, "-c", blocked], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0 and "--server SERVER" in ended.stdout, ended.stderr
+def test_the_client_needs_neither_tensorflow_nor_numpy(tmp_path):
+    """Beside this software, installed or not, and copied out."""
+    root = pathlib.Path(rollout.__file__).parents[1]
+    (tmp_path / "export").mkdir()
+    for name in ("client.py", "transport.py", "messages.py"):
+        shutil.copy(root / "export" / name, tmp_path / "export" / name)
+    blocked = """
+import importlib.abc, sys
+class Refuse(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("tensorflow", "tensorflow_serving", "numpy", "absl", "keras", "cv2"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Refuse())
+from export import client
+client.main(["--help"])
+"""
+    for place in (root, tmp_path):
+        ended = subprocess.run([sys.executable, "-c", blocked], cwd=place, capture_output=True, text=True, check=False)
+        assert ended.returncode == 0 and "--server SERVER" in ended.stdout, ended.stderr
+
+
+def test_one_command_at_a_time(base):
+    with _server(base) as (address, _), server_files.changing(base, wait=False), \
+            pytest.raises(UserError, match=r"models\.config: process .* is at work here"):
+        rollout.Rollout(base, [address]).canary(2)
+
+
+def test_a_version_that_was_mended_is_loaded(base):
+    """What the server says of the failure before is not taken for one of now."""
+    with _server(base) as (address, versions):
+        with pytest.raises(UserError, match="expected version 4 to be loaded"):
+            rollout.Rollout(base, [address], wait=10).canary(4)
+        (base / "4" / "broken").unlink()
+        assert versions.states[4][0] == servers.END
+        assert rollout.Rollout(base, [address], wait=10).canary(4) == "canary is 4; stable is 1"
+
+
+def test_where_one_of_two_servers_refuses_both_go_back(base, monkeypatch):
+    with _server(base) as (first, one), _server(base) as (second, other):
+        def refuse(*_, **__):
+            raise servers.Refused(servers.CODE.FAILED_PRECONDITION, "no")
+
+        rollout.Rollout(base, [first, second], wait=5).promote(2)
+        before = dict(one.labels)
+        with monkeypatch.context() as patch:
+            patch.setattr(other, "reload", refuse)
+            with pytest.raises(transport.ServerError, match=f"{second}: .*no"):
+                rollout.Rollout(base, [first, second], wait=5).rollback()
+        assert one.labels == other.labels == rollout.Rollout(base, [first]).labels == before
+
+
+def test_a_command_that_was_killed_is_finished_by_the_next(base):
+    """models.config is written first; a rollback asked again does not swap back."""
+    with _server(base) as (address, versions):
+        rolled = rollout.Rollout(base, [address], wait=5)
+        rolled.promote(2)
+        rolled._set(rolled.listed, {"stable": 1, "previous": 2})  # and killed here
+        assert _ask(address) == 2
+        text = rollout.Rollout(base, [address], wait=5).rollback()
+        assert text.startswith("a command that was interrupted is finished: previous is 2, stable is 1")
+        assert _ask(address) == 1 and versions.labels == {"stable": 1, "previous": 2}
+        rolled = rollout.Rollout(base, [address], wait=5)
+        rolled._set(rolled.listed, {"stable": 2, "previous": 1})
+        assert rollout.Rollout(base, [address], wait=5).promote(2).startswith("stable is 2 already")
+        assert _ask(address) == 2
+
+
+def test_a_version_whose_directory_is_gone_loses_its_label(base):
+    with _server(base) as (address, _):
+        rollout.Rollout(base, [address], wait=5).promote(2)
+    shutil.rmtree(base / "1")
+    with _server(base) as (address, versions):
+        assert rollout.Rollout(base, [address], wait=5).canary(3) == "canary is 3; stable is 2"
+        assert versions.labels == {"stable": 2, "canary": 3}
+
+
+def test_canaries_that_were_replaced_go(base):
+    """Else the greatest of them would answer requests without a label for good."""
+    with _server(base) as (address, versions):
+        for version in (3, 2):
+            rollout.Rollout(base, [address], wait=5).canary(version)
+        assert rollout.Rollout(base, [address]).listed == [1, 2] and sorted(versions.models) == [1, 2]
+
+
+def test_the_command_line_refuses_what_cannot_be(capsys):
+    for wrong in (["--wait=nan"], ["--keep=-3"], ["--server=a:1,"], ["--keep=0"]):
+        with pytest.raises(SystemExit):
+            rollout.main(["--server=a:1", "--model_base=b", *wrong, "status"])
+        assert wrong[0].split("=")[0] in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        rollout.main(["--server=a:1", "--model_base=b", "canary", "0"])
