@@ -21,7 +21,7 @@ from ficklenet_tf import crf
 from ficklenet_tf.data import labels
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.evaluation import prediction
-from ficklenet_tf.runs import artifacts, layout, lock
+from ficklenet_tf.runs import artifacts, layout, lock, progress
 from ficklenet_tf.serving import (
     decoding,
     graph_scan,
@@ -108,9 +108,23 @@ def export(run_dir: str | pathlib.Path, version: int, options: Options = Options
             warmup.write(temporary, warmup.examples(described, _warm_sides(model)))
 
         write_whole(target, build)
+    _warn_of_batching(target)
     server_files.add_version(target.parent, int(version), base_path=options.base_path,
                              batch=applied.max_batch if options.batching else None)
     return target
+
+
+def _warn_of_batching(target: pathlib.Path) -> None:
+    """Says where versions beside one differ in what a server that batches must find: it batches all of them."""
+    kinds = {}
+    for path in target.parent.glob(f"[0-9]*/{model_card.DIRECTORY}"):
+        settings = (artifacts.read_run(path) or {}).get("settings", {})
+        kinds[path.parent.name] = settings.get("max_batch") if settings.get("batching") else None
+    if len(set(kinds.values())) > 1:
+        text = ", ".join(f"{version} {'for pixels too' if most is None else f'for batches of {most}'}"
+                         for version, most in sorted(kinds.items()))
+        progress.say(f"{target.parent}: a server with --enable_batching batches every version here, and these differ: "
+                     f"{text}; pixels of different sizes fail in a batch")
 
 
 def _warm_sides(model: servable.Segmenter) -> list[int]:

@@ -25,7 +25,8 @@ def _tried(binary, directory, *chosen):
 
 def _refused(tried):
     """Whether a value ended in the exit code 1 and a line that names flag or file, and left nothing behind."""
-    named = any(name and name in tried["text"] for name in (tried["flag"].split(".")[-1], tried["value"]))
+    file = tried["value"] if "/" in tried["value"] or "." in tried["value"] else tried["flag"]
+    named = tried["flag"].split(".")[-1] in tried["text"] or file in tried["text"]
     return tried["code"] == 1 and named and "Traceback" not in tried["text"] and not tried["left"]
 
 

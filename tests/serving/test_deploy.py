@@ -14,9 +14,10 @@ DEPLOY = pathlib.Path(__file__).parents[2] / "export" / "deploy"
 FLAGS = {"port", "rest_api_port", "model_config_file", "model_config_file_poll_wait_seconds", "model_name",
          "model_base_path", "allow_version_labels_for_unavailable_models", "grpc_max_threads", "enable_batching",
          "batching_parameters_file", "monitoring_config_file", "per_process_gpu_memory_fraction",
-         "tensorflow_intra_op_parallelism", "tensorflow_inter_op_parallelism", "rest_api_timeout_in_ms"}
+         "max_num_load_retries", "tensorflow_intra_op_parallelism", "tensorflow_inter_op_parallelism"}
+# The server exports TensorFlow's own registry alone: no process_..., see prometheus_exporter.cc.
 METRICS = {":tensorflow:serving:request_count", ":tensorflow:serving:request_latency_bucket", "up",
-           "process_resident_memory_bytes"}
+           "container_memory_working_set_bytes"}
 
 
 def _kubernetes():
@@ -41,8 +42,10 @@ def test_the_readmes_commands_have_flags_that_the_server_knows():
     commands = re.findall(r"(?:tensorflow/serving\S*|tensorflow_model_server)((?:\s+\\?\s*--[\w-]+\S*)+)", text)
     flags = {flag for command in commands for flag in re.findall(r"--([\w-]+)", command)}
     assert len(commands) >= 3 and flags <= FLAGS
-    inline = set(re.findall(r"`--([a-z_]+)[=`]", text)) & {flag for flag in FLAGS if "_" in flag}
-    assert inline <= FLAGS
+    code = "".join((DEPLOY.parent / f"{name}.py").read_text() for name in ("client", "rollout", "export_saved_model"))
+    ours = set(re.findall(r'(?:"--|DEFINE_\w+\(\s*"|define_sizes\(")(\w+)"', code))
+    inline = set(re.findall(r"`--(\w+)", text))
+    assert len(inline) > 15 and inline - FLAGS - ours == {"help"}
 
 
 def test_monitoring():
@@ -90,5 +93,7 @@ def test_the_rules_name_what_the_server_measures():
     groups = yaml.safe_load((DEPLOY / "prometheus_rules.yaml").read_text())["groups"]
     rules = [rule for group in groups for rule in group["rules"]]
     names = {name for rule in rules for name in re.findall(r"(:?[a-z_:]+)\{", rule["expr"])}
-    assert names == METRICS and len({rule["alert"] for rule in rules}) == len(rules) == 4
+    assert names == METRICS and "job_name: ficklenet" in (DEPLOY / "prometheus_rules.yaml").read_text()
+    assert all('job="ficklenet"' in rule["expr"] for rule in rules if "up{" in rule["expr"])
+    assert len({rule["alert"] for rule in rules}) == len(rules) == 4
     assert all(rule["expr"].count("(") == rule["expr"].count(")") and rule["annotations"]["summary"] for rule in rules)
