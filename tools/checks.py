@@ -55,7 +55,10 @@ def check_places() -> None:
     for flag in _SPLITS:
         split = FLAGS[flag].value if flag in FLAGS else None
         if split is not None:
-            datasets.check_split(FLAGS.dataset, split)
+            try:
+                datasets.check_split(FLAGS.dataset, split)
+            except UserError as error:
+                raise UserError(f"{flag}: {error}") from None
     for flag in (*_INPUTS, *_OUTPUTS, *_FILES, *_WEIGHTS):
         if flag not in FLAGS or FLAGS[flag].using_default_value:
             continue
