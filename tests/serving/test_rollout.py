@@ -177,14 +177,17 @@ def test_a_label_that_the_server_refuses_is_put_back(base, monkeypatch):
         assert rollout.Rollout(base, [address]).labels == {"stable": 1} == versions.labels
 
 
-def test_the_binary_ends_in_one_line(base):
+def test_the_binary_ends_in_one_line(base, capsys):
     with _server(base) as (address, _):
-        command = [sys.executable, "-m", "export.rollout", f"--server={address}", f"--model_base={base}"]
-        ended = subprocess.run([*command, "status"], capture_output=True, text=True, check=True)
-        assert "versions 1; stable is 1" in ended.stdout
-        ended = subprocess.run([*command, "rollback"], capture_output=True, text=True, check=False)
+        command = [f"--server={address}", f"--model_base={base}"]
+        rollout.main([*command, "status"])
+        assert "versions 1; stable is 1" in capsys.readouterr().out
+        ended = subprocess.run([sys.executable, "-m", "export.rollout", *command, "rollback"], capture_output=True,
+                               text=True, check=False)
         assert ended.returncode == 1 and ended.stderr.startswith("error: ") and len(ended.stderr.splitlines()) == 1
-        assert subprocess.run([*command, "canary"], capture_output=True, check=False).returncode == 2
+        with pytest.raises(SystemExit):
+            rollout.main([*command, "canary"])
+        assert "canary: expected a version" in capsys.readouterr().err
 
 
 def test_a_restarted_server_finds_what_was_meant(base):
