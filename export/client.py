@@ -124,8 +124,9 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     """
     if image.mode in ("I", "F"):
         raise OSError(f"expected 8 or 16 bits a channel, found Pillow's mode {image.mode}")
-    if image.mode.startswith("I;16"):
-        image = image.point(lambda value: value / 256).convert("L")
+    if image.mode.startswith("I;16"):  # whose bytes are in one order or the other
+        high = image.tobytes()[0 if image.mode == "I;16B" else 1::2]
+        image = Image.frombytes("L", image.size, high)
     return image.convert("RGB")
 
 

@@ -11,7 +11,7 @@
 
 A label moves only to a version that every server has loaded. MODEL_BASE/models.config is written before the servers
 are told, so that one that starts again finds what was meant; where a server refuses, file and servers go back. One
-command at a time changes a directory. One that was killed half-way is finished by the next.
+command at a time changes a directory. After one that was killed, `promote` says what is meant.
 """
 
 import argparse
@@ -46,7 +46,7 @@ class Rollout:
       keep: how many versions stay listed, those with labels among them.
 
     Raises:
-      UserError: there is no models.config of one model, or another command is at work there.
+      UserError: there is no models.config of one model.
     """
 
     def __init__(self, model_base: str | pathlib.Path, servers: Sequence[str], wait: float = 300.0,
@@ -82,7 +82,7 @@ class Rollout:
         for server, client in self._clients.items():
             try:
                 states = ", ".join(f"{version} {state}" for version, state in sorted(client.states().items()))
-                lines.append(f"{server}: {states}; {_pairs(_served(client))}")
+                lines.append(f"{server}: {states}; {_pairs(self._served(client))}")
             except transport.ServerError as error:
                 lines.append(f"{server}: {error}")
         return "\n".join(lines)
@@ -91,88 +91,111 @@ class Rollout:
         """Loads a version and labels it "canary".
 
         Raises:
-          UserError: it is not there, or is the stable one, or a server does not load it.
+          UserError: it is not there, or is the stable one, or a server does not load it; another command is at work.
           transport.ServerError: a server cannot be reached, or refuses.
         """
-        with self._changing():
+        with self._alone():
             if self.labels.get(STABLE) == version:
                 raise UserError(f"version {version}: expected another one than the stable one")
-            self._load(version)
-            self._label({**self.labels, CANARY: version})
-            self._prune()
+            self._move({**self.labels, CANARY: version})
             return f"canary is {version}; stable is {self.labels.get(STABLE)}"
 
     def promote(self, version: int) -> str:
         """Labels a version "stable", and the one that was "previous"; see `canary` for the errors."""
-        with self._changing():
-            labels = self.labels
-            before = labels.get(STABLE)
-            self._load(version)
-            if before not in (None, version):
+        with self._alone():
+            labels, before = self.labels, self.labels.get(STABLE)
+            if before is not None and before != version:
                 labels[PREVIOUS] = before
             if labels.get(CANARY) == version:
                 del labels[CANARY]
-            self._label({**labels, STABLE: version})
-            self._prune()
-            back = f"; to go back to {labels[PREVIOUS]}: rollback" if PREVIOUS in labels else ""
+            self._move({**labels, STABLE: version}, needed=[version])
+            previous = self.labels.get(PREVIOUS)
+            back = f"; to go back to {previous}: rollback" if previous is not None else ""
             return f"stable is {version}{' already' if before == version else ''}{back}"
 
     def rollback(self) -> str:
-        """Gives "stable" back to "previous", and the other way round; see `canary` for the errors."""
-        with self._changing() as finished:
+        """Gives "stable" back to "previous", and the other way round.
+
+        Raises:
+          UserError: nobody knows what was before, because a command was interrupted; see `canary` for the others.
+        """
+        with self._alone():
             labels = self.labels
-            if finished:
-                return f"a command that was interrupted is finished: {_pairs(labels)}; look before you go further"
             if PREVIOUS not in labels:
                 raise UserError(f"{self._path}: expected the label {PREVIOUS}, which a promotion leaves, found "
                                 f"{_pairs(labels)}")
-            self._load(labels[PREVIOUS])
-            self._label({**labels, STABLE: labels[PREVIOUS], PREVIOUS: labels[STABLE]})
-            return f"stable is {self.labels[STABLE]} again; {labels[STABLE]} stays loaded, as {PREVIOUS}"
+            stable = labels.get(STABLE)
+            for server, client in self._clients.items():
+                if (found := client.version_of(STABLE)) not in (None, stable):
+                    raise UserError(f"{server}: expected stable to be {stable}, as models.config says, found {found}: "
+                                    "a command was interrupted. Promote the version that you want")
+            back = labels.pop(PREVIOUS)
+            self._move({**labels, STABLE: back, **({} if stable is None else {PREVIOUS: stable})}, needed=[back])
+            kept = f"; {stable} stays loaded, as {PREVIOUS}" if PREVIOUS in self.labels else ""
+            return f"stable is {back} again{kept}"
 
     def withdraw(self) -> str:
-        """Takes the canary away: its label, and the version where nothing else needs it."""
-        with self._changing():
+        """Takes the canary away, and its version where nothing else needs it; see `canary` for the errors."""
+        with self._alone():
             labels = self.labels
             version = labels.pop(CANARY, None)
             if version is None:
                 raise UserError(f"{self._path}: expected the label {CANARY}, found {_pairs(labels)}")
-            self._label(labels)
-            if version not in labels.values():
-                self._apply([each for each in self.listed if each != version], labels)
-            self._prune()
+            self._move(labels, without=version)
             return f"canary {version} is withdrawn; stable is {labels.get(STABLE)}"
 
     @contextlib.contextmanager
-    def _changing(self) -> Iterator[bool]:
-        """Holds the directory, brings the servers to what models.config says, and yields whether they were behind."""
+    def _alone(self) -> Iterator[None]:
         with server_files.changing(self._base, wait=False):
             self._read()
-            gone = [version for version in self.listed if not self._exported(version)]
-            if gone:
-                labels = {label: version for label, version in self.labels.items() if version not in gone}
-                self._set([version for version in self.listed if version not in gone], labels)
-            behind = any(_served(client) != self.labels for client in self._clients.values())
-            if behind:
-                for version in sorted(set(self.labels.values())):
-                    self._load(version)
-                self._label(self.labels)
-            yield behind
+            yield
 
     def _exported(self, version: int) -> bool:
         return (self._base / str(version) / "saved_model.pb").is_file()
 
-    def _load(self, version: int) -> None:
-        """Lists a version and waits until every server has loaded it; else it is taken off the list again."""
-        if not self._exported(version):
-            raise UserError(f"{self._base / str(version)}: expected an exported version, found none")
-        before = self.listed
-        with self._undoing():
-            earlier = {server: client.states().get(version) for server, client in self._clients.items()}
-            if version not in before or any(state != "AVAILABLE" for state in earlier.values()):
-                self._apply(sorted({*before, version}), self.labels)
+    def _move(self, labels: dict[str, int], needed: Sequence[int] = (), without: int | None = None) -> None:
+        """Brings models.config and every server to some labels: list, load, label, and take off what nobody needs.
+
+        Labels of versions that are gone, or that a server gave up loading, are dropped; not so "stable" and what is
+        `needed`.
+        """
+        needed = [*needed, *(version for label, version in labels.items() if label in (STABLE, CANARY)
+                             and self.labels.get(label) != version or label == STABLE)]
+        for version in needed:
+            if not self._exported(version):
+                raise UserError(f"{self._base / str(version)}: expected an exported version, found none")
+        states = {server: client.states() for server, client in self._clients.items()}
+        for label, version in list(labels.items()):
+            lost = not self._exported(version) or any(
+                each.get(version, "").startswith("END: ") for each in states.values())
+            if version not in needed and lost:
+                del labels[label]
+        served = {server: self._served(client) for server, client in self._clients.items()}
+        before = self._config.SerializeToString(), self.listed
+        try:
+            self._write(sorted({*filter(self._exported, self.listed), *labels.values()}), {
+                label: version for label, version in self.labels.items() if self._exported(version)})
             for server, client in self._clients.items():
-                self._until_loaded(server, client, version, earlier[server])
+                self._tell(server, client, {**self.labels, **served[server]}, served[server])
+            for server, client in self._clients.items():
+                for version in sorted(set(labels.values())):
+                    self._until_loaded(server, client, version, states[server].get(version))
+            self._write(self.listed, labels)
+            for server, client in self._clients.items():
+                self._tell(server, client, labels)
+            for server, client in self._clients.items():
+                self._until_labelled(server, client, labels)
+            others = [each for each in reversed(self.listed) if each not in {*labels.values(), without}]
+            self._write(sorted({*labels.values(), *others[:max(0, self._keep - len(set(labels.values())))]}), labels)
+            for server, client in self._clients.items():
+                self._tell(server, client, labels)
+        except BaseException:
+            self._config.ParseFromString(before[0])
+            server_files.write(self._path, self._config)
+            for server, client in self._clients.items():
+                with contextlib.suppress(transport.ServerError):  # the first error is the one to be told
+                    self._tell(server, client, {**self.labels, **served[server]}, served[server])
+            raise
 
     def _until_loaded(self, server: str, client: transport.Client, version: int, earlier: str | None) -> None:
         start, state = time.monotonic(), earlier
@@ -180,74 +203,50 @@ class Rollout:
             state = client.states().get(version)
             if state == "AVAILABLE":
                 return
-            begun = state != earlier or time.monotonic() - start > _GRACE
+            begun = state != earlier or (not client.is_rest and time.monotonic() - start > _GRACE)
             if begun and state is not None and state.startswith("END: "):
                 break  # it gave up
             time.sleep(_PAUSE)
         raise UserError(f"{server}: expected version {version} to be loaded within {self._wait:g} s, found "
                         f"{state or 'it not listed'}; no label was moved")
 
-    def _label(self, labels: dict[str, int]) -> None:
-        """Moves labels, and waits until every server answers by them."""
-        with self._undoing():
-            self._apply(self.listed, labels)
-            for server, client in self._clients.items():
-                end = time.monotonic() + self._wait
-                while (found := _served(client)) != labels:
-                    if time.monotonic() > end:
-                        raise UserError(f"{server}: expected {_pairs(labels)} within {self._wait:g} s, found "
-                                        f"{_pairs(found)}; the server's log says why. Labels are as before")
-                    time.sleep(_PAUSE)
+    def _until_labelled(self, server: str, client: transport.Client, labels: dict[str, int]) -> None:
+        end = time.monotonic() + self._wait
+        while (found := self._served(client)) != labels:
+            if time.monotonic() > end:
+                raise UserError(f"{server}: expected {_pairs(labels)} within {self._wait:g} s, found {_pairs(found)}; "
+                                "the server's log says why. Labels are as before")
+            time.sleep(_PAUSE)
 
-    def _prune(self) -> None:
-        """Takes old versions off the list: those with labels stay, and of the others the newest, up to `keep`."""
-        labelled = set(self.labels.values())
-        others = [version for version in sorted(self.listed, reverse=True) if version not in labelled]
-        kept = sorted([*labelled, *others[:max(0, self._keep - len(labelled))]])
-        if kept != self.listed:
-            self._apply(kept, self.labels)
+    def _served(self, client: transport.Client) -> dict[str, int]:
+        """Returns {label: version} of a server, as far as they are loaded."""
+        return {label: version for label in sorted({*_LABELS, *self.labels})
+                if (version := client.version_of(label)) is not None}
 
-    @contextlib.contextmanager
-    def _undoing(self) -> Iterator[None]:
-        """Where the block fails, models.config and the servers that can be reached go back to what was before."""
-        before = self._config.SerializeToString()
+    def _tell(self, server: str, client: transport.Client, labels: dict[str, int],
+              otherwise: dict[str, int] | None = None) -> None:
+        """Gives a server the list of models.config and some labels; others, where it refuses those."""
+        if client.is_rest:
+            return
+        config = type(self._config)()
+        config.CopyFrom(self._config)
+        config.model_config_list.config[0].version_labels.clear()
+        config.model_config_list.config[0].version_labels.update(labels)
         try:
-            yield
-        except BaseException:
-            if self._config.SerializeToString() != before:
-                self._config.ParseFromString(before)
-                server_files.write(self._path, self._config)
-                for client in self._clients.values():
-                    with contextlib.suppress(transport.ServerError):  # the first error is the one to be told
-                        self._tell(client)
-            raise
+            client.reload(config.SerializeToString())
+        except transport.ServerError as error:
+            if otherwise is None:
+                raise transport.ServerError(f"{server}: {error}") from error
+            self._tell(server, client, otherwise)
 
-    def _apply(self, versions: Sequence[int], labels: dict[str, int]) -> None:
-        """Writes models.config and tells the servers; both go back where one refuses."""
-        with self._undoing():
-            self._set(versions, labels)
-            for server, client in self._clients.items():
-                try:
-                    self._tell(client)
-                except transport.ServerError as error:
-                    raise transport.ServerError(f"{server}: {error}") from error
-
-    def _tell(self, client: transport.Client) -> None:
-        if not client.is_rest:
-            client.reload(self._config.SerializeToString())
-
-    def _set(self, versions: Sequence[int], labels: dict[str, int]) -> None:
+    def _write(self, versions: Sequence[int], labels: dict[str, int]) -> None:
+        """Writes models.config."""
         listed = self._model.model_version_policy.specific.versions
         del listed[:]
         listed.extend(versions)
         self._model.version_labels.clear()
         self._model.version_labels.update(labels)
         server_files.write(self._path, self._config)
-
-
-def _served(client: transport.Client) -> dict[str, int]:
-    """Returns {label: version} of a server, as far as they are loaded."""
-    return {label: version for label in _LABELS if (version := client.version_of(label)) is not None}
 
 
 def _pairs(labels: dict[str, int]) -> str:

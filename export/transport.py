@@ -150,15 +150,16 @@ class Client:
             raise ServerError(f"reload: {answer.status.error_message}")
 
     def _until_answered(self, what: str, ask: Callable[[float], Any], await_loading: bool = True) -> Any:
-        end, wait, reason = time.monotonic() + self.deadline, 0.1, "no answer"
+        end, wait, reason, again = time.monotonic() + self.deadline, 0.1, "no answer", await_loading
         while (left := end - time.monotonic()) > 0:
             try:
                 return ask(left)
             except _TryAgain as error:
                 reason = str(error)
             except _Refused as error:
-                if not (await_loading and error.code == "NOT_FOUND" and self._is_loading(left)):
+                if not (again and error.code == "NOT_FOUND"):
                     raise _Refused(f"{what}: {error}", error.code) from error
+                again = self._is_loading(left)  # if not, it may have come between the two: once more
                 reason = str(error)
             time.sleep(max(0.0, min(wait * random.uniform(0.5, 1.5), end - time.monotonic())))
             wait = min(2 * wait, _LONGEST_WAIT)
@@ -281,8 +282,8 @@ def _from_tensor(tensor: Any) -> Any:
     if tensor.tensor_content:
         return np.frombuffer(tensor.tensor_content, name).reshape(shape).copy()
     values = np.array(getattr(tensor, field), name)
-    missing = int(np.prod(shape)) - values.size  # the last value stands for all that are left out
-    return np.concatenate([values, np.repeat(values[-1:], missing)]).reshape(shape)
+    missing = int(np.prod(shape)) - values.size  # the last value, or 0, stands for all that are left out
+    return np.concatenate([values, np.full(missing, values[-1] if values.size else 0, name)]).reshape(shape)
 
 
 def _as_json(value: "np.ndarray | list[bytes]") -> list[Any]:

@@ -51,7 +51,11 @@ def normalize(images: np.ndarray | tf.Tensor, normalization: Normalization) -> t
 
 
 def decode_image_op(encoded: bytes | tf.Tensor) -> tf.Tensor:
-    """Decodes JPEG, PNG, BMP or the first frame of a GIF to `[height, width, 3]` uint8 RGB, as `decode_image` does."""
+    """Decodes JPEG, PNG, BMP or the first frame of a GIF to `[height, width, 3]` uint8 RGB, as `decode_image` does.
+
+    Raises:
+      tf.errors.InvalidArgumentError: when run, for other bytes.
+    """
     image = tf.cond(tf.equal(tf.strings.substr(encoded, 0, 2), b"\xff\xd8"),
                     lambda: tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE"),
                     lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False))
@@ -133,8 +137,7 @@ def canonical_bytes(path: str | pathlib.Path) -> tuple[bytes, tuple[int, int]]:
     """Returns a photograph as bytes which `decode_image_op` turns into the pixels of `read_image`.
 
     An upright 8-bit RGB or grey JPEG or PNG is kept as it is; everything else is
-    written anew as PNG, without loss. TensorFlow decodes a JPEG faster and rounds its
-    pixels less exactly than Pillow does: there the two differ by up to 3.
+    written anew as PNG, without loss.
 
     Args:
       path: the file.

@@ -76,7 +76,11 @@ def write(path: pathlib.Path, config: model_server_config_pb2.ModelServerConfig)
 
 
 def read(path: pathlib.Path) -> model_server_config_pb2.ModelServerConfig:
-    """Returns the ModelServerConfig in a file, an empty one where there is no file."""
+    """Returns the ModelServerConfig in a file, an empty one where there is no file.
+
+    Raises:
+      UserError: the file holds something else.
+    """
     if not path.exists():
         return model_server_config_pb2.ModelServerConfig()
     try:

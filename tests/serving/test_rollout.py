@@ -171,7 +171,8 @@ def test_over_rest_the_server_polls(base):
 
 def test_a_label_that_the_server_refuses_is_put_back(base, monkeypatch):
     with _server(base) as (address, versions):
-        monkeypatch.setattr(rollout.Rollout, "_load", lambda self, version: None)  # the order that is not allowed
+        monkeypatch.setattr(rollout.Rollout, "_until_loaded", lambda *_: None)  # the order that is not allowed
+        versions.load_seconds = 3.0
         with pytest.raises(transport.ServerError, match=f"{address}: .*Request to assign label to version 2"):
             rollout.Rollout(base, [address]).promote(2)
         assert rollout.Rollout(base, [address]).labels == {"stable": 1} == versions.labels
@@ -290,20 +291,64 @@ def test_where_one_of_two_servers_refuses_both_go_back(base, monkeypatch):
         assert one.labels == other.labels == rollout.Rollout(base, [first]).labels == before
 
 
-def test_a_command_that_was_killed_is_finished_by_the_next(base):
-    """models.config is written first; a rollback asked again does not swap back."""
+def test_after_a_killed_command_a_promotion_says_what_is_meant(base):
+    """models.config is written first; a rollback asked again must not swap back."""
     with _server(base) as (address, versions):
         rolled = rollout.Rollout(base, [address], wait=5)
         rolled.promote(2)
-        rolled._set(rolled.listed, {"stable": 1, "previous": 2})  # and killed here
+        rolled._write(rolled.listed, {"stable": 1, "previous": 2})  # and killed here
+        with pytest.raises(UserError, match="expected stable to be 1, as models.config says, found 2: a command was"):
+            rollout.Rollout(base, [address], wait=5).rollback()
         assert _ask(address) == 2
-        text = rollout.Rollout(base, [address], wait=5).rollback()
-        assert text.startswith("a command that was interrupted is finished: previous is 2, stable is 1")
+        assert rollout.Rollout(base, [address], wait=5).promote(1) == "stable is 1 already; to go back to 2: rollback"
         assert _ask(address) == 1 and versions.labels == {"stable": 1, "previous": 2}
+
+
+def test_a_stable_version_that_no_longer_loads_is_rolled_back(base):
+    with _server(base) as (address, _):
+        rollout.Rollout(base, [address], wait=5).promote(2)
+        rollout.Rollout(base, [address], wait=5).canary(3)
+    for version in (2, 3):
+        (base / str(version) / "broken").touch()
+    with _server(base) as (address, versions):
+        assert versions.states[2][0] == servers.END
+        assert rollout.Rollout(base, [address], wait=5).rollback() == "stable is 1 again"
+        assert _ask(address) == 1 and versions.labels == {"stable": 1}
+
+
+def test_a_canary_that_no_longer_loads_is_withdrawn(base):
+    with _server(base) as (address, _):
+        rollout.Rollout(base, [address], wait=5).canary(3)
+    (base / "3" / "broken").touch()
+    with _server(base) as (address, versions):
+        assert rollout.Rollout(base, [address], wait=5).withdraw() == "canary 3 is withdrawn; stable is 1"
+        assert versions.labels == {"stable": 1} and rollout.Rollout(base, [address]).listed == [1]
+
+
+def test_a_server_that_missed_a_promotion_is_brought_up(base):
+    with _server(base) as (first, _), _server(base) as (second, late):
+        rollout.Rollout(base, [first], wait=5).promote(2)
+        assert _ask(second) == 1
+        rollout.Rollout(base, [first, second], wait=5).canary(3)
+        assert _ask(second) == 2 and late.labels == {"stable": 2, "previous": 1, "canary": 3}
+
+
+def test_stable_is_not_lost_with_its_directory(base):
+    with _server(base) as (address, versions):
+        rollout.Rollout(base, [address], wait=5).promote(2)
+        shutil.rmtree(base / "2")
+        with pytest.raises(UserError, match="2: expected an exported version, found none"):
+            rollout.Rollout(base, [address], wait=5).canary(3)
+        assert versions.labels["stable"] == 2 and _ask(address) == 2
+        assert rollout.Rollout(base, [address], wait=5).rollback() == "stable is 1 again"
+
+
+def test_a_label_of_ones_own_stays(base):
+    with _server(base) as (address, versions):
         rolled = rollout.Rollout(base, [address], wait=5)
-        rolled._set(rolled.listed, {"stable": 2, "previous": 1})
-        assert rollout.Rollout(base, [address], wait=5).promote(2).startswith("stable is 2 already")
-        assert _ask(address) == 2
+        rolled._write([1], {"stable": 1, "beta": 1})
+        rollout.Rollout(base, [address], wait=5).promote(2)
+        assert versions.labels == {"stable": 2, "previous": 1, "beta": 1}
 
 
 def test_a_version_whose_directory_is_gone_loses_its_label(base):
@@ -327,6 +372,7 @@ def test_the_command_line_refuses_what_cannot_be(capsys):
     for wrong in (["--wait=nan"], ["--keep=-3"], ["--server=a:1,"], ["--keep=0"]):
         with pytest.raises(SystemExit):
             rollout.main(["--server=a:1", "--model_base=b", *wrong, "status"])
-        assert wrong[0].split("=")[0] in capsys.readouterr().err
+        assert f"argument {wrong[0].split('=')[0]}: expected" in capsys.readouterr().err or "a:1," in wrong[0]
     with pytest.raises(SystemExit):
         rollout.main(["--server=a:1", "--model_base=b", "canary", "0"])
+    assert "expected a number from 1" in capsys.readouterr().err
