@@ -1,13 +1,18 @@
-"""TensorFlow Serving's messages, as far as a client needs them, without TensorFlow.
+"""TensorFlow Serving's messages and the arrays in them, as far as a client needs them, without TensorFlow.
 
 The published packages of these messages import TensorFlow. Here stand the same fields with the same numbers
 (apis/*.proto of TensorFlow Serving, tensor.proto of TensorFlow), which is all that the wire knows, in a pool of their
 own.
 """
 
-from typing import Any
+import base64
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _FIELD = descriptor_pb2.FieldDescriptorProto
 _TYPES = {"int32": _FIELD.TYPE_INT32, "int64": _FIELD.TYPE_INT64, "uint32": _FIELD.TYPE_UINT32,
@@ -83,3 +88,67 @@ def new(message: str, /, **values: Any) -> Any:
 def parse(message: str, data: bytes) -> Any:
     """Returns a message from its bytes."""
     return _CLASSES[message].FromString(data)
+
+
+def as_tensor(name: str, value: "np.ndarray | list[bytes]") -> Any:
+    """Returns the TensorProto of an input.
+
+    Args:
+      name: the input's, for the message.
+      value: an array of numbers or bytes of any shape, or a list of bytes.
+
+    Raises:
+      ValueError: it is of another type.
+    """
+    tensor = new("TensorProto")
+    if isinstance(value, list) or value.dtype.kind in "OS":
+        rows = value if isinstance(value, list) else value.ravel().tolist()
+        if not all(isinstance(row, bytes) for row in rows):
+            raise ValueError(f"{name}: expected bytes in a list, or an array of numbers")
+        tensor.dtype, shape = STRING, [len(value)] if isinstance(value, list) else value.shape
+        tensor.string_val.extend(rows)
+    else:
+        numbers = [number for number, (kind, _) in TENSOR_TYPES.items() if kind == value.dtype.name]
+        if not numbers:
+            raise ValueError(f"{name}: expected an array of a type that TensorFlow Serving takes, found {value.dtype}")
+        native = value.astype(value.dtype.newbyteorder("="), copy=False)
+        tensor.dtype, tensor.tensor_content, shape = numbers[0], native.tobytes(), value.shape
+    for size in shape:
+        tensor.tensor_shape.dim.add(size=size)
+    return tensor
+
+
+def from_tensor(tensor: Any) -> Any:
+    """Returns the array of a TensorProto; of bytes a list."""
+    if tensor.dtype == STRING:
+        return list(tensor.string_val)
+    import numpy as np  # here, so that files of photographs go without
+
+    name, field = TENSOR_TYPES[tensor.dtype]
+    shape = [dim.size for dim in tensor.tensor_shape.dim]
+    if tensor.tensor_content:
+        return np.frombuffer(tensor.tensor_content, name).reshape(shape).copy()
+    values = np.array(getattr(tensor, field), name)
+    missing = int(np.prod(shape)) - values.size  # the last value, or 0, stands for all that are left out
+    return np.concatenate([values, np.full(missing, values[-1] if values.size else 0, name)]).reshape(shape)
+
+
+def as_json(value: "np.ndarray | list[bytes]") -> list[Any]:
+    """One JSON value per row: bytes by {"b64": ...}, numbers as nested lists."""
+    if isinstance(value, list) or value.dtype.kind in "OS":
+        return [{"b64": base64.b64encode(row).decode()} for row in value]
+    return list(value.tolist())
+
+
+def columns(rows: list[dict[str, Any]], outputs: Sequence[str]) -> dict[str, Any]:
+    """Turns REST's predictions, one dict per row, into {name: array}; "..._bytes" come as {"b64": ...}."""
+    tensors: dict[str, Any] = {}
+    for name in outputs or rows[0]:
+        values = [row[name] for row in rows]
+        if name.endswith("_bytes"):
+            tensors[name] = [base64.b64decode(value["b64"]) for value in values]
+        else:
+            import numpy as np  # as above
+
+            tensors[name] = np.array(values)
+    return tensors

@@ -159,8 +159,8 @@ class Rollout:
         Labels of versions that are gone, or that a server gave up loading, are dropped; not so "stable" and what is
         `needed`.
         """
-        needed = [*needed, *(version for label, version in labels.items() if label in (STABLE, CANARY)
-                             and self.labels.get(label) != version or label == STABLE)]
+        new = [version for label, version in labels.items() if label == CANARY and self.labels.get(label) != version]
+        needed = [*needed, *new, *(version for label, version in labels.items() if label == STABLE)]
         for version in needed:
             if not self._exported(version):
                 raise UserError(f"{self._base / str(version)}: expected an exported version, found none")
@@ -171,7 +171,7 @@ class Rollout:
             if version not in needed and lost:
                 del labels[label]
         served = {server: self._served(client) for server, client in self._clients.items()}
-        before = self._config.SerializeToString(), self.listed
+        before = self._config.SerializeToString()
         try:
             self._write(sorted({*filter(self._exported, self.listed), *labels.values()}), {
                 label: version for label, version in self.labels.items() if self._exported(version)})
@@ -180,22 +180,24 @@ class Rollout:
             for server, client in self._clients.items():
                 for version in sorted(set(labels.values())):
                     self._until_loaded(server, client, version, states[server].get(version))
-            self._write(self.listed, labels)
-            for server, client in self._clients.items():
-                self._tell(server, client, labels)
+            self._apply(self.listed, labels)
             for server, client in self._clients.items():
                 self._until_labelled(server, client, labels)
             others = [each for each in reversed(self.listed) if each not in {*labels.values(), without}]
-            self._write(sorted({*labels.values(), *others[:max(0, self._keep - len(set(labels.values())))]}), labels)
-            for server, client in self._clients.items():
-                self._tell(server, client, labels)
+            self._apply(sorted({*labels.values(), *others[:max(0, self._keep - len(set(labels.values())))]}), labels)
         except BaseException:
-            self._config.ParseFromString(before[0])
+            self._config.ParseFromString(before)
             server_files.write(self._path, self._config)
             for server, client in self._clients.items():
                 with contextlib.suppress(transport.ServerError):  # the first error is the one to be told
                     self._tell(server, client, {**self.labels, **served[server]}, served[server])
             raise
+
+    def _apply(self, versions: Sequence[int], labels: dict[str, int]) -> None:
+        """Writes models.config, then tells every server."""
+        self._write(versions, labels)
+        for server, client in self._clients.items():
+            self._tell(server, client, labels)
 
     def _until_loaded(self, server: str, client: transport.Client, version: int, earlier: str | None) -> None:
         start, state = time.monotonic(), earlier

@@ -3,7 +3,6 @@
 Needs grpcio and protobuf; NumPy where numbers are sent or asked for, files of photographs need none.
 """
 
-import base64
 import http.client
 import json
 import random
@@ -209,19 +208,19 @@ class Client:
             spec.version_label = self.version
         request = messages.new("PredictRequest", model_spec=spec, output_filter=outputs)
         for name, value in inputs.items():
-            request.inputs[name].CopyFrom(_as_tensor(name, value))
+            request.inputs[name].CopyFrom(messages.as_tensor(name, value))
         answer = self._call(_PREDICTION + "Predict", request, "PredictResponse", left)
-        return {name: _from_tensor(value) for name, value in answer.outputs.items()}
+        return {name: messages.from_tensor(value) for name, value in answer.outputs.items()}
 
     def _ask_rest(self, signature: str, inputs: Tensors, outputs: Sequence[str], left: float) -> dict[str, Any]:
         place = "" if not self.version else (
             f"/versions/{self.version}" if isinstance(self.version, int) else f"/labels/{_quoted(self.version)}")
-        names, columns = list(inputs), [_as_json(value) for value in inputs.values()]
+        names, columns = list(inputs), [messages.as_json(value) for value in inputs.values()]
         instances = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
         body = json.dumps({"signature_name": signature, "instances": instances}).encode()
         answer = self._http(f"/v1/models/{_quoted(self.model)}{place}:predict", body, left)
         try:
-            return _columns(json.loads(answer)["predictions"], outputs)
+            return messages.columns(json.loads(answer)["predictions"], outputs)
         except (ValueError, KeyError) as error:
             wanted = ", ".join(outputs) or "predictions"
             raise _Refused(f"expected {wanted} in the answer, found no {error}") from error
@@ -245,63 +244,3 @@ def _quoted(part: str) -> str:
 
 def _state(name: str, reason: str) -> str:
     return f"{name}: {reason}" if reason else name
-
-
-def _as_tensor(name: str, value: "np.ndarray | list[bytes]") -> Any:
-    """Returns a TensorProto.
-
-    Raises:
-      ValueError: the input `name` is of another type.
-    """
-    tensor = messages.new("TensorProto")
-    if isinstance(value, list) or value.dtype.kind in "OS":
-        rows = value if isinstance(value, list) else value.ravel().tolist()
-        if not all(isinstance(row, bytes) for row in rows):
-            raise ValueError(f"{name}: expected bytes in a list, or an array of numbers")
-        tensor.dtype, shape = messages.STRING, [len(value)] if isinstance(value, list) else value.shape
-        tensor.string_val.extend(rows)
-    else:
-        numbers = [number for number, (kind, _) in messages.TENSOR_TYPES.items() if kind == value.dtype.name]
-        if not numbers:
-            raise ValueError(f"{name}: expected an array of a type that TensorFlow Serving takes, found {value.dtype}")
-        native = value.astype(value.dtype.newbyteorder("="), copy=False)
-        tensor.dtype, tensor.tensor_content, shape = numbers[0], native.tobytes(), value.shape
-    for size in shape:
-        tensor.tensor_shape.dim.add(size=size)
-    return tensor
-
-
-def _from_tensor(tensor: Any) -> Any:
-    """Returns the array of a TensorProto; of bytes a list."""
-    if tensor.dtype == messages.STRING:
-        return list(tensor.string_val)
-    import numpy as np  # here, so that files of photographs go without
-
-    name, field = messages.TENSOR_TYPES[tensor.dtype]
-    shape = [dim.size for dim in tensor.tensor_shape.dim]
-    if tensor.tensor_content:
-        return np.frombuffer(tensor.tensor_content, name).reshape(shape).copy()
-    values = np.array(getattr(tensor, field), name)
-    missing = int(np.prod(shape)) - values.size  # the last value, or 0, stands for all that are left out
-    return np.concatenate([values, np.full(missing, values[-1] if values.size else 0, name)]).reshape(shape)
-
-
-def _as_json(value: "np.ndarray | list[bytes]") -> list[Any]:
-    """One JSON value per row: bytes by {"b64": ...}, numbers as nested lists."""
-    if isinstance(value, list) or value.dtype.kind in "OS":
-        return [{"b64": base64.b64encode(row).decode()} for row in value]
-    return list(value.tolist())
-
-
-def _columns(rows: list[dict[str, Any]], outputs: Sequence[str]) -> dict[str, Any]:
-    """Turns REST's predictions, one dict per row, into {name: array}; "..._bytes" come as {"b64": ...}."""
-    tensors: dict[str, Any] = {}
-    for name in outputs or rows[0]:
-        values = [row[name] for row in rows]
-        if name.endswith("_bytes"):
-            tensors[name] = [base64.b64decode(value["b64"]) for value in values]
-        else:
-            import numpy as np  # as above
-
-            tensors[name] = np.array(values)
-    return tensors

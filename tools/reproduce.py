@@ -31,7 +31,6 @@ FIGURES = ("1", "3", "4", "5", "6")
 STUDIES = ("rescale", "uncertainty", "convergence")
 
 
-
 def _is_share(text: str) -> bool:
     try:
         return 0 <= float(text) <= 1

@@ -19,9 +19,12 @@ _PATH = re.compile(rb"(?:/[\w.\-]+){2,}")
 
 def read(model_dir: str | pathlib.Path) -> tf.compat.v1.MetaGraphDef:
     """Returns the one MetaGraphDef of a SavedModel."""
-    proto = saved_model_pb2.SavedModel.FromString((pathlib.Path(model_dir) / "saved_model.pb").read_bytes())
-    [meta] = proto.meta_graphs
+    [meta] = _saved_model(model_dir).meta_graphs
     return meta
+
+
+def _saved_model(model_dir: str | pathlib.Path) -> saved_model_pb2.SavedModel:
+    return saved_model_pb2.SavedModel.FromString((pathlib.Path(model_dir) / "saved_model.pb").read_bytes())
 
 
 def declare(model_dir: str | pathlib.Path, inputs: Mapping[str, Sequence[tf.TensorSpec]]) -> None:
@@ -33,14 +36,14 @@ def declare(model_dir: str | pathlib.Path, inputs: Mapping[str, Sequence[tf.Tens
       model_dir: a SavedModel's directory.
       inputs: {signature: what its inputs are, by name}.
     """
-    path = pathlib.Path(model_dir) / "saved_model.pb"
-    proto = saved_model_pb2.SavedModel.FromString(path.read_bytes())
-    for name in [name for name in proto.meta_graphs[0].signature_def if name not in inputs and name[:2] != "__"]:
-        del proto.meta_graphs[0].signature_def[name]
+    proto = _saved_model(model_dir)
+    described = proto.meta_graphs[0].signature_def
+    for name in [name for name in described if name not in inputs and not name.startswith("__")]:
+        del described[name]
     for name, specs in inputs.items():
         for spec in specs:
-            proto.meta_graphs[0].signature_def[name].inputs[spec.name].tensor_shape.CopyFrom(spec.shape.as_proto())
-    path.write_bytes(proto.SerializeToString(deterministic=True))
+            described[name].inputs[spec.name].tensor_shape.CopyFrom(spec.shape.as_proto())
+    (pathlib.Path(model_dir) / "saved_model.pb").write_bytes(proto.SerializeToString(deterministic=True))
     fingerprinting_utils.write_fingerprint(str(model_dir))
 
 

@@ -36,8 +36,7 @@ PATHS = {"data_dir": "nowhere/at/all", "weights": "nowhere.npz", "table2_weights
          "saliency_model": "nowhere.onnx"}
 OUTPUTS = ("output_dir", "cache_dir")  # a file is in the way
 NEEDS = {"strong_split": ["--supervision=semi"], "saliency_dir": ["--refine=saliency"]}  # else the flag is not used
-WORDS = {"tools.benchmark": "serving", "tools.benchmark_export": "a.jpg", "tools.predict": "a.jpg",
-               "export.client": "a.jpg"}  # what follows the flags
+WORDS = {"tools.benchmark": "serving", "tools.benchmark_export": "a.jpg", "tools.predict": "a.jpg"}  # after the flags
 MORE = {"version": ("1" * 23,), "max_pixels": ("1",), "sizes": ("1",), "test_sizes": ("1",), "max_images": ("0",)}
 
 
@@ -78,14 +77,13 @@ def in_fork(function):
 
 
 def flags_of(binary):
-    """Returns {flag: (name, its wrong values)} of a binary, by importing it without running it."""
+    """Returns (flag's name, its wrong values) for each flag of a binary, by importing it without running it."""
     def listed():
         found = []
         def note(*_, **__):
             own = [flag for module, there in flags.FLAGS.flags_by_module_dict().items()
                    if module == "tools.cli" or module.endswith(binary.replace(".", "/") + ".py") for flag in there]
-            found.extend((flag.name, list(values(flag))) for flag in own
-                         if flag.name not in ANY)
+            found.extend((flag.name, list(values(flag))) for flag in own if flag.name not in ANY)
         app.run = note
         sys.argv = [binary]
         runpy.run_module(binary, run_name="__main__", alter_sys=True)

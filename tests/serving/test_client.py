@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from export import client, transport
+from export import client, messages, transport
 from ficklenet_tf.data import images, labels
 from ficklenet_tf.serving import decoding, saved_model, verify
 from tests import tiny_run
@@ -206,5 +206,5 @@ def test_what_cannot_be_sent_is_named():
         for value in (np.zeros(3, np.float16), [1, 2], np.array(["text"])):
             with pytest.raises(ValueError, match="images: expected"):
                 connection.predict("serving_default", {"images": value})
-    assert transport._as_tensor("n", np.array([1], ">i4")).tensor_content == b"\x01\0\0\0"
-    assert [dim.size for dim in transport._as_tensor("n", np.array([[b"a"]], object)).tensor_shape.dim] == [1, 1]
+    assert messages.as_tensor("n", np.array([1], ">i4")).tensor_content == b"\x01\0\0\0"
+    assert [dim.size for dim in messages.as_tensor("n", np.array([[b"a"]], object)).tensor_shape.dim] == [1, 1]
