@@ -22,12 +22,10 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import tools  # noqa: F401 - TensorFlow without its chatter, before anything else loads it
-
-# isort: split
 from export import client as command_line
 from export import transport
 from ficklenet_tf.errors import UserError
+from ficklenet_tf.runs import quiet
 from ficklenet_tf.serving import server_files
 from ficklenet_tf.serving.server_files import CANARY, PREVIOUS, STABLE
 
@@ -263,7 +261,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("version", nargs="?", type=command_line.between(1, 2**63 - 1), help="of canary and promote")
     made.add_argument("--server", required=True,
                       help="host:port (gRPC) or http://host:port; several, by commas, where they serve one directory")
-    made.add_argument("--model_base", required=True, help="the versions' directory, as RUN_DIR/saved_model")
+    made.add_argument("--model_base", required=True, help="the versions' directory, as OUTPUT_DIR/saved_model")
     made.add_argument("--wait", type=command_line.between(1, 1e6, float), default=300.0,
                       help="seconds for a version to be loaded and for a label to arrive (%(default)s)")
     made.add_argument("--keep", type=command_line.between(1, 1000), default=2,
@@ -280,6 +278,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     servers = [server.strip() for server in given.server.split(",")]
     if not all(servers):
         made.error(f"--server: expected host:port, found {given.server!r}")
+    quiet.load_tensorflow()  # the messages' classes stand on it
     try:
         rollout = Rollout(given.model_base, servers, given.wait, given.keep)
         call = getattr(rollout, given.command)

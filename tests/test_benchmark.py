@@ -1,5 +1,6 @@
 """The benchmark: each section runs at a tiny size and its JSON is complete; times and fits are worked out right."""
 
+import importlib
 import json
 import os
 import types
@@ -7,10 +8,10 @@ import types
 import pytest
 
 from ficklenet_tf.runs import artifacts
-from tools import benchmark
-from tools.benchmarks import child, measure, scaling, tables
+from tools import words
+from tools.benchmarks import child, measure, scaling, sections, tables
 
-QUICK = [name for name in benchmark.SECTIONS if name != "peers"]
+QUICK = [name for name in words.SECTIONS if name != "peers"]
 
 
 @pytest.mark.parametrize("section", QUICK)
@@ -27,7 +28,7 @@ def test_a_section_runs_and_its_json_is_complete(section, tmp_path, monkeypatch,
     document = tmp_path / "document.md"
     document.write_text("".join(f"<!-- benchmark:{name} -->\nOLD TABLE\n<!-- /benchmark:{name} -->\n"
                                 for name in (section, "goals")) + "after\n")
-    benchmark.run([section], options, document)
+    sections.run([section], options, document)
     result = json.loads((tmp_path / "benchmark.json").read_text())[section]
     assert result["scale"] == "tiny" and result["seconds"] > 0
     assert {"processor", "cores", "onednn", "memory_gib", "load", "versions", "date"} <= result["machine"].keys()
@@ -49,7 +50,7 @@ def test_peers_runs_where_its_environment_is(tmp_path):
     if not python:
         pytest.skip("no environment with requirements-peers.txt: expected its Python in FICKLENET_PEERS_PYTHON")
     options = measure.Options(output_dir=tmp_path, rounds=1, scale="tiny", peers_python=python)
-    table = benchmark.run(["peers"], options)["peers"]["tables"][0]
+    table = sections.run(["peers"], options)["peers"]["tables"][0]
     assert len(table["rows"]) == 8
 
 
@@ -57,7 +58,7 @@ def test_peers_without_their_environment_are_an_error():
     for python, expected in ((None, "expected --peers_python"), ("/nowhere/python", "requirements-peers.txt")):
         options = measure.Options(output_dir=None, scale="tiny", peers_python=python)
         with pytest.raises(ValueError, match=expected):
-            benchmark.importlib.import_module("tools.benchmarks.peers").run(options)
+            importlib.import_module("tools.benchmarks.peers").run(options)
 
 
 def test_variants_take_turns_and_are_compared_round_by_round(monkeypatch):
@@ -100,7 +101,7 @@ def test_goals_and_marks():
     with_onednn, without = ({"machine": {"onednn": on}, "scale": "full", "tables": [{"goals": [
         tables.as_json(tables.Table("t", ("x",), [[1]], goals=(tables.Goal(name, "b", 1.1, ratio),)))["goals"][0]
         for name in names]}]} for on, ratio, names in ((True, 1.2, "ac"), (False, 0.9, "a")))
-    both = benchmark.goals({"crf": with_onednn}, {"crf": without}, "full")
+    both = sections.goals({"crf": with_onednn}, {"crf": without}, "full")
     assert both.columns == ("what", "against", "goal", "oneDNN on", "", "oneDNN off", " ")
     assert both.rows == [["a", "b", "at most 1.1", 1.2, "not met", 0.9, "met"],
                          ["c", "b", "at most 1.1", 1.2, "not met", None, None]]
@@ -115,9 +116,9 @@ def test_an_earlier_section_is_kept(tmp_path):
                "tables": [tables.as_json(tables.Table("earlier", ("x",), [[1]],
                                                       goals=(tables.Goal("a", "b", 1, 0.5),)))]}
     artifacts.write_json(tmp_path / "benchmark.json", {"localization": earlier})
-    results = benchmark.run([], measure.Options(output_dir=tmp_path, scale="tiny"))
+    results = sections.run([], measure.Options(output_dir=tmp_path, scale="tiny"))
     assert results["localization"]["tables"][0]["title"] == "earlier"
     page = (tmp_path / "tables.md").read_text()
     assert "earlier" in page and "| a | b | at most 1 | 0.5 | met |" in page
-    benchmark.run([], measure.Options(output_dir=tmp_path))
+    sections.run([], measure.Options(output_dir=tmp_path))
     assert "| a | b |" not in (tmp_path / "tables.md").read_text()  # a smoke test's goals are none

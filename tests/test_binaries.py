@@ -10,10 +10,11 @@ import pytest
 
 from ficklenet_tf.errors import UserError
 from tools import cli
+from tools import start as starting
 
 ROOT = pathlib.Path(__file__).parents[1]
 BINARIES = sorted(p for folder in ("tools", "export") for p in (ROOT / folder).glob("*.py")
-                  if "__main__" in p.read_text() and "absl" in p.read_text())
+                  if 'if __name__ == "__main__"' in p.read_text())
 
 
 def _start(*arguments):
@@ -55,14 +56,6 @@ def test_mistakes_end_in_one_line_and_a_non_zero_exit(tmp_path):
         assert not list(tmp_path.glob("*/classifier/run.json"))
 
 
-def test_a_flag_by_its_old_name_is_told_the_new_one(tmp_path):
-    process = _start("tools.extract_maps", f"--output_dir={tmp_path / 'run'}", "--selections=5")
-    output, errors = process.communicate(timeout=500)
-    assert process.returncode == 1 and not output
-    assert errors.splitlines()[-1] == "error: --selections is called --num_maps now"
-    assert errors.count("error: ") == 1 and "Traceback" not in errors and not (tmp_path / "run").exists()
-
-
 @pytest.mark.parametrize("error, line", [
     (UserError("rate: expected 0..1, found 2"), "error: rate: expected 0..1, found 2"),
     (UserError("in user code:\n\n    File \"x.py\", line 1\n\n    UserError: rate: expected 0..1"),
@@ -73,7 +66,8 @@ def test_a_mistake_is_one_line_and_a_bug_keeps_its_traceback(monkeypatch, capsys
     def main():
         raise error
 
-    monkeypatch.setattr(cli.app, "run", lambda wrapped: wrapped(["binary"]))
+    monkeypatch.setattr(starting.app, "run", lambda wrapped: wrapped(["binary"]))
+    monkeypatch.setattr(sys, "argv", ["binary"])
     with pytest.raises(SystemExit) as raised:
         cli.start(main)
     last, *earlier = capsys.readouterr().err.splitlines()[::-1]
@@ -90,6 +84,7 @@ import numpy as np, tensorflow as tf
 from ficklenet_tf.data import indexed_dataset
 from ficklenet_tf.errors import UserError
 from tools import cli
+from tools import start as starting
 
 def read(index):
     time.sleep(0.02)
@@ -116,9 +111,86 @@ def test_an_error_in_the_input_pipeline_ends_the_process(kind):
     assert ("Traceback" in ended.stderr) == (kind == "bug")
 
 
-def test_help_and_an_unknown_flag():
-    help_, unknown = _start("tools.train_classifier", "--help"), _start("tools.evaluate", "--nonsense=1")
-    output, _ = help_.communicate(timeout=500)
-    assert "python -m tools.train_classifier" in output[:400] and "--rate" in output
-    _, errors = unknown.communicate(timeout=500)
-    assert unknown.returncode == 1 and "nonsense" in errors
+def test_an_unknown_flag_is_named():
+    process = _start("tools.evaluate", "--nonsense=1")
+    _, errors = process.communicate(timeout=500)
+    assert process.returncode == 1 and "nonsense" in errors
+
+
+WITH_HELP = [path for path in BINARIES if "cli.start" in path.read_text()]
+_LISTED = """
+import runpy, sys
+from absl import app
+from tools import cli, define, help_page
+import tools.start as starting
+def note(main, arguments, modules, groups):
+    defined = starting.FLAGS.flags_by_module_dict()
+    print("TF", "tensorflow" in sys.modules)
+    for module in modules:
+        for flag in defined.get(module, []):
+            print("FLAG", flag.name, "|", flag.help)
+starting.start = note
+sys.argv = [sys.argv[1]]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize("path", WITH_HELP, ids=lambda p: p.stem)
+def test_help_tells_every_flag_without_tensorflow(path):
+    """Each flag stands on the page once, with a sentence of its own; nothing on standard error, exit code 0."""
+    module = f"{path.parent.name}.{path.stem}"
+    listed = subprocess.run([sys.executable, "-c", _LISTED, module], cwd=ROOT, capture_output=True, text=True).stdout
+    assert "TF False" in listed
+    flags = dict(line.removeprefix("FLAG ").split(" | ", 1) for line in listed.splitlines() if line.startswith("FLAG"))
+    help_ = subprocess.run([sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert help_.returncode == 0 and not help_.stderr
+    assert help_.stdout.startswith(ast.get_docstring(ast.parse(path.read_text())).splitlines()[0])
+    shown = [line.split("=")[0].strip(" -") for line in help_.stdout.splitlines() if line.startswith("  --")]
+    assert sorted(shown) == sorted(flags) and len(flags) >= 1
+    assert all(len(text.split()) > 2 and "Overrides" not in text.split(".")[0] for text in flags.values())
+    assert max(map(len, help_.stdout.splitlines())) <= 120
+
+
+def test_help_shows_the_chosen_presets_numbers_and_their_sources():
+    def lines(*arguments):
+        output, _ = _start("tools.run_pipeline", "--help", *arguments).communicate(timeout=100)
+        rows = [line.split() for line in output.splitlines() if line.startswith("  --")]
+        return {row[0].split("=")[0].strip("-"): row[0].split("=")[1] for row in rows}, " ".join(output.split())
+
+    tiny, text = lines()
+    paper, paper_text = lines("--preset=paper")
+    assert (tiny["segmenter.steps"], paper["segmenter.steps"], tiny["maps.num_maps"]) == ("400", "8000", "200")
+    assert "Steps of training. From 1. SEC: 8000." in text and "Steps of training. From 1. As in SEC." in paper_text
+    assert "--segmenter.test_sizes=241,321,401 Sides in pixels whose predictions are averaged." in paper_text
+    first = text[text.index("matter first:"):text.index("More of this command:")]
+    assert first.count(" --") <= 10 and "--data_dir" in first and "--output_dir" in first
+
+
+@pytest.mark.parametrize("old, new, binary", [
+    ("run_dir", "output_dir", "export.export_saved_model"), ("stage", "segmenter", "tools.evaluate"),
+    ("seeds", "random_seeds", "tools.reproduce"), ("sizes", "test_sizes", "export.export_saved_model"),
+    ("model", "saliency_model", "tools.make_saliency"), ("photos", "photographs", "tools.benchmark"),
+    ("selections", "num_maps", "tools.extract_maps")])
+def test_a_flag_by_its_old_name_is_told_the_new_one(tmp_path, old, new, binary):
+    process = _start(binary, f"--output_dir={tmp_path / 'run'}", f"--{old}=5")
+    output, errors = process.communicate(timeout=500)
+    assert process.returncode == 1 and not output
+    assert errors.splitlines()[-1] == f"error: --{old} is called --{new} now"
+    assert errors.count("error: ") == 1 and "Traceback" not in errors and not (tmp_path / "run").exists()
+
+
+def test_one_name_has_one_meaning_in_all_binaries():
+    """The same words in its help, or words of which a person has seen that they mean the same of another command."""
+    seen = {"batch_size", "crf", "flips", "head", "jit_compile", "learning_rate", "name", "num_maps", "num_shards",
+            "photographs", "photometric", "precision", "pretrained_multiplier", "restart", "rounds", "saliency_dir",
+            "scale", "steps", "strong_split", "test_flip", "test_sizes", "to", "trainable_layers", "version",
+            "weights"}
+    texts = {}
+    for path in WITH_HELP:
+        module = f"{path.parent.name}.{path.stem}"
+        listed = subprocess.run([sys.executable, "-c", _LISTED, module], cwd=ROOT, capture_output=True, text=True)
+        for line in listed.stdout.splitlines():
+            if line.startswith("FLAG "):
+                name, text = line.removeprefix("FLAG ").split(" | ", 1)
+                texts.setdefault(name, {}).setdefault(text, []).append(path.stem)
+    assert {name: each for name, each in texts.items() if len(each) > 1 and name not in seen} == {}

@@ -9,7 +9,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 # From the ground up; a room sees those below it, never those above it or beside it.
 FLOORS = (
     {"errors"},
-    {"presets", "random_seeds"},
+    {"configs", "random_seeds"},
+    {"presets"},
     {"distribution"},
     {"runs"},
     {"crf", "data"},

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from ficklenet_tf import presets
+from ficklenet_tf import configs, presets
 from ficklenet_tf.data import datasets, labels
 from ficklenet_tf.maps import extraction as map_extraction
 from ficklenet_tf.maps.image_maps import ImageMaps
@@ -33,12 +33,23 @@ def split(tmp_path_factory):
 
 
 def _train(run_dir, split, **changes):
-    return classifier_training.train(run_dir / "classifier", split, split, dataclasses.replace(CLASSIFIER, **changes))
+    return classifier_training.train(run_dir / "classifier", split, split, dataclasses.replace(CLASSIFIER, **changes),
+                                     classifier_training.Options("random"))
 
 
 def _log(stage_dir):
     with open(stage_dir / "log.csv", newline="") as file:
         return list(csv.DictReader(file))
+
+
+@pytest.fixture(autouse=True)
+def _words():
+    """What a recipe adds to the words of configs.py is taken back after the test."""
+    lists = (configs.BACKBONES, configs.CLASSIFIER_HEADS, configs.REFINEMENTS)
+    before = [list(words) for words in lists]
+    yield
+    for words, content in zip(lists, before, strict=True):
+        words[:] = content
 
 
 def test_a_backbone(split, tmp_path, monkeypatch):
@@ -48,6 +59,7 @@ def test_a_backbone(split, tmp_path, monkeypatch):
             x = layers.ReLU(name=f"block{block}_relu")(x)
         return layers.ReLU()(DilatedConv2D(16, 3, padding="same", dilation_rate=2, name="last")(x))
 
+    configs.BACKBONES.append("thin")
     monkeypatch.setitem(backbones.BACKBONES, "thin", backbones.Backbone(thin, {"last_block": "block3_relu"}))
     _train(tmp_path, split, backbone="thin", trainable_layers="last_block", photometric=0.0)
     trained = classifier.load(tmp_path / "classifier")
@@ -66,6 +78,7 @@ def test_a_seed_refinement(split, tmp_path, monkeypatch):
         return label
 
     monkeypatch.setitem(refinement.REFINEMENTS, "upper_half", upper_half)
+    configs.REFINEMENTS.append("upper_half")
     _train(tmp_path, split)
     map_extraction.extract(tmp_path, split, MAPS)
     plain = dataclasses.replace(presets.TINY.seeds, refine="none", theta=0.2)
@@ -107,6 +120,7 @@ class AveragedConvolution(layers.Layer):
 
 def test_a_classifier_head_with_its_map_method(split, tmp_path, monkeypatch):
     monkeypatch.setitem(classifier.HEADS, "cam", lambda config, num_tags: AveragedConvolution(num_tags))
+    configs.CLASSIFIER_HEADS.append("cam")
     _train(tmp_path, split, head="cam")
     options = map_extraction.Options(mode="deterministic")
     for name, changes in (("own", {"cam": "cam"}), ("tape", {"method": "tape"})):

@@ -2,4 +2,4 @@
 
 from ficklenet_tf.runs import quiet
 
-quiet.load_tensorflow()
+quiet.hush()

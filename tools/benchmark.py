@@ -1,6 +1,6 @@
 """Measures what the project claims: speed, memory and growth, each against its alternative in one run.
 
-    python -m tools.benchmark localization head --photos=VOCdevkit/VOC2012/JPEGImages
+    python -m tools.benchmark localization head --photographs=VOCdevkit/VOC2012/JPEGImages
 
 Sections: localization head crf segmenter pipeline serving scaling peers, or all. Prints tables and writes
 benchmark.json, tables.md and plots into --output_dir, where the sections of earlier runs are kept; the table of goals
@@ -8,133 +8,41 @@ covers them all. TensorFlow uses oneDNN on some processors only: run it with TF_
 two directories and give the second run --beside=FIRST/benchmark.json; then the goals have a column for each.
 """
 
-import dataclasses
 import importlib.util
 import pathlib
 import sys
-import time
-from collections.abc import Sequence
-from typing import Any
 
 from absl import flags
 
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.runs import artifacts
-from tools import cli
-from tools.benchmarks import measure, tables
-
-SECTIONS = ("localization", "head", "crf", "segmenter", "pipeline", "serving", "scaling", "peers")
+from tools import cli, define, words
 
 FLAGS = flags.FLAGS
 
-# Of benchmark.json: section -> {"machine", "scale", "rounds", "seconds", "tables"}.
-Results = dict[str, dict[str, Any]]
-
-
-def _define_flags() -> None:
-    flags.DEFINE_string("output_dir", "runs/benchmark", "The run's directory.")
-    flags.DEFINE_string("photos", None, "Directory of photographs (*.jpg); without it drawn ones are taken.")
-    flags.DEFINE_string("run_dir", None, "A finished run, whose networks are taken where a section can.")
-    flags.DEFINE_string("weights", "", "Of the backbone: imagenet, .npz or .h5; without it random ones.")
-    flags.DEFINE_integer("rounds", 5, "Timings of which the median is given.", lower_bound=1)
-    flags.DEFINE_enum("scale", "full", list(measure.SIZES), "full: the paper's size; tiny: to see that it runs.")
-    flags.DEFINE_string("peers_python", None, "Python of an environment with requirements-peers.txt, for peers.")
-    flags.DEFINE_string("beside", None, "benchmark.json of a run with oneDNN in the other state: its goals too.")
-    flags.DEFINE_string("update", None, "Document whose marked places get the tables (docs/benchmark_onednn_on.md).")
-
-
-def run(sections: Sequence[str], options: measure.Options, update: str | pathlib.Path | None = None,
-        beside: str | pathlib.Path | None = None) -> Results:
-    """Runs sections and keeps their results, section by section.
-
-    Args:
-      sections: names from `SECTIONS`.
-      options: `measure.Options`.
-      update: a document for the tables, or None; see `tables.update`.
-      beside: benchmark.json of a run in the other state of oneDNN, for the table of goals, or None.
-
-    Returns:
-      The content of benchmark.json, `Results`.
-    """
-    path = options.output_dir / "benchmark.json"
-    results = artifacts.read_json(path) if path.exists() else {}
-    beside_results = artifacts.read_json(beside) if beside else None
-    if update:
-        for section in (*sections, "goals"):
-            tables.marked(pathlib.Path(update).read_text(), section)  # better now than after the measurements
-    for section in sections:
-        facts, start = measure.machine(), time.perf_counter()
-        section_tables = importlib.import_module(f"tools.benchmarks.{section}").run(options)
-        results[section] = {"machine": facts, "scale": options.scale, "rounds": options.rounds,
-                            "seconds": time.perf_counter() - start,
-                            "tables": [tables.as_json(table) for table in section_tables]}
-        print(markdown(results[section], section_tables), flush=True)
-        for number, table in enumerate(section_tables):
-            if table.plot:
-                tables.draw(table, options.output_dir / "plots" / f"{section}_{number}.png")
-        results = {name: results[name] for name in SECTIONS if name in results}
-        artifacts.write_json(path, results)
-    goal_table = goals(results, beside_results, options.scale)
-    texts = {"goals": tables.grid(goal_table.columns, goal_table.rows),
-             **{name: markdown(result, [_table(table) for table in result["tables"]])
-                for name, result in results.items()}}
-    print(f"\n{goal_table.markdown()}")
-    page = "\n\n".join(f"## {name}\n\n{text}" for name, text in texts.items())
-    artifacts.write_bytes(options.output_dir / "tables.md", f"{page}\n".encode())
-    if update:
-        tables.update(update, {name: texts[name] for name in (*sections, "goals")})
-    return results
-
-
-def goals(results: Results, beside: Results | None, scale: str) -> tables.Table:
-    """Returns the table of the goals of all sections measured at `scale`.
-
-    Args:
-      results: what `run` returns.
-      beside: the same of a run in the other state of oneDNN, for two more columns, or None.
-      scale: see `measure.Options`.
-    """
-    goal_table = tables.goals_table(_goals_of(results, scale))
-    if not beside:
-        return goal_table
-    measured = {(row[0], row[1]): row[3:] for row in tables.goals_table(_goals_of(beside, scale)).rows}
-    states = ["oneDNN on" if next(iter(run_results.values()))["machine"]["onednn"] else "oneDNN off"
-              for run_results in (results, beside)]
-    return dataclasses.replace(goal_table, columns=(*goal_table.columns[:3], states[0], "", states[1], " "),
-                               rows=[[*row, *measured.get((row[0], row[1]), [None, None])]
-                                     for row in goal_table.rows])
-
-
-def _goals_of(results: Results, scale: str) -> list[dict[str, Any]]:
-    return [goal for result in results.values() if result["scale"] == scale
-            for table in result["tables"] for goal in table["goals"]]
-
-
-def _table(stored: dict[str, Any]) -> tables.Table:
-    """Makes a table from its JSON, without goals and plot, which only `run` needs."""
-    return tables.Table(stored["title"], tuple(stored["columns"]), stored["rows"], stored["note"])
-
-
-def markdown(result: dict[str, Any], section_tables: Sequence[tables.Table]) -> str:
-    """Returns a section's tables with a line on machine and date."""
-    facts = result["machine"]
-    line = (f"{facts['date']}, {facts['cores']} cores of {facts['processor']}, {facts['memory_gib']} GiB, "
-            f"oneDNN {'on' if facts.get('onednn') else 'off'}, load {facts['load'][0]} at the start, TensorFlow "
-            f"{facts['versions'].get('tensorflow', facts['versions'].get('tensorflow-cpu'))}; "
-            f"{result['rounds']} rounds, {result['seconds']:.0f} s"
-            + ("" if result["scale"] == "full" else f"; scale {result['scale']}: its figures mean nothing"))
-    return "\n\n".join([line, *(table.markdown() for table in section_tables)])
+define.run_dir("runs/benchmark")
+flags.DEFINE_string("photographs", None, "Directory of photographs (*.jpg); without it drawn ones are taken.")
+flags.DEFINE_string("trained_run", None, "A finished run, whose networks are taken where a section can.")
+flags.DEFINE_string("weights", "", "Of the backbone: imagenet, .npz or .h5; without it random ones.")
+flags.DEFINE_integer("rounds", 5, "Timings of which the median is given.", lower_bound=1)
+flags.DEFINE_enum("scale", "full", words.SCALES, "full: the paper's size; tiny: to see that it runs.")
+flags.DEFINE_string("peers_python", None, "Python of an environment with requirements-peers.txt, for peers.")
+flags.DEFINE_string("beside", None, "benchmark.json of a run with oneDNN in the other state: its goals too.")
+flags.DEFINE_string("update", None, "Document whose marked places get the tables (docs/benchmark_onednn_on.md).")
 
 
 def main(argv: list[str]) -> None:
     """Runs the sections named."""
-    sections = list(SECTIONS) if argv == ["all"] else argv
-    unknown = [name for name in sections if name not in SECTIONS]
+    from tools.benchmarks import measure
+    from tools.benchmarks import sections as benchmark
+
+    sections = list(words.SECTIONS) if argv == ["all"] else argv
+    unknown = [name for name in sections if name not in words.SECTIONS]
     if unknown or not sections:
-        raise UserError(f"sections: expected all or some of {' '.join(SECTIONS)}, found {' '.join(argv) or 'none'}")
+        raise UserError(f"sections: expected all or some of {' '.join(words.SECTIONS)}, found "
+                        f"{' '.join(argv) or 'none'}")
     options = measure.Options(
-        output_dir=pathlib.Path(FLAGS.output_dir), photo_dir=FLAGS.photos and pathlib.Path(FLAGS.photos),
-        run_dir=FLAGS.run_dir and pathlib.Path(FLAGS.run_dir), weights=FLAGS.weights, rounds=FLAGS.rounds,
+        output_dir=pathlib.Path(FLAGS.output_dir), photo_dir=FLAGS.photographs and pathlib.Path(FLAGS.photographs),
+        run_dir=FLAGS.trained_run and pathlib.Path(FLAGS.trained_run), weights=FLAGS.weights, rounds=FLAGS.rounds,
         scale=FLAGS.scale, peers_python=FLAGS.peers_python)
     if argv == ["all"] and options.peers_python is None:
         sections.remove("peers")
@@ -142,10 +50,9 @@ def main(argv: list[str]) -> None:
     if argv == ["all"] and importlib.util.find_spec("pydensecrf") is None:
         sections.remove("crf")
         print("crf: left out, pydensecrf is not installed (make reference)", file=sys.stderr)
-    run(sections, options, FLAGS.update, FLAGS.beside)
+    benchmark.run(sections, options, FLAGS.update, FLAGS.beside)
     cli.done(" ".join(sections), options.output_dir)
 
 
 if __name__ == "__main__":
-    _define_flags()
     cli.start(main, arguments=True)

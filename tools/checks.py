@@ -8,18 +8,21 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from ficklenet_tf.data import datasets
 from ficklenet_tf.errors import UserError
 
 FLAGS = flags.FLAGS
-# Flags by the names that they had before 2026-11-26 (CHANGELOG.md), and what they are called now.
+# Flags by the names that they had before (CHANGELOG.md), and what they are called now: where several new names stand,
+# the first that a binary has.
 RENAMED = {"selection": "mode", "selections": "num_maps", "seeds.selections": "maps.num_maps",
            "training_selection": "training_mode", "inference_selection": "inference_mode",
            "classifier.training_selection": "classifier.training_mode",
            "classifier.inference_selection": "classifier.inference_mode", "seeds.method": "maps.method",
            "seeds.cam": "maps.cam", "seeds.sizes": "maps.sizes", "seeds.flip_views": "maps.flip_views",
            "seeds.auto_tolerance": "maps.auto_tolerance", "seeds.auto_most": "maps.auto_most",
-           "cam_method": "method", "maps": "keep_maps", "stage": "classifier"}
+           "cam_method": "method", "maps": "keep_maps", "stage": "segmenter classifier", "seeds": "random_seeds",
+           "run_dir": "trained_run output_dir", "model": "saliency_model", "sizes": "test_sizes", "flip": "test_flip",
+           "photos": "photographs",
+           "strong_images": "table3_images"}
 
 
 def check_renamed(arguments: Sequence[str]) -> None:
@@ -27,13 +30,15 @@ def check_renamed(arguments: Sequence[str]) -> None:
     for argument in arguments:
         name = argument.split("=")[0]
         old = name.removeprefix("--").removeprefix("-")
-        if name.startswith("-") and old in RENAMED and old not in FLAGS and RENAMED[old] in FLAGS:
-            print(f"error: --{old} is called --{RENAMED[old]} now", file=sys.stderr)
+        if not name.startswith("-") or old in FLAGS:
+            continue
+        for new in (name for name in RENAMED.get(old, "").split() if name in FLAGS):
+            print(f"error: --{old} is called --{new} now", file=sys.stderr)
             sys.exit(1)
 
 
 # Flags that name a directory below another one.
-NAMES = ("name", "seeds", "stage", "classifier", "maps", "affinity", "segmenter", "closer")
+NAMES = ("name", "seeds", "classifier", "maps", "affinity", "segmenter", "closer")
 
 
 def check_names() -> None:
@@ -45,13 +50,15 @@ def check_names() -> None:
 
 
 # Flags of directories that must be there, of directories that may be made, of files, of weights, of splits.
-_INPUTS, _OUTPUTS = ("data_dir", "saliency_dir", "run_dir", "photos", "photographs"), ("output_dir", "cache_dir")
+_INPUTS, _OUTPUTS = ("data_dir", "saliency_dir", "trained_run", "photographs"), ("output_dir", "cache_dir")
 _FILES, _WEIGHTS = ("peers_python", "beside", "update", "saliency_model"), ("weights", "table2_weights")
 _SPLITS = ("split", "held_out", "strong_split")
 
 
 def check_places() -> None:
     """Raises UserError where a path that is given, or a split, cannot be what its flag says."""
+    from ficklenet_tf.data import datasets
+
     for flag in _SPLITS:
         split = FLAGS[flag].value if flag in FLAGS else None
         if split is not None:
@@ -64,7 +71,7 @@ def check_places() -> None:
             continue
         path, kind = FLAGS[flag].value, "a file" if flag in _FILES else "a directory"
         if flag in _WEIGHTS:
-            path, kind = None if path == "imagenet" else path, "imagenet or a file"
+            path, kind = None if path in ("imagenet", "random") else path, "imagenet, random or a file"
         sound = os.path.isdir if kind == "a directory" else os.path.isfile
         path = shutil.which(path) or path if path and flag == "peers_python" else path
         if path and not sound(path) and (os.path.exists(path) or flag not in _OUTPUTS):

@@ -8,24 +8,24 @@ float16). tools.make_seeds makes seeds of them, with other thresholds or refinem
 --shard_index, then once without.
 """
 
-from absl import flags
-
 from ficklenet_tf import presets
-from ficklenet_tf.maps import extraction
 from ficklenet_tf.runs import layout
-from tools import cli
+from tools import cli, define
 
-flags.DEFINE_string("name", layout.MAPS, "Directory below OUTPUT_DIR.")
-cli.define_drawing()
-cli.define_shards()
-cli.define_data(None)
-cli.define_stage(presets.MapsConfig)
+define.name(layout.MAPS)
+define.drawing()
+define.shards()
+define.data(None)
+define.stage(presets.MapsConfig)
 
 
 def main() -> None:
     """Extracts what is missing."""
-    config = cli.config(presets.MapsConfig)
-    run = extraction.extract(cli.run_dir(), cli.split(), config, cli.drawing(), name=cli.FLAGS.name,
+    from ficklenet_tf.maps import extraction
+
+    config, split = cli.config(presets.MapsConfig), cli.split()
+    cli.restart_stages(cli.FLAGS.name)
+    run = extraction.extract(cli.run_dir(), split, config, cli.drawing(), name=cli.FLAGS.name,
                              shard=cli.shard())
     cli.done(f"maps ({cli.FLAGS.mode}){cli.maps_text(run)}", cli.run_dir() / cli.FLAGS.name)
 

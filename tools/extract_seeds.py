@@ -15,27 +15,29 @@ from absl import flags
 
 from ficklenet_tf import presets
 from ficklenet_tf.runs import layout
-from ficklenet_tf.seeds import extraction
-from tools import cli
+from tools import cli, define
 
-flags.DEFINE_string("name", layout.SEEDS, "Directory below OUTPUT_DIR.")
+define.name(layout.SEEDS)
 flags.DEFINE_boolean("keep_maps", False, "Also write the maps.")
-cli.define_drawing()
-cli.define_seeding()
-cli.define_shards()
-cli.define_data(None)
-cli.define_stage(presets.MapsConfig)
-cli.define_stage(presets.SeedsConfig)
+define.drawing()
+define.seeding()
+define.shards()
+define.data(None)
+define.stage(presets.MapsConfig)
+define.stage(presets.SeedsConfig)
 
 
 def main() -> None:
     """Extracts what is missing."""
+    from ficklenet_tf.seeds import extraction
+
     options = dataclasses.replace(cli.seeding(), keep_maps=cli.FLAGS.keep_maps)
     configs = cli.config(presets.MapsConfig), cli.config(presets.SeedsConfig)
-    run = extraction.extract(cli.run_dir(), cli.split(), *configs, cli.drawing(), options, name=cli.FLAGS.name,
-                             shard=cli.shard())
+    split, name = cli.split(), cli.FLAGS.name
+    cli.restart_stages(name, layout.uncertainty_of(name), layout.maps_of(name))
+    run = extraction.extract(cli.run_dir(), split, *configs, cli.drawing(), options, name=name, shard=cli.shard())
     cli.done(f"seeds ({cli.FLAGS.mode}){cli.scores_text(run.get('metrics'))}{cli.maps_text(run)}",
-             cli.run_dir() / cli.FLAGS.name)
+             cli.run_dir() / name)
 
 
 if __name__ == "__main__":

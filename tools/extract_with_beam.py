@@ -1,4 +1,4 @@
-"""Extracts seeds as tools.extract_seeds does, its shards handed out by Apache Beam.
+r"""Extracts seeds as tools.extract_seeds does, its shards handed out by Apache Beam.
 
     python -m tools.extract_with_beam --dataset=voc --data_dir=VOCdevkit --preset=cpu --output_dir=runs/voc \
         --num_shards=64 --beam_options=--runner=DirectRunner
@@ -13,25 +13,20 @@ from typing import Any
 from absl import flags
 
 from ficklenet_tf import presets
-from ficklenet_tf.data import datasets
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.maps import extraction as map_extraction
-from ficklenet_tf.seeds import extraction
-from tools import cli
+from ficklenet_tf.runs import layout
+from tools import cli, define
 
-flags.DEFINE_string("name", "seeds", "Directory below OUTPUT_DIR.")
+define.name(layout.SEEDS)
 flags.DEFINE_boolean("keep_maps", False, "Also write the maps.")
 flags.DEFINE_integer("num_shards", 8, "Number of shards; finished ones are not done again.", lower_bound=1)
 flags.DEFINE_list("beam_options", [], "Options of the Beam runner, as --runner=DirectRunner.")
-cli.define_data(None)
-cli.define_stage(presets.MapsConfig)
-cli.define_stage(presets.SeedsConfig)
-
-Arguments = tuple[presets.MapsConfig, presets.SeedsConfig, map_extraction.Options, extraction.Options]
+define.data(None)
+define.stage(presets.MapsConfig)
+define.stage(presets.SeedsConfig)
 
 
-def extract_shard(index: int, count: int, run_dir: str, source: dict[str, Any], arguments: Arguments,
-                  name: str) -> int:
+def extract_shard(index: int, count: int, run_dir: str, source: dict[str, Any], arguments: Any, name: str) -> int:
     """One element of the pipeline; needs nothing but its arguments, for it may run on another machine.
 
     Args:
@@ -45,12 +40,18 @@ def extract_shard(index: int, count: int, run_dir: str, source: dict[str, Any], 
     Returns:
       The index.
     """
+    from ficklenet_tf.data import datasets
+    from ficklenet_tf.seeds import extraction
+
     extraction.extract(run_dir, datasets.load_split(**source), *arguments, name=name, shard=(index, count))
     return index
 
 
 def main() -> None:
     """Runs the shards through Beam, then checks that all is there and scores."""
+    from ficklenet_tf.maps import extraction as map_extraction
+    from ficklenet_tf.seeds import extraction
+
     arguments = (cli.config(presets.MapsConfig), cli.config(presets.SeedsConfig),
                  map_extraction.Options(seed=cli.FLAGS.seed), extraction.Options(keep_maps=cli.FLAGS.keep_maps))
     try:
@@ -59,6 +60,7 @@ def main() -> None:
     except ImportError as error:
         raise UserError(f"apache-beam: expected an installed package, found {error}; see docs/fleet.md") from error
     split, count, run_dir = cli.split(), cli.FLAGS.num_shards, str(cli.run_dir())
+    cli.restart_stages(cli.FLAGS.name, layout.maps_of(cli.FLAGS.name))
     with apache_beam.Pipeline(options=PipelineOptions(cli.FLAGS.beam_options)) as pipeline:
         shards = pipeline | apache_beam.Create(range(count)) | apache_beam.Reshuffle()
         shards | apache_beam.Map(extract_shard, count, run_dir, cli.split_arguments(), arguments,

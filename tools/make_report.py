@@ -9,21 +9,22 @@ also a PNG: photographs, maps, seeds and masks side by side.
 
 from absl import flags
 
-from ficklenet_tf import report
-from tools import cli
+from tools import cli, define, words
 
-flags.DEFINE_string("held_out", None, "Split of the predictions (default: the data set's evaluation split).")
+flags.DEFINE_string("held_out", None, define.HELD_OUT)
 flags.DEFINE_string("title", None, "Title of the page.")
 flags.DEFINE_integer("rows", 12, "Images of each split.", lower_bound=1)
 flags.DEFINE_string("picture", None, "Also write this PNG.")
 flags.DEFINE_integer("picture_rows", 4, "Images of each split in the PNG.", lower_bound=1)
-cli.define_data(None)
+define.data(None)
 
 
 def main() -> None:
     """Writes the page."""
+    from ficklenet_tf import report
+
     run_dir, split = cli.run_dir(), cli.split()
-    held_out = cli.split(cli.FLAGS.held_out or cli.DEFAULT_SPLITS[cli.FLAGS.dataset][1])
+    held_out = cli.split(cli.FLAGS.held_out or words.DEFAULT_SPLITS[cli.FLAGS.dataset][1])
     path = report.write_report(run_dir, train_split=split, val_split=held_out, rows=cli.FLAGS.rows,
                                title=cli.FLAGS.title or f"FickleNet on {split.dataset}")
     cli.done("report", path)

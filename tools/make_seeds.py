@@ -1,4 +1,4 @@
-"""Makes seeds from maps that are on disk, without a network: thresholds, a background cue, a refinement.
+r"""Makes seeds from maps that are on disk, without a network: thresholds, a background cue, a refinement.
 
     python -m tools.make_seeds --dataset=voc --data_dir=VOCdevkit --preset=cpu --output_dir=runs/voc --refine=srg \
         --name=seeds_srg
@@ -13,23 +13,25 @@ from absl import flags
 
 from ficklenet_tf import presets
 from ficklenet_tf.runs import layout
-from ficklenet_tf.seeds import extraction
-from tools import cli
+from tools import cli, define
 
 flags.DEFINE_string("maps", layout.MAPS, "Directory below OUTPUT_DIR with the maps.")
-flags.DEFINE_string("name", layout.SEEDS, "Directory below OUTPUT_DIR.")
-cli.define_seeding()
-cli.define_shards()
-cli.define_data(None)
-cli.define_stage(presets.SeedsConfig)
+define.name(layout.SEEDS)
+define.seeding()
+define.shards()
+define.data(None)
+define.stage(presets.SeedsConfig)
 
 
 def main() -> None:
     """Makes what is missing."""
-    config = cli.config(presets.SeedsConfig)
-    run = extraction.make(cli.run_dir(), cli.split(), config, cli.seeding(), maps=cli.FLAGS.maps, name=cli.FLAGS.name,
+    from ficklenet_tf.seeds import extraction
+
+    config, split, name = cli.config(presets.SeedsConfig), cli.split(), cli.FLAGS.name
+    cli.restart_stages(name, layout.uncertainty_of(name))
+    run = extraction.make(cli.run_dir(), split, config, cli.seeding(), maps=cli.FLAGS.maps, name=name,
                           shard=cli.shard())
-    cli.done(f"seeds{cli.scores_text(run.get('metrics'))}{cli.maps_text(run)}", cli.run_dir() / cli.FLAGS.name)
+    cli.done(f"seeds{cli.scores_text(run.get('metrics'))}{cli.maps_text(run)}", cli.run_dir() / name)
 
 
 if __name__ == "__main__":

@@ -15,15 +15,13 @@ import sys
 from absl import flags
 
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.runs import artifacts
-from tools import cli
+from tools import cli, define
 
 SOURCE = pathlib.Path(__file__).parents[1] / "docs" / "tour.py"
 _MARK = "# %%"
 
-
 def _define_flags() -> None:
-    flags.DEFINE_string("output_dir", "runs/demo", "The finished run to look at.")
+    define.run_dir("runs/demo")
     flags.DEFINE_string("to", "docs/tour.ipynb", "The notebook to write.")
 
 
@@ -88,6 +86,8 @@ def execute(made, run_dir: str) -> None:
 
 def main() -> None:
     """Writes the notebook."""
+    from ficklenet_tf.runs import artifacts
+
     try:
         import nbformat
     except ImportError as error:

@@ -10,23 +10,24 @@ import pathlib
 
 from absl import app, flags
 
-from ficklenet_tf import crf
-from ficklenet_tf.data import images, labels
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.evaluation import prediction
 from ficklenet_tf.runs import progress
-from ficklenet_tf.seeds import crf_choice
-from tools import cli
+from tools import cli, define, words
 
-flags.DEFINE_string("stage", None, "Segmenter's directory below OUTPUT_DIR (default: the last round's).")
+define.segmenter()
 flags.DEFINE_string("to", "masks", "Directory for the answers.")
-flags.DEFINE_enum("crf", "dsrg", [*crf.SPECS, crf_choice.AUTO], "Dense CRF's parameters; none: without; auto: what "
+flags.DEFINE_enum("crf", "dsrg", [*words.CRFS, words.AUTO], "Dense CRF's parameters; none: without; auto: what "
                   "tools.evaluate --crf=auto has chosen.")
-cli.define_run()
+define.run()
 
 
 def main(paths: list[str]) -> None:
     """Segments each of `paths`."""
+    from ficklenet_tf import crf
+    from ficklenet_tf.data import images, labels
+    from ficklenet_tf.evaluation import prediction
+    from ficklenet_tf.seeds import crf_choice
+
     if not paths:
         raise app.UsageError("expected photographs, found none: python -m tools.predict --output_dir=RUN IMAGE...")
     stems = [pathlib.Path(path).stem for path in paths]
@@ -34,8 +35,9 @@ def main(paths: list[str]) -> None:
     if repeated:
         raise UserError(f"expected photographs of different names, their answers go to one directory; found several "
                         f"of {', '.join(repeated)}")
-    predictor = prediction.Predictor(prediction.last_stage(cli.run_dir(), cli.FLAGS.stage))
-    to, spec = pathlib.Path(cli.FLAGS.to), crf.SPECS[crf_choice.chosen(cli.run_dir(), cli.FLAGS.crf, cli.FLAGS.stage)]
+    predictor = prediction.Predictor(prediction.last_stage(cli.run_dir(), cli.FLAGS.segmenter))
+    spec = crf.SPECS[crf_choice.chosen(cli.run_dir(), cli.FLAGS.crf, cli.FLAGS.segmenter)]
+    to = pathlib.Path(cli.FLAGS.to)
     for path in progress.bar([pathlib.Path(name) for name in paths], unit="img", desc="predict"):
         image = images.read_image(path)
         label = predictor.labels(image, spec)

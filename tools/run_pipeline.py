@@ -8,191 +8,33 @@ Started again after an interruption it goes on where it stopped. Each stage is a
 tools.train_classifier, extract_seeds, train_segmenter, evaluate, make_report and export.export_saved_model.
 """
 
-import dataclasses
-import pathlib
-import time
-from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
-
 from absl import flags
 
-from ficklenet_tf import crf, presets, report
-from ficklenet_tf.data import datasets, images
-from ficklenet_tf.errors import UserError
-from ficklenet_tf.evaluation import prediction, scoring
-from ficklenet_tf.maps import extraction as map_extraction
-from ficklenet_tf.runs import artifacts, layout
-from ficklenet_tf.seeds import crf_choice, extraction, needed, saliency
-from ficklenet_tf.serving import saved_model, verify
-from ficklenet_tf.training import affinity as affinity_training
-from ficklenet_tf.training import classifier as classifier_training
-from ficklenet_tf.training import rehearsal, rounds
-from ficklenet_tf.training import segmenter as segmenter_training
-from tools import cli
+from ficklenet_tf.runs import restart
+from tools import cli, define, words
 
-flags.DEFINE_string("weights", "", "Backbone: imagenet, a path to .npz, .h5 or .weights.h5, or empty for none.")
-flags.DEFINE_string("held_out", None, "Split for evaluation (default: the data set's).")
-flags.DEFINE_string("saliency_dir", None, "Saliency maps <image id>.png, where seeds need them (default: made).")
-flags.DEFINE_string("saliency_model", "weights/u2netp.onnx", "Makes them, see tools.make_saliency.")
+flags.DEFINE_string("weights", "", define.WEIGHTS)
+flags.DEFINE_string("held_out", None, define.HELD_OUT)
+flags.DEFINE_string("saliency_dir", None, define.SALIENCY_DIR)
+flags.DEFINE_string("saliency_model", "weights/u2netp.onnx", define.SALIENCY_MODEL)
 flags.DEFINE_boolean("closer_looks", True, "With saliency made here: look again where the maps point.")
-flags.DEFINE_integer("save_every", 200, "Steps between checkpoints.", lower_bound=1)
+define.save_every()
 flags.DEFINE_boolean("cache_flips", False, "With frozen layers: keep what they give of the mirrored photographs too.")
 flags.DEFINE_boolean("baseline", True, "Also train a deterministic classifier and extract plain Grad-CAM seeds.")
-flags.DEFINE_enum("crf", "dsrg", [*crf.SPECS, crf_choice.AUTO], "Dense CRF's parameters for evaluation and export; "
+flags.DEFINE_enum("crf", "dsrg", [*words.CRFS, words.AUTO], "Dense CRF's parameters for evaluation and export; "
                   "auto: what agrees best with seeds of held-out photographs.")
-cli.define_rehearsal()
-cli.define_data(None)
-cli.define_all_stages()
-
-
-_NEXT = """Your own photographs: put them in DIR/images/ and their tags in DIR/tags.csv (columns image, tags;
-several tags separated by ;), then
-  python -m tools.run_pipeline --dataset=folder --data_dir=DIR --preset=cpu --weights=imagenet \\
-    --output_dir=runs/mine"""
-
-
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
-
-
-def _timed(seconds: dict[str, float], stage_name: str, function: Callable[_P, _R], /, *args: _P.args,
-           **kwargs: _P.kwargs) -> _R:
-    started = time.monotonic()
-    result = function(*args, **kwargs)
-    seconds[stage_name] = round(time.monotonic() - started, 1)
-    return result
-
-
-def _classifier_options() -> classifier_training.Options:
-    return classifier_training.Options(cli.FLAGS.weights, cli.FLAGS.seed, cli.FLAGS.cache_flips, cli.loop_options())
-
-
-def _deterministic(config: presets.ClassifierConfig) -> presets.ClassifierConfig:
-    return dataclasses.replace(config, training_mode="deterministic", inference_mode="deterministic")
-
-
-def _rehearse(run_dir: pathlib.Path, split: datasets.Split, held_out: datasets.Split, preset: presets.Preset) -> None:
-    last = layout.retrained(layout.SEGMENTER) if preset.segmenter.retrain_steps else layout.SEGMENTER
-    rehearsal.rehearse_run(run_dir, split, held_out, preset, _classifier_options(), last=last,
-                           deterministic=_deterministic(preset.classifier) if cli.FLAGS.baseline else None,
-                           saliency_dir=_saliency_dir(run_dir, preset))
-
-
-def _train_and_extract(run_dir: pathlib.Path, split: datasets.Split, held_out: datasets.Split, preset: presets.Preset,
-                       seconds: dict[str, float], result: dict[str, Any]) -> None:
-    variants = [("stochastic", layout.CLASSIFIER, layout.SEEDS, preset.classifier)]
-    if cli.FLAGS.baseline:
-        variants.append(("deterministic", layout.deterministic(layout.CLASSIFIER), layout.deterministic(layout.SEEDS),
-                         _deterministic(preset.classifier)))
-    for _, classifier, _, config in variants:
-        run = _timed(seconds, classifier, classifier_training.train, run_dir / classifier, split, held_out, config,
-                     _classifier_options())
-        result.setdefault("map", run["metrics"]["map"])
-        cli.done(f"{classifier}: mAP {100 * run['metrics']['map']:.1f}", run_dir / classifier)
-    for mode, classifier, seeds, _ in variants:
-        map_options = map_extraction.Options(classifier, mode, cli.FLAGS.seed)
-        walker = None
-        if preset.seeds.refine == "affinity":
-            walker = _timed(seconds, f"{seeds} affinity", affinity_training.walker_of, run_dir, split, preset,
-                            map_options, layout.maps_of(seeds), cli.loop_options())
-        saliency_dir, maps = _saliency_dir(run_dir, preset), layout.maps_of(seeds)
-        if saliency_dir and cli.FLAGS.closer_looks and not cli.FLAGS.saliency_dir:
-            _timed(seconds, maps, map_extraction.extract, run_dir, split,
-                   needed.with_gradient(preset.maps, preset.seeds), map_options, name=maps)
-            saliency_dir = run_dir / layout.closer_of(maps)
-            _timed(seconds, saliency_dir.name, saliency.make_closer, run_dir, split, cli.FLAGS.saliency_model,
-                   maps=maps, name=saliency_dir.name)
-        run = _timed(seconds, seeds, extraction.extract, run_dir, split, preset.maps, preset.seeds, map_options,
-                     extraction.Options(saliency_dir, walker=walker, keep_maps=True), name=seeds)
-        if run["metrics"]:
-            result[seeds] = {key: run["metrics"][key] for key in ("miou", "recall", "precision")}
-        cli.done(f"{seeds}{cli.scores_text(run['metrics'])}", run_dir / seeds)
-
-
-def _saliency_dir(run_dir: pathlib.Path, preset: presets.Preset) -> pathlib.Path | None:
-    """Returns where the saliency maps are that the seeds need; None where they need none."""
-    if not needed.saliency(preset.seeds):
-        return None
-    return pathlib.Path(cli.FLAGS.saliency_dir) if cli.FLAGS.saliency_dir else run_dir / layout.SALIENCY
-
-
-def _segment(run_dir: pathlib.Path, split: datasets.Split, held_out: datasets.Split, preset: presets.Preset,
-             seconds: dict[str, float], result: dict[str, Any]) -> str:
-    options = segmenter_training.Options(seed=cli.FLAGS.seed, training=cli.loop_options())
-    stage = _timed(seconds, layout.SEGMENTER, rounds.train_rounds, run_dir, split, preset.segmenter, options)
-    cli.done("segmenter", run_dir / stage)
-    key = cli.FLAGS.crf
-    if key == crf_choice.AUTO:
-        key = _timed(seconds, "crf", _choose_crf, run_dir, held_out, preset, stage)
-    result["crf"] = key
-    if held_out.has_labels:
-        scores_of = _timed(seconds, layout.EVALUATION, scoring.evaluate, run_dir, held_out,
-                           prediction.Options(crf.SPECS[key]), stage_name=stage)
-        for name, scores in scores_of.items():
-            result[name] = {key: scores[key] for key in ("miou", "recall", "precision")}
-            cli.done(f"{name}: mIoU {100 * scores['miou']:.1f}", layout.scores(run_dir, name))
-    return stage
-
-
-def _choose_crf(run_dir: pathlib.Path, held_out: datasets.Split, preset: presets.Preset, stage: str) -> str:
-    """Returns the CRF that is chosen without masks; makes the saliency maps that this needs."""
-    saliency_dir = cli.FLAGS.saliency_dir
-    if needed.saliency(preset.seeds) and not saliency_dir:
-        saliency_dir = run_dir / layout.HELD_OUT_SALIENCY
-        saliency.make(run_dir, crf_choice.photographs(held_out), cli.FLAGS.saliency_model, name=saliency_dir.name)
-    return crf_choice.choose(run_dir, held_out, stage, saliency_dir)
-
-
-def _serve(run_dir: pathlib.Path, stage: str, held_out: datasets.Split, seconds: dict[str, float],
-           result: dict[str, Any]) -> None:
-    path = _timed(seconds, "export", saved_model.export, run_dir, 1, saved_model.Options(stage, result["crf"]))
-    photographs = [images.decode_image_op(held_out[i]["image"]).numpy() for i in range(min(4, len(held_out)))]
-    predictor = prediction.Predictor(run_dir / stage)
-    expected = [predictor(photograph).argmax(-1) for photograph in photographs]
-    result["served_agreement"] = _timed(seconds, "verify", verify.verify, path, photographs, expected)
-    cli.done(f"saved model: {100 * result['served_agreement']:.3f} % of the labels as live", path)
+define.restart("Directories of stages to remove first and make again, with all that is made from them: some of "
+               f"{', '.join(restart.STAGES)}.")
+define.rehearsal()
+define.data(None)
+define.all_stages()
 
 
 def main() -> None:
     """Runs every stage that is not done yet."""
-    run_dir = cli.run_dir()
-    seconds: dict[str, float] = {}
-    result: dict[str, Any] = {}
-    preset = cli.preset()  # first: a wrong number ends before the data are read
-    split, held_out = cli.split(), cli.split(cli.FLAGS.held_out, held_out=True)
-    needed.check(preset.seeds, _saliency_dir(run_dir, preset))  # not after the classifier
-    if cli.FLAGS.crf == crf_choice.AUTO and needed.saliency(preset.seeds) and cli.FLAGS.saliency_dir:
-        needed.check_saliency(cli.FLAGS.saliency_dir, crf_choice.photographs(held_out))
-    if preset.seeds.refine == "affinity" and preset.classifier.trainable_layers == "all":
-        raise UserError("affinity: expected --classifier.trainable_layers=head or last_block, found all; it stands on "
-                        "frozen layers")
-    if needed.saliency(preset.seeds) and not cli.FLAGS.saliency_dir:
-        _timed(seconds, layout.SALIENCY, saliency.make, run_dir, split, cli.FLAGS.saliency_model)
-        cli.done("saliency", run_dir / layout.SALIENCY)
-    if cli.FLAGS.rehearsal:
-        _rehearse(run_dir, split, held_out, preset)
-    _train_and_extract(run_dir, split, held_out, preset, seconds, result)
-    stage = _segment(run_dir, split, held_out, preset, seconds, result)
-    _serve(run_dir, stage, held_out, seconds, result)
-    path = run_dir / layout.RESULT
-    previous = artifacts.read_json(path) if path.exists() else {}
-    earlier = previous.get("seconds", {})  # a stage that was done already takes no time: keep what it took first
-    seconds = {name: max(value, earlier.get(name, 0)) for name, value in seconds.items()}
-    result = {"preset": cli.FLAGS.preset, "dataset": split.dataset, "train": split.name, "held_out": held_out.name,
-              "flags": cli.given_flags(), **result, "seconds": seconds}
-    artifacts.write_json(path, result)
-    page = report.write_report(run_dir, train_split=split, val_split=held_out,
-                               title=f"FickleNet on {split.dataset}")
-    print(_closing(run_dir, page, result))
+    from tools import pipeline
 
-
-def _closing(run_dir: pathlib.Path, page: pathlib.Path, result: dict[str, Any]) -> str:
-    lines = [f"\nDone. The report: {page}", f"Results: {run_dir / layout.RESULT}"]
-    lines += [f"  {name}: " + ", ".join(f"{key} {100 * value:.1f}" for key, value in result[name].items())
-              for name in (layout.SEEDS, layout.PLAIN_SEEDS, layout.PREDICTIONS, layout.REFINED_PREDICTIONS)
-              if name in result]
-    lines.append(f"Served model: {run_dir / layout.SAVED_MODEL / '1'} (how to serve it: export/README.md)")
-    return "\n".join([*lines, "", _NEXT])
+    pipeline.run()
 
 
 if __name__ == "__main__":

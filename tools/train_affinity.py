@@ -14,22 +14,24 @@ from absl import flags
 
 from ficklenet_tf import presets
 from ficklenet_tf.runs import layout
-from ficklenet_tf.training import affinity, loop
-from tools import cli
+from tools import cli, define
 
 flags.DEFINE_string("maps", layout.MAPS, "Directory below OUTPUT_DIR with the maps.")
-flags.DEFINE_string("name", layout.AFFINITY, "Directory below OUTPUT_DIR.")
-flags.DEFINE_integer("save_every", 200, "Steps between checkpoints.", lower_bound=1)
-cli.define_data(None)
-cli.define_stage(presets.AffinityConfig)
+define.name(layout.AFFINITY)
+define.save_every()
+define.data(None)
+define.stage(presets.AffinityConfig)
 
 
 def main() -> None:
     """Trains, or says that it is done."""
-    config = cli.config(presets.AffinityConfig)
-    options = affinity.Options(cli.FLAGS.maps, cli.FLAGS.seed, loop.Options(save_every=cli.FLAGS.save_every))
-    run = affinity.train(cli.run_dir(), cli.split(), config, options, name=cli.FLAGS.name)
-    cli.done(f"affinity: loss {run['metrics'].get('loss', math.nan):.3f}", cli.run_dir() / cli.FLAGS.name)
+    from ficklenet_tf.training import affinity
+
+    config, split, name = cli.config(presets.AffinityConfig), cli.split(), cli.FLAGS.name
+    options = affinity.Options(cli.FLAGS.maps, cli.FLAGS.seed, cli.loop_options())
+    cli.restart_stages(name, layout.labels_of(name))
+    run = affinity.train(cli.run_dir(), split, config, options, name=name)
+    cli.done(f"affinity: loss {run['metrics'].get('loss', math.nan):.3f}", cli.run_dir() / name)
 
 
 if __name__ == "__main__":

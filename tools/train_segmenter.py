@@ -13,34 +13,36 @@ to every batch (--strong_share of it) with --alpha times their cross-entropy: th
 the first --strong_images of the split; they are left out of the images with seeds.
 """
 
+from typing import TYPE_CHECKING
+
 from absl import flags
 
-from ficklenet_tf import distribution, presets
-from ficklenet_tf.data import datasets
+from ficklenet_tf import presets
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.runs import layout
-from ficklenet_tf.training import objective, rehearsal, rounds
-from ficklenet_tf.training import segmenter as segmenter_training
-from tools import cli
+from tools import cli, define, words
 
-flags.DEFINE_string("weights", "", "Backbone for --initial=weights, see tools.train_classifier.")
+if TYPE_CHECKING:
+    from ficklenet_tf.data import datasets
+
+flags.DEFINE_string("weights", "", f"With --initial=weights. {define.WEIGHTS}")
 flags.DEFINE_enum("initial", "classifier", ("classifier", "weights"), "Where the backbone's weights come from.")
 flags.DEFINE_string("seeds", layout.SEEDS, "Directory below OUTPUT_DIR with the label images to train on.")
-flags.DEFINE_string("name", layout.SEGMENTER, "Directory below OUTPUT_DIR for this stage.")
-flags.DEFINE_enum("supervision", "weak", objective.KINDS, "Seeds, seeds and masks, or masks.")
+define.name(layout.SEGMENTER)
+flags.DEFINE_enum("supervision", "weak", words.SUPERVISIONS, "Seeds, seeds and masks, or masks.")
 flags.DEFINE_string("strong_split", None, "semi: split of the images with masks (default: of voc train).")
 flags.DEFINE_integer("strong_images", None, "semi: the first N images of the split are those with masks.",
                      lower_bound=1)
-flags.DEFINE_list("losses", "seed,boundary", f"Of the images with seeds, some of {', '.join(objective.LOSSES)}.")
+flags.DEFINE_list("losses", "seed,boundary", f"Of the images with seeds, some of {', '.join(words.LOSSES)}.")
 flags.register_validator("losses", lambda losses: bool(losses) and len(losses) == len(set(losses)) and (
-    set(losses) <= set(objective.LOSSES)), f"expected some of {', '.join(objective.LOSSES)}, each once")
-flags.DEFINE_enum("growing", "none", objective.GROWINGS, "How seeds grow while the segmenter learns.")
-cli.define_data(None)
-cli.define_training()
-cli.define_stage(presets.SegmenterConfig)
+    set(losses) <= set(words.LOSSES)), f"expected some of {', '.join(words.LOSSES)}, each once")
+flags.DEFINE_enum("growing", "none", words.GROWINGS, "How seeds grow while the segmenter learns.")
+define.data(None)
+define.training()
+define.stage(presets.SegmenterConfig)
 
 
-def _strong(split: datasets.Split) -> datasets.Split | None:
+def _strong(split: "datasets.Split") -> "datasets.Split | None":
     """Returns the split of the images whose masks are learned beside the seeds of `split`, or None."""
     name, count = cli.FLAGS.strong_split, cli.FLAGS.strong_images
     if cli.FLAGS.supervision != "semi":
@@ -59,6 +61,10 @@ def _strong(split: datasets.Split) -> datasets.Split | None:
 
 def main() -> None:
     """Trains one or two rounds, or says that they are done."""
+    from ficklenet_tf import distribution
+    from ficklenet_tf.training import rehearsal, rounds
+    from ficklenet_tf.training import segmenter as segmenter_training
+
     run_dir, config, name = cli.run_dir(), cli.config(presets.SegmenterConfig), cli.FLAGS.name
     with distribution.strategy(cli.FLAGS.distribute).scope():  # before anything else is computed
         split = cli.split()
@@ -66,6 +72,7 @@ def main() -> None:
             seeds=cli.FLAGS.seeds, initial=cli.FLAGS.initial, supervision=cli.FLAGS.supervision,
             strong=_strong(split), losses=tuple(cli.FLAGS.losses), growing=cli.FLAGS.growing,
             weights=cli.FLAGS.weights, seed=cli.FLAGS.seed, training=cli.loop_options())
+        cli.restart_stages(name, layout.labels_of(name), layout.retrained(name))
         if cli.FLAGS.rehearsal:
             rehearsal.rehearse_segmenter(run_dir, split, config, options, name=name)
         stage = rounds.train_rounds(run_dir, split, config, options, name=name)

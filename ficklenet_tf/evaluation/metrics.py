@@ -41,9 +41,10 @@ def scores(matrix: np.ndarray | Sequence[Sequence[int]]) -> dict[str, Any]:
       matrix: `[num_classes, num_classes + 1]`, summed over the set.
 
     Returns:
-      dict: "miou", "recall", "precision" (0..1, means over the classes), "foreground_recall" and
-      "foreground_precision" (means without the background), "accuracy", and "iou_per_class",
-      "recall_per_class", "precision_per_class" (lists).
+      dict: "miou", "recall", "precision" (0..1, means over all classes; one that neither occurs nor is predicted
+      counts 0), "foreground_recall" and "foreground_precision" (means without the background), "accuracy",
+      "iou_per_class", "recall_per_class", "precision_per_class" (lists), and "classes_present", the number of classes
+      that occur.
     """
     counts = np.asarray(matrix, np.float64)
     hit = np.diag(counts[:, :-1])
@@ -56,7 +57,8 @@ def scores(matrix: np.ndarray | Sequence[Sequence[int]]) -> dict[str, Any]:
     return {"miou": float(iou.mean()), "recall": float(recall.mean()), "precision": float(precision.mean()),
             "foreground_recall": float(recall[1:].mean()), "foreground_precision": float(precision[1:].mean()),
             "accuracy": float(hit.sum() / max(truth.sum(), 1)), "iou_per_class": iou.tolist(),
-            "recall_per_class": recall.tolist(), "precision_per_class": precision.tolist()}
+            "recall_per_class": recall.tolist(), "precision_per_class": precision.tolist(),
+            "classes_present": int((truth > 0).sum())}
 
 
 def error_kinds(matrix: np.ndarray | Sequence[Sequence[int]]) -> dict[str, float]:

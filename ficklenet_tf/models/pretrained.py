@@ -11,9 +11,38 @@ import numpy as np
 
 from ficklenet_tf.data import images
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.runs import artifacts
+from ficklenet_tf.runs import artifacts, progress
 
 _FC_INPUT, _FC_CHANNELS = (7, 7, 512), 4096  # of VGG-16's fc1, a dense layer; fc2 has as many channels
+
+
+RANDOM = "random"  # asked for by name, where frozen layers would otherwise be refused
+
+
+def are_given(weights: str) -> bool:
+    """Whether there is anything to load; `weights` as in `load_weights`."""
+    return weights not in ("", RANDOM)
+
+
+def check(weights: str, backbone: str, trainable: str) -> None:
+    """Refuses a backbone of which a part would stay as it was drawn at random; says so where all of it is trained.
+
+    Args:
+      weights: as in `load_weights`.
+      backbone: its name.
+      trainable: what of it is trained, see `backbones.build`.
+
+    Raises:
+      UserError: there are no weights, and layers are frozen.
+    """
+    if weights:
+        return
+    if trainable != "all":
+        raise UserError(f"weights: expected --weights=imagenet or a file, because trainable_layers={trainable} leaves "
+                        f"layers of {backbone} as they are, found none; --weights={RANDOM} if they are to be random")
+    if backbone != "small":  # it learns from nothing
+        progress.say(f"NO PRETRAINED WEIGHTS: {backbone} begins at random numbers, which needs far more photographs "
+                     "than most have; give --weights=imagenet or a file")
 
 
 def normalization_of(weights: str) -> images.Normalization:
@@ -21,7 +50,7 @@ def normalization_of(weights: str) -> images.Normalization:
 
     Args:
       weights: "imagenet" or keras.applications' .h5 file: Caffe's. A backbone's own .weights.h5: that of the run.json
-        beside it, else torchvision's. An .npz file or "": torchvision's.
+        beside it, else torchvision's. An .npz file, "" or "random": torchvision's.
     """
     if weights.endswith(".weights.h5"):
         run = artifacts.read_run(pathlib.Path(weights).parent)
@@ -34,7 +63,7 @@ def load_weights(model: keras.Model, weights: str) -> None:
 
     Args:
       model: what `backbones.build` returned.
-      weights: "" (nothing), "imagenet" (keras.applications downloads them), a
+      weights: "" or "random" (nothing), "imagenet" (keras.applications downloads them), a
         path to `.weights.h5` (this model's own), `.h5` (keras.applications', VGG-16's
         with its classifier or without), or `.npz` (arrays `conv{block}_{k}/W` as height, width, in, out,
         and `conv{block}_{k}/b`).
@@ -43,7 +72,7 @@ def load_weights(model: keras.Model, weights: str) -> None:
       FileNotFoundError: the file is absent.
       UserError: a layer is missing or has another shape, or a download failed.
     """
-    if not weights:
+    if not are_given(weights):
         return
     if weights != "imagenet" and not pathlib.Path(weights).is_file():
         raise FileNotFoundError(f"{weights}: expected a file of weights, found none")

@@ -5,9 +5,6 @@ import pathlib
 import platform
 from typing import Any
 
-import tensorflow as tf
-from tensorflow.python.util import _pywrap_util_port  # the only place that knows TensorFlow's own choice
-
 _BFLOAT16 = ("avx512_bf16", "amx_bf16")  # a processor's instructions, in Linux's words
 _SHOWN = ("avx2", "avx512f", "avx512_vnni", *_BFLOAT16)
 
@@ -21,6 +18,8 @@ def _cpuinfo() -> dict[str, str]:
 
 def onednn() -> bool:
     """Whether TensorFlow computes with oneDNN in this process: as TF_ENABLE_ONEDNN_OPTS says, else by its own rule."""
+    from tensorflow.python.util import _pywrap_util_port  # the only place that knows TensorFlow's own choice
+
     return bool(_pywrap_util_port.IsMklEnabled())
 
 
@@ -31,7 +30,7 @@ def describe() -> dict[str, Any]:
     return {"processor": facts.get("model name") or platform.machine(),
             "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
             "instructions": [name for name in _SHOWN if name in flags], "onednn": onednn(),
-            "gpus": [_details(gpu).get("device_name", "GPU") for gpu in tf.config.list_physical_devices("GPU")]}
+            "gpus": [gpu.get("device_name", "GPU") for gpu in _gpus()]}
 
 
 def bfloat16_unit() -> str:
@@ -40,12 +39,15 @@ def bfloat16_unit() -> str:
     That is a GPU of compute capability 8 (Ampere) or newer, or a processor with such instructions while oneDNN, which
     uses them, is on. Elsewhere bfloat16 works and is no faster than float32.
     """
-    gpus = tf.config.list_physical_devices("GPU")
+    gpus = _gpus()
     if gpus:
-        return "the GPU" if all(_details(gpu).get("compute_capability", (0, 0)) >= (8, 0) for gpu in gpus) else ""
+        return "the GPU" if all(gpu.get("compute_capability", (0, 0)) >= (8, 0) for gpu in gpus) else ""
     instructions = [name for name in _BFLOAT16 if name in _cpuinfo().get("flags", "").split()]
     return f"the processor's {instructions[0]}" if instructions and onednn() else ""
 
 
-def _details(gpu: tf.config.PhysicalDevice) -> dict[str, Any]:
-    return tf.config.experimental.get_device_details(gpu)
+def _gpus() -> list[dict[str, Any]]:
+    """What TensorFlow knows of each GPU; it is imported here, so that those who only write files need none of it."""
+    import tensorflow as tf
+
+    return [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]

@@ -9,13 +9,18 @@ import tempfile
 from collections.abc import Iterator
 
 
+def hush() -> None:
+    """Lets TensorFlow's C++ part say fatal errors only, once it is loaded; whoever sets the variable decides."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
 def load_tensorflow() -> None:
     """Imports TensorFlow; of what its C++ part says only fatal errors are shown.
 
     What stops a run comes as a Python exception, and `training.rehearsal` says which device computes. Whoever sets
     TF_CPP_MIN_LOG_LEVEL sees as much as it asks for, and with 0 also what is said while TensorFlow is loaded.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    hush()
     if "tensorflow" in sys.modules:
         return
     with contextlib.nullcontext() if os.environ["TF_CPP_MIN_LOG_LEVEL"] == "0" or _may_abort() else _kept_back():

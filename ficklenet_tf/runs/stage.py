@@ -10,8 +10,6 @@ from ficklenet_tf import distribution
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.runs import artifacts, layout, lock, progress, record, shards
 
-_LOCK = ".lock"
-
 
 class _Images(Protocol):  # the part of a `datasets.Split` that counts here
     @property
@@ -23,29 +21,41 @@ class _Images(Protocol):  # the part of a `datasets.Split` that counts here
 def begin_stage(directory: str | pathlib.Path, settings: dict[str, Any]) -> None:
     """Marks a stage's directory as belonging to these settings, or checks that it already does.
 
+    What an earlier run with other settings began here, and left without any result, is begun anew.
+
     Args:
       directory: the stage's; made if missing.
       settings: what JSON can hold.
 
     Raises:
-      UserError: an earlier run with other settings began here; the message names what differs.
+      UserError: an earlier run with other settings has left results here, or is at work; the message names what
+        differs.
     """
     _begin({pathlib.Path(directory): settings})
 
 
 def _begin(settings: Mapping[pathlib.Path, dict[str, Any]]) -> None:
     """As `begin_stage` for several directories: none is marked where one of them is refused."""
-    new = {}
+    new, anew = {}, []
     for directory, wanted in settings.items():
         path = directory / layout.SETTINGS
-        wanted = artifacts.as_json({**wanted, "format": artifacts.FORMAT})
+        wanted = _marked(wanted)
         if not path.exists():
             new[path] = wanted
             continue
         before = artifacts.read_json(path)
-        if before != wanted:
-            raise UserError(f"{directory}: was begun with other settings ({', '.join(_changes(before, wanted))}); "
-                            "give another --output_dir or remove this directory")
+        if before == wanted:
+            continue
+        if _results(directory):
+            raise _other_settings(directory, before, wanted)
+        anew.append((directory, before, wanted))
+    for directory, before, wanted in anew:
+        with lock.hold(directory / lock.NAME, str(directory)):  # nobody is about to leave a result there
+            if _results(directory):
+                raise _other_settings(directory, before, wanted)
+            progress.say(f"{directory.name}: begun anew ({', '.join(_changes(before, wanted))}); the earlier try has "
+                         "left no result")
+            artifacts.write_json(directory / layout.SETTINGS, wanted)
     for path in new:
         begun = sorted(each.name for each in path.parent.glob("[!.]*") if each.name != record.DIRECTORY)
         if begun and not path.exists():  # else another worker has just begun here
@@ -55,6 +65,33 @@ def _begin(settings: Mapping[pathlib.Path, dict[str, Any]]) -> None:
     for path, wanted in new.items():
         record.begin(path.parent)
         artifacts.write_json(path, wanted)
+
+
+# What a stage has written before its first result.
+_NO_RESULTS = (layout.SETTINGS, layout.LOG, layout.TENSORBOARD, record.DIRECTORY)
+
+
+def _results(directory: pathlib.Path) -> bool:
+    """Whether a stage's directory holds anything that it would be a pity to lose."""
+    return any(path.is_file() for entry in directory.glob("[!.]*") if entry.name not in _NO_RESULTS
+               for path in (entry, *entry.rglob("*")))
+
+
+def _marked(settings: dict[str, Any]) -> Any:
+    return artifacts.as_json({**settings, "format": artifacts.FORMAT})
+
+
+def _other_settings(directory: pathlib.Path, before: dict[str, Any], wanted: dict[str, Any]) -> UserError:
+    return UserError(f"{directory}: was begun with other settings ({', '.join(_changes(before, wanted))}); give "
+                     f"another --output_dir, or --restart={directory.name} to remove it and make it again")
+
+
+def _check_mine(settings: Mapping[pathlib.Path, dict[str, Any]]) -> None:
+    """Raises UserError where another process has begun a directory anew since `_begin`."""
+    for directory, wanted in settings.items():
+        before = artifacts.read_json(directory / layout.SETTINGS)
+        if before != _marked(wanted):
+            raise _other_settings(directory, before, _marked(wanted))
 
 
 def run(directory: str | pathlib.Path, settings: dict[str, Any],
@@ -78,7 +115,8 @@ def run(directory: str | pathlib.Path, settings: dict[str, Any],
     finished = artifacts.read_run(directory)
     if finished:
         return finished
-    with lock.hold(directory / _LOCK, str(directory)) if distribution.is_chief() else contextlib.nullcontext():
+    with lock.hold(directory / lock.NAME, str(directory)) if distribution.is_chief() else contextlib.nullcontext():
+        _check_mine({directory: settings})
         facts = work()
         distribution.on_chief(lambda: artifacts.write_run(directory, **settings, **facts()))
     return artifacts.read_json(directory / layout.RUN)
@@ -111,9 +149,13 @@ def run_per_image(settings: Mapping[pathlib.Path, dict[str, Any]], split: _Image
     if finished and not pending:
         return artifacts.read_json(directory / layout.RUN)
     shards.check_complete(directory, shard, [split.image_ids[i] for i in pending])
-    for _ in progress.bar(work(pending), total=len(indices), initial=len(indices) - len(pending),
-                          desc=directory.name, unit="img"):
-        pass
+    with contextlib.ExitStack() as locks:
+        for each in settings:
+            locks.enter_context(lock.hold(each / lock.NAME, str(each), shared=True))
+        _check_mine(settings)
+        for _ in progress.bar(work(pending), total=len(indices), initial=len(indices) - len(pending),
+                              desc=directory.name, unit="img"):
+            pass
     shards.write_manifest(directory, shard, [split.image_ids[i] for i in indices], len(pending), started)
     if shard != shards.WHOLE:
         return settings[directory]

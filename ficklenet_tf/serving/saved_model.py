@@ -57,13 +57,14 @@ class Options:
     applied: loading.Options = loading.Options()
 
 
-def export(run_dir: str | pathlib.Path, version: int, options: Options = Options(), *,
+def export(run_dir: str | pathlib.Path, version: int | None, options: Options = Options(), *,
            photographs: Sequence[np.ndarray] = ()) -> pathlib.Path:
     """Writes `<run_dir>/saved_model/<version>/`; a version that is there with the same settings is kept.
 
     Args:
       run_dir: the run's directory, its segmenter finished.
-      version: integer, at least 1: TensorFlow Serving's version number.
+      version: integer, at least 1: TensorFlow Serving's version number; None: the greatest that is there, and where
+        that has other settings the next.
       options: `Options`.
       photographs: `[h, w, 3]` uint8 images on which the agreement with float32 is measured for the card.
 
@@ -75,7 +76,7 @@ def export(run_dir: str | pathlib.Path, version: int, options: Options = Options
       UserError: a bad argument, a graph that a server would not run, or the version is there with other settings.
     """
     run_dir, applied = pathlib.Path(run_dir), options.applied
-    if int(version) < 1:
+    if version is not None and int(version) < 1:
         raise UserError(f"version: expected an integer from 1, found {version}")
     if options.base_path is not None and not options.base_path.startswith(("/", "gs://", "s3://")):
         raise UserError(f"base_path: expected an absolute path, as TensorFlow Serving does, found {options.base_path}")
@@ -91,7 +92,8 @@ def export(run_dir: str | pathlib.Path, version: int, options: Options = Options
         "sizes": model.sizes, "flip": model.flip, "max_side": applied.max_side, "size_buckets": model.buckets,
         "max_pixels": applied.max_pixels, "max_batch": applied.max_batch,
         **({"batching": True} if options.batching else {})})
-    target = run_dir / layout.SAVED_MODEL / str(int(version))
+    version = _next_version(run_dir, settings) if version is None else int(version)
+    target = run_dir / layout.SAVED_MODEL / str(version)
     if not _is_there(target, settings):
         agreement = _agreement(directory, model, precision, applied, photographs)
 
@@ -109,7 +111,7 @@ def export(run_dir: str | pathlib.Path, version: int, options: Options = Options
 
         write_whole(target, build)
     _warn_of_batching(target)
-    server_files.add_version(target.parent, int(version), base_path=options.base_path,
+    server_files.add_version(target.parent, version, base_path=options.base_path,
                              batch=applied.max_batch if options.batching else None)
     return target
 
@@ -176,11 +178,21 @@ def _agreement(directory: pathlib.Path, model: servable.Segmenter, precision: st
             "same_labels": loading.agreement(model, reference, photographs)}
 
 
+def _next_version(run_dir: pathlib.Path, settings: dict[str, Any]) -> int:
+    last = max((int(path.name) for path in (run_dir / layout.SAVED_MODEL).glob("*") if path.name.isdecimal()),
+               default=0)
+    return last + (not last or _settings_of(run_dir / layout.SAVED_MODEL / str(last)) != settings)
+
+
+def _settings_of(target: pathlib.Path) -> dict[str, Any]:
+    run = artifacts.read_run(target / model_card.DIRECTORY)
+    return {} if run is None else run["settings"]
+
+
 def _is_there(target: pathlib.Path, settings: dict[str, Any]) -> bool:
     if not target.exists():
         return False
-    run = artifacts.read_run(target / model_card.DIRECTORY)
-    before = {} if run is None else run["settings"]
+    before = _settings_of(target)
     if before != settings:
         differing = sorted(key for key in before.keys() | settings.keys() if before.get(key) != settings.get(key))
         raise UserError(f"{target}: expected no such version or one of the same settings, found one that differs in "

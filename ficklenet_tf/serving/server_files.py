@@ -6,12 +6,15 @@ export only adds its version.
 
 import contextlib
 import pathlib
+from typing import TYPE_CHECKING
 
 from google.protobuf import text_format
-from tensorflow_serving.config import model_server_config_pb2
 
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.runs import artifacts, lock
+
+if TYPE_CHECKING:  # it loads TensorFlow
+    from tensorflow_serving.config import model_server_config_pb2
 
 MODELS, BATCHING = "models.config", "batching_parameters.txt"
 # Who serves, who is tried, and who served before; `export.rollout` alone moves them.
@@ -70,17 +73,19 @@ def add_version(directory: str | pathlib.Path, version: int, *, base_path: str |
             artifacts.write_bytes(directory / BATCHING, _BATCHING.format(size=batch).encode())
 
 
-def write(path: pathlib.Path, config: model_server_config_pb2.ModelServerConfig) -> None:
+def write(path: pathlib.Path, config: "model_server_config_pb2.ModelServerConfig") -> None:
     """Writes a ModelServerConfig as text, whole or not at all."""
     artifacts.write_bytes(path, (_HEAD + text_format.MessageToString(config)).encode())
 
 
-def read(path: pathlib.Path) -> model_server_config_pb2.ModelServerConfig:
+def read(path: pathlib.Path) -> "model_server_config_pb2.ModelServerConfig":
     """Returns the ModelServerConfig in a file, an empty one where there is no file.
 
     Raises:
       UserError: the file holds something else.
     """
+    from tensorflow_serving.config import model_server_config_pb2
+
     if not path.exists():
         return model_server_config_pb2.ModelServerConfig()
     try:

@@ -13,7 +13,7 @@ from ficklenet_tf import distribution, presets
 from ficklenet_tf.data import datasets, feature_cache, images, input_pipeline
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.evaluation import metrics
-from ficklenet_tf.models import backbones, classifier, precision
+from ficklenet_tf.models import backbones, classifier, precision, pretrained
 from ficklenet_tf.runs import artifacts, layout, progress, stage
 from ficklenet_tf.training import loop, optimizers
 
@@ -59,6 +59,8 @@ def train(directory: str | pathlib.Path, split: datasets.Split, held_out: datase
                 "seed": options.seed, "dataset": split.dataset, "split": split.name,
                 "fingerprint": split.fingerprint}
 
+    pretrained.check(options.weights, config.backbone, config.trainable_layers)
+
     def work() -> Callable[[], dict[str, Any]]:
         steps = steps_of(config, len(split))
         if not config.epochs and distribution.is_chief():
@@ -71,7 +73,7 @@ def train(directory: str | pathlib.Path, split: datasets.Split, held_out: datase
         below = backbones.cut(model.backbone, config.trainable_layers).below
         features = None if below is None else _cached(directory, split, held_out, below, normalization, config,
                                                       options)
-        new = (model.head if options.weights else target).trainable_variables
+        new = (model.head if pretrained.are_given(options.weights) else target).trainable_variables
         rows = _fit(directory, split, config, target, new, normalization, features, options)
 
         def facts() -> dict[str, Any]:

@@ -61,6 +61,9 @@ def train(run_dir: str | pathlib.Path, split: datasets.Split, config: presets.Se
     """
     run_dir = pathlib.Path(run_dir)
     config = precision.settled(config, run_dir)
+    if options.initial == "weights":
+        run = artifacts.finished_run(run_dir / layout.CLASSIFIER, "classifier", "tools.train_classifier")
+        pretrained.check(options.weights, run["config"]["backbone"], config.trainable_layers)
     task = _plan(split, config, options)
     settings = {"stage": "segmenter", "config": dataclasses.asdict(config), **task.settings(),
                 **_label_settings(run_dir, None if task.weak is None else options.seeds), "initial": options.initial,

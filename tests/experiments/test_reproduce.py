@@ -30,7 +30,7 @@ from ficklenet_tf.experiments import (
 from ficklenet_tf.maps.image_maps import ImageMaps
 from ficklenet_tf.runs import artifacts
 from ficklenet_tf.training import loop
-from tools import table4
+from tools.benchmarks import head_table
 
 ROOT = pathlib.Path(__file__).parents[2]
 RATES = (("D", 0.0), ("S", 0.9))
@@ -195,8 +195,8 @@ def test_maps_by_as_many_selections_as_it_takes(small_plan):
 def test_table_4_at_the_smallest_size(small_plan, monkeypatch):
     # In place of a process for each form: the benchmark's own tests have those.
     peaks = {"naive": 20.0, "expanded": 30.0, "contracted": 1.0}
-    monkeypatch.setattr(table4.measure, "peak_memory", lambda _, arguments: {"peak_mib": peaks[arguments["form"]]})
-    table = _check(table4.table4("tiny", rounds=2), small_plan, 3)
+    monkeypatch.setattr(head_table.measure, "peak_memory", lambda _, arguments: {"peak_mib": peaks[arguments["form"]]})
+    table = _check(head_table.table4("tiny", rounds=2), small_plan, 3)
     assert [row["paper: s per iteration"] for row in table.rows] == [20.0, 1.3, None] and len(table.claims) == 6
     assert all(row["s per training image"].mean > 0 for row in table.rows)
     assert [each.verdict for each in claims.judge(table.claims)[-2:]] == ["direction: agrees"] * 2

@@ -24,7 +24,7 @@ def machine(monkeypatch):
     def set_processor(flags, onednn=True):
         monkeypatch.setattr(hardware, "_cpuinfo", lambda: {"flags": flags, "model name": "made up"})
         monkeypatch.setattr(hardware, "onednn", lambda: onednn)
-    monkeypatch.setattr(hardware.tf.config, "list_physical_devices", lambda device_type: [])
+    monkeypatch.setattr(hardware, "_gpus", list)
     return set_processor
 
 
@@ -52,8 +52,7 @@ def test_whether_onednn_is_on_is_asked_of_tensorflow(onednn):
 
 @pytest.mark.parametrize("capability, unit", [((7, 5), ""), ((8, 0), "the GPU"), ((9, 0), "the GPU")])
 def test_bfloat16_on_gpus_from_ampere_on(monkeypatch, capability, unit):
-    monkeypatch.setattr(hardware.tf.config, "list_physical_devices", lambda device_type: ["a GPU"])
-    monkeypatch.setattr(hardware, "_details", lambda gpu: {"compute_capability": capability})
+    monkeypatch.setattr(hardware, "_gpus", lambda: [{"compute_capability": capability}])
     assert hardware.bfloat16_unit() == unit
 
 

@@ -4,16 +4,25 @@
 import pytest
 
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.runs import artifacts, stage
+from ficklenet_tf.runs import artifacts, lock, stage
 from tests import tiny_run
 
 
-def test_other_settings_in_the_same_directory_are_refused(tmp_path):
+@pytest.mark.parametrize("result", ["a.png", "run.json", "model.weights.h5", "checkpoints/ckpt-1.index",
+                                    "manifest/0-of-2.json"])
+def test_other_settings_are_refused_where_there_are_results(tmp_path, result):
     stage.begin_stage(tmp_path, {"rate": 0.9, "sizes": (1, 2)})
     stage.begin_stage(tmp_path, {"rate": 0.9, "sizes": (1, 2)})
-    with pytest.raises(ValueError, match=r"other settings \(rate: 0.9 -> 0.5\); give another"):
+    artifacts.write_bytes(tmp_path / result, b"x")
+    with pytest.raises(UserError, match=rf"other settings \(rate: 0.9 -> 0.5\); give another --output_dir, or "
+                                        rf"--restart={tmp_path.name} to"):
         stage.begin_stage(tmp_path, {"rate": 0.5, "sizes": (1, 2)})
+    assert artifacts.read_json(tmp_path / "settings.json")["rate"] == 0.9 and (tmp_path / result).read_bytes() == b"x"
+
+
+def test_what_differs_is_named(tmp_path):
     stage.begin_stage(tmp_path / "stage", {"seed": 0, "preset": {"rate": 0.9, "epochs": 1}})
+    artifacts.write_bytes(tmp_path / "stage" / "a.png", b"x")
     with pytest.raises(ValueError, match=r"\(preset.epochs: 1 -> 2, preset.form: None -> expanded, seed: 0 -> 1\)"):
         stage.begin_stage(tmp_path / "stage", {"seed": 1, "preset": {"rate": 0.9, "epochs": 2, "form": "expanded"}})
 
@@ -99,7 +108,58 @@ def test_directories_that_are_finished_together(tmp_path):
 def test_nothing_is_marked_where_one_directory_is_refused(tmp_path):
     split = tiny_run.Photographs()
     stage.begin_stage(tmp_path / "b", {"seed": 1})
+    artifacts.write_bytes(tmp_path / "b" / "b.png", b"x")
     with pytest.raises(UserError, match="seed: 1 -> 2"):
         stage.run_per_image({tmp_path / "a": {"seed": 2}, tmp_path / "b": {"seed": 2}}, split, work=None, facts=None,
                             files=None)
     assert not (tmp_path / "a").exists()
+
+
+def test_what_failed_before_its_first_result_is_begun_anew(tmp_path, capsys):
+    """As after a download of weights that failed: the corrected command simply works."""
+    def fails():
+        artifacts.write_bytes(tmp_path / "a" / "log.csv", b"step,loss\n")
+        artifacts.write_bytes(tmp_path / "a" / "tensorboard" / "events", b"x")
+        raise OSError("no network")
+
+    with pytest.raises(OSError):
+        stage.run(tmp_path / "a", {"weights": "imagenet", "seed": 1}, fails)
+    run = stage.run(tmp_path / "a", {"weights": "vgg16.npz", "seed": 1}, lambda: lambda: {"answer": 42})
+    assert run["answer"] == 42 and run["weights"] == "vgg16.npz"
+    assert capsys.readouterr().err == ("a: begun anew (weights: imagenet -> vgg16.npz); the earlier try has left no "
+                                       "result\n")
+    with pytest.raises(UserError, match="weights: vgg16.npz -> imagenet"):
+        stage.run(tmp_path / "a", {"weights": "imagenet", "seed": 1}, fails)
+
+
+def test_nothing_is_begun_anew_where_somebody_is_at_work(tmp_path):
+    """Not while another process draws its first image, which would then lie among those of other settings."""
+    split = tiny_run.Photographs()
+
+    def work(pending):
+        with pytest.raises(UserError, match="is at work here"):
+            stage.begin_stage(tmp_path, {"seed": 2})
+        for index in pending:
+            artifacts.write_bytes(tmp_path / f"{split.image_ids[index]}.txt", b"x")
+            yield index
+
+    stage.run_per_image({tmp_path: {"seed": 1}}, split, work=work, facts=lambda _: {},
+                        files=lambda image_id: [tmp_path / f"{image_id}.txt"])
+    assert artifacts.read_run(tmp_path)["seed"] == 1
+
+
+def test_who_was_overtaken_before_the_work_began_stops(tmp_path, monkeypatch):
+    """Between the beginning and the lock another process may have begun the directory anew."""
+    split, hold = tiny_run.Photographs(), lock.hold
+
+    def overtaken(path, *args, **kwargs):
+        artifacts.write_json(tmp_path / "settings.json", {"seed": 2, "format": artifacts.FORMAT})
+        return hold(path, *args, **kwargs)
+
+    monkeypatch.setattr(stage.lock, "hold", overtaken)
+    for run in (lambda: stage.run(tmp_path, {"seed": 1}, None),
+                lambda: stage.run_per_image({tmp_path: {"seed": 1}}, split, work=lambda _: [], facts=None,
+                                            files=lambda image_id: [tmp_path / image_id])):
+        (tmp_path / "settings.json").unlink(missing_ok=True)
+        with pytest.raises(UserError, match="seed: 2 -> 1"):
+            run()

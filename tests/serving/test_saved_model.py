@@ -210,7 +210,7 @@ def test_the_scan_finds_what_a_server_would_not_run(exported, tmp_path):
 
 
 def test_the_binary_fails_with_one_line(tmp_path):
-    finished = subprocess.run([sys.executable, "-m", "export.export_saved_model", f"--run_dir={tmp_path}"],
+    finished = subprocess.run([sys.executable, "-m", "export.export_saved_model", f"--output_dir={tmp_path}"],
                               capture_output=True, text=True, check=False)
     assert finished.returncode == 1 and "Traceback" not in finished.stderr
     assert finished.stderr.splitlines()[-1].startswith(f"error: {tmp_path}/segmenter/run.json: expected")

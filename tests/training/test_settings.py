@@ -8,22 +8,59 @@ import sys
 import numpy as np
 import pytest
 
-from ficklenet_tf import presets
+from ficklenet_tf import configs, presets
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.training import settings
+from ficklenet_tf.maps import grad_cam, localizer
+from ficklenet_tf.models import backbones, classifier, precision, segmenter, stochastic
+from ficklenet_tf.seeds import cues, refinement
+from ficklenet_tf.training import losses, optimizers, settings
 
-STAGES = ("classifier", "maps", "seeds", "affinity", "segmenter")
+STAGES = tuple(configs.STAGES)
+TABLES = {  # what the words in configs.py name
+    "classifier": {"backbone": backbones.BACKBONES, "trainable_layers": backbones.TRAINABLE,
+                   "head": classifier.HEADS, "training_mode": stochastic.MODES, "inference_mode": stochastic.MODES,
+                   "form": stochastic.FORMS, "precision": (*precision.PRECISIONS, precision.AUTO)},
+    "maps": {"method": grad_cam.METHODS, "cam": grad_cam.CAMS, "gradient": localizer.GRADIENTS},
+    "seeds": {"background_cue": cues.CUES, "refine": refinement.REFINEMENTS},
+    "segmenter": {"head": segmenter.HEADS, "initializer": segmenter.INITIALIZERS,
+                  "trainable_layers": backbones.TRAINABLE, "optimizer": optimizers.OPTIMIZERS,
+                  "schedule": optimizers.SCHEDULES, "log_probs": losses.FORMS, "crf_unaries": losses.UNARIES,
+                  "full_loss": losses.MEANS, "precision": (*precision.PRECISIONS, precision.AUTO)},
+    "affinity": {}}
 
 
-@pytest.mark.parametrize("preset", presets.PRESETS.values(), ids=presets.PRESETS)
-def test_the_presets_pass_and_every_word_is_known(preset):
-    for stage in STAGES:
-        settings.check_words(stage, getattr(preset, stage))
-    settings.check(preset)
-    for stage in STAGES:
-        config = getattr(preset, stage)
-        words = {name for name, value in dataclasses.asdict(config).items() if isinstance(value, str)}
-        assert words <= {*settings.WORDS.get(stage, {}), *settings.NUMBER_OR.get(stage, {})}, stage
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_words_are_those_of_the_tables(stage):
+    """--help and the configs know them without loading what they name."""
+    fields = {field.name: configs.setting_of(field) for field in dataclasses.fields(configs.STAGES[stage])}
+    words = {name: setting.words for name, setting in fields.items() if setting.words and not setting.limits}
+    assert {name: set(legal) for name, legal in words.items()} == {
+        name: set(table) for name, table in TABLES[stage].items()}
+
+
+def test_every_setting_says_what_it_is_for():
+    for config in configs.STAGES.values():
+        for field in dataclasses.fields(config):
+            setting = configs.setting_of(field)
+            assert setting.meaning.endswith(".") and setting.meaning[0] != " ", field.name
+            assert setting.limits or setting.words or isinstance(field.default, bool), field.name
+
+
+@pytest.mark.parametrize("name", presets.PRESETS)
+def test_the_presets_go_together(name):
+    settings.check(presets.PRESETS[name], "imagenet")
+
+
+@pytest.mark.parametrize("name, trains", [("cpu", False), ("evening", False), ("paper", True), ("tiny", True)])
+def test_frozen_layers_want_weights(name, trains, capsys):
+    """Frozen layers of random numbers are refused, or asked for by name; a large network trained from them is told."""
+    settings.check(presets.PRESETS[name], "random")
+    if trains:
+        settings.check(presets.PRESETS[name], "")
+        assert ("NO PRETRAINED WEIGHTS: vgg16" in capsys.readouterr().err) == (name == "paper")
+    else:
+        with pytest.raises(UserError, match="weights: expected --weights=imagenet or a file, because"):
+            settings.check(presets.PRESETS[name], "")
 
 
 def test_every_number_is_checked():
@@ -47,12 +84,16 @@ def test_numpys_numbers_are_numbers_and_what_runs_recorded_before_is_read():
     assert [presets.MapsConfig(gradient=old).gradient for old in (False, True)] == ["none", "pixels"]
 
 
-@pytest.mark.parametrize("stage", settings.WORDS)
+@pytest.mark.parametrize("stage", STAGES)
 def test_every_word_is_checked(stage):
-    for field in settings.WORDS[stage]:
-        config = dataclasses.replace(getattr(presets.PAPER, stage), **{field: "foo"})
-        with pytest.raises(UserError, match=rf"{stage}.{field}: expected one of .*, found 'foo'"):
-            settings.check_words(stage, config)
+    for name, table in TABLES[stage].items():
+        expected = rf"^{name}: expected one of {', '.join(table)}, found 'foo'"
+        with pytest.raises(UserError, match=expected if name != "backbone" else "^backbone: expected one of vgg16"):
+            configs.STAGES[stage](**{name: "foo"})
+    for field in dataclasses.fields(configs.STAGES[stage]):
+        if isinstance(field.default, bool):
+            with pytest.raises(UserError, match=f"{field.name}: expected one of .*, found 'no'"):
+                configs.STAGES[stage](**{field.name: "no"})
 
 
 @pytest.mark.parametrize("changes, message", [
@@ -61,21 +102,19 @@ def test_every_word_is_checked(stage):
     ({"classifier": {"epochs": 0}}, "steps: expected a number from 1"),
     ({"maps": {"sizes": ()}}, "sizes: expected a whole number"),
     ({"segmenter": {"trainable_layers": "head", "photometric": 0.2}}, "photometric: expected none"),
-    ({"seeds": {"refine_low": "many"}}, "seeds.refine_low: expected a number or auto")], ids=str)
+    ({"seeds": {"refine_low": "many"}}, "refine_low: expected a number from 0 to 1 or auto")], ids=str)
 def test_what_cannot_be_together(changes, message):
     with pytest.raises(UserError, match=message):
         preset = dataclasses.replace(presets.PAPER, **{
             stage: dataclasses.replace(getattr(presets.PAPER, stage), **fields) for stage, fields in changes.items()})
-        for stage in STAGES:
-            settings.check_words(stage, getattr(preset, stage))
-        settings.check(preset)
+        settings.check(preset, "imagenet")
 
 
 @pytest.mark.parametrize("flag, message", [
     ("--segmenter.head=foo", "segmenter.head: expected one of largefov, largefov4, aspp, found 'foo'"),
-    ("--segmenter.dropout=2", "dropout: expected a number from 0 to 0.999, found 2.0"),
-    ("--maps.auto_tolerance=nan", "auto_tolerance: expected a number from 1e-09 to 1, found nan"),
-    ("--maps.sizes=1", "sizes: expected a whole number from 16 to 8192, found (1,)")])
+    ("--segmenter.dropout=2", "segmenter.dropout: expected a number from 0 to 0.999, found 2.0"),
+    ("--maps.auto_tolerance=nan", "maps.auto_tolerance: expected a number from 1e-09 to 1, found nan"),
+    ("--maps.sizes=1", "maps.sizes: expected a whole number from 16 to 8192, found (1,)")])
 def test_a_wrong_flag_of_a_later_stage_ends_the_whole_job_at_once(tmp_path, flag, message):
     command = [sys.executable, "-m", "tools.run_pipeline", "--dataset=shapes", "--preset=tiny", flag,
                f"--output_dir={tmp_path / 'run'}", f"--cache_dir={tmp_path / 'data'}"]

@@ -17,8 +17,7 @@ from ficklenet_tf.models import classifier, segmenter
 from ficklenet_tf.models.precision import PRECISIONS
 from ficklenet_tf.runs import artifacts, layout
 from ficklenet_tf.serving import formats, loading, model_card, saved_model
-from tools import benchmark_export
-from tools.benchmarks import inputs, measure
+from tools.benchmarks import exported, inputs, measure
 from tools.benchmarks.tables import Cell, Goal, Table
 
 
@@ -65,7 +64,7 @@ def borrowed_run(directory: pathlib.Path, run_dir: str | pathlib.Path) -> None:
 
 def latency(options: measure.Options, run_dir: pathlib.Path, photographs: Sequence[np.ndarray]) -> Table:
     """Each signature beside the bare network."""
-    measured = benchmark_export.measure_version(run_dir, saved_model.export(run_dir, 1), photographs,
+    measured = exported.measure_version(run_dir, saved_model.export(run_dir, 1), photographs,
                                                 count=options.rounds, iterations=10, num_maps=options.size.num_maps)
     bare = measured.seconds["bare network"]
     rows: list[list[Any]] = [

@@ -1,0 +1,185 @@
+"""The job of tools.run_pipeline: every stage of a run, one after the other, and what it says of them."""
+
+import dataclasses
+import os
+import pathlib
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+from ficklenet_tf import crf, presets, report
+from ficklenet_tf.data import datasets, images
+from ficklenet_tf.errors import UserError
+from ficklenet_tf.evaluation import prediction, scoring
+from ficklenet_tf.maps import extraction as map_extraction
+from ficklenet_tf.runs import artifacts, layout, restart
+from ficklenet_tf.seeds import crf_choice, extraction, needed, saliency
+from ficklenet_tf.serving import saved_model, verify
+from ficklenet_tf.training import affinity as affinity_training
+from ficklenet_tf.training import classifier as classifier_training
+from ficklenet_tf.training import rehearsal, rounds
+from ficklenet_tf.training import segmenter as segmenter_training
+from tools import cli
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def _timed(seconds: dict[str, float], stage_name: str, function: Callable[_P, _R], /, *args: _P.args,
+           **kwargs: _P.kwargs) -> _R:
+    started = time.monotonic()
+    result = function(*args, **kwargs)
+    seconds[stage_name] = round(time.monotonic() - started, 1)
+    return result
+
+
+def _classifier_options() -> classifier_training.Options:
+    return classifier_training.Options(cli.FLAGS.weights, cli.FLAGS.seed, cli.FLAGS.cache_flips, cli.loop_options())
+
+
+def _deterministic(config: presets.ClassifierConfig) -> presets.ClassifierConfig:
+    return dataclasses.replace(config, training_mode="deterministic", inference_mode="deterministic")
+
+
+def _rehearse(run_dir: pathlib.Path, split: datasets.Split, held_out: datasets.Split, preset: presets.Preset) -> None:
+    last = layout.retrained(layout.SEGMENTER) if preset.segmenter.retrain_steps else layout.SEGMENTER
+    rehearsal.rehearse_run(run_dir, split, held_out, preset, _classifier_options(), last=last,
+                           deterministic=_deterministic(preset.classifier) if cli.FLAGS.baseline else None,
+                           saliency_dir=_saliency_dir(run_dir, preset))
+
+
+def _train_and_extract(run_dir: pathlib.Path, split: datasets.Split, held_out: datasets.Split, preset: presets.Preset,
+                       seconds: dict[str, float], result: dict[str, Any]) -> None:
+    variants = [("stochastic", layout.CLASSIFIER, layout.SEEDS, preset.classifier)]
+    if cli.FLAGS.baseline:
+        variants.append(("deterministic", layout.deterministic(layout.CLASSIFIER), layout.deterministic(layout.SEEDS),
+                         _deterministic(preset.classifier)))
+    for _, classifier, _, config in variants:
+        run = _timed(seconds, classifier, classifier_training.train, run_dir / classifier, split, held_out, config,
+                     _classifier_options())
+        result.setdefault("map", run["metrics"]["map"])
+        cli.done(f"{classifier}: {cli.map_text(run['metrics'])} in {held_out.name}", run_dir / classifier)
+    for mode, classifier, seeds, _ in variants:
+        map_options = map_extraction.Options(classifier, mode, cli.FLAGS.seed)
+        walker = None
+        if preset.seeds.refine == "affinity":
+            walker = _timed(seconds, f"{seeds} affinity", affinity_training.walker_of, run_dir, split, preset,
+                            map_options, layout.maps_of(seeds), cli.loop_options())
+        saliency_dir, maps = _saliency_dir(run_dir, preset), layout.maps_of(seeds)
+        if saliency_dir and cli.FLAGS.closer_looks and not cli.FLAGS.saliency_dir:
+            _timed(seconds, maps, map_extraction.extract, run_dir, split,
+                   needed.with_gradient(preset.maps, preset.seeds), map_options, name=maps)
+            saliency_dir = run_dir / layout.closer_of(maps)
+            _timed(seconds, saliency_dir.name, saliency.make_closer, run_dir, split, cli.FLAGS.saliency_model,
+                   maps=maps, name=saliency_dir.name)
+        run = _timed(seconds, seeds, extraction.extract, run_dir, split, preset.maps, preset.seeds, map_options,
+                     extraction.Options(saliency_dir, walker=walker, keep_maps=True), name=seeds)
+        if run["metrics"]:
+            result[seeds] = {key: run["metrics"][key] for key in ("miou", "recall", "precision")}
+        cli.done(f"{seeds}{cli.scores_text(run['metrics'])}", run_dir / seeds)
+
+
+def _saliency_dir(run_dir: pathlib.Path, preset: presets.Preset) -> pathlib.Path | None:
+    """Returns where the saliency maps are that the seeds need; None where they need none."""
+    if not needed.saliency(preset.seeds):
+        return None
+    return pathlib.Path(cli.FLAGS.saliency_dir) if cli.FLAGS.saliency_dir else run_dir / layout.SALIENCY
+
+
+def _segment(run_dir: pathlib.Path, split: datasets.Split, held_out: datasets.Split, preset: presets.Preset,
+             seconds: dict[str, float], result: dict[str, Any]) -> str:
+    options = segmenter_training.Options(seed=cli.FLAGS.seed, training=cli.loop_options())
+    stage = _timed(seconds, layout.SEGMENTER, rounds.train_rounds, run_dir, split, preset.segmenter, options)
+    cli.done("segmenter", run_dir / stage)
+    key = cli.FLAGS.crf
+    if key == crf_choice.AUTO:
+        key = _timed(seconds, "crf", _choose_crf, run_dir, held_out, preset, stage)
+    result["crf"] = key
+    if held_out.has_labels:
+        scores_of = _timed(seconds, layout.EVALUATION, scoring.evaluate, run_dir, held_out,
+                           prediction.Options(crf.SPECS[key]), stage_name=stage)
+        for name, scores in scores_of.items():
+            result[name] = {key: scores[key] for key in ("miou", "recall", "precision")}
+            cli.done(f"{name}: {cli.miou_text(scores)} in {held_out.name}", layout.scores(run_dir, name))
+    return stage
+
+
+def _choose_crf(run_dir: pathlib.Path, held_out: datasets.Split, preset: presets.Preset, stage: str) -> str:
+    """Returns the CRF that is chosen without masks; makes the saliency maps that this needs."""
+    saliency_dir = cli.FLAGS.saliency_dir
+    if needed.saliency(preset.seeds) and not saliency_dir:
+        saliency_dir = run_dir / layout.HELD_OUT_SALIENCY
+        saliency.make(run_dir, crf_choice.photographs(held_out), cli.FLAGS.saliency_model, name=saliency_dir.name)
+    return crf_choice.choose(run_dir, held_out, stage, saliency_dir)
+
+
+def _serve(run_dir: pathlib.Path, stage: str, held_out: datasets.Split, seconds: dict[str, float],
+           result: dict[str, Any]) -> pathlib.Path:
+    path = _timed(seconds, "export", saved_model.export, run_dir, None, saved_model.Options(stage, result["crf"]))
+    photographs = [images.decode_image_op(held_out[i]["image"]).numpy() for i in range(min(4, len(held_out)))]
+    predictor = prediction.Predictor(run_dir / stage)
+    expected = [predictor(photograph).argmax(-1) for photograph in photographs]
+    result["served_agreement"] = _timed(seconds, "verify", verify.verify, path, photographs, expected)
+    cli.done(f"saved model: {100 * result['served_agreement']:.3f} % of the labels as live", path)
+    return path
+
+
+def run() -> None:
+    """Runs every stage that is not done yet."""
+    run_dir = cli.run_dir()
+    seconds: dict[str, float] = {}
+    result: dict[str, Any] = {}
+    preset = cli.preset()  # first: a wrong number ends before the data are read
+    split, held_out = cli.split(), cli.split(cli.FLAGS.held_out, held_out=True)
+    needed.check(preset.seeds, _saliency_dir(run_dir, preset))  # not after the classifier
+    if cli.FLAGS.crf == crf_choice.AUTO and needed.saliency(preset.seeds) and cli.FLAGS.saliency_dir:
+        needed.check_saliency(cli.FLAGS.saliency_dir, crf_choice.photographs(held_out))
+    if preset.seeds.refine == "affinity" and preset.classifier.trainable_layers == "all":
+        raise UserError("affinity: expected --classifier.trainable_layers=head or last_block, found all; it stands on "
+                        "frozen layers")
+    restart.remove(run_dir, restart.with_followers(cli.FLAGS.restart))
+    if needed.saliency(preset.seeds) and not cli.FLAGS.saliency_dir:
+        _timed(seconds, layout.SALIENCY, saliency.make, run_dir, split, cli.FLAGS.saliency_model)
+        cli.done("saliency", run_dir / layout.SALIENCY)
+    if cli.FLAGS.rehearsal:
+        _rehearse(run_dir, split, held_out, preset)
+    _train_and_extract(run_dir, split, held_out, preset, seconds, result)
+    stage = _segment(run_dir, split, held_out, preset, seconds, result)
+    served = _serve(run_dir, stage, held_out, seconds, result)
+    path = run_dir / layout.RESULT
+    previous = artifacts.read_json(path) if path.exists() else {}
+    earlier = previous.get("seconds", {})  # a stage that was done already takes no time: keep what it took first
+    seconds = {name: max(value, earlier.get(name, 0)) for name, value in seconds.items()}
+    result = {"preset": cli.FLAGS.preset, "dataset": split.dataset, "train": split.name, "held_out": held_out.name,
+              "flags": cli.given_flags(), **result, "seconds": seconds}
+    artifacts.write_json(path, result)
+    page = report.write_report(run_dir, train_split=split, val_split=held_out,
+                               title=f"FickleNet on {split.dataset}")
+    print(_closing(run_dir, page, served, result))
+
+
+def _closing(run_dir: pathlib.Path, page: pathlib.Path, served: pathlib.Path, result: dict[str, Any]) -> str:
+    """Returns the last screen: what came out, and what can be done with it."""
+    lines = ["\nDone."]
+    lines += [f"  {name}: " + ", ".join(f"{key} {100 * value:.1f}" for key, value in result[name].items())
+              for name in (layout.SEEDS, layout.PLAIN_SEEDS, layout.PREDICTIONS, layout.REFINED_PREDICTIONS)
+              if name in result]
+    run, crf_flag = shlex.quote(str(run_dir)), "" if result["crf"] == "dsrg" else f" --crf={result['crf']}"
+    lines += ["", "What next:",
+              f"  look at it         open {page}; if the masks are bad, docs/quality.md",
+              f"  try a photograph   {_python()} -m tools.predict --output_dir={run}{crf_flag} --to=masks PHOTO.jpg",
+              f"  serve it           {served}; how: export/README.md"]
+    if result["dataset"] == "shapes":
+        lines += ["  your own           photographs in folders by class, as mine/dog/*.jpg and mine/cat/*.jpg, then",
+                  f"                     {_python()} -m tools.check_data --dataset=folder --data_dir=mine",
+                  f"                     {_python()} -m tools.run_pipeline --dataset=folder --data_dir=mine \\",
+                  "                       --preset=cpu --weights=imagenet --output_dir=runs/mine"]
+    return "\n".join(lines)
+
+
+def _python() -> str:
+    """Returns this Python as one types it here."""
+    path = os.path.relpath(sys.executable)
+    return shlex.quote(sys.executable if path.startswith("..") else path)

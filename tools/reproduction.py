@@ -1,0 +1,101 @@
+"""The job of tools.reproduce: what it trains for which table or figure."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from ficklenet_tf import crf
+from ficklenet_tf.data import datasets
+from ficklenet_tf.errors import UserError
+from ficklenet_tf.experiments import drawing, figures, map_tables, mask_tables, plan, studies, tables
+from ficklenet_tf.runs import layout
+from ficklenet_tf.seeds import needed
+from ficklenet_tf.training import classifier as classifier_training
+from ficklenet_tf.training import rehearsal
+from tools import cli, words
+from tools.benchmarks import head_table
+
+
+def _wanted() -> list[tuple[str, str]]:
+    """Returns what to make, (flag, name), tables first."""
+    wanted = []
+    for flag, legal in {"table": words.TABLES, "figure": words.FIGURES, "study": words.STUDIES}.items():
+        names = list(legal) if cli.FLAGS.all else getattr(cli.FLAGS, flag)
+        for name in names:
+            if name not in legal:
+                raise UserError(f"{flag}: expected {', '.join(legal)}, found {name!r}")
+        wanted += [(flag, name) for name in legal if name in names]
+    if not wanted:
+        raise UserError("expected --table, --figure, --study or --all, found none of them")
+    return wanted
+
+
+def _strong(split: datasets.Split) -> datasets.Split:
+    """Returns the images whose masks semi-supervision may use."""
+    name = cli.FLAGS.strong_split or ("train" if split.dataset == "voc" else None)
+    if name:
+        return cli.split(name)
+    masked = [index for index, labelled in enumerate(split.labelled) if labelled]
+    count = min(cli.FLAGS.table3_images, len(masked))
+    return split.select(masked[i * len(masked) // count] for i in range(count))
+
+
+def _plan() -> plan.Plan:
+    preset = cli.preset()
+    if not cli.FLAGS.retrain:
+        preset = dataclasses.replace(preset, segmenter=dataclasses.replace(preset.segmenter, retrain_steps=0))
+    split = cli.split()
+    return plan.Plan(cli.run_dir(), split, cli.split(cli.FLAGS.held_out, held_out=True), preset,
+                     weights=cli.FLAGS.weights, seeds=cli.FLAGS.random_seeds, map_images=cli.FLAGS.map_images,
+                     strong=_strong(split), spec=crf.SPECS[cli.FLAGS.crf], options=cli.loop_options(),
+                     saliency_dir=needed.saliency_of(cli.run_dir(), preset.seeds, cli.FLAGS.saliency_dir))
+
+
+def _residual(work: plan.Plan) -> plan.Plan:
+    """The plan of Table 2: DeepLab-v2's head, and another backbone, which gets a directory of its own."""
+    classifier = work.preset.classifier
+    backbone = cli.FLAGS.table2_backbone or ("small" if classifier.backbone == "small" else "resnet50")
+    preset = dataclasses.replace(work.preset, classifier=dataclasses.replace(classifier, backbone=backbone),
+                                 segmenter=dataclasses.replace(work.preset.segmenter, head="aspp"))
+    work = dataclasses.replace(work, preset=preset)
+    return work if backbone == classifier.backbone else dataclasses.replace(
+        work, run_dir=work.run_dir / f"table2_{backbone}", weights=cli.FLAGS.table2_weights)
+
+
+_TABLES: dict[str, Callable[[plan.Plan], tables.Table]] = {
+    "1": lambda work: mask_tables.weak(work, cli.FLAGS.systems),
+    "2": lambda work: mask_tables.weak(_residual(work), cli.FLAGS.systems, "table2"),
+    "3": mask_tables.supervised,
+    "4": lambda work: head_table.table4(cli.FLAGS.scale),
+    "5": lambda work: map_tables.table5(work, mask_tables.rate if cli.FLAGS.with_segmenter else None),
+    "6": lambda work: map_tables.table6(work, cli.FLAGS.repeats),
+    "7": map_tables.table7,
+    "rescale": map_tables.rescaling,
+    "uncertainty": lambda work: studies.uncertainty(work, (1.0, *map(float, cli.FLAGS.limits))),
+    "convergence": lambda work: studies.convergence(work, cli.FLAGS.reference_images, cli.FLAGS.reference),
+}
+_FIGURES: dict[str, Callable[[plan.Plan], np.ndarray]] = {
+    "1": figures.figure1, "3": figures.figure3, "4": figures.figure4,
+    "5": lambda work: figures.figure5(work, cli.FLAGS.repeats), "6": figures.figure6}
+
+
+def run() -> None:
+    """Makes what was asked for."""
+    wanted, work = _wanted(), _plan()
+    systems = cli.FLAGS.systems if {("table", "1"), ("table", "2")} & set(wanted) else []
+    for refine in {work.preset.seeds.refine, *(mask_tables.SYSTEMS[name].seeds["refine"] for name in systems)}:
+        needed.check(dataclasses.replace(work.preset.seeds, refine=refine), work.saliency_dir)  # before the classifier
+    if cli.FLAGS.rehearsal and not set(wanted) <= {("table", "4"), ("figure", "3")}:  # these two train nothing
+        options = classifier_training.Options(work.weights, training=work.options)
+        rehearsal.rehearse_run(work.run_dir, work.split, work.held_out, work.preset, options, last=layout.CLASSIFIER,
+                               saliency_dir=work.saliency_dir)
+    for flag, name in wanted:
+        if flag == "figure":
+            path = work.run_dir / layout.FIGURES / f"figure{name}.png"
+            drawing.write_png(path, _FIGURES[name](work))
+            cli.done(f"Figure {name}", path)
+        else:
+            table = _TABLES[name](work)
+            print(tables.write(table, work.run_dir / layout.TABLES))
+            cli.done(table.title, work.run_dir / layout.TABLES / f"{table.name}.md")

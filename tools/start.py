@@ -1,0 +1,108 @@
+"""How every binary begins and ends: help, checks of its flags, one clear line for a user's mistake."""
+
+import builtins
+import gc
+import importlib
+import logging
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+
+import absl.logging
+from absl import app, flags
+
+from ficklenet_tf.errors import UserError
+from ficklenet_tf.runs import quiet
+from tools import checks, help_page
+
+FLAGS = flags.FLAGS
+
+
+def start(main: Callable[..., None], arguments: bool, modules: Iterable[str], groups: help_page.Groups) -> None:
+    """Runs a binary; see `cli.start`.
+
+    Args:
+      main: the function to run.
+      arguments: whether it takes the list of what follows the flags; otherwise such words are an error.
+      modules: that define its flags.
+      groups: `help_page.Groups`.
+    """
+    if help_page.asked(sys.argv[1:]):
+        by_module = FLAGS.flags_by_module_dict()
+        defined = [flag for module in modules for flag in by_module.get(module, [])]
+        help_page.show(sys.modules["__main__"].__doc__ or "", defined, groups, sys.argv[1:])
+        sys.exit(0)
+
+    def wrapped(argv: list[str]) -> None:
+        if len(argv) > 1 and not arguments:
+            raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
+        failed = True
+        try:
+            checks.check_names()
+            quiet.load_tensorflow()  # from here on: what is above answers at once
+            _hush()
+            _import(FLAGS["import"].value or [] if "import" in FLAGS else [])
+            checks.check_places()
+            if arguments:
+                main(argv[1:])
+            else:
+                main()
+            failed = False
+        except Exception as error:
+            text = _text(error)
+            if text is None or os.environ.get("FICKLENET_TRACEBACK"):
+                traceback.print_exc()
+            else:
+                print(f"error: {text}", file=sys.stderr)
+        if failed:  # here, where the error and its frames are gone: an input pipeline that one holds would never end
+            gc.collect()
+            sys.exit(1)
+
+    checks.check_renamed(sys.argv[1:])
+    app.run(wrapped)
+
+
+def _hush() -> None:
+    """Leaves out what TensorFlow and TFDS say, which means nothing to a user."""
+    logging.basicConfig(format="%(levelname)s: %(message)s")
+    absl.logging.set_verbosity(absl.logging.ERROR)
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # many networks in one run: tracing again is right
+
+
+def _import(modules: Sequence[str]) -> None:
+    """Imports a user's modules, as those that register a backbone."""
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+                raise  # not the module itself, but one that it imports
+            raise UserError(f"import: expected a Python module that can be imported from here, found none named "
+                            f"{module}") from error
+
+
+def _text(error: Exception) -> str | None:
+    """Returns the message of a user's mistake or of the machine's trouble, None for a bug.
+
+    Of an error in a function that a graph called (indexed_dataset.py), TensorFlow keeps the class' name and the text;
+    of one while it traces, AutoGraph puts the lines of code before the text.
+    """
+    import tensorflow as tf
+
+    if isinstance(error, UserError | OSError | FloatingPointError):
+        return re.split(r"\n\s*UserError: ", str(error))[-1].strip()
+    if not isinstance(error, tf.errors.OpError):
+        return None
+    inner = re.search(r"(\w*Error): (.*?)\nTraceback", error.message, re.DOTALL)
+    if inner:
+        return inner[2] if inner[1] == "UserError" or _is_os_error(inner[1]) else None
+    of_machine = (tf.errors.NotFoundError, tf.errors.PermissionDeniedError, tf.errors.ResourceExhaustedError,
+                  tf.errors.DataLossError, tf.errors.UnavailableError, tf.errors.AbortedError,
+                  tf.errors.DeadlineExceededError)  # by which TensorFlow speaks of the machine, not of our graphs
+    return error.message if isinstance(error, of_machine) else None
+
+
+def _is_os_error(name: str) -> bool:
+    return issubclass(getattr(builtins, name, object), OSError)
