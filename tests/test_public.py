@@ -36,7 +36,7 @@ def test_a_segmenter_answers_with_probabilities_labels_and_a_picture(run_dir):
     model, photograph = ficklenet_tf.load_segmenter(run_dir), tiny_run.photograph(70, 93, 1)
     probs = model(photograph)
     np.testing.assert_array_equal(probs, prediction.Predictor(run_dir / "segmenter")(photograph))
-    refined = prediction.refine(photograph, probs, ficklenet_tf.crf.DSRG_TEST).argmax(-1)
+    refined = ficklenet_tf.crf.refine(photograph, probs).argmax(-1)
     np.testing.assert_array_equal(model.labels(photograph), refined)
     np.testing.assert_array_equal(model.labels(photograph, None), probs.argmax(-1))
     np.testing.assert_array_equal(model.overlay(photograph), images.overlay(photograph, refined))

@@ -80,7 +80,7 @@ def test_the_warm_up_of_serving_default_is_the_predictors_answer(exported, repla
 def test_serve_crf_is_the_packages_answer_with_iterations_per_row(served, live, reference_crf):
     images_ = np.stack([live[0][0]] * 2)
     class_ids = served.run("serve_crf", {"images": images_, "iterations": np.array([0, 10], np.int32)})["labels"]
-    expected = prediction.refine(live[0][0], live[1][0], crf.DSRG_TEST, backend="pydensecrf")
+    expected = crf.refine(live[0][0], live[1][0], crf.DSRG_TEST, "pydensecrf")
     np.testing.assert_array_equal(class_ids[0], live[1][0].argmax(-1))
     assert (class_ids[1] == expected.argmax(-1)).mean() > 0.999
     assert (class_ids[0] != class_ids[1]).mean() > 0.01
