@@ -112,6 +112,7 @@ def test_files_of_different_sizes_share_a_request(served, live):
     files = np.array([verify.encode(image) for image in live[0]], object)
     answer = served.run("serve_jpeg", {"image": files})
     assert answer["size"].tolist() == [[70, 93], [33, 21]]
+    assert [names.decode().split("\n") for names in answer["class_names_bytes"]] == [tiny_run.CLASS_NAMES] * 2
     for data, probs, shares in zip(answer["label_png_bytes"], live[1], answer["fractions"], strict=True):
         np.testing.assert_array_equal(verify.decode_ids(data), probs.argmax(-1))
         np.testing.assert_allclose(shares, np.bincount(probs.argmax(-1).ravel(), minlength=4) / probs[..., 0].size,
