@@ -16,7 +16,7 @@ FLOORS = (
     {"models"},
     {"evaluation", "maps"},
     {"seeds"},
-    {"serving", "training"},
+    {"loaded_run", "serving", "training"},
     {"report"},
     {"experiments"},
 )
