@@ -92,7 +92,7 @@ class LoadedRun:
             found = "no stage that has finished" if self.directory.is_dir() else "no such directory"
             raise FileNotFoundError(f"{self.directory}: expected a run's directory, with {layout.CLASSIFIER}/"
                                     f"{layout.RUN} or {layout.SEGMENTER}/{layout.RUN}, found {found}")
-        self.class_names: list[str] = list(next(reversed(self._runs.values()))["class_names"])
+        self.class_names: list[str] = list(next(iter(self._runs.values()))["class_names"])
         self._localizers: dict[tuple[int | str | None, ...], localizer.Localizer] = {}
 
     @functools.cached_property

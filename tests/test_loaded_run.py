@@ -57,6 +57,7 @@ def test_other_options_make_other_maps(run):
     plain = run.localize(PHOTOGRAPH, ["disc"], mode="deterministic", size=48)
     assert plain.mean.shape == (6, 6, 1) and not plain.std.any()
     assert run.localize(PHOTOGRAPH, ["disc"], num_maps=3, size=48).num_maps == 3
+    assert run.localize(PHOTOGRAPH, ["disc"], num_maps=3).mean.shape == (8, 8, 1)
 
 
 def test_predict_gives_labels_names_and_shares(run, run_dir, file, tmp_path):
