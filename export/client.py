@@ -3,7 +3,8 @@
     python -m export.client --server=localhost:8500 photo.jpg --output_dir=out
 
 Sends files to TensorFlow Serving, over gRPC, or over REST where --server begins with http://. Writes
-OUTPUT_DIR/<name>.png, labels in VOC's palette, and <name>_overlay.jpg; one line per file says how long it took.
+OUTPUT_DIR/<name>.png, labels in VOC's palette, and <name>_overlay.jpg; one line per file says what was found, with its
+share of the pixels, and how long it took.
 Of this software it needs only this file, transport.py and messages.py, in a directory export/, and of others grpcio,
 protobuf and Pillow.
 """
@@ -25,6 +26,8 @@ from PIL import ExifTags, Image, ImageOps
 from export import transport
 
 MAX_PIXELS = 2**24  # of one request, as tools export it by default
+_LABELS, _NAMES = "label_png_bytes", "class_names_bytes"
+_NAMELESS = "numbers: this version was exported without the names of its classes"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,11 +47,27 @@ class Options:
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What came of one file: seconds of the request, {class id: share of the pixels}, and what is to be said."""
+    """What came of one file.
+
+    Attributes:
+      seconds: of the request.
+      shares: {class id: share of the pixels}, above 0.
+      class_names: the background first; None where the server's version does not tell them.
+      note: what is to be said besides.
+    """
 
     seconds: float
     shares: dict[int, float]
+    class_names: tuple[str, ...] | None = None
     note: str = ""
+
+    @property
+    def found(self) -> str:
+        """The classes found with their shares, the largest first, without the background: "dog 12 %, person 3 %"."""
+        ids = sorted((i for i in self.shares if i), key=lambda i: -self.shares[i])
+        words = ", ".join(f"{self.class_names[i] if self.class_names else f'class {i}'} "
+                          f"{f'{100 * self.shares[i]:.0f}' if self.shares[i] >= 0.005 else '< 1'} %" for i in ids)
+        return f"{words or 'no object'}{'' if self.class_names or not ids else f' ({_NAMELESS})'}"
 
 
 def segment(client: transport.Client, path: pathlib.Path, output_dir: pathlib.Path,
@@ -71,8 +90,15 @@ def segment(client: transport.Client, path: pathlib.Path, output_dir: pathlib.Pa
     original = path.read_bytes()
     data, shape, note = prepared(original, options.max_pixels)
     start = time.perf_counter()
-    png = client.predict("serve_jpeg", {"image": [data]}, ("label_png_bytes",))["label_png_bytes"][0]
-    seconds = time.perf_counter() - start
+    try:
+        answer = client.predict("serve_jpeg", {"image": [data]}, (_LABELS, _NAMES))
+    except transport.ServerError as error:  # of a version that has no such output
+        if _NAMES not in str(error):
+            raise
+        start = time.perf_counter()
+        answer = client.predict("serve_jpeg", {"image": [data]}, (_LABELS,))
+    seconds, png = time.perf_counter() - start, answer[_LABELS][0]
+    names = tuple(answer[_NAMES][0].decode().split("\n")) if _NAMES in answer else None
     with Image.open(io.BytesIO(png)) as image:
         counts = image.histogram()[:256]
         if note:
@@ -81,7 +107,7 @@ def segment(client: transport.Client, path: pathlib.Path, output_dir: pathlib.Pa
             png = buffer.getvalue()
     write(output_dir / f"{path.stem}.png", png)
     write(output_dir / f"{path.stem}_overlay.jpg", overlay(original, png, options.opacity))
-    return Answer(seconds, {i: count / sum(counts) for i, count in enumerate(counts) if count}, note)
+    return Answer(seconds, {i: count / sum(counts) for i, count in enumerate(counts) if count}, names, note)
 
 
 def prepared(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[bytes, tuple[int, int], str]:
@@ -195,8 +221,7 @@ def segment_all(client: transport.Client, paths: Sequence[str | pathlib.Path], o
                 print(f"error: {running[future]}: {error}", file=sys.stderr)
                 continue
             seconds.append(answer.seconds)
-            found = ", ".join(f"{i} ({100 * share:.0f} %)" for i, share in answer.shares.items())
-            print(f"{running[future]}: {1000 * answer.seconds:.0f} ms, classes {found}"
+            print(f"{running[future]}: {answer.found}; {1000 * answer.seconds:.0f} ms"
                   f"{f'; {answer.note}' if answer.note else ''}", flush=True)
     if seconds:
         print(f"{len(seconds)} of {len(paths)} photographs -> {output_dir}; "

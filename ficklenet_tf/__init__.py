@@ -1,12 +1,11 @@
 """FickleNet (Lee et al., CVPR 2019) in TensorFlow: from photographs and tags to a served segmentation model.
 
-    model = ficklenet_tf.load_segmenter("runs/mine")
-    probs, labels, picture = model(photograph), model.labels(photograph), model.overlay(photograph)
+    run = ficklenet_tf.load("runs/mine")
+    maps = run.localize("a.jpg", tags=["dog"], num_maps=200, seed=0)    # .mean, .max, .std
+    mask = run.predict("a.jpg", crf="dsrg")                             # .names, .shares, .labels, .overlay()
 
-    classifier = ficklenet_tf.load_classifier("runs/mine")
-    maps = ficklenet_tf.localize(classifier, photograph, tags=["dog"], num_maps=200, seed=0)
-
-    probs = ficklenet_tf.crf.mean_field(images, logits, ficklenet_tf.crf.DSRG_TEST)
+    probs = ficklenet_tf.crf.refine(photograph, probs)    # the dense CRF, on the answer of any network
+    ficklenet_tf.register_backbone("mine", build)         # then ClassifierConfig(backbone="mine"), --backbone=mine
 
 Importing the package loads none of its modules; TensorFlow is loaded with the first name that needs it.
 """
@@ -18,19 +17,24 @@ if TYPE_CHECKING:
     from ficklenet_tf import crf, presets
     from ficklenet_tf.errors import UserError
     from ficklenet_tf.evaluation.prediction import Predictor, load_segmenter
+    from ficklenet_tf.loaded_run import LoadedRun, Prediction, load
     from ficklenet_tf.maps.image_maps import ImageMaps
     from ficklenet_tf.maps.localizer import Localizer, localize
+    from ficklenet_tf.models.backbones import register_backbone
     from ficklenet_tf.models.classifier import Classifier, load_classifier
     from ficklenet_tf.models.stochastic import CenterPreservingDropout, FeatureMapExpansion, StochasticHead
 
-__all__ = ["CenterPreservingDropout", "Classifier", "FeatureMapExpansion", "ImageMaps", "Localizer", "Predictor",
-           "StochasticHead", "UserError", "crf", "load_classifier", "load_segmenter", "localize", "presets"]
+__all__ = ["CenterPreservingDropout", "Classifier", "FeatureMapExpansion", "ImageMaps", "LoadedRun", "Localizer",
+           "Prediction", "Predictor", "StochasticHead", "UserError", "crf", "load", "load_classifier",
+           "load_segmenter", "localize", "presets", "register_backbone"]
 
 _HOMES = {
     "CenterPreservingDropout": "models.stochastic", "Classifier": "models.classifier",
-    "FeatureMapExpansion": "models.stochastic", "ImageMaps": "maps.image_maps", "Localizer": "maps.localizer",
-    "Predictor": "evaluation.prediction", "StochasticHead": "models.stochastic", "UserError": "errors",
+    "FeatureMapExpansion": "models.stochastic", "ImageMaps": "maps.image_maps", "LoadedRun": "loaded_run",
+    "Localizer": "maps.localizer", "Prediction": "loaded_run", "Predictor": "evaluation.prediction",
+    "StochasticHead": "models.stochastic", "UserError": "errors", "load": "loaded_run",
     "load_classifier": "models.classifier", "load_segmenter": "evaluation.prediction", "localize": "maps.localizer",
+    "register_backbone": "models.backbones",
 }
 
 

@@ -37,12 +37,14 @@ class Setting:
       source: the paper that has the default, or "".
       limits: least and greatest number, or None for a word or a switch.
       words: legal words; beside `limits` those that may stand in a number's place.
+      remedy: what to do about another word, or "".
     """
 
     meaning: str
     source: str = ""
     limits: tuple[float, float] | None = None
     words: Sequence[str] = ()
+    remedy: str = ""
 
     def legal(self) -> str:
         """Returns what the field may be, as text: "0 to 1", "a or b"; nothing for a switch."""
@@ -56,8 +58,8 @@ def _number(default: Any, limits: tuple[float, float], meaning: str, source: str
     return _field(default, Setting(meaning, source, limits, (word,) if word else ()))
 
 
-def _word(default: str, words: Sequence[str], meaning: str, source: str = "") -> Any:
-    return _field(default, Setting(meaning, source, words=words))
+def _word(default: str, words: Sequence[str], meaning: str, source: str = "", remedy: str = "") -> Any:
+    return _field(default, Setting(meaning, source, words=words, remedy=remedy))
 
 
 def _switch(default: bool, meaning: str, source: str = "") -> Any:
@@ -93,7 +95,7 @@ class _Checked:
                     object.__setattr__(self, field.name, value.item())
             elif setting.words or not isinstance(value, bool):
                 raise UserError(f"{field.name}: expected one of {', '.join(setting.words or ('True', 'False'))}, "
-                                f"found {value!r}")
+                                f"found {value!r}{setting.remedy}")
 
 
 def _check_number(field: dataclasses.Field[Any], setting: Setting, value: Any) -> None:
@@ -113,7 +115,8 @@ class ClassifierConfig(_Checked):
     """Training of the stochastic classifier (FickleNet, Section 4.1)."""
 
     input_size: int = _number(321, SIDES, "Side in pixels to which photographs are warped.", _PAPER)
-    backbone: str = _word("vgg16", BACKBONES, "Network below the head.", _PAPER)
+    backbone: str = _word("vgg16", BACKBONES, "Network below the head.", _PAPER,
+                          "; one of your own is registered first, see ficklenet_tf.register_backbone")
     trainable_layers: str = _word("all", TRAINABLE, "What of the backbone is trained; what is below is computed once "
                                   "and kept.", _PAPER)
     kernel_size: int = _number(9, (1, 99), "Side of the head's convolution, odd: s.", _PAPER)

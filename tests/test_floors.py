@@ -17,7 +17,7 @@ FLOORS = (
     {"models"},
     {"evaluation", "maps"},
     {"seeds"},
-    {"serving", "training"},
+    {"loaded_run", "serving", "training"},
     {"report"},
     {"experiments"},
 )

@@ -1,8 +1,12 @@
 """The public surface: what `import ficklenet_tf` gives, and that it loads nothing before it is asked for."""
 
+import doctest
+import functools
+import io
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -11,6 +15,7 @@ import ficklenet_tf
 from ficklenet_tf.data import images
 from ficklenet_tf.evaluation import prediction
 from ficklenet_tf.maps import localizer
+from ficklenet_tf.models import backbones
 from tests import tiny_run
 
 
@@ -32,11 +37,30 @@ def run_dir(tmp_path_factory):
     return tiny_run.make(tmp_path_factory.mktemp("run"), sizes=(48,), flip=True)
 
 
+EXAMPLES = ("load", "LoadedRun.localize", "LoadedRun.predict", "crf.refine", "register_backbone")
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_examples_in_docstrings_are_true(name, run_dir, tmp_path, monkeypatch):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "mine").symlink_to(run_dir)
+    images.write_overlay(tmp_path / "a.jpg", tiny_run.photograph(70, 93, 1), np.zeros((70, 93)))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(backbones, "BACKBONES", dict(backbones.BACKBONES))
+    documented = functools.reduce(getattr, name.split("."), ficklenet_tf)
+    example = doctest.DocTestParser().get_doctest(
+        documented.__doc__, {"ficklenet_tf": ficklenet_tf, "keras": keras, "np": np}, name, None, 0)
+    assert example.examples
+    said = io.StringIO()
+    assert not doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(
+        example, out=said.write).failed, said.getvalue()
+
+
 def test_a_segmenter_answers_with_probabilities_labels_and_a_picture(run_dir):
     model, photograph = ficklenet_tf.load_segmenter(run_dir), tiny_run.photograph(70, 93, 1)
     probs = model(photograph)
     np.testing.assert_array_equal(probs, prediction.Predictor(run_dir / "segmenter")(photograph))
-    refined = prediction.refine(photograph, probs, ficklenet_tf.crf.DSRG_TEST).argmax(-1)
+    refined = ficklenet_tf.crf.refine(photograph, probs).argmax(-1)
     np.testing.assert_array_equal(model.labels(photograph), refined)
     np.testing.assert_array_equal(model.labels(photograph, None), probs.argmax(-1))
     np.testing.assert_array_equal(model.overlay(photograph), images.overlay(photograph, refined))

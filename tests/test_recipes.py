@@ -11,6 +11,8 @@ from keras import layers
 
 from ficklenet_tf import configs, presets
 from ficklenet_tf.data import datasets, labels
+from ficklenet_tf.errors import UserError
+from ficklenet_tf.evaluation import prediction
 from ficklenet_tf.maps import extraction as map_extraction
 from ficklenet_tf.maps.image_maps import ImageMaps
 from ficklenet_tf.models import backbones, classifier, segmenter
@@ -52,16 +54,27 @@ def _words():
         words[:] = content
 
 
-def test_a_backbone(split, tmp_path, monkeypatch):
+def test_a_backbone(split, tmp_path):
     def thin(x):
         for block in (1, 2, 3):
             x = layers.Conv2D(8 * block, 3, strides=2, padding="same", name=f"block{block}")(x)
             x = layers.ReLU(name=f"block{block}_relu")(x)
         return layers.ReLU()(DilatedConv2D(16, 3, padding="same", dilation_rate=2, name="last")(x))
 
-    configs.BACKBONES.append("thin")
-    monkeypatch.setitem(backbones.BACKBONES, "thin", backbones.Backbone(thin, {"last_block": "block3_relu"}))
+    backbones.register_backbone("thin", thin, cuts={"last_block": "block3_relu"})
+    try:
+        _follow_a_backbone(split, tmp_path)
+    finally:
+        del backbones.BACKBONES["thin"]
+        configs.BACKBONES.remove("thin")
+    for load in (classifier.load_classifier, prediction.load_segmenter):
+        with pytest.raises(UserError, match="found 'thin'; one of your own is registered first"):
+            load(tmp_path)
+
+
+def _follow_a_backbone(split, tmp_path):
     _train(tmp_path, split, backbone="thin", trainable_layers="last_block", photometric=0.0)
+    assert artifacts.read_run(tmp_path / "classifier")["config"]["backbone"] == "thin"
     trained = classifier.load(tmp_path / "classifier")
     assert trained.model.backbone.output_shape[-1] == 16
     assert {v.path.split("/")[0] for v in trained.model.backbone.trainable_variables} == {"last"}

@@ -3,7 +3,7 @@
     python -m tools.predict --output_dir=runs/demo --to=masks photo.jpg another.png
 
 Reads the segmenter's last finished round below OUTPUT_DIR (segmenter_retrained/ or segmenter/); writes TO/<name>.png
-(class ids with a palette) and TO/<name>_overlay.jpg.
+(class ids with a palette) and TO/<name>_overlay.jpg, and says which classes it found and their shares of the pixels.
 """
 
 import pathlib
@@ -37,13 +37,15 @@ def main(paths: list[str]) -> None:
                         f"of {', '.join(repeated)}")
     predictor = prediction.Predictor(prediction.last_stage(cli.run_dir(), cli.FLAGS.segmenter))
     spec = crf.SPECS[crf_choice.chosen(cli.run_dir(), cli.FLAGS.crf, cli.FLAGS.segmenter)]
-    to = pathlib.Path(cli.FLAGS.to)
+    to, found = pathlib.Path(cli.FLAGS.to), []
     for path in progress.bar([pathlib.Path(name) for name in paths], unit="img", desc="predict"):
         image = images.read_image(path)
         label = predictor.labels(image, spec)
         labels.write_label(to / f"{path.stem}.png", label)
         images.write_overlay(to / f"{path.stem}_overlay.jpg", image, label)
-    cli.done(f"{len(paths)} photographs", to)
+        found.append(f"{path.name}: {labels.in_words(labels.shares(label, predictor.class_names))}")
+    print("\n".join(found))
+    cli.done(f"{len(paths)} photograph{'s' if len(paths) > 1 else ''}", to)
 
 
 if __name__ == "__main__":

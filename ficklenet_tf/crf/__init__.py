@@ -26,14 +26,88 @@ SPECS: dict[str, CRFSpec | None] = {"none": None, "sec": SEC_TRAIN, "dsrg": DSRG
                                     "deeplab": DEEPLAB_LARGEFOV, "deeplab_relative": DEEPLAB_RELATIVE,
                                     "deeplab_v2": DEEPLAB_V2}
 FLOOR = 1e-6  # of probabilities before their logarithm is a CRF's unary
+_ROUNDING = 0.01  # by how much probabilities of few bits may miss their sum, 1
 
 __all__ = ["BACKENDS", "DEEPLAB_LARGEFOV", "DEEPLAB_RELATIVE", "DEEPLAB_V2", "DSRG_RELATIVE", "DSRG_TEST", "FLOOR",
-           "SEC_TRAIN", "SPECS", "CRFSpec", "logits_of", "mean_field", "refiner"]
+           "SEC_TRAIN", "SPECS", "CRFSpec", "logits_of", "mean_field", "refine", "refiner", "spec_of"]
 
 
 def logits_of(probs: tf.Tensor | np.ndarray) -> tf.Tensor:
     """Returns log max(p, `FLOOR`) of probabilities of any shape: what `mean_field` takes for a network's logits."""
     return tf.math.log(tf.maximum(probs, FLOOR))
+
+
+def spec_of(spec: CRFSpec | str | None) -> CRFSpec | None:
+    """Returns what a key of `SPECS` stands for; a spec or None as it is.
+
+    Raises:
+      UserError: there is no such key.
+    """
+    if not isinstance(spec, str):
+        return spec
+    if spec not in SPECS:
+        raise UserError(f"crf: expected one of {', '.join(SPECS)}, found {spec!r}")
+    return SPECS[spec]
+
+
+def refine(images: np.ndarray | tf.Tensor, probs: np.ndarray | tf.Tensor, spec: CRFSpec | str | None = DSRG_TEST,
+           backend: str = "permutohedral") -> np.ndarray:
+    """Refines probabilities, of one photograph or of a batch: `mean_field` of their floored logarithm, checked.
+
+    In a graph, or for gradients, call `mean_field`.
+
+    Args:
+      images: `[height, width, 3]` or `[batch, height, width, 3]` RGB 0..255, any number type.
+      probs: `[height, width, classes]` or `[batch, height, width, classes]`, each 0..1, 1 in sum over the classes.
+      spec: a `CRFSpec` or a key of `SPECS`; None or "none": the probabilities come back as they are.
+      backend: see `mean_field`.
+
+    Returns:
+      Probabilities of the same shape, float64 where they were, else float32.
+
+    Raises:
+      UserError: photographs that are not 0..255 (floating numbers none of which is above 1 are taken for 0..1),
+        numbers that are no probabilities, shapes that do not belong together, an unknown key or backend.
+
+    Example:
+      >>> probs = np.full((48, 64, 2), 0.5, np.float32)  # of a network that cannot tell
+      >>> probs[20:28, 20:28] = 0.1, 0.9  # and is sure of a few pixels of an object
+      >>> photograph = np.zeros((48, 64, 3), np.uint8)
+      >>> photograph[10:40, 10:40] = 200, 60, 20
+      >>> refined = ficklenet_tf.crf.refine(photograph, probs)
+      >>> bool(refined[12, 12, 1] > 0.9)  # the object's colour
+      True
+    """
+    spec, images, probs = spec_of(spec), np.asarray(images), np.asarray(probs)
+    _check_photographs(images, probs.shape)
+    _check_probs(probs)
+    probs = probs if probs.dtype == np.float64 else probs.astype(np.float32)
+    if spec is None:
+        return probs
+    if probs.ndim == 3:
+        return refiner(spec, backend)(images[None], logits_of(probs[None]))[0].numpy()
+    return refiner(spec, backend)(images, logits_of(probs)).numpy()
+
+
+def _check_photographs(images: np.ndarray, shape: tuple[int, ...]) -> None:
+    """Raises UserError where images are not RGB 0..255, or not of probabilities of a shape."""
+    if len(shape) not in (3, 4) or images.shape != (*shape[:-1], 3) or 0 in shape:
+        raise UserError("images and probs: expected [height, width, 3] and [height, width, classes], or a batch of "
+                        f"both, found {list(images.shape)} and {list(shape)}")
+    least, most = images.min(), images.max()
+    if not (least >= 0 and most <= 255):
+        raise UserError(f"images: expected RGB 0..255, found numbers from {least:g} to {most:g}")
+    if np.issubdtype(images.dtype, np.floating) and most <= 1:
+        raise UserError(f"images: expected RGB 0..255, found floating numbers from {least:g} to {most:g}; if they are "
+                        "0..1, multiply them by 255")
+
+
+def _check_probs(probs: np.ndarray) -> None:
+    """Raises UserError where numbers are no probabilities."""
+    least, most, sums = probs.min(), probs.max(), probs.sum(-1, dtype=np.float32)
+    if not (least >= 0 and most <= 1 + _ROUNDING and np.abs(sums - 1).max() <= _ROUNDING):
+        raise UserError(f"probs: expected probabilities, 0..1 and 1 in sum over the classes, found {least:g} to "
+                        f"{most:g}, in sum {sums.min():g} to {sums.max():g}; logits go to mean_field")
 
 
 def mean_field(images: tf.Tensor | np.ndarray, logits: tf.Tensor | np.ndarray, spec: CRFSpec,

@@ -5,6 +5,7 @@ The only module that knows what 255 means in a file and how VOC's palette is mad
 
 import io
 import pathlib
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -145,6 +146,27 @@ def check_label(label: np.ndarray, num_classes: int, name: str | pathlib.Path) -
     wrong_ids = np.unique(label[(label >= num_classes) & (label != IGNORE)])
     if wrong_ids.size:
         raise UserError(f"{name}: expected ids 0..{num_classes - 1} or {IGNORE}, found {wrong_ids[:8].tolist()}")
+
+
+def shares(label: np.ndarray, class_names: Sequence[str]) -> dict[str, float]:
+    """Says what a label image shows.
+
+    Args:
+      label: `[height, width]` integers, 0..255.
+      class_names: of the ids, the background first.
+
+    Returns:
+      {class name: its share of all pixels, above 0 and at most 1}, the largest first; not the background, not 255.
+    """
+    counts = np.bincount(np.ravel(label), minlength=256)
+    found = [class_id for class_id in range(1, len(class_names)) if counts[class_id]]
+    return {class_names[i]: float(counts[i] / np.size(label)) for i in sorted(found, key=lambda i: -counts[i])}
+
+
+def in_words(shares: Mapping[str, float]) -> str:
+    """Returns `shares` in one line: "dog 12 %, person 3 %", or "no object"."""
+    return ", ".join(f"{name} {f'{100 * share:.0f}' if share >= 0.005 else '< 1'} %"
+                     for name, share in shares.items()) or "no object"
 
 
 def tags_of(label: np.ndarray, num_classes: int) -> np.ndarray:

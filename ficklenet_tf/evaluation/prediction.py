@@ -49,8 +49,7 @@ class Predictor:
 
     def labels(self, image: np.ndarray, spec: crf.CRFSpec | None = crf.DSRG_TEST) -> np.ndarray:
         """Returns `[h, w]` uint8 class ids of a photograph, refined by the dense CRF unless `spec` is None."""
-        probs = self(image)
-        return (probs if spec is None else refine(image, probs, spec)).argmax(-1).astype(np.uint8)
+        return crf.refine(image, self(image), spec).argmax(-1).astype(np.uint8)
 
     def overlay(self, image: np.ndarray, spec: crf.CRFSpec | None = crf.DSRG_TEST) -> np.ndarray:
         """Returns `[h, w, 3]` uint8, the photograph with its labels' colours laid over it; see `labels`."""
@@ -87,14 +86,10 @@ def last_stage(run_dir: str | pathlib.Path, stage_name: str | None = None) -> pa
     return first_round if stale else second_round  # stale: the second round learned from an earlier first one
 
 
-def refine(image: np.ndarray, probs: np.ndarray, spec: crf.CRFSpec, backend: str = "permutohedral") -> np.ndarray:
-    """Applies the dense CRF to the logarithm of probabilities; `[h, w, classes]` in and out."""
-    return np.asarray(crf.refiner(spec, backend)(image[None], crf.logits_of(probs[None])))[0]
-
-
 def restrict(probs: np.ndarray, tags: np.ndarray) -> np.ndarray:
-    """Leaves the background and the image's own classes and sets the others to 0; `[h, w, classes]` in and out."""
-    return probs * np.concatenate([[1.0], tags]).astype(probs.dtype)
+    """Leaves the probabilities `[h, w, classes]` of background and the image's own classes; they sum to 1 again."""
+    kept = np.maximum(probs, crf.FLOOR) * np.concatenate([[1.0], tags]).astype(probs.dtype)
+    return kept / kept.sum(-1, keepdims=True)
 
 
 def outputs(name: str, spec: crf.CRFSpec | None = None,
@@ -197,6 +192,6 @@ def _predict(run_dir: pathlib.Path, predictor: Predictor, example: dict[str, Any
         refined = probs
         if spec is not None:
             started = time.perf_counter()
-            refined = refine(image, probs, spec, options.backend)
+            refined = crf.refine(image, probs, spec, options.backend)
             spent[output].append(time.perf_counter() - started)
         labels.write_label(path, refined.argmax(-1))

@@ -180,11 +180,31 @@ def localize(classifier: Trained, photograph: np.ndarray, tags: Sequence[str], *
     Raises:
       UserError: the classifier does not know a tag.
     """
-    names = list(classifier.run["class_names"][1:])
+    example = tagged(photograph, tags, classifier.run["class_names"])
+    return of_classifier(classifier, num_maps, mode, size)(example, seed)
+
+
+def of_classifier(classifier: Trained, num_maps: int = 200, mode: str = "stochastic",
+                  size: int | None = None) -> Localizer:
+    """Returns the `Localizer` that `localize` makes; the arguments are its."""
+    config = MapsConfig(num_maps=num_maps, sizes=(size or classifier.config.input_size,))
+    return Localizer(classifier.model, classifier.normalization, config, mode)
+
+
+def tagged(photograph: np.ndarray, tags: Sequence[str], class_names: Sequence[str]) -> dict[str, Any]:
+    """Returns a photograph and its tags as an example that a `Localizer` takes.
+
+    Args:
+      photograph: `[h, w, 3]` uint8 RGB.
+      tags: class names, without the background.
+      class_names: all of them, the background first.
+
+    Raises:
+      UserError: a tag that is none of them.
+    """
+    tags, names = [tags] if isinstance(tags, str) else list(tags), list(class_names[1:])
     unknown = [tag for tag in tags if tag not in names]
     if unknown:
-        raise UserError(f"tags: expected some of {', '.join(names)}, found {', '.join(unknown)}")
-    config = MapsConfig(num_maps=num_maps, sizes=(size or classifier.config.input_size,))
+        raise UserError(f"tags: expected some of {', '.join(names)}, found {', '.join(map(str, unknown))}")
     present = np.array([name in tags for name in names], np.float32)
-    example = {"image_id": "", "tags": present, "image": tf.io.encode_png(photograph)}
-    return Localizer(classifier.model, classifier.normalization, config, mode)(example, seed)
+    return {"image_id": "", "tags": present, "image": tf.io.encode_png(photograph)}

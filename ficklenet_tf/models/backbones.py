@@ -6,6 +6,7 @@ stride 1, the last block dilated by 2, so 321 x 321 gives 41 x 41 x 512
 """
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
+from ficklenet_tf import configs
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.models.dilated_convolution import DilatedConv2D
 from ficklenet_tf.models.precision import policy
@@ -91,8 +93,9 @@ class Backbone:
     frozen_norm: bool = False
 
 
-# By the name in --backbone. pretrained.py knows under which names keras.applications has their weights.
-BACKBONES = {
+# By the name in --backbone; `register_backbone` adds to it. pretrained.py knows under which names keras.applications
+# has their weights.
+BACKBONES: dict[str, Backbone] = {
     "vgg16": Backbone(_vgg16, {"last_block": "block4_pool", "last_two_blocks": "block3_pool"}, "block4_conv1"),
     "resnet50": Backbone(lambda x: _resnet(x, (3, 4, 6, 3)),
                          {"last_block": "conv4_block6_out", "last_two_blocks": "conv3_block4_out"},
@@ -103,6 +106,51 @@ BACKBONES = {
     "small": Backbone(_small, {"last_block": "block4_relu", "last_two_blocks": "block2_relu"},  # by two convolutions
                       "block5_relu"),
 }
+
+
+def register_backbone(name: str, build: Callable[[keras.KerasTensor], keras.KerasTensor], *,
+                      cuts: Mapping[str, str] | None = None, cue_layer: str | None = None,
+                      frozen_norm: bool = False) -> None:
+    """Makes a backbone of your own known, for this process: `ClassifierConfig(backbone=name)`, `--backbone=name`.
+
+    A run keeps the name, not the function: register it again before the run is loaded, and give a function that
+    computes something else another name.
+
+    Pretrained weights are a .weights.h5 file, as `save_weights` writes it of a Keras model of the same layers in the
+    same order; their names do not matter. A run.json beside that file says how photographs are normalised, as
+    {"normalization": {"order": "rgb", "scale": ..., "mean": [...], "std": [...]}}, see `images.Normalization`; without
+    one, and without weights, it is torchvision's way, `images.TORCH`.
+
+    Args:
+      name: letters, digits, "_", "-" and "."; none that is taken.
+      build: symbolic normalised `[b, height, width, 3]` -> rectified features (not negative: nobody can check that)
+        `[b, ceil(height / 8), ceil(width / 8), channels]`. It is called for each network that is built.
+      cuts: for `trainable_layers`: "last_block" and "last_two_blocks" -> the layer after which these begin, by a name
+        that `build` gives it.
+      cue_layer: see `Backbone`.
+      frozen_norm: see `Backbone`.
+
+    Raises:
+      UserError: the name is taken or odd, a cut is unknown. Features and layers are checked when it is first built.
+
+    Example:
+      >>> def mine(x):
+      ...     for block, channels in enumerate((16, 32, 64), 1):
+      ...         x = keras.layers.Conv2D(channels, 3, strides=2, padding="same", name=f"block{block}")(x)
+      ...         x = keras.layers.ReLU(name=f"block{block}_relu")(x)
+      ...     return x
+      >>> ficklenet_tf.register_backbone("mine", mine, cuts={"last_block": "block2_relu"})
+      >>> config = ficklenet_tf.presets.ClassifierConfig(backbone="mine", trainable_layers="last_block")
+    """
+    if name in BACKBONES:
+        raise UserError(f"backbone: expected a new name, found {name!r}, which is taken")
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise UserError(f"backbone: expected a name of letters, digits, _, - and ., found {name!r}")
+    cuts = dict(cuts or {})
+    if unknown := cuts.keys() - {"last_block", "last_two_blocks"}:
+        raise UserError(f"cuts of {name}: expected last_block and last_two_blocks, found {', '.join(sorted(unknown))}")
+    BACKBONES[name] = Backbone(build, cuts, cue_layer, frozen_norm)
+    configs.BACKBONES.append(name)
 
 
 def build(name: str, trainable: str = "all", precision: str = "float32") -> keras.Model:
@@ -119,20 +167,41 @@ def build(name: str, trainable: str = "all", precision: str = "float32") -> kera
       `[batch, ceil(height / 8), ceil(width / 8), channels]` rectified features.
 
     Raises:
-      UserError: unknown name or `trainable`.
+      UserError: unknown name or `trainable`, or a registered backbone that gives something else.
     """
     if name not in BACKBONES:
-        raise UserError(f"backbone: expected one of {', '.join(BACKBONES)}, found {name!r}")
+        raise UserError(f"backbone: expected one of {', '.join(BACKBONES)}, found {name!r}; one of your own is "
+                        "registered first, see ficklenet_tf.register_backbone")
     if trainable not in TRAINABLE:
         raise UserError(f"trainable_layers: expected one of {', '.join(TRAINABLE)}, found {trainable!r}")
     backbone, inputs = BACKBONES[name], keras.Input((None, None, 3), name="image")
     with policy(precision):
-        model = keras.Model(inputs, backbone.layers(inputs), name=name)
+        model = _checked(name, inputs, backbone.layers(inputs))
     above = cut(model, trainable).above
     trained = set() if above is None else {layer.name for layer in above.layers}
     for layer in model.layers:
         frozen_norm = backbone.frozen_norm and isinstance(layer, layers.BatchNormalization)
         layer.trainable = layer.name in trained and not frozen_norm
+    return model
+
+
+def _checked(name: str, inputs: keras.KerasTensor, features: Any) -> keras.Model:
+    """Returns the model of a backbone's features; raises UserError where they, or the layers it names, cannot be."""
+    if not isinstance(features, keras.KerasTensor):
+        raise UserError(f"backbone {name}: expected one symbolic tensor of features, found {type(features).__name__}")
+    model, backbone = keras.Model(inputs, features, name=name), BACKBONES[name]
+    shape = model.compute_output_shape((1, 321, 321, 3))
+    if len(shape) != 4 or shape[1:3] != (41, 41) or shape[3] is None:
+        raise UserError(f"backbone {name}: expected features of stride {STRIDE}, (1, 41, 41, channels) for a "
+                        f"photograph of 321 x 321, found {shape}")
+    kinds = {layer.name: type(layer).__name__ for layer in model.layers}
+    for layer in filter(None, (*backbone.cuts.values(), backbone.cue_layer)):
+        if layer not in kinds:
+            raise UserError(f"backbone {name}: expected a layer {layer!r}, found {', '.join(kinds)}")
+        snake = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=.)(?=[A-Z][a-z])", "_", kinds[layer]).lower()
+        if re.fullmatch(rf"{re.escape(snake)}(_\d+)?", layer):
+            raise UserError(f"backbone {name}: expected that it names the layers where it is cut, found {layer!r}, a "
+                            "name by Keras, which counts on from model to model")
     return model
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ficklenet_tf.data import images
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.runs import artifacts, progress
+from ficklenet_tf.runs import artifacts, layout, progress
 
 _FC_INPUT, _FC_CHANNELS = (7, 7, 512), 4096  # of VGG-16's fc1, a dense layer; fc2 has as many channels
 
@@ -51,10 +51,17 @@ def normalization_of(weights: str) -> images.Normalization:
     Args:
       weights: "imagenet" or keras.applications' .h5 file: Caffe's. A backbone's own .weights.h5: that of the run.json
         beside it, else torchvision's. An .npz file, "" or "random": torchvision's.
+
+    Raises:
+      UserError: that run.json says no normalisation.
     """
     if weights.endswith(".weights.h5"):
         run = artifacts.read_run(pathlib.Path(weights).parent)
-        return images.TORCH if run is None else images.Normalization(**run["normalization"])
+        try:
+            return images.TORCH if run is None else images.Normalization(**run["normalization"])
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{pathlib.Path(weights).parent / layout.RUN}: expected a normalization with order, "
+                            f"scale, mean and std, found {error}") from error
     return images.CAFFE if weights == "imagenet" or weights.endswith(".h5") else images.TORCH
 
 
@@ -93,7 +100,8 @@ def _load_applications(model: keras.Model, weights: str) -> None:
     application = {"vgg16": keras.applications.VGG16, "resnet50": keras.applications.ResNet50,
                    "resnet101": keras.applications.ResNet101}.get(model.name)
     if application is None:
-        raise UserError(f"{weights}: keras.applications has no weights for {model.name}")
+        raise UserError(f"{weights}: expected a .weights.h5 file of {model.name}, of which keras.applications has no "
+                        "weights")
     if weights != "imagenet" and _has_top(weights):
         with h5py.File(weights) as file:
             for layer in model.layers:

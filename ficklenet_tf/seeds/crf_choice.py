@@ -148,7 +148,6 @@ def _agreement(predictor: prediction.Predictor, examples: Iterator[tuple[np.ndar
     for image, seed in progress.bar(examples, total=count, desc="crf", unit="img"):
         probs = predictor(image)
         for key in CANDIDATES:
-            spec = crf.SPECS[key]
-            label = (probs if spec is None else prediction.refine(image, probs, spec)).argmax(-1).astype(np.uint8)
+            label = crf.refine(image, probs, key).argmax(-1).astype(np.uint8)
             confusions[key] += metrics.confusion(seed, label, classes)
     return {key: metrics.scores(confusion)["miou"] for key, confusion in confusions.items()}

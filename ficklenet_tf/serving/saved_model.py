@@ -99,7 +99,7 @@ def export(run_dir: str | pathlib.Path, version: int | None, options: Options = 
 
         def build(temporary: str) -> None:
             networks = [model.network] if localizer is None else [model.network, localizer.model]
-            endpoints = _endpoints(model, localizer, crf.SPECS[options.crf])
+            endpoints = _endpoints(model, localizer, crf.SPECS[options.crf], run["class_names"])
             if options.batching:
                 endpoints = {"serve_jpeg": endpoints["serve_jpeg"]}
             _write_graph(temporary, networks, endpoints)
@@ -139,11 +139,11 @@ def _warm_sides(model: servable.Segmenter) -> list[int]:
 _Endpoint = tuple[Callable[..., signatures.Answer], Sequence[tf.TensorSpec]]
 
 
-def _endpoints(model: servable.Segmenter, localizer: localization_maps.Localizer | None,
-               spec: crf.CRFSpec | None) -> dict[str, _Endpoint]:
+def _endpoints(model: servable.Segmenter, localizer: localization_maps.Localizer | None, spec: crf.CRFSpec | None,
+               class_names: Sequence[str]) -> dict[str, _Endpoint]:
     endpoints: dict[str, _Endpoint] = {
         "serving_default": (signatures.serving_default(model), [signatures.IMAGES]),
-        "serve_jpeg": (signatures.serve_jpeg(model, labels.palette()), [signatures.FILES])}
+        "serve_jpeg": (signatures.serve_jpeg(model, labels.palette(), class_names), [signatures.FILES])}
     if spec is not None:
         endpoints["serve_crf"] = signatures.serve_crf(model, spec), [signatures.IMAGES, signatures.ITERATIONS]
     if localizer is not None:

@@ -4,7 +4,7 @@ Normalisation, multi-scale prediction and argmax are inside; all of it is stock 
 input has a leading batch axis, so that a server may batch. `localization_maps` has its own module.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -84,15 +84,18 @@ def serve_crf(model: servable.Segmenter, spec: crf.CRFSpec) -> Callable[[tf.Tens
     return serve
 
 
-def serve_jpeg(model: servable.Segmenter, palette: np.ndarray) -> Callable[[tf.Tensor], Answer]:
+def serve_jpeg(model: servable.Segmenter, palette: np.ndarray,
+               class_names: Sequence[str]) -> Callable[[tf.Tensor], Answer]:
     """Makes the function of `image` `[n]` JPEG or PNG bytes, each of its own size.
 
     It returns "label_png_bytes" `[n]`, palette PNGs of ids at the photographs' sizes, "size" `[n, 2]`
-    int32 height and width, and "fractions" `[n, classes]` float32, each class' share of the pixels.
+    int32 height and width, "fractions" `[n, classes]` float32, each class' share of the pixels, and
+    "class_names_bytes" `[n]`, the classes' names in UTF-8, one a line, the same for all.
 
     Args:
       model: a `servable.Segmenter`.
       palette: `[256, 3]` uint8 colours of the labels.
+      class_names: of the classes, the background first.
     """
     max_pixels = MAX_PIXELS if model.longest else model.max_pixels
     answer_specs = {"label_png_bytes": tf.TensorSpec([], tf.string), "size": tf.TensorSpec([2], tf.int32),
@@ -119,11 +122,12 @@ def serve_jpeg(model: servable.Segmenter, palette: np.ndarray) -> Callable[[tf.T
         count = tf.shape(image)[0]
         image = decoding.demand(image, [((count > 0) & (count <= model.max_batch),
                                          f"image: expected 1 to {model.max_batch} in one request, found", count)])
+        names = {"class_names_bytes": tf.fill([count], "\n".join(class_names))}
         if model.buckets:
-            return tf.map_fn(padded, image, fn_output_signature=answer_specs, parallel_iterations=1)
+            return names | tf.map_fn(padded, image, fn_output_signature=answer_specs, parallel_iterations=1)
         specs = (*(tf.TensorSpec([size, size, 3]) for size in model.sizes), tf.TensorSpec([2], tf.int32))
         *views, shapes = tf.map_fn(warped, image, fn_output_signature=specs, parallel_iterations=4)
-        return tf.map_fn(merged, (*model.grids(views), shapes), fn_output_signature=answer_specs,
-                         parallel_iterations=1)
+        return names | tf.map_fn(merged, (*model.grids(views), shapes), fn_output_signature=answer_specs,
+                                 parallel_iterations=1)
 
     return serve

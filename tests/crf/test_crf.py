@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from ficklenet_tf import crf
 from ficklenet_tf.crf import lattice
+from ficklenet_tf.errors import UserError
 from ficklenet_tf.seeds import refinement
 
 GRAPH_BACKENDS = ("exact", "permutohedral")
@@ -117,6 +118,54 @@ def test_refiner_in_and_out_of_a_graph(backend, request):
     if backend != "pydensecrf":
         np.testing.assert_allclose(tf.function(refine)(images, logits), expected, atol=1e-5)
     np.testing.assert_allclose(refine(images, logits), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("backend", GRAPH_BACKENDS)
+def test_refine_takes_the_logarithm_itself_of_one_photograph_or_many(backend):
+    images, logits = example(2, 9, 7, 4)
+    probs = softmax(logits)
+    probs[0, 0, 0] = 1, 0, 0, 0  # whose logarithm needs the floor
+    expected = [slow_mean_field(image, np.log(np.maximum(unary, 1e-6)), crf.DSRG_TEST)
+                for image, unary in zip(images, probs, strict=True)]
+    tolerance = 1e-4 if backend == "exact" else 0.05  # the lattice is near, not exact
+    batch = crf.refine(images, probs, backend=backend)
+    assert isinstance(batch, np.ndarray) and batch.dtype == np.float32 and batch.shape == probs.shape
+    np.testing.assert_allclose(batch, expected, atol=tolerance)
+    one = crf.refine(images[0].astype(np.float32), probs[0], "dsrg", backend)
+    np.testing.assert_allclose(one, batch[0], atol=1e-6)
+    assert np.abs(crf.refine(images, probs, "deeplab", backend) - batch).max() > 0.05
+    for spec in (None, "none"):
+        np.testing.assert_array_equal(crf.refine(images, probs, spec, backend), probs)
+
+
+def test_refine_takes_probabilities_of_few_bits_and_of_tensorflow():
+    images, logits = example(1, 9, 7, 21)
+    probs = softmax(logits)
+    expected = crf.refine(images, probs)
+    np.testing.assert_allclose(crf.refine(images, probs.astype(np.float16)), expected, atol=0.01)
+    np.testing.assert_array_equal(crf.refine(tf.constant(images), tf.constant(probs)), expected)
+    assert crf.refine(images, probs.astype(np.float64)).dtype == np.float64
+
+
+def test_refine_refuses_what_it_cannot_mean():
+    images, logits = example(1, 9, 7, 4)
+    probs = softmax(logits)
+    for wrong, message in (((images / 255, probs), "images: expected RGB 0..255, found floating numbers from 0"),
+                           ((images.astype(np.float32) - 120, probs), "images: expected RGB 0..255, found numbers"),
+                           ((images * np.nan, probs), "images: expected RGB 0..255, found numbers from nan"),
+                           ((images, logits), "probs: expected probabilities, .* logits go to mean_field"),
+                           ((images, probs / 2), "1 in sum over the classes, found .* in sum 0.5 to 0.5"),
+                           ((images, np.stack([probs[..., 0] + 1, -probs[..., 0]], -1)), "found -.* to 1"),
+                           ((images, probs * np.nan), "found nan to nan"),
+                           ((images[0], probs), r"found \[9, 7, 3\] and \[1, 9, 7, 4\]"),
+                           ((images[:, :5], probs), r"found \[1, 5, 7, 3\] and \[1, 9, 7, 4\]"),
+                           ((images[..., :1], probs), "expected \\[height, width, 3\\]"),
+                           ((images, probs[..., 0]), "expected \\[height, width, 3\\]"),
+                           ((images[:0], probs[:0]), "expected \\[height, width, 3\\]"),
+                           ((images, probs, "dsgr"), "crf: expected one of none, sec, dsrg, .* found 'dsgr'"),
+                           ((images, probs, "dsrg", "fast"), "backend: expected one of exact, .* found 'fast'")):
+        with pytest.raises(UserError, match=message):
+            crf.refine(*wrong)
 
 
 @pytest.mark.parametrize("backend", GRAPH_BACKENDS)

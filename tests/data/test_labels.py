@@ -19,6 +19,15 @@ def test_palette_is_vocs():
     assert len(np.unique(colours, axis=0)) == 256
 
 
+def test_shares_are_of_all_pixels_largest_first_without_background_and_255():
+    label = np.full((10, 100), 255, np.uint8)
+    label[0, :30], label[1, :], label[2, :2] = 1, 3, 2
+    shares = labels.shares(label, ["background", "cat", "dog", "cow", "horse"])
+    assert list(shares.items()) == [("cow", 0.1), ("cat", 0.03), ("dog", 0.002)]
+    assert labels.in_words(shares) == "cow 10 %, cat 3 %, dog < 1 %"
+    assert labels.in_words(labels.shares(np.zeros((2, 3), int), ["background", "cat"])) == "no object"
+
+
 def test_palette_inverts_every_id_eagerly_in_a_graph_and_in_tf_data():
     colours = labels.palette()[EVERY_ID]
     np.testing.assert_array_equal(labels.labels_from_colours(colours), EVERY_ID)

@@ -75,6 +75,24 @@ def test_the_network_sees_an_image_once_for_all_crfs(tmp_path, seen):
     assert len({str(of_one["confusion"]) for of_one in scores.values()}) == 3  # each CRF changed something
 
 
+def test_restricted_probabilities_are_probabilities():
+    probs = np.array([[[0.1, 0.6, 0.3], [0.0, 1.0, 0.0]]], np.float32)
+    kept = prediction.restrict(probs, np.array([0, 1], np.float32))
+    np.testing.assert_allclose(kept[0], [[0.25, 0, 0.75], [0.5, 0, 0.5]])  # of the second pixel nothing is left
+    assert kept.dtype == np.float32
+
+
+def test_tags_restrict_before_the_crf(tmp_path, seen):
+    split, run = Split(tmp_path), tmp_path / "run"
+    for example in split:
+        example["tags"] = np.array([1, 0], np.float32)
+    prediction.predict_split(run, split, prediction.Options(crf.DSRG_TEST, use_tags=True))
+    for example in split:
+        assert (probs_of(example["photo"]).argmax(-1) == 2).any()
+        for name in ("predictions", "predictions_crf"):
+            assert labels.read_label(run / name / f"{example['image_id']}.png").max() == 1
+
+
 def test_only_what_is_missing_is_made(tmp_path, seen):
     split, run = Split(tmp_path), tmp_path / "run"
     assert list(scoring.evaluate(run, split)) == ["predictions"]

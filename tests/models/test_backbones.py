@@ -5,8 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras import layers
 
+from ficklenet_tf import presets
+from ficklenet_tf.errors import UserError
 from ficklenet_tf.models import backbones
+from ficklenet_tf.training import settings
 
 
 @pytest.mark.parametrize("name, channels", [("vgg16", 512), ("resnet50", 2048), ("small", 128)])
@@ -44,6 +48,71 @@ def test_every_backbone_can_be_cut(name):
         below, above = backbones.cut(backbones.build(name, trainable), trainable)
         assert above.output_shape == backbones.build(name, "head").output_shape
         assert above.trainable_variables and not below.trainable_variables
+
+
+def _convolutions(strides, last="last"):
+    def made(x):
+        for number, stride in enumerate(strides):
+            x = layers.Conv2D(4, 3, strides=stride, padding="same", activation="relu", name=f"c{number}")(x)
+        return layers.Conv2D(6, 3, padding="same", activation="relu", name=last)(x)
+
+    return made
+
+
+@pytest.fixture
+def registry():
+    """What is registered goes again."""
+    before = dict(backbones.BACKBONES)
+    yield backbones.BACKBONES
+    for name in backbones.BACKBONES.keys() - before.keys():
+        del backbones.BACKBONES[name]
+
+
+def test_a_registered_backbone_is_built_and_cut_like_the_others(registry):
+    with pytest.raises(UserError, match="backbone: expected one of vgg16, .* found 'mine'; one of your own is regist"):
+        backbones.build("mine")
+    backbones.register_backbone("mine", _convolutions((2, 2, 2)), cuts={"last_block": "c2"}, cue_layer="c2")
+    model = backbones.build("mine", "last_block")
+    assert model(tf.zeros([1, 65, 97, 3])).shape == (1, 9, 13, 6)
+    assert {v.path.split("/")[0] for v in model.trainable_variables} == {"last"}
+    settings.check_words("classifier", presets.ClassifierConfig(backbone="mine"))
+    assert registry["mine"] == backbones.Backbone(registry["mine"].layers, {"last_block": "c2"}, "c2", False)
+    with pytest.raises(UserError, match="expected head, all or a cut of mine"):
+        backbones.build("mine", "last_two_blocks")
+
+
+def test_a_registered_backbone_keeps_its_batch_norm_frozen_where_it_says_so(registry):
+    def normed(x):
+        return layers.BatchNormalization(name="norm")(_convolutions((2, 2, 2))(x))
+
+    for name, frozen in (("frozen", True), ("free", False)):
+        backbones.register_backbone(name, normed, frozen_norm=frozen)
+        assert backbones.build(name).get_layer("norm").trainable is not frozen
+
+
+@pytest.mark.parametrize("name", ["vgg16", "a b", "", "a/b"])
+def test_a_name_that_is_taken_or_odd_is_refused(registry, name):
+    with pytest.raises(UserError, match="backbone: expected a (new name|name of letters)"):
+        backbones.register_backbone(name, _convolutions((2, 2, 2)))
+    with pytest.raises(UserError, match="cuts of mine: expected last_block and last_two_blocks, found first_block"):
+        backbones.register_backbone("mine", _convolutions((2, 2, 2)), cuts={"first_block": "c0"})
+    assert "mine" not in registry
+
+
+@pytest.mark.parametrize("build, options, message", [
+    (_convolutions((2, 2)), {}, r"backbone odd: expected features of stride 8, .* found \(1, 81, 81, 6\)"),
+    (_convolutions((2, 2, 2, 2)), {}, r"found \(1, 21, 21, 6\)"),
+    (lambda x: layers.GlobalAveragePooling2D()(x), {}, r"stride 8, .* found \(1, 3\)"),
+    (lambda x: layers.Conv2D(4, 9, strides=8)(x), {}, r"found \(1, 40, 40, 4\)"),
+    (lambda x: [x, x], {}, "expected one symbolic tensor of features, found list"),
+    (lambda x: None, {}, "expected one symbolic tensor of features, found NoneType"),
+    (_convolutions((2, 2, 2)), {"cuts": {"last_block": "c3"}}, "expected a layer 'c3', found image, c0, c1, c2, last"),
+    (_convolutions((2, 2, 2)), {"cue_layer": "c9"}, "expected a layer 'c9'"),
+    (_convolutions((2, 2, 2), "conv2d_3"), {"cue_layer": "conv2d_3"}, "names the layers where .* found 'conv2d_3'")])
+def test_what_a_backbone_cannot_give_is_told_when_it_is_built(registry, build, options, message):
+    backbones.register_backbone("odd", build, **options)
+    with pytest.raises(UserError, match=message):
+        backbones.build("odd")
 
 
 def test_a_cut_that_a_backbone_does_not_have_is_refused(monkeypatch):

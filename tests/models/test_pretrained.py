@@ -3,12 +3,15 @@
 import dataclasses
 
 import h5py
+import keras
 import numpy as np
 import pytest
+from keras import layers
 
 from ficklenet_tf import presets
 from ficklenet_tf.data import images
-from ficklenet_tf.models import backbones, pretrained, segmenter
+from ficklenet_tf.errors import UserError
+from ficklenet_tf.models import backbones, classifier, pretrained, segmenter
 from ficklenet_tf.runs import artifacts
 from ficklenet_tf.training import optimizers
 from ficklenet_tf.training import segmenter as segmenter_training
@@ -166,3 +169,37 @@ def test_a_backbones_own_file_has_the_normalisation_of_its_run(tmp_path):
     artifacts.write_run(tmp_path, normalization=dataclasses.asdict(images.CAFFE))
     assert pretrained.normalization_of(path).order == images.CAFFE.order
     assert tuple(pretrained.normalization_of(path).mean) == images.CAFFE.mean
+    for run, found in (({"classes": 3}, "'normalization'"), ({"normalization": {"order": "rgb"}}, "missing 3")):
+        artifacts.write_json(tmp_path / "run.json", run)
+        with pytest.raises(UserError, match=f"run.json: expected a normalization with order, .* found .*{found}"):
+            pretrained.normalization_of(path)
+
+
+def _chain(names):
+    def build(x):
+        for number, name in enumerate(names):
+            x = layers.Conv2D(4 + number, 3, strides=2, padding="same", activation="relu", name=name)(x)
+        return x
+
+    return build
+
+
+def test_a_registered_backbone_takes_the_weights_of_the_same_layers_in_the_same_order(tmp_path, monkeypatch):
+    monkeypatch.setattr(backbones, "BACKBONES", dict(backbones.BACKBONES))
+    backbones.register_backbone("mine", _chain("abc"))
+    inputs = keras.Input((None, None, 3))
+    source = keras.Model(inputs, _chain(["stem", "middle", None])(inputs))  # somebody's network
+    source.save_weights(tmp_path / "source.weights.h5")
+    weights = str(tmp_path / "source.weights.h5")
+    config = presets.ClassifierConfig(backbone="mine", input_size=33, kernel_size=3)
+    model, normalization = classifier.build(config, 3, weights)
+    photograph = np.random.default_rng(0).normal(size=(1, 33, 33, 3)).astype(np.float32)
+    np.testing.assert_array_equal(model.backbone(photograph), source(photograph))
+    assert normalization == images.TORCH
+    shifted = {"order": "rgb", "scale": 1 / 127.5, "mean": [1, 1, 1], "std": [1, 1, 1]}
+    artifacts.write_json(tmp_path / "run.json", {"normalization": shifted})  # as a user writes it
+    assert classifier.build(config, 3, weights)[1] == images.Normalization(**shifted)
+    for wrong in ("imagenet", str(tmp_path / "keras.h5")):
+        (tmp_path / "keras.h5").touch()
+        with pytest.raises(UserError, match=r"expected a \.weights\.h5 file of mine"):
+            classifier.build(config, 3, wrong)

@@ -60,6 +60,34 @@ def test_a_photograph_above_the_limit_is_shrunk_and_its_labels_enlarged(served, 
         assert overlay.size == (120, 80)
 
 
+@pytest.mark.parametrize("serve", [servers.serve_grpc, servers.serve_http])
+def test_a_version_without_names_is_told_by_numbers(serve, served, tmp_path, capsys):
+    """As versions are that were exported before the names were an output."""
+    older = servers.Model.__new__(servers.Model)
+    older.session, older.signatures = served.session, {key: type(value).FromString(value.SerializeToString())
+                                                       for key, value in served.signatures.items()}
+    del older.signatures["serve_jpeg"].outputs["class_names_bytes"]
+    (tmp_path / "a.png").write_bytes(verify.encode(tiny_run.photograph(70, 93, 1)))
+    said = {}
+    for name, model in (("new", served), ("old", older)):
+        with serve(model) as address, transport.Client(address[0] if isinstance(address, tuple) else address) as asked:
+            assert not client.segment_all(asked, [tmp_path / "a.png"], tmp_path / name)
+        said[name] = capsys.readouterr().out.split("\n")[0].partition(": ")[2].rpartition("; ")[0]
+    assert said["new"].count(" %") == 3 and "disc" in said["new"]
+    numbers = said["new"]
+    for class_id, class_name in enumerate(tiny_run.CLASS_NAMES):
+        numbers = numbers.replace(class_name, f"class {class_id}")
+    assert said["old"] == f"{numbers} (numbers: this version was exported without the names of its classes)"
+    assert (tmp_path / "new" / "a.png").read_bytes() == (tmp_path / "old" / "a.png").read_bytes()
+
+
+def test_what_was_found_is_said_largest_first_and_without_the_background():
+    names = ("background", "dog", "person")
+    assert client.Answer(1.0, {0: 0.849, 1: 0.031, 2: 0.12}, names).found == "person 12 %, dog 3 %"
+    assert client.Answer(1.0, {0: 0.999, 2: 0.001}, names).found == "person < 1 %"
+    assert client.Answer(1.0, {0: 1.0}, names).found == client.Answer(1.0, {0: 1.0}).found == "no object"
+
+
 def test_a_busy_server_is_waited_for(served):
     """More clients than it has threads: RESOURCE_EXHAUSTED, which ends."""
     image = tiny_run.photograph(33, 21, 2)[None]

@@ -25,8 +25,8 @@ def _serve(model):
 
 
 def _serve_files(model):
-    return tf.function(signatures.serve_jpeg(model, labels.palette()), input_signature=[signatures.FILES],
-                       autograph=False)
+    return tf.function(signatures.serve_jpeg(model, labels.palette(), tiny_run.CLASS_NAMES),
+                       input_signature=[signatures.FILES], autograph=False)
 
 
 def test_a_greater_photograph_is_computed_at_max_side(run):

@@ -80,7 +80,7 @@ def test_the_warm_up_of_serving_default_is_the_predictors_answer(exported, repla
 def test_serve_crf_is_the_packages_answer_with_iterations_per_row(served, live, reference_crf):
     images_ = np.stack([live[0][0]] * 2)
     class_ids = served.run("serve_crf", {"images": images_, "iterations": np.array([0, 10], np.int32)})["labels"]
-    expected = prediction.refine(live[0][0], live[1][0], crf.DSRG_TEST, backend="pydensecrf")
+    expected = crf.refine(live[0][0], live[1][0], crf.DSRG_TEST, "pydensecrf")
     np.testing.assert_array_equal(class_ids[0], live[1][0].argmax(-1))
     assert (class_ids[1] == expected.argmax(-1)).mean() > 0.999
     assert (class_ids[0] != class_ids[1]).mean() > 0.01
@@ -112,6 +112,7 @@ def test_files_of_different_sizes_share_a_request(served, live):
     files = np.array([verify.encode(image) for image in live[0]], object)
     answer = served.run("serve_jpeg", {"image": files})
     assert answer["size"].tolist() == [[70, 93], [33, 21]]
+    assert [names.decode().split("\n") for names in answer["class_names_bytes"]] == [tiny_run.CLASS_NAMES] * 2
     for data, probs, shares in zip(answer["label_png_bytes"], live[1], answer["fractions"], strict=True):
         np.testing.assert_array_equal(verify.decode_ids(data), probs.argmax(-1))
         np.testing.assert_allclose(shares, np.bincount(probs.argmax(-1).ravel(), minlength=4) / probs[..., 0].size,
