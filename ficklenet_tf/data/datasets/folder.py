@@ -75,7 +75,7 @@ class FickleFolder(tfds.core.GeneratorBasedBuilder):
                 raise UserError(f"{source}: expected images of {contents.source}, found {image_id!r}")
             return _read(contents, by_id[image_id], config.class_names, split.startswith("train"))
 
-        yield from records.generate(self, split, source, image_ids, example, config.on_error, contents.unlisted)
+        yield from records.generate(self, split, source, image_ids, example, config.on_error, contents.notes())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Contents:
       rows: the photographs and their tags.
       class_names: id i is class_names[i]; 0 is the background.
       splits: {split: (the file that says so, image ids)}.
-      unlisted: messages on files that no row names.
+      unlisted: {directory: names in it that no row has}.
     """
 
     root: pathlib.Path
@@ -98,7 +98,7 @@ class Contents:
     rows: tuple[tags_csv.Row, ...]
     class_names: tuple[str, ...]
     splits: dict[str, tuple[pathlib.Path, list[str]]]
-    unlisted: tuple[str, ...]
+    unlisted: dict[pathlib.Path, tuple[str, ...]]
 
     def image(self, row: tags_csv.Row) -> pathlib.Path:
         """Returns the path of a row's photograph."""
@@ -108,6 +108,14 @@ class Contents:
         """Returns the path of a row's label image, or None where there is none."""
         path = self.root / "labels" / f"{row.image_id}.png"
         return path if path.exists() else None
+
+    def notes(self) -> list[str]:
+        """Returns a message on each directory with files that no row names."""
+        kinds = {self.photographs: "photographs", self.root / "labels": "masks of photographs"}
+        if self.source != self.root:
+            kinds = dict.fromkeys(kinds, "files that tags.csv lists")
+        return [f"{directory}: expected {kinds[directory]}, found {len(names)} others: {', '.join(names)}"
+                for directory, names in self.unlisted.items()]
 
 
 def read(data_dir: str | pathlib.Path | None) -> Contents:
@@ -130,23 +138,20 @@ def read(data_dir: str | pathlib.Path | None) -> Contents:
     if not images.is_dir():
         copies = class_folders.copies(root, rows)
     return Contents(root, images if images.is_dir() else root, source, tuple(rows), tags_csv.read_classes(root, rows),
-                    tags_csv.split_ids(root, rows, copies), tuple(_unlisted(root, rows, copies)))
+                    tags_csv.split_ids(root, rows, copies), _unlisted(root, rows, copies))
 
 
-def _unlisted(root: pathlib.Path, rows: Sequence[tags_csv.Row], copies: Mapping[str, str]) -> list[str]:
-    """Returns messages on photographs and label images that no row names, and on other files among photographs."""
-    images, labels, table = root / "images", root / "labels", tags_csv.source(root) != root
+def _unlisted(root: pathlib.Path, rows: Sequence[tags_csv.Row],
+              copies: Mapping[str, str]) -> dict[pathlib.Path, tuple[str, ...]]:
+    """Returns {directory: files that no row names}, of photographs and of label images, where there are any."""
+    images, labels = root / "images", root / "labels"
     names = os.listdir(images) if images.is_dir() else class_folders.files(root)
     masks = os.listdir(labels) if labels.is_dir() else []
-    messages = []
-    for directory, found, listed, kind in (
-            (images if images.is_dir() else root, names, {row.image for row in rows} | set(copies), "photographs"),
-            (labels, masks, {f"{row.image_id}.png" for row in rows}, "masks of photographs")):
-        others = sorted(name for name in found if name not in listed and not name.startswith("."))
-        if others:
-            messages.append(f"{directory}: expected {'files that tags.csv lists' if table else kind}, "
-                            f"found {len(others)} others: {', '.join(others)}")
-    return messages
+    used = {row.image for row in rows} | set(copies)
+    others = {images if images.is_dir() else root: sorted(set(names) - used),
+              labels: sorted(set(masks) - {f"{row.image_id}.png" for row in rows})}
+    seen = {path: tuple(name for name in found if not name.startswith(".")) for path, found in others.items()}
+    return {path: found for path, found in seen.items() if found}
 
 
 def builder(data_dir: str | pathlib.Path | None, cache_dir: str | pathlib.Path | None,
