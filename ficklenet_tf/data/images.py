@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import cv2
 import numpy as np
 import tensorflow as tf
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from ficklenet_tf.data import labels
 from ficklenet_tf.errors import UserError
@@ -233,7 +233,8 @@ def opened(path: str | pathlib.Path, data: bytes | None = None) -> Iterator[Imag
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: expected a photograph, found no such file") from None
     except Exception as error:  # Pillow raises many kinds for broken files
-        raise UserError(f"{path}: expected a photograph (JPEG, PNG, ...), found {_size(path)}: {error}") from error
+        why = "in no format that is known" if isinstance(error, UnidentifiedImageError) else error
+        raise UserError(f"{path}: expected a photograph (JPEG, PNG, ...), found {_size(path)}: {why}") from error
     with image:
         if image.width * image.height > labels.MAX_PIXELS:
             raise UserError(f"{path}: expected at most {labels.MAX_PIXELS} pixels, found {image.width} x "
