@@ -205,6 +205,7 @@ def test_groups_of_alike_pictures_are_those_of_plain_comparison():
     patterns[400:402] = 77  # nothing to be seen: like nothing
     patterns[500:502] = np.arange(17)
     patterns[501, ::2] += 100  # every difference alike, the pictures not
+    patterns[600:602] = 12 * np.arange(16)[:, None] + rng.integers(0, 4, (2, *duplicates.SHAPE))  # and the reverse
     assert duplicates.alike(patterns) == [[10, 650], [299, 300]]
     bits = (patterns[:, :, 1:] > patterns[:, :, :-1]).reshape(700, -1)
     near = {(i, j) for i in range(700) for j in np.flatnonzero((bits[i] != bits[i + 1:]).sum(1) <= 40) + i + 1}
