@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import cv2
 import numpy as np
 import tensorflow as tf
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from ficklenet_tf.data import labels
 from ficklenet_tf.errors import UserError
@@ -124,13 +124,18 @@ def read_image(path: str | pathlib.Path) -> np.ndarray:
       FileNotFoundError: there is no such file.
       UserError: not an image, truncated, or more than `labels.MAX_PIXELS`; names file, expectation and finding.
     """
-    with _opened(path) as image:
-        image = ImageOps.exif_transpose(image)
-        if image.mode in ("I", "F"):
-            raise UserError(f"expected 8 or 16 bits a channel, found mode {image.mode} (32 bits)")
-        if image.mode.startswith("I;16"):  # convert("RGB") would clip it at 255
-            image = Image.fromarray((np.asarray(image) // 256).astype(np.uint8))
-        return np.asarray(image.convert("RGB"))
+    with opened(path) as image:
+        return upright(image)
+
+
+def upright(image: Image.Image) -> np.ndarray:
+    """Returns the pixels of a picture that is `opened`, `[height, width, 3]` uint8 RGB; see `read_image`."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode in ("I", "F"):
+        raise UserError(f"expected 8 or 16 bits a channel, found mode {image.mode} (32 bits)")
+    if image.mode.startswith("I;16"):  # convert("RGB") would clip it at 255
+        image = Image.fromarray((np.asarray(image) // 256).astype(np.uint8))
+    return np.asarray(image.convert("RGB"))
 
 
 def canonical_bytes(path: str | pathlib.Path) -> tuple[bytes, tuple[int, int]]:
@@ -149,7 +154,7 @@ def canonical_bytes(path: str | pathlib.Path) -> tuple[bytes, tuple[int, int]]:
       FileNotFoundError, UserError: see `read_image`.
     """
     path = pathlib.Path(path)
-    with _opened(path) as image:
+    with opened(path) as image:
         plain = (image.mode in ("RGB", "L") and image.getexif().get(ExifTags.Base.Orientation, 1) == 1
                  and image.format in ("JPEG", "MPO", "PNG"))
         size = (image.height, image.width)
@@ -210,17 +215,26 @@ def read_grey(path: str | pathlib.Path) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def _opened(path: str | pathlib.Path) -> Iterator[Image.Image]:
-    """Opens a photograph with Pillow; every failure, in the block too, becomes a UserError that names the file."""
+def opened(path: str | pathlib.Path, data: bytes | None = None) -> Iterator[Image.Image]:
+    """Opens a photograph with Pillow; every failure, in the block too, becomes a UserError that names the file.
+
+    Args:
+      path: the file.
+      data: its bytes, where they have been read.
+
+    Yields:
+      the picture, its pixels not yet decoded.
+    """
     path = pathlib.Path(path)
     if path.exists() and not path.is_file():  # a pipe would be waited for
         raise UserError(f"{path}: expected a photograph, found something that is no file")
     try:
-        image = Image.open(path)
+        image = Image.open(path if data is None else io.BytesIO(data))
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: expected a photograph, found no such file") from None
     except Exception as error:  # Pillow raises many kinds for broken files
-        raise UserError(f"{path}: expected a photograph (JPEG, PNG, ...), found {_size(path)}: {error}") from error
+        why = "in no format that is known" if isinstance(error, UnidentifiedImageError) else error
+        raise UserError(f"{path}: expected a photograph (JPEG, PNG, ...), found {_size(path)}: {why}") from error
     with image:
         if image.width * image.height > labels.MAX_PIXELS:
             raise UserError(f"{path}: expected at most {labels.MAX_PIXELS} pixels, found {image.width} x "

@@ -27,6 +27,12 @@ def write_table(root, tags, header="image,tags"):
     (root / "tags.csv").write_text("\n".join([header, *(f"{name},{tag}" for name, tag in tags.items())]), "utf-8")
 
 
+def write_mask(folder, name, mask, class_names=("bird", "cat", "dog")):
+    """Writes a label image, and the classes that its ids mean."""
+    labels.write_label(folder / "labels" / name, mask)
+    (folder / "classes.txt").write_text("\n".join(class_names))
+
+
 @pytest.fixture
 def folder(tmp_path):
     return make_folder(tmp_path / "my pictures")
@@ -58,7 +64,7 @@ def test_classes_txt_fixes_the_order(folder):
 
 def test_labels_are_optional_one_by_one(folder):
     mask = np.uint8([[0, 1, 2, 3, 255, 0, 0, 0]] * 6)
-    labels.write_label(folder / "labels" / "d.e.png", mask)
+    write_mask(folder, "d.e.png", mask)
     split = _load(folder)
     assert split.has_labels and [split[i]["has_label"] for i in range(5)] == [False, False, True, False, False]
     np.testing.assert_array_equal(labels.decode_label_op(split[2]["label"]), mask)
@@ -138,7 +144,7 @@ def test_images_without_tags_are_only_for_splits_that_do_not_train(folder):
 
 def test_unlisted_files_are_counted_and_listed(folder, caplog):
     write_table(folder, {name: tags for name, tags in TAGS.items() if name not in ("f.png", "a.png")})
-    labels.write_label(folder / "labels" / "zz.png", np.zeros(SIZE))
+    write_mask(folder, "zz.png", np.zeros(SIZE))
     split = _load(folder)
     assert len(split) == 3
     assert [message.split("/")[-1] for message in split.left_out] == [
@@ -174,8 +180,14 @@ def _pipe(folder):
 
 
 def _mask_jpeg(folder):
-    (folder / "labels").mkdir()
+    write_mask(folder, "a.png", np.zeros(SIZE))
     Image.fromarray(np.zeros(SIZE, np.uint8)).save(folder / "labels" / "a.png", "JPEG")
+
+
+def _mask_pipe(folder):
+    write_mask(folder, "a.png", np.zeros(SIZE))
+    (folder / "labels" / "a.png").unlink()
+    os.mkfifo(folder / "labels" / "a.png")
 
 
 def _long_name(folder):
@@ -194,15 +206,14 @@ SKIPPABLE = {
                                      r"found 'bird'"),
     "duplicate": (_duplicate, 5, r"tags\.csv: expected each image \(.*\) once, found 'a' twice"),
     "duplicate_stem": (_duplicate_stem, 5, r"tags\.csv: expected each image \(.*\) once, found 'a' twice"),
-    "mask_size": (lambda folder: labels.write_label(folder / "labels" / "a.png", np.zeros((8, 6))), 4,
+    "mask_size": (lambda folder: write_mask(folder, "a.png", np.zeros((8, 6))), 4,
                   r"labels/a\.png: expected the size of .*images/a\.png, 8 x 6 pixels, found 6 x 8"),
     "link_to_nothing": (_link_to_nothing, 4, r"images/f\.png: expected a photograph, found no such file"),
     "pipe": (_pipe, 4, r"images/f\.png: expected a photograph, found something that is no file"),
-    "mask_pipe": (lambda folder: ((folder / "labels").mkdir(), os.mkfifo(folder / "labels" / "a.png")), 4,
-                  r"labels/a\.png: expected a label image, found something that is no file"),
+    "mask_pipe": (_mask_pipe, 4, r"labels/a\.png: expected a label image, found something that is no file"),
     "mask_jpeg": (_mask_jpeg, 4, r"labels/a\.png: expected a PNG of at most 67108864 pixels, found JPEG of 8 x 6"),
     "long_name": (_long_name, 5, r"expected image ids that can be file names, of 1 to 200 bytes, .*bytes\)'"),
-    "mask_id": (lambda folder: labels.write_label(folder / "labels" / "a.png", np.full(SIZE, 4)), 4,
+    "mask_id": (lambda folder: write_mask(folder, "a.png", np.full(SIZE, 4)), 4,
                 r"labels/a\.png: expected ids 0\.\.3 or 255, found \[4\]"),
 }
 
@@ -226,7 +237,7 @@ def test_the_first_of_two_rows_counts(folder):
 
 def test_listed_images_without_a_row(folder):
     (folder / "val.txt").write_text("f\nunheard\n")
-    with pytest.raises(ValueError, match=r"val\.txt: expected images that .*tags\.csv lists, found 'unheard'"):
+    with pytest.raises(ValueError, match=r"val\.txt: expected images of .*tags\.csv, found 'unheard'"):
         _load(folder, "val")
     assert _load(folder, "val", on_error="skip").image_ids == ("f",)
 
@@ -257,7 +268,10 @@ STRUCTURE = {
                     r"val\.txt: expected at least one image, found an empty split"),
     "split_name": (lambda folder: (folder / "all.txt").write_text("a"), r"all\.txt: expected a split list with "),
     "no_images": (lambda folder: (folder / "images").rename(folder / "photos"),
-                  r"my pictures: expected a directory images/ .* found no images/"),
+                  r"expected the name of folder and file, as dog/a\.jpg \(there is no images/\), found 'a\.png'"),
+    "masks_without_classes": (lambda folder: labels.write_label(folder / "labels" / "a.png", np.zeros(SIZE)),
+                              r"classes\.txt: expected the classes that the ids in .*labels mean, .* line 1 is id 1, "
+                              r".* found no such file.*:\nbird\ncat\ndog$"),
 }
 
 
@@ -272,14 +286,14 @@ def test_a_wrong_structure_always_stops(folder, case, on_error):
 
 def test_254_classes_fit(tmp_path):
     folder = make_folder(tmp_path / "x", {"a.png": ";".join(f"t{i:03d}" for i in range(254)), "b.png": "t000"})
-    labels.write_label(folder / "labels" / "a.png", np.full(SIZE, 254))
+    write_mask(folder, "a.png", np.full(SIZE, 254), [f"t{i:03d}" for i in range(254)])
     split = _load(folder)
     assert len(split.class_names) == 255 and split[0]["tags"].sum() == 254
     assert (labels.decode_label_op(split[0]["label"]).numpy() == 254).all()
 
 
 def test_no_directory_is_an_error():
-    with pytest.raises(ValueError, match="data_dir: expected the directory with images/ and tags.csv, found none"):
+    with pytest.raises(ValueError, match="data_dir: expected the directory of your photographs, found none"):
         datasets.load_split("folder", "train")
 
 

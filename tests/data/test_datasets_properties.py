@@ -102,6 +102,7 @@ def test_any_folder_gives_a_sound_split_or_names_a_file(contents, masks):
             for name, content in files.items():
                 _put(root / folder / name, content, mask=folder == "labels")
         (root / "tags.csv").write_bytes(_table([(name, "cat") for name in contents]))
+        (root / "classes.txt").write_text("cat\n")
         try:
             split = datasets.load_split("folder", "all", data_dir=root, cache_dir=root / "cache", on_error="skip")
         except UserError as error:

@@ -112,6 +112,7 @@ def test_two_workers_train_the_segmenter_of_one_process(single, tmp_path):
     shutil.copytree(photographs, masked)
     mask = np.zeros((40, 48), np.uint8)
     mask[4:20, 6:24], mask[24:36, 26:44] = 2, 1
+    (masked / "classes.txt").write_text("disc\nsquare\n")
     for path in (masked / "images").iterdir():
         labels.write_label(masked / "labels" / f"{path.stem}.png", mask)
     for name in ("one", "cluster"):

@@ -92,7 +92,7 @@ def load_split(dataset: str, split: str, *, data_dir: str | pathlib.Path | None 
     Args:
       dataset: one of `DATASETS`.
       split: "train" or "val"; voc also "train_aug"; folder also the name of a split list, or "all".
-      data_dir: voc: VOCdevkit; folder: the directory with images/ and tags.csv.
+      data_dir: voc: VOCdevkit; folder: the directory of your photographs.
       cache_dir: where prepared records are kept; TFDS' own default directory if None.
       on_error: "stop" raises at the first bad file; "skip" leaves bad files out, logs them
         and lists them in `Split.left_out`.

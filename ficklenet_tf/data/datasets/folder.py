@@ -1,13 +1,27 @@
-"""Your own photographs and a table of their tags, as a data set.
+"""Your own photographs and their tags, from a table or from the folders they are sorted into, as a data set.
+
+With a table:
 
     images/            the photographs: JPEG, PNG and whatever else Pillow reads
     tags.csv           columns image (file name in images/) and tags (separated by ;)
-    classes.txt        optional, one class per line: fixes the classes and their order (else: all tags, sorted)
-    labels/<stem>.png  optional label images: id 0 the background, 255 ignored
-    splits/<name>.txt  optional split lists (or <name>.txt beside tags.csv), one file name or stem per line
+
+Or, where there is no images/:
+
+    <class>/           the photographs of a class, the folder's name their tag; not labels/, splits/ and what is hidden
+    tags.csv           optional, it replaces the folders' names; the column image is then <class>/<file name>
+
+With either:
+
+    classes.txt        one class per line, line 1 is id 1: fixes the classes and their order (else: all tags, sorted)
+    labels/<id>.png    optional label images, which need classes.txt: id 0 the background, 255 ignored
+    splits/<name>.txt  optional split lists (or <name>.txt beside tags.csv), one file name or image id per line
+
+An image's id is its file name without the ending. In folders of classes a file that is in several, with the same name
+and the same bytes, is one photograph with several tags; different files of the same name get their folder's name
+before their own, dog/1.jpg the id dog_1. Two images of one id are an error.
 
 Splits: those lists and "all". Without train and val lists, about a tenth of the
-images, chosen by a hash of their names, is "val" and the rest "train"; with one
+images, chosen by a hash of their ids, is "val" and the rest "train"; with one
 of the two lists, the other split is what the lists leave over. Lists whose names
 begin with "train" and with "val" or "test" may not share images: those of one kind
 are left out of the other. An image needs a tag in every split whose name begins
@@ -16,14 +30,15 @@ with "train"; elsewhere it may have none.
 
 import dataclasses
 import hashlib
+import os
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow_datasets as tfds
 
-from ficklenet_tf.data.datasets import records, tags_csv
+from ficklenet_tf.data.datasets import class_folders, records, tags_csv
 from ficklenet_tf.errors import UserError
 
 
@@ -45,24 +60,98 @@ class FickleFolder(tfds.core.GeneratorBasedBuilder):
         return records.info(self, self.builder_config.class_names, "Photographs of one's own and their tags.")
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, records.Examples]:
-        root = pathlib.Path(self.builder_config.directory)
-        rows = tags_csv.read_table(root / "tags.csv")
-        notes = tags_csv.unlisted(root, rows)
-        generators = {split: self._generate_examples(root, rows, split, source, ids, notes)
-                      for split, (source, ids) in tags_csv.split_ids(root, rows).items()}
+        contents = read(pathlib.Path(self.builder_config.directory))
+        generators = {split: self._generate_examples(contents, split, source, ids)
+                      for split, (source, ids) in contents.splits.items()}
         return records.usable(self, generators, self.builder_config.on_error)
 
-    def _generate_examples(self, root: pathlib.Path, rows: Sequence[tags_csv.Row], split: str, source: pathlib.Path,
-                           image_ids: Sequence[str], notes: Sequence[str]) -> records.Examples:
+    def _generate_examples(self, contents: "Contents", split: str, source: pathlib.Path,
+                           image_ids: Sequence[str]) -> records.Examples:
         config = self.builder_config
-        by_id = {row.image_id: row for row in reversed(rows)}  # the first of duplicates counts
+        by_id = {row.image_id: row for row in reversed(contents.rows)}  # the first of duplicates counts
 
-        def read(image_id: str) -> dict[str, Any]:
+        def example(image_id: str) -> dict[str, Any]:
             if image_id not in by_id:
-                raise UserError(f"{source}: expected images that {root / 'tags.csv'} lists, found {image_id!r}")
-            return _read(root, by_id[image_id], config.class_names, split.startswith("train"))
+                raise UserError(f"{source}: expected images of {contents.source}, found {image_id!r}")
+            return _read(contents, by_id[image_id], config.class_names, split.startswith("train"))
 
-        yield from records.generate(self, split, source, image_ids, read, config.on_error, notes)
+        yield from records.generate(self, split, source, image_ids, example, config.on_error, contents.notes())
+
+
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """What a directory's names and texts say; no photograph has been opened.
+
+    Attributes:
+      root: the directory.
+      photographs: where the names of `rows` begin: images/, or the directory itself.
+      source: what says which photographs there are: tags.csv, or the directory itself.
+      rows: the photographs and their tags.
+      class_names: id i is class_names[i]; 0 is the background.
+      splits: {split: (the file that says so, image ids)}.
+      unlisted: {directory: names in it that no row has}.
+    """
+
+    root: pathlib.Path
+    photographs: pathlib.Path
+    source: pathlib.Path
+    rows: tuple[tags_csv.Row, ...]
+    class_names: tuple[str, ...]
+    splits: dict[str, tuple[pathlib.Path, list[str]]]
+    unlisted: dict[pathlib.Path, tuple[str, ...]]
+
+    def image(self, row: tags_csv.Row) -> pathlib.Path:
+        """Returns the path of a row's photograph."""
+        return self.photographs / row.image
+
+    def label(self, row: tags_csv.Row) -> pathlib.Path | None:
+        """Returns the path of a row's label image, or None where there is none."""
+        path = self.root / "labels" / f"{row.image_id}.png"
+        return path if path.exists() else None
+
+    def notes(self) -> list[str]:
+        """Returns a message on each directory with files that no row names."""
+        kinds = {self.photographs: "photographs", self.root / "labels": "masks of photographs"}
+        if self.source != self.root:
+            kinds = dict.fromkeys(kinds, "files that tags.csv lists")
+        return [f"{directory}: expected {kinds[directory]}, found {len(names)} others: {', '.join(names)}"
+                for directory, names in self.unlisted.items()]
+
+
+def read(data_dir: str | pathlib.Path | None) -> Contents:
+    """Reads a directory's names and texts.
+
+    Raises:
+      FileNotFoundError, UserError: something in the directory is missing or not as it should be.
+    """
+    if not data_dir:
+        raise UserError("data_dir: expected the directory of your photographs, found none")
+    root = pathlib.Path(data_dir).expanduser().resolve()
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root}: expected the directory of your photographs, found none")
+    images, copies = root / "images", dict[str, str]()
+    source = tags_csv.source(root)
+    if images.is_dir() or source != root:
+        rows = tags_csv.read_table(root / "tags.csv", in_folders=not images.is_dir())
+    else:
+        rows = class_folders.read_folders(root)
+    if not images.is_dir():
+        copies = class_folders.copies(root, rows)
+    return Contents(root, images if images.is_dir() else root, source, tuple(rows), tags_csv.read_classes(root, rows),
+                    tags_csv.split_ids(root, rows, copies), _unlisted(root, rows, copies))
+
+
+def _unlisted(root: pathlib.Path, rows: Sequence[tags_csv.Row],
+              copies: Mapping[str, str]) -> dict[pathlib.Path, tuple[str, ...]]:
+    """Returns {directory: files that no row names}, of photographs and of label images, where there are any."""
+    images, labels = root / "images", root / "labels"
+    names = os.listdir(images) if images.is_dir() else class_folders.files(root)
+    masks = os.listdir(labels) if labels.is_dir() else []
+    used = {row.image for row in rows} | set(copies)
+    others = {images if images.is_dir() else root: sorted(set(names) - used),
+              labels: sorted(set(masks) - {f"{row.image_id}.png" for row in rows})}
+    seen = {path: tuple(name for name in found if not name.startswith(".")) for path, found in others.items()}
+    return {path: found for path, found in seen.items() if found}
 
 
 def builder(data_dir: str | pathlib.Path | None, cache_dir: str | pathlib.Path | None,
@@ -70,38 +159,33 @@ def builder(data_dir: str | pathlib.Path | None, cache_dir: str | pathlib.Path |
     """Returns the builder for a directory, its state part of the name.
 
     Args:
-      data_dir: the directory with images/ and tags.csv.
+      data_dir: the directory of the photographs.
       cache_dir: TFDS' data_dir.
       on_error: "stop" or "skip".
 
     Raises:
       FileNotFoundError, UserError: something in the directory is missing or not as it should be.
     """
-    if not data_dir:
-        raise UserError("data_dir: expected the directory with images/ and tags.csv, found none")
-    root = pathlib.Path(data_dir).expanduser().resolve()
-    if not (root / "images").is_dir():
-        raise FileNotFoundError(f"{root}: expected a directory images/ and a table tags.csv, found no images/")
-    rows = tags_csv.read_table(root / "tags.csv")
-    class_names = tags_csv.read_classes(root, rows)
-    state = hashlib.sha256(f"{root} {on_error} {class_names} {rows} {tags_csv.split_ids(root, rows)}".encode())
-    for path in sorted([*(root / "images").iterdir(), *(root / "labels").glob("*.png")]):
+    contents = read(data_dir)
+    root, class_names = contents.root, contents.class_names
+    state = hashlib.sha256(f"{root} {on_error} {class_names} {list(contents.rows)} {contents.splits}".encode())
+    names = os.listdir(root / "images") if contents.photographs != root else [row.image for row in contents.rows]
+    for path in [*(contents.photographs / name for name in sorted(names)), *sorted((root / "labels").glob("*.png"))]:
         status = path.stat() if path.exists() else None  # None: a link to nothing, which is named when it is read
-        state.update(f"{path.name} {status and (status.st_size, status.st_mtime_ns)}".encode())
+        state.update(f"{path.name} {status and (status.st_size, status.st_mtime_ns)}".encode(errors="surrogateescape"))
     name = re.sub(r"\W+", "_", root.name) or "folder"
     return FickleFolder(data_dir=cache_dir, config=FolderConfig(
         name=f"{name}-{state.hexdigest()[:12]}", directory=str(root), class_names=class_names, on_error=on_error))
 
 
-def _read(root: pathlib.Path, row: tags_csv.Row, class_names: tuple[str, ...], needs_tags: bool) -> dict[str, Any]:
-    """Returns the example of one line; see `records.example`."""
-    where = f"{root / 'tags.csv'}, line {row.line}, {row.image}"
+def _read(contents: Contents, row: tags_csv.Row, class_names: tuple[str, ...], needs_tags: bool) -> dict[str, Any]:
+    """Returns the example of one row; see `records.example`."""
+    where = f"{contents.source}, line {row.line}, {row.image}" if row.line else str(contents.image(row))
     unknown = [tag for tag in row.tags if tag not in class_names[1:]]
     if unknown:
-        raise UserError(f"{where}: expected tags of {root / 'classes.txt'} ({', '.join(class_names[1:])}), "
+        raise UserError(f"{where}: expected tags of {contents.root / 'classes.txt'} ({', '.join(class_names[1:])}), "
                         f"found {', '.join(map(repr, unknown))}")
     if needs_tags and not row.tags:
         raise UserError(f"{where}: expected at least one tag for training, found none")
-    label = root / "labels" / f"{row.image_id}.png"
-    return records.example(row.image_id, root / "images" / row.image, [class_names.index(tag) for tag in row.tags],
-                           label if label.exists() else None, len(class_names))
+    return records.example(row.image_id, contents.image(row), [class_names.index(tag) for tag in row.tags],
+                           contents.label(row), len(class_names))

@@ -145,9 +145,10 @@ def check_id(image_id: str, source: str | pathlib.Path) -> None:
     Raises:
       UserError: it is empty, too long, begins with a point, or leads out of a directory.
     """
-    if (not image_id or image_id.startswith(".") or len(image_id.encode()) > _LONGEST_ID
-            or re.search(r"[/\\\x00-\x1f\x7f]", image_id)):
-        shown = image_id if len(image_id) < 60 else f"{image_id[:50]}... ({len(image_id.encode())} bytes)"
+    num_bytes = len(image_id.encode(errors="surrogateescape"))
+    if (not image_id or image_id.startswith(".") or num_bytes > _LONGEST_ID
+            or re.search(r"[/\\\x00-\x1f\x7f\ud800-\udfff]", image_id)):
+        shown = image_id if len(image_id) < 60 else f"{image_id[:50]}... ({num_bytes} bytes)"
         raise UserError(f"{source}: expected image ids that can be file names, of 1 to {_LONGEST_ID} bytes, without "
                         f"slashes, control characters or a point at the beginning, found {shown!r}")
 

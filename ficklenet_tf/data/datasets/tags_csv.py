@@ -1,24 +1,26 @@
 """The texts that describe a directory of photographs: tags.csv, classes.txt and split lists; see `folder`."""
 
+import collections
 import csv
 import dataclasses
 import hashlib
 import io
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ficklenet_tf.data import labels
 from ficklenet_tf.errors import UserError
 
 VAL_FRACTION = 0.1
 MAX_CLASSES = labels.IGNORE - 1  # ids 1..254
+_NAME = r"[^/\\\0.][^/\\\0]*"  # of a file or folder: not hidden, and not a way elsewhere
 EVERY = "every_image"  # the split "all" under a name that TFDS has not reserved
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A line of tags.csv."""
+    """A photograph and its tags: a line of tags.csv, or (line 0) a photograph in the folder of its class."""
 
     image_id: str
     image: str
@@ -26,23 +28,30 @@ class Row:
     line: int
 
 
-def read_table(path: pathlib.Path) -> list[Row]:
+def source(root: pathlib.Path) -> pathlib.Path:
+    """Returns what says which photographs there are, for messages: the table, or the directory itself."""
+    return root / "tags.csv" if (root / "tags.csv").exists() else root
+
+
+def read_table(path: pathlib.Path, in_folders: bool = False) -> list[Row]:
     """Reads tags.csv.
 
     Args:
       path: the table; UTF-8, with or without a byte order mark.
+      in_folders: names are those of folder and file, dog/a.jpg, and not of files in images/.
 
     Returns:
       list of `Row`, in the file's order, duplicates kept.
 
     Raises:
       FileNotFoundError: there is no table.
-      UserError: not UTF-8, a column missing, no rows, or a name that is not one of a file in images/.
+      UserError: not UTF-8, a column missing, no rows, or a name of another form.
     """
     try:
         text = path.read_text("utf-8-sig")
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: expected a table with columns image and tags, found no such file") from None
+        raise FileNotFoundError(f"{path}: expected a table with columns image and tags (or, without images/, a folder "
+                                "of photographs for each class), found no such file") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: expected UTF-8 text, found {error}") from error
     if '"' in text:
@@ -52,19 +61,32 @@ def read_table(path: pathlib.Path) -> list[Row]:
     if not {"image", "tags"} <= set(columns):
         raise UserError(f"{path}: expected columns image and tags, separated by a comma, found {columns}")
     reader.fieldnames = columns
-    rows = []
+    form = "folder and file, as dog/a.jpg (there is no images/)" if in_folders else "a file in images/"
+    lines = []
     for cells in reader:
         image, place = (cells["image"] or "").strip(), f"{path}, line {reader.line_num}"
-        if not image or image.startswith(".") or re.search(r"[/\\\0]", image):
-            raise UserError(f"{place}: expected the name of a file in images/, found {image!r}")
+        if not re.fullmatch(f"{_NAME}/{_NAME}" if in_folders else _NAME, image):
+            raise UserError(f"{place}: expected the name of {form}, found {image!r}")
         if None in cells:
             raise UserError(f"{place}: expected {len(columns)} columns (tags are separated by ;), "
                             f"found {len(columns) + len(cells[None])}")
         tags = tuple(sorted({tag.strip() for tag in (cells["tags"] or "").split(";")} - {""}))
-        rows.append(Row(pathlib.PurePath(image).stem, image, tags, reader.line_num))
-    if not rows:
+        lines.append((image, tags, reader.line_num))
+    if not lines:
         raise UserError(f"{path}: expected at least one image, found none")
-    return rows
+    ids = image_ids([image for image, _, _ in lines])
+    return [Row(ids[image], image, tags, line) for image, tags, line in lines]
+
+
+def image_ids(names: Iterable[str]) -> dict[str, str]:
+    """Returns {name: image id}, the file's name without its ending: a.jpg -> a, dog/a.jpg -> a.
+
+    Where several folders have a file of that name, the folder's name stands before it: dog/a.jpg -> dog_a.
+    """
+    paths = {name: pathlib.PurePath(name) for name in names}
+    counts = collections.Counter(path.stem for path in paths.values())
+    return {name: f"{path.parent.name}_{path.stem}" if path.parent.name and counts[path.stem] > 1 else path.stem
+            for name, path in paths.items()}
 
 
 def _check_quotes(path: pathlib.Path, text: str) -> None:
@@ -95,15 +117,20 @@ def read_classes(root: pathlib.Path, rows: Sequence[Row]) -> tuple[str, ...]:
     """Returns the class names, the background first: classes.txt in its order, else all tags, sorted.
 
     Raises:
-      UserError: no class, more than `MAX_CLASSES`, one twice, or one called background.
+      UserError: no class, more than `MAX_CLASSES`, one twice, or one called background; or masks without classes.txt,
+        whose ids would then mean another class as soon as there is another tag.
     """
     path = root / "classes.txt"
     if path.exists():
         names = _lines(path)
         names = names[1:] if names[:1] == ["background"] else names
     else:
-        path = root / "tags.csv"
         names = sorted({tag for row in rows for tag in row.tags})
+        if next((root / "labels").glob("[!.]*.png"), None):
+            raise UserError(f"{path}: expected the classes that the ids in {root / 'labels'} mean, one on each line: "
+                            "line 1 is id 1, line 2 is id 2 (0 is the background); found no such file. To begin with, "
+                            "the tags in sorted order; give them the order of your ids:\n" + "\n".join(names))
+        path = source(root)
     if not 1 <= len(names) <= MAX_CLASSES:
         raise UserError(f"{path}: expected 1 to {MAX_CLASSES} classes, found {len(names)}")
     duplicates = sorted({name for name in names if names.count(name) > 1})
@@ -113,15 +140,24 @@ def read_classes(root: pathlib.Path, rows: Sequence[Row]) -> tuple[str, ...]:
     return ("background", *names)
 
 
-def split_ids(root: pathlib.Path, rows: Sequence[Row]) -> dict[str, tuple[pathlib.Path, list[str]]]:
+def split_ids(root: pathlib.Path, rows: Sequence[Row],
+              copies: Mapping[str, str] | None = None) -> dict[str, tuple[pathlib.Path, list[str]]]:
     """Returns {split: (the file that says so, image ids)}; the docstring of `folder` gives the rules.
+
+    Args:
+      root: the directory.
+      rows: its photographs.
+      copies: {a further name of a photograph: the name in its row}.
 
     Raises:
       UserError: a list is empty, its name is not fit for a split, or it has images to evaluate on that another one
         trains on.
     """
-    ids, table = [row.image_id for row in rows], root / "tags.csv"
-    known = {row.image: row.image_id for row in rows}
+    ids, table, known = [row.image_id for row in rows], source(root), {row.image: row.image_id for row in rows}
+    known |= {copy: known[image] for copy, image in (copies or {}).items()}
+    for row in rows:  # the file's name alone, where no other folder has it
+        path = pathlib.PurePath(row.image)
+        known.setdefault(path.name if row.image_id == path.stem else row.image, row.image_id)
     splits = {EVERY: (table, ids)}
     for path in sorted([*root.glob("*.txt"), *(root / "splits").glob("*.txt")]):
         if path == root / "classes.txt":
@@ -163,16 +199,3 @@ def _held_out(ids: Sequence[str]) -> set[str]:
     limit = int(VAL_FRACTION * 2**64)
     num_low = sum(int.from_bytes(hashlib.sha256(i.encode()).digest()[:8], "big") < limit for i in order)
     return set(order[:min(max(num_low, 1), len(order) - 1)])
-
-
-def unlisted(root: pathlib.Path, rows: Sequence[Row]) -> list[str]:
-    """Returns messages on files in images/ and labels/ that tags.csv does not list."""
-    messages = []
-    for directory, listed in (("images", {row.image for row in rows}),
-                              ("labels", {f"{row.image_id}.png" for row in rows})):
-        paths = sorted((root / directory).iterdir()) if (root / directory).is_dir() else []
-        names = [path.name for path in paths if path.name not in listed and not path.name.startswith(".")]
-        if names:
-            messages.append(f"{root / directory}: expected files that tags.csv lists, found {len(names)} others: "
-                            f"{', '.join(names)}")
-    return messages

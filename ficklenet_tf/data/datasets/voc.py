@@ -77,7 +77,7 @@ def builder(data_dir: str | pathlib.Path | None, cache_dir: str | pathlib.Path |
     for split, (_, ids) in split_ids(root).items():
         state.update(f"{split} {ids}".encode())
         for image_id in ids:
-            for path in (_image(root, image_id), _annotation(root, image_id), _mask(root, image_id)):
+            for path in (image_path(root, image_id), annotation_path(root, image_id), mask_path(root, image_id)):
                 status = path.stat() if path is not None and path.exists() else None
                 state.update(f"{status and (status.st_size, status.st_mtime_ns)}".encode())
     config = VocConfig(name=f"kit-{state.hexdigest()[:12]}", directory=str(root), on_error=on_error)
@@ -115,15 +115,17 @@ def split_ids(root: pathlib.Path) -> dict[str, tuple[pathlib.Path, list[str]]]:
     return splits
 
 
-def _image(root: pathlib.Path, image_id: str) -> pathlib.Path:
+def image_path(root: pathlib.Path, image_id: str) -> pathlib.Path:
+    """Returns the path of a photograph."""
     return root / "JPEGImages" / f"{image_id}.jpg"
 
 
-def _annotation(root: pathlib.Path, image_id: str) -> pathlib.Path:
+def annotation_path(root: pathlib.Path, image_id: str) -> pathlib.Path:
+    """Returns the path of a photograph's annotation."""
     return root / "Annotations" / f"{image_id}.xml"
 
 
-def _mask(root: pathlib.Path, image_id: str) -> pathlib.Path | None:
+def mask_path(root: pathlib.Path, image_id: str) -> pathlib.Path | None:
     """Returns the mask's path: the official one, else the augmented set's, else None.
 
     The official kit has masks for train and val only, so an image outside them
@@ -158,11 +160,11 @@ def read_tags(path: pathlib.Path) -> list[int]:
 
 def _read(root: pathlib.Path, split: str, image_id: str) -> dict[str, Any]:
     """Returns the example of one image; see `records.example`."""
-    secret = split == "test" and not _annotation(root, image_id).exists()  # the test server alone knows the tags
-    tags = [] if secret else read_tags(_annotation(root, image_id))
+    secret = split == "test" and not annotation_path(root, image_id).exists()  # the test server alone knows the tags
+    tags = [] if secret else read_tags(annotation_path(root, image_id))
     if not tags and split not in ("val", "test"):
-        raise UserError(f"{_annotation(root, image_id)}: expected at least one object for training, found none")
-    return records.example(image_id, _image(root, image_id), tags, _mask(root, image_id), len(CLASS_NAMES))
+        raise UserError(f"{annotation_path(root, image_id)}: expected at least one object for training, found none")
+    return records.example(image_id, image_path(root, image_id), tags, mask_path(root, image_id), len(CLASS_NAMES))
 
 
 def _download(dl_manager: tfds.download.DownloadManager) -> pathlib.Path:

@@ -1,0 +1,152 @@
+"""Photographs in a folder for each class: which are the same, what they are called, and a table made of them."""
+
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ficklenet_tf.data import datasets, labels
+from ficklenet_tf.data.datasets import class_folders
+from ficklenet_tf.errors import UserError
+
+SIZE = (6, 8)
+
+
+def put(path, value):
+    """Writes a small photograph, the same value the same bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((*SIZE, 3), value, np.uint8)).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two cats, two dogs, and one photograph of both; what is no class lies beside them."""
+    root = tmp_path / "mine"
+    for value, name in enumerate(["dog/1.png", "cat/1.png", "dog/rex.png", "cat/tom.JPG"]):
+        put(root / name, 40 * value)
+    for name in ("cat/both.png", "dog/both.png"):
+        put(root / name, 200)
+    for name in (".hidden/x.png", "splits/x.png", "dog/.y.png", "notes/z.txt", "top.png", "cat/sub/w.png"):
+        put(root / name, 0) if name.endswith("png") else ((root / name).parent.mkdir(), (root / name).write_text(""))
+    return root
+
+
+def _load(folder, split="all", **options):
+    return datasets.load_split("folder", split, data_dir=folder, cache_dir=folder.parent / "cache", **options)
+
+
+def _tags(split):
+    return {image_id: [split.class_names[k + 1] for k in np.flatnonzero(split[i]["tags"])]
+            for i, image_id in enumerate(split.image_ids)}
+
+
+TAGS = {"cat_1": ["cat"], "both": ["cat", "dog"], "tom": ["cat"], "dog_1": ["dog"], "rex": ["dog"]}
+
+
+def test_a_folders_name_is_the_tag_and_the_same_photograph_in_two_has_both(folder):
+    split = _load(folder)
+    assert split.class_names == ("background", "cat", "dog") and _tags(split) == TAGS and not split.has_labels
+    assert split[list(split.image_ids).index("dog_1")]["image"] == (folder / "dog" / "1.png").read_bytes()
+    assert split.left_out == (f"{folder}: expected photographs, found 1 others: cat/sub",)
+    train, val = _load(folder, "train"), _load(folder, "val")
+    assert sorted(train.image_ids + val.image_ids) == sorted(TAGS) and train.image_ids and val.image_ids
+
+
+def test_classes_masks_and_splits_are_as_with_a_table(folder):
+    (folder / "classes.txt").write_text("dog\nzebra\ncat\n")
+    labels.write_label(folder / "labels" / "dog_1.png", np.full(SIZE, 3))
+    labels.write_label(folder / "labels" / "1.png", np.full(SIZE, 3))
+    (folder / "splits" / "val.txt").write_text("dog/both.png\ndog_1\nrex.png\n")
+    val, train = _load(folder, "val"), _load(folder, "train")
+    assert val.class_names == ("background", "dog", "zebra", "cat") and val.labelled == (False, True, False)
+    assert val.image_ids == ("both", "dog_1", "rex") and train.image_ids == ("cat_1", "tom")
+    assert (labels.decode_label(val[1]["label"]) == 3).all()
+    assert f"{folder}/labels: expected masks of photographs, found 1 others: 1.png" in val.left_out
+    (folder / "splits" / "val.txt").write_text("1.png\n")
+    with pytest.raises(UserError, match=f"val.txt: expected images of {folder}, found '1.png'"):
+        _load(folder, "val")
+    (folder / "classes.txt").unlink()
+    with pytest.raises(UserError, match=r"classes.txt: expected the classes that the ids in .*:\ncat\ndog$"):
+        _load(folder)
+    (folder / "classes.txt").write_text("dog\n")
+    with pytest.raises(UserError, match=r"cat/1.png: expected tags of .*classes.txt \(dog\), found 'cat'"):
+        _load(folder)
+
+
+def test_a_change_makes_the_data_set_anew(folder):
+    before = _load(folder)
+    put(folder / "dog" / "rex.png", 7)
+    assert _load(folder).fingerprint != before.fingerprint
+    put(folder / "bird" / "1.png", 9)
+    split = _load(folder)
+    assert split.class_names[1:] == ("bird", "cat", "dog") and "bird_1" in split.image_ids
+
+
+def test_the_table_of_the_folders_reads_as_they_do(folder):
+    (folder / "splits" / "train.txt").write_text("dog/both.png\ntom\n")
+    before = {name: _load(folder, name) for name in ("all", "train", "val")}
+    path = class_folders.write_table(folder)
+    assert path.read_text() == ("image,tags\ncat/1.png,cat\ncat/both.png,cat;dog\ncat/tom.JPG,cat\ndog/1.png,dog\n"
+                                "dog/rex.png,dog\n")
+    for name, split in before.items():
+        after = _load(folder, name)
+        assert (after.fingerprint, after.image_ids) == (split.fingerprint, split.image_ids)
+        assert after.left_out == (f"{folder}: expected files that tags.csv lists, found 1 others: cat/sub",)
+    with pytest.raises(UserError, match="tags.csv: expected no table, which would be overwritten, found one"):
+        class_folders.write_table(folder)
+    text = path.read_text().replace("dog/rex.png,dog\n", "")
+    path.write_text(text.replace("cat/tom.JPG,cat", "cat/tom.JPG,cat;sofa"))
+    split = _load(folder)
+    assert _tags(split) == {**{k: v for k, v in TAGS.items() if k != "rex"}, "tom": ["cat", "sofa"]}
+    assert "found 2 others: cat/sub, dog/rex.png" in split.left_out[0]
+
+
+@pytest.mark.parametrize("name", ["../a.png", "/cat/1.png", "cat/../x.png", "cat/.y.png", "cat/", "cat/sub/w.png",
+                                  "cat\\1.png", "1.png"])
+def test_a_table_without_images_names_folder_and_file(folder, name):
+    (folder / "tags.csv").write_text(f"image,tags\n{name},cat\n")
+    with pytest.raises(UserError, match=r"line 2: expected the name of folder and file, as dog/a.jpg .*, found '"):
+        _load(folder)
+
+
+def _only_top(folder):
+    for name in ("cat", "dog"):
+        (folder / name).rename(folder / f".{name}")
+
+
+WRONG = {
+    "two_endings": (lambda folder: put(folder / "dog" / "rex.jpg", 0),
+                    "expected file names that differ by more than their ending, found dog/rex.jpg and dog/rex.png"),
+    "a_name_that_is_another's_id": (lambda folder: put(folder / "bird" / "dog_1.png", 0),
+                                    r"found bird/dog_1.png and dog/1.png \(both are 'dog_1'\); rename one"),
+    "semicolon": (lambda folder: put(folder / "a;b" / "x.png", 0), "names of folders that can be tags, .*'a;b'"),
+    "space": (lambda folder: put(folder / "bird " / "x.png", 0), "names of folders that can be tags, .*'bird '"),
+    "background": (lambda folder: put(folder / "background" / "x.png", 0), "none called background"),
+    "heic": (lambda folder: (folder / "dog" / "x.heic").write_bytes(b"\0\0\0\x18ftypheic"),
+             r"dog/x.heic: expected a photograph \(JPEG, PNG, ...\)"),
+    "none": (_only_top, r"mine: expected images/ and a table tags.csv, or a folder .* \(dog/, cat/\), found neither"),
+    "images": (lambda folder: (folder / "images").mkdir(), r"expected a table .* \(or, without images/, a folder"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_ambiguous_or_no_photograph_is_named(folder, case):
+    spoil, message = WRONG[case]
+    spoil(folder)
+    with pytest.raises((UserError, FileNotFoundError), match=message):
+        _load(folder)
+
+
+def test_no_table_where_there_are_images(folder):
+    (folder / "images").mkdir()
+    with pytest.raises(UserError, match="expected a folder of photographs for each class and no images/"):
+        class_folders.write_table(folder)
+    assert not (folder / "tags.csv").exists()
+
+
+@pytest.mark.parametrize("name", [b"two\nlines.png", b"gr\xfcn.png", b"x" * 201 + b".png"])
+def test_a_name_that_no_table_can_hold_is_refused(folder, name):
+    os.rename(folder / "dog" / "rex.png", os.fsencode(folder / "dog") + b"/" + name)
+    with pytest.raises(UserError, match="expected image ids that can be file names"):
+        _load(folder)
