@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from tools import cli
+from tools import cli, define
 
 if TYPE_CHECKING:
     from ficklenet_tf.data import inspection
 
-flags.DEFINE_enum("dataset", "folder", ("folder", "voc", "shapes"), "Data set.")
-flags.DEFINE_string("data_dir", None, "The directory of your photographs; voc: the VOCdevkit directory.")
+define.source("folder")
 flags.DEFINE_integer("names", 5, "How many photographs are named for each finding.", lower_bound=1)
 flags.DEFINE_boolean("write_tags", False, "Write tags.csv as the folders of the classes say it, and end.")
 

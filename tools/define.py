@@ -31,16 +31,20 @@ def _group(title: str) -> Iterator[None]:
 def data(split: str | None) -> None:
     """Defines the flags that say what to work on and where; `split` is the default of --split."""
     with _group("Photographs"):
-        flags.DEFINE_enum("dataset", "shapes", words.DATASETS, "Data set: shapes is drawn, folder your own "
-                          "photographs.")
-        flags.DEFINE_string("data_dir", None, "voc: the VOCdevkit directory; folder: yours, with images/ and "
-                            "tags.csv, or with a folder for each class.")
+        source("shapes")
         cache_dir()
         flags.DEFINE_string("split", split, "Split to work on (default: the data set's own).")
         flags.DEFINE_enum("on_error", "stop", ("stop", "skip"), "What a broken input does; skip counts and lists it.")
         flags.DEFINE_integer("max_images", None, "At most this many images, the first ones (for a smoke test).",
                              lower_bound=1)
     run()
+
+
+def source(dataset: str) -> None:
+    """Defines --dataset, with its default, and --data_dir."""
+    flags.DEFINE_enum("dataset", dataset, words.DATASETS, "Data set: shapes is drawn, folder your own photographs.")
+    flags.DEFINE_string("data_dir", None, "voc: the VOCdevkit directory; folder: yours, with a folder for each class, "
+                        "or with images/ and tags.csv.")
 
 
 def cache_dir() -> None:
