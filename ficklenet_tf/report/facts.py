@@ -67,19 +67,20 @@ def not_compared(run: Run) -> str:
     """Says that there are no seeds of the plain Grad-CAM to compare with, and what makes them."""
     if run.stages[layout.SEEDS].state != "finished":
         return ""
-    return markup.note("This run was not compared with plain Grad-CAM. To compare:") + "".join(
-        map(markup.command, commands.comparison(run)))
+    note = "This run was not compared with plain Grad-CAM. To compare, in the directory of this software:"
+    return markup.note(note) + "".join(map(markup.command, commands.comparison(run)))
 
 
 def unpredicted(run: Run, held_out: Used) -> str:
     """Says why there are no predictions of held-out images, and how to get some."""
     if held_out.split.has_labels:
         return markup.missing("Predictions")
-    command = commands.prediction(run, held_out.split)
-    things = f"{picture_rows.noun(held_out.split.dataset)}s"
-    note = f"{held_out.split.name} has no masks, so that nothing was predicted and scored."
-    return markup.note(note) if command is None else \
-        markup.note(f"{note} To see what the segmenter makes of a few of its {things}:") + markup.command(command)
+    command, split = commands.prediction(run, held_out.split), held_out.split
+    note = f"{split.name} has no masks, so that nothing was predicted and scored."
+    if command is None:
+        return markup.note(note)
+    return markup.note(f"{note} To see what the segmenter makes of a few of its {picture_rows.noun(split.dataset)}s, "
+                       "in the directory of this software:") + markup.command(command)
 
 
 def score_rows(scores_by_name: Mapping[str, Mapping[str, Any]], gain: str) -> list[list[str]]:

@@ -45,9 +45,9 @@ p { margin: .3em 0 .8em; max-width: 75ch; }
 a { color: inherit; }
 .missing { color: var(--warn); overflow-wrap: anywhere; }
 code, pre { font: .86em/1.45 ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; }
-.command code { display: block; background: var(--card); border-radius: 6px; padding: 6px 10px; white-space: pre-wrap;
-  overflow-wrap: anywhere; }
-.command code span { display: inline-block; max-width: 100%; }
+.command code { display: block; background: var(--card); border-radius: 6px; padding: 6px 10px;
+  white-space: pre-wrap; }
+.command code span { display: inline-block; max-width: 100%; word-break: break-all; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 10px; margin: 1em 0; }
 .tile { background: var(--card); border-radius: 10px; padding: 12px 14px; }
 .tile span { display: block; font-size: .9rem; }

@@ -120,7 +120,10 @@ def test_without_crf_no_refined_prediction_is_missing(run_dir, train, val):
 def test_maps_that_were_not_kept_have_a_command(run_dir, train, val):
     _by_stages(run_dir)
     shutil.rmtree(run_dir / "maps")
-    assert [_flags(line)[0] for line in _shown(run_dir, train, val)] == ["tools.extract_maps"]
+    config = dataclasses.replace(presets.CPU.maps, num_maps=50)
+    artifacts.write_json(run_dir / "seeds" / layout.SETTINGS, {"maps": {"config": dataclasses.asdict(config)}})
+    (binary, flags), = map(_flags, _shown(run_dir, train, val))
+    assert binary == "tools.extract_maps" and flags["num_maps"] == "50"
 
 
 @pytest.fixture(scope="module")
