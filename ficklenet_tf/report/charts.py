@@ -86,7 +86,7 @@ def bars(class_names: Sequence[str], series: Mapping[str, Sequence[float]]) -> s
 
     Args:
       class_names: of the groups.
-      series: dict of name -> list of numbers 0..1, one per class; NaN draws none.
+      series: dict of name -> list of numbers 0..1, one per class.
 
     Returns:
       HTML as a string; the numbers (per cent) stand beside the bars.
@@ -96,9 +96,8 @@ def bars(class_names: Sequence[str], series: Mapping[str, Sequence[float]]) -> s
         lines = []
         for number, values in enumerate(series.values()):
             value = 100 * values[index]
-            text, share = ("–", 0.0) if math.isnan(value) else (f"{value:.1f}", min(max(value, 0.0), 100.0))
-            lines.append(f'<div class="bar"><b class="s{number}" style="width:{share:.1f}%"></b>'
-                         f"<span>{text}</span></div>")
+            lines.append(f'<div class="bar"><b class="s{number}" style="width:{value:.1f}%"></b>'
+                         f"<span>{value:.1f}</span></div>")
         groups.append(f'<div class="group"><span class="name">{escape(name)}</span><div>{"".join(lines)}</div></div>')
     tall = " tall" if len(class_names) > 40 else ""
     return (legend(series) if len(series) > 1 else "") + f'<div class="bars{tall}">{"".join(groups)}</div>'

@@ -1,34 +1,37 @@
 """The page's words and numbers: headline, what is missing, what was run."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from ficklenet_tf.data import datasets
-from ficklenet_tf.report import charts, markup
-from ficklenet_tf.report.stages import Run, Stage
+from ficklenet_tf.report import charts, classes, commands, markup, picture_rows
+from ficklenet_tf.report.stages import Run
+from ficklenet_tf.report.used import Used
 from ficklenet_tf.runs import layout
 
 _METRICS = ("miou", "recall", "precision")
 
 
-def headline(run: Run) -> str:
+def headline(run: Run, class_names: Sequence[str], held_out: Used) -> str:
     """Returns the numbers that matter, as tiles."""
-    tiles = []
-    tag_metrics = run.stages[layout.CLASSIFIER].run.get("metrics", {})
-    if tag_metrics:
-        tiles.append(markup.tile("Classifier, mAP", markup.percent(tag_metrics["map"]), "% on held-out tags"))
+    tiles, val, classifier = [], held_out.split.name, run.stages[layout.CLASSIFIER].run
+    if classifier.get("metrics"):
+        counted = classes.of_tags(classifier["metrics"]["ap_per_class"], classifier["held_out"])
+        tiles.append(markup.tile("Classifier, mAP", markup.percent(classifier["metrics"]["map"]),
+                                 f"% on held-out tags; {counted}"))
     seeds, plain = run.scores.get(layout.SEEDS), run.scores.get(layout.PLAIN_SEEDS)
     for key, title in (("miou", "Seeds, mIoU"), ("recall", "Seeds, recall"), ("precision", "Seeds, precision")):
         if seeds:
-            note = f"%; plain Grad-CAM {markup.percent(plain[key])}" if plain else "% on training masks"
+            note = f"%; plain Grad-CAM {markup.percent(plain[key])}" if plain else \
+                f"% on {seeds['images']} training masks"
             tiles.append(markup.tile(title, markup.percent(seeds[key]), note))
     for name, title in ((layout.PREDICTIONS, "Segmenter"), (layout.REFINED_PREDICTIONS, "Segmenter + CRF")):
         if name in run.scores:
             scores = run.scores[name]
-            tiles.append(markup.tile(title, markup.percent(scores["miou"]),
-                                     f"% mIoU on {scores['images']} held-out images"))
+            tiles.append(markup.tile(
+                title, markup.percent(scores["miou"]),
+                f"% mIoU on {scores['images']} held-out masks; {classes.of_masks(scores, class_names, val)}"))
     served = run.result.get("served_agreement")
     if served is not None:
         tiles.append(markup.tile("Served model", markup.percent(served, 3), "% of pixels labelled as by the live one"))
@@ -38,30 +41,46 @@ def headline(run: Run) -> str:
         f'<div class="tiles">{"".join(tiles)}</div>' if tiles else "<p>No stage has finished yet.</p>")
 
 
-def still_missing(run: Run) -> str:
-    """Returns each expected stage that is not there, and its command; nothing where all is there."""
-    missing = [(_describe(stage), stage.command) for stage in run.stages.values()
-               if stage.expected and stage.state != "finished"]
-    if not run.exported:
-        missing.append(("the exported model (saved_model/1/)", run.export))
-    if "served_agreement" not in run.result:
-        missing.append(("the check of the served model (result.json)", run.pipeline))
-    parts = [markup.missing(", ".join(description for description, made_by in missing if made_by == command), command)
-             for command in dict.fromkeys(command for _, command in missing)]
-    return markup.section("missing", "Still missing", "Stages that this run has not been through, with the command "
-                          "for each.", *parts) if parts else ""
+def still_missing(run: Run, has_masks: bool) -> str:
+    """Returns what the run lacks, and the command that makes it; nothing where all is there."""
+    parts = [f'<p class="missing">{escape(names)}</p>{markup.command(line)}'
+             for names, line in commands.missing(run, has_masks)]
+    return markup.section("missing", "Still missing", "Run these one after the other in the directory of this "
+                          "software; what is finished is not done again.", *parts) if parts else ""
 
 
-def absent(run: Run, name: str) -> str:
-    """Says why a stage's numbers are not there."""
-    stage = run.stages[name]
-    if stage.state == "finished":
-        return f'<p class="note">{escape(stage.title)}: no scores, the images have no masks.</p>'
-    return markup.missing(_describe(stage), stage.command)
+def absent(run: Run, name: str, has_masks: bool = True) -> str:
+    """Says why a stage's numbers are not there.
+
+    Args:
+      run: the `Run`.
+      name: the stage.
+      has_masks: whether its split has masks.
+    """
+    title = run.stages[name].title
+    if run.stages[name].state == "finished" or not has_masks:
+        return markup.note(f"{title}: no scores, the images have no masks.")
+    return markup.missing(title)
 
 
-def _describe(stage: Stage) -> str:
-    return f"{stage.title} ({stage.name}/)" + (", begun but not finished" if stage.state == "begun" else "")
+def not_compared(run: Run) -> str:
+    """Says that there are no seeds of the plain Grad-CAM to compare with, and what makes them."""
+    if run.stages[layout.SEEDS].state != "finished":
+        return ""
+    note = "This run was not compared with plain Grad-CAM. To compare, in the directory of this software:"
+    return markup.note(note) + "".join(map(markup.command, commands.comparison(run)))
+
+
+def unpredicted(run: Run, held_out: Used) -> str:
+    """Says why there are no predictions of held-out images, and how to get some."""
+    if held_out.split.has_labels:
+        return markup.missing("Predictions")
+    command, split = commands.prediction(run, held_out.split), held_out.split
+    note = f"{split.name} has no masks, so that nothing was predicted and scored."
+    if command is None:
+        return markup.note(note)
+    return markup.note(f"{note} To see what the segmenter makes of a few of its {picture_rows.noun(split.dataset)}s, "
+                       "in the directory of this software:") + markup.command(command)
 
 
 def score_rows(scores_by_name: Mapping[str, Mapping[str, Any]], gain: str) -> list[list[str]]:
@@ -81,33 +100,42 @@ def score_rows(scores_by_name: Mapping[str, Mapping[str, Any]], gain: str) -> li
     return rows
 
 
-def average_precision(run: Run) -> str:
-    """Returns each tag's average precision, folded."""
+def average_precision(run: Run, things: str) -> str:
+    """Returns each tag's average precision, folded; `things` are what the images are."""
     classifier = run.stages[layout.CLASSIFIER].run
     aps = classifier.get("metrics", {}).get("ap_per_class")
     if not aps:
         return ""
-    aps = [float("nan") if ap is None else ap for ap in aps]
-    return (f'<details><summary>Average precision of each tag on {escape(str(classifier.get("held_out", "")))}, %'
-            f'</summary><p class="how">How well the classifier ranks the photographs with a tag above those without '
-            f'it.</p>{charts.bars(classifier["class_names"][1:], {"average precision": aps})}</details>')
+    split = classifier["held_out"]
+    known = {name: ap for name, ap in zip(classifier["class_names"][1:], aps, strict=True) if ap is not None}
+    how = (f"How well the classifier ranks the {things} with a tag above those without it; the mAP is the mean. "
+           f"{classes.of_tags(aps, split)}.")
+    return (f"<details><summary>Average precision of each tag on {escape(split)}, %</summary>"
+            f'<p class="how">{escape(how)}</p>{charts.bars(list(known), {"average precision": list(known.values())})}'
+            "</details>")
 
 
-def what_was_run(run: Run, train_split: datasets.Split, val_split: datasets.Split) -> str:
-    """Returns flags, data, versions, times, fingerprints, and each stage's settings folded."""
+def what_was_run(run: Run, used: Sequence[Used]) -> str:
+    """Returns flags, data, versions, times, fingerprints, and each stage's settings folded.
+
+    Args:
+      run: the `Run`.
+      used: the training images and the held-out ones.
+    """
     times = [[stage.title, stage.state, markup.duration(stage.seconds), stage.run.get("finished", "–")]
-             for stage in run.stages.values() if stage.expected or stage.state != "missing"]
+             for stage in run.stages.values() if stage.state != "missing"]
     times += [[name, "measured", markup.duration(seconds), "–"]
               for name, seconds in run.result.get("seconds", {}).items() if name not in run.stages]
-    data = [[split.name, split.dataset, str(len(split)), str(sum(split.labelled)), str(len(split.left_out)),
-             split.fingerprint] for split in (train_split, val_split)]
+    data = [[each.split.name, each.split.dataset, str(each.images),
+             "–" if each.with_mask is None else str(each.with_mask), str(len(each.split.left_out)), each.fingerprint]
+            for each in used]
     versions: dict[str, str] = next(
         (stage.run["versions"] for stage in reversed(run.stages.values()) if "versions" in stage.run), {})
     flags = run.result.get("flags") or {}
     parts = ["<h3>Stages</h3>", markup.table(["stage", "state", "time", "finished (UTC)"], times),
-             "<h3>Data</h3>", markup.table(["split", "data set", "images", "with a mask", "left out", "fingerprint"],
-                                           data)]
-    left_out = [message for split in (train_split, val_split) for message in split.left_out]
+             "<h3>Data</h3>", markup.table(
+                 ["split", "data set", "images used", "with a mask", "left out", "fingerprint"], data)]
+    left_out = [message for each in used for message in each.split.left_out]
     if left_out:
         parts.append(_folded(f"Left out ({len(left_out)})", "\n".join(left_out)))
     if flags:

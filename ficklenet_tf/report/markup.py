@@ -4,11 +4,6 @@ import math
 from collections.abc import Collection, Sequence
 from html import escape
 
-import numpy as np
-
-from ficklenet_tf.data import labels
-from ficklenet_tf.report import charts, pictures
-
 
 def percent(value: float | None, digits: int = 1) -> str:
     """Writes a share 0..1 in per cent; a dash for None or NaN."""
@@ -31,10 +26,31 @@ def section(name: str, title: str, how: str, *parts: str) -> str:
             + "\n".join(parts) + "</section>")
 
 
-def missing(missing_part: str, command: str) -> str:
-    """Says what is missing and which command makes it."""
-    words = " ".join(f"<span>{escape(word)}</span>" for word in command.split(" "))  # lines break between words only
-    return f'<p class="missing">Missing: {escape(missing_part)}. Make it by <code>{words}</code></p>'
+def paragraph(text: str) -> str:
+    """Returns a paragraph."""
+    return f"<p>{escape(text)}</p>"
+
+
+def note(text: str) -> str:
+    """Returns a paragraph of lesser weight."""
+    return f'<p class="note">{escape(text)}</p>'
+
+
+def missing(missing_part: str) -> str:
+    """Says that something is missing; what makes it stands under "Still missing"."""
+    return f'<p class="missing">Missing: {escape(missing_part)}. <a href="#missing">What makes it</a></p>'
+
+
+def command(line: str) -> str:
+    """Returns a command to copy; on the page its lines break between words only."""
+    words = " ".join(f"<span>{escape(word)}</span>" for word in line.split(" "))
+    return f'<p class="command"><code>{words}</code></p>'
+
+
+def scroll(content: str) -> str:
+    """Returns content that scrolls sideways where the screen is narrower, with a line above that says so."""
+    return ('<div><p class="hint" aria-hidden="true">Wider than the screen: scroll sideways →</p>'
+            f'<div class="scroll">{content}</div></div>')
 
 
 def tile(label: str, value: str, note: str) -> str:
@@ -58,48 +74,4 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]], wrap: Collection[
 
     head = "".join(f"<th>{escape(text)}</th>" for text in heads)
     body = "".join("<tr>" + "".join(cell(i, text) for i, text in enumerate(row)) + "</tr>" for row in rows)
-    return (f'<div class="scroll"><table class="facts"><thead><tr>{head}</tr></thead>'
-            f"<tbody>{body}</tbody></table></div>")
-
-
-def picture_table(rows: Sequence[tuple[str, pictures.Pictures]], large: bool = False) -> str:
-    """Returns a table of pictures that scrolls sideways while its first column stays in sight.
-
-    Args:
-      rows: list of (caption, dict of heading -> `[h, w, 3]` uint8).
-      large: for few columns; a wide screen shows two halves side by side.
-    """
-    if large and len(rows) > 1:
-        half = (len(rows) + 1) // 2
-        return f'<div class="side wide">{_picture_table(rows[:half], large)}{_picture_table(rows[half:], large)}</div>'
-    return _picture_table(rows, large)
-
-
-def _picture_table(rows: Sequence[tuple[str, pictures.Pictures]], large: bool) -> str:
-    headings = pictures.headings([cells for _, cells in rows])
-    lines = []
-    for caption, cells in rows:
-        line = []
-        for number, heading in enumerate(headings):
-            words = f'<span class="caption">{escape(caption)}</span>' if number == 0 else ""
-            image = _image(cells[heading], f"{heading} of {caption}") if heading in cells else "–"
-            line.append(f"<td>{image}{words}</td>")
-        lines.append(f"<tr>{''.join(line)}</tr>")
-    head = "".join(f"<th>{escape(text)}</th>" for text in headings)
-    return (f'<div class="scroll"><table class="pictures{" large" if large else ""}"><thead><tr>{head}</tr></thead>'
-            f"<tbody>{''.join(lines)}</tbody></table></div>")
-
-
-def _image(pixels: np.ndarray, alt: str) -> str:
-    height, width = pixels.shape[:2]
-    return (f'<img src="{charts.data_uri(pixels, quality=82)}" alt="{escape(alt)}" width="{width}" '
-            f'height="{height}">')
-
-
-def class_legend(class_names: Sequence[str]) -> str:
-    """Returns the colour of each class in all masks, and of "no answer"."""
-    colours = labels.palette()
-    entries = [*enumerate(class_names), (labels.IGNORE, "no answer, or not judged")]
-    return '<p class="legend classes">' + " ".join(
-        f'<span><i style="background:rgb({",".join(map(str, colours[i]))})"></i>{escape(name)}</span>'
-        for i, name in entries) + "</p>"
+    return scroll(f'<table class="facts"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>')

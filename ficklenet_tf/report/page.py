@@ -1,21 +1,31 @@
 """Puts a run's page together: headline, pictures, scores, curves, and what was run."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping
 from html import escape
 from typing import Any
 
 from ficklenet_tf.data import datasets
-from ficklenet_tf.evaluation import metrics
-from ficklenet_tf.report import charts, facts, markup, pictures, stages, template
+from ficklenet_tf.report import (
+    charts,
+    facts,
+    gallery,
+    markup,
+    own_masks,
+    picture_rows,
+    pictures,
+    score_sections,
+    stages,
+    template,
+    used,
+)
 from ficklenet_tf.runs import artifacts, layout
 
-SIDE = 176  # pixels, longer side of a picture: sharp enough on a phone, small enough inline
-HARDEST = 8
+SIDE = 320  # pixels, longer side of a picture: to be seen enlarged, small enough inline
 
 
 def write_report(run_dir: str | pathlib.Path, *, train_split: datasets.Split, val_split: datasets.Split, title: str,
-                 rows: int = 12) -> pathlib.Path:
+                 rows: int = 12, flags: Mapping[str, Any] | None = None) -> pathlib.Path:
     """Writes `<run_dir>/report.html`: one page that holds everything it shows.
 
     Args:
@@ -24,6 +34,8 @@ def write_report(run_dir: str | pathlib.Path, *, train_split: datasets.Split, va
       val_split: `datasets.Split` of the predictions.
       title: of the page.
       rows: how many images from each of the two splits.
+      flags: name -> value, those by which the splits were opened (data_dir, cache_dir and so on), for the commands of
+        a run whose result.json does not say them.
 
     Returns:
       The path of report.html.
@@ -32,15 +44,18 @@ def write_report(run_dir: str | pathlib.Path, *, train_split: datasets.Split, va
       FileNotFoundError: there is no such directory.
       UserError: a file of the run is broken; names it.
     """
-    run = stages.read(run_dir, train_split.dataset)
+    run = stages.read(run_dir, train_split.dataset, flags)
     names = train_split.class_names
-    body = [facts.headline(run), facts.still_missing(run), _seeds(run, train_split, rows),
-            _seed_scores(run, names), _masks(run, val_split, rows), _scores(run, names), _confusion(run, names),
-            _hardest(run, val_split), _curves(run), facts.what_was_run(run, train_split, val_split)]
-    subtitle = (f"{run.directory.name}: {train_split.dataset}, {len(train_split)} images of {train_split.name}, "
-                f"{len(val_split)} of {val_split.name}, {len(names) - 1} classes")
+    train, val = used.of_training(run, train_split), used.of_held_out(run, val_split)
+    body = [facts.headline(run, names, val), facts.still_missing(run, val_split.has_labels),
+            own_masks.section(train_split, val_split, SIDE), _seeds(run, train_split, rows),
+            score_sections.of_seeds(run, train_split), _masks(run, val, rows),
+            score_sections.of_classes(run, val_split), score_sections.confusion(run, val_split),
+            score_sections.hardest(run, val_split, SIDE), _curves(run, picture_rows.noun(train_split.dataset)),
+            facts.what_was_run(run, (train, val))]
+    subtitle = f"{run.directory.name}: {train_split.dataset}, {train.text}, {val.text}, {len(names) - 1} classes"
     html = template.PAGE.substitute(title=escape(title), subtitle=escape(subtitle), style=template.STYLE,
-                                    body="\n".join(body))
+                                    script=template.SCRIPT, body="\n".join(part for part in body if part))
     path = pathlib.Path(run_dir) / layout.REPORT
     artifacts.write_bytes(path, html.encode())
     return path
@@ -50,118 +65,36 @@ def _seeds(run: stages.Run, split: datasets.Split, rows: int) -> str:
     """Training images with their maps and seeds."""
     captioned = []
     for index, class_id in pictures.choose(run.directory, split, rows):
-        example = split[index]
-        cells = pictures.seed_pictures(run.directory, example, class_id, len(split.class_names), SIDE)
+        cells = picture_rows.seed_pictures(run.directory, split, index, class_id, SIDE)
         shown = f"maps of {split.class_names[class_id]}" if class_id else "no tags"
-        captioned.append((f"{example['image_id']}: {shown}", cells))
-    has_maps = any("mean" in cells for _, cells in captioned)
+        captioned.append((f"{split.image_ids[index]}: {shown}", cells))
+    has_maps = any((run.directory / layout.MAPS).glob("*.npz"))
     return markup.section(
         "seeds", "From tags to seeds",
-        "Each row is a training photograph, chosen for its tags and not for its success: every map is one random "
-        "selection of hidden units (yellow: the class is here), the mean and maximum are over all of them, spread is "
-        "their standard deviation (yellow: 0.5), and the seeds are what the segmenter learns from; uncertainty (with "
-        "--uncertainty) is how little the maps agree on a seed; the ground truth "
-        "is for you alone, no stage has seen it.",
-        "" if has_maps else markup.missing("maps", run.stages[layout.SEEDS].command),
-        markup.class_legend(split.class_names), markup.picture_table(captioned))
+        f"Each row is a training {picture_rows.noun(split.dataset)}, chosen for its tags and not for its success: "
+        "every map is one random selection of hidden units (yellow: the class is here), the mean and maximum are over "
+        "all of them, spread is their standard deviation (yellow: 0.5), and the seeds are what the segmenter learns "
+        "from; uncertainty (with --uncertainty) is how little the maps agree on a seed; the ground truth is for you "
+        "alone, no stage has seen it.",
+        "" if has_maps else markup.missing("maps"), gallery.legend(), gallery.table(captioned, split.class_names))
 
 
-def _seed_scores(run: stages.Run, class_names: Sequence[str]) -> str:
-    """Seeds against those of the deterministic maps."""
-    scores_by_name = {name: run.scores[stage] for name, stage in (
-        ("plain Grad-CAM", layout.PLAIN_SEEDS), ("random selections", layout.SEEDS)) if run.scores.get(stage)}
-    parts = [facts.absent(run, name) for name in (layout.SEEDS, layout.PLAIN_SEEDS) if name not in run.scores]
-    if scores_by_name:
-        parts.append(markup.table(["seeds", "mIoU %", "recall %", "precision %"],
-                                  facts.score_rows(scores_by_name, "gain")))
-        charted = [f"<div><h3>{title}</h3>" + charts.bars(class_names, {
-            name: scores[f"{key}_per_class"] for name, scores in scores_by_name.items()}) + "</div>"
-            for title, key in (("Recall, %", "recall"), ("Precision, %", "precision"))]
-        parts.append(f'<div class="side">{"".join(charted)}</div>')
-    return markup.section(
-        "seed-scores", "Seeds: random selections against plain Grad-CAM",
-        "Recall is the share of a class's pixels that the seeds found, precision the share of its seeds that are "
-        "right, both against the training masks; longer bars are better.", *parts)
-
-
-def _masks(run: stages.Run, split: datasets.Split, rows: int) -> str:
+def _masks(run: stages.Run, val: used.Used, rows: int) -> str:
     """Held-out images with the segmenter's masks."""
-    captioned = [(split.image_ids[i], pictures.mask_pictures(run.directory, split[i], len(split.class_names), SIDE))
+    split = val.split
+    captioned = [(split.image_ids[i], picture_rows.mask_pictures(run.directory, split, i, SIDE))
                  for i in pictures.predicted(run.directory, split, rows)]
     has_masks = any(heading.startswith("segmenter") for _, cells in captioned for heading in cells)
     return markup.section(
-        "masks", "The segmenter on held-out photographs",
+        "masks", f"The segmenter on held-out {picture_rows.noun(split.dataset)}s",
         "Evenly spaced images of the held-out split: compare the masks with the ground truth to their right; "
-        "CRF is the dense conditional random field that pulls edges to those of the photograph.",
-        "" if has_masks else markup.missing("predictions", run.evaluate),
-        markup.class_legend(split.class_names), markup.picture_table(captioned, large=True))
+        "CRF is the dense conditional random field that pulls edges to those of the image.",
+        "" if has_masks else facts.unpredicted(run, val), gallery.legend(),
+        gallery.table(captioned, split.class_names, large=True))
 
 
-def _evaluated(run: stages.Run) -> dict[str, dict[str, Any]]:
-    """Returns the scores of the held-out split: dict of name for people -> scores."""
-    return {name: run.scores[key] for name, key in (
-        ("without CRF", layout.PREDICTIONS), ("with CRF", layout.REFINED_PREDICTIONS)) if key in run.scores}
-
-
-def _scores(run: stages.Run, class_names: Sequence[str]) -> str:
-    """Each class's IoU on the held-out split."""
-    evaluated = _evaluated(run)
-    parts = [markup.missing(f"scores {name}", run.evaluate) for name in ("without CRF", "with CRF")
-             if name not in evaluated]
-    if evaluated:
-        parts += [markup.table(["segmenter", "mIoU %", "recall %", "precision %"],
-                               facts.score_rows(evaluated, "gain by the CRF")),
-                  charts.bars(class_names, {name: scores["iou_per_class"] for name, scores in evaluated.items()})]
-    return markup.section(
-        "iou", "IoU of each class, %",
-        "Intersection over union of each class on the held-out images, over all their pixels together; "
-        "the mean over the classes is the mIoU.", *parts)
-
-
-def _confusion(run: stages.Run, class_names: Sequence[str]) -> str:
-    """The confusion matrix of the last stage that has one."""
-    scores_by_subject: dict[str, dict[str, Any]] = {}
-    if layout.SEEDS in run.scores:
-        scores_by_subject["the seeds, on training images"] = run.scores[layout.SEEDS]
-    scores_by_subject |= {f"the segmenter {name}": scores for name, scores in _evaluated(run).items()}
-    if not scores_by_subject:
-        return markup.section("confusion", "Confusion matrix", "Which class is taken for which.",
-                              markup.missing("scores", run.evaluate))
-    subject, scores = list(scores_by_subject.items())[-1]
-    kinds = {name: metrics.error_kinds(each["confusion"]) for name, each in scores_by_subject.items()}
-    rows = [[name, *(markup.percent(share) for share in shares.values())] for name, shares in kinds.items()]
-    worst = "; ".join(f"{true} taken for {answer} ({markup.percent(share)} %)" for true, answer, share in
-                      charts.most_confused(scores["confusion"], class_names))
-    return markup.section(
-        "confusion", "Confusion matrix",
-        f"Of {subject}: each row is a true class and says, in per cent of its pixels, what they were called; "
-        "a perfect one is blue on the diagonal only.",
-        markup.table(["of all pixels, %", "right", "background called an object", "object called background",
-                      "object called another", "no answer"], rows),
-        f'<p>Most frequent: {escape(worst)}.</p>' if worst else "",
-        f'<div class="scroll">{charts.confusion_matrix(scores["confusion"], class_names)}</div>')
-
-
-def _hardest(run: stages.Run, split: datasets.Split) -> str:
-    """The held-out images of the lowest IoU."""
-    evaluated = _evaluated(run)
-    if not evaluated:
-        return markup.section("hardest", "The hardest images", "The held-out images of the lowest IoU.",
-                              markup.missing("scores", run.evaluate))
-    name, scores = list(evaluated.items())[-1]
-    position = {image_id: i for i, image_id in enumerate(split.image_ids)}
-    ranked = sorted((iou, image_id) for image_id, iou in scores["image_iou"].items() if image_id in position)
-    captioned = [(f"{image_id}: IoU {markup.percent(iou)}",
-                  pictures.mask_pictures(run.directory, split[position[image_id]], len(split.class_names), SIDE))
-                 for iou, image_id in ranked[:HARDEST]]
-    return markup.section(
-        "hardest", "The hardest images",
-        f"The held-out images with the lowest IoU (per cent, {name}, mean over the classes that the image has): "
-        "what the segmenter does not understand yet.", markup.picture_table(captioned, large=True))
-
-
-def _curves(run: stages.Run) -> str:
-    """Losses of every training that left a log."""
+def _curves(run: stages.Run, thing: str) -> str:
+    """Losses of every training that left a log; `thing` is what an image is."""
     trainings = []
     for stage in run.stages.values():
         if not stage.log:
@@ -173,10 +106,10 @@ def _curves(run: stages.Run) -> str:
         names = [column.replace("_", " ") for column in columns]
         trainings.append(f'<div><h3>{escape(stage.title)}</h3>{charts.legend(names)}'
                          f'{charts.curves(stage.log, columns, stage.title)}<p class="note">{escape(note)}</p></div>')
-    absent = [markup.missing(f"the log of the {name}", run.stages[name].command)
-              for name in (layout.CLASSIFIER, layout.SEGMENTER) if not run.stages[name].log]
+    absent = [markup.missing(run.stages[name].title) for name in (layout.CLASSIFIER, layout.SEGMENTER)
+              if not run.stages[name].log and not run.stages[name].run]
     return markup.section(
         "curves", "Training",
         "The loss at each step, pale, and its running mean, strong: it should fall and then flatten; the "
         "segmenter's loss is the sum of its parts.", *absent, f'<div class="side">{"".join(trainings)}</div>',
-        facts.average_precision(run))
+        facts.average_precision(run, f"{thing}s"))

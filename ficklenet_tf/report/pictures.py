@@ -1,22 +1,18 @@
-"""Rows of small pictures: a photograph, its maps, its seeds, its masks."""
+"""Draws maps and masks over a photograph, and chooses the images to show."""
 
 import pathlib
-from collections.abc import Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable
+from typing import TypeVar
 
 import cv2
 import numpy as np
 
-from ficklenet_tf.data import datasets, images, labels
-from ficklenet_tf.maps.image_maps import ImageMaps
+from ficklenet_tf.data import datasets, labels
 from ficklenet_tf.runs import layout
-from ficklenet_tf.seeds import rule
 
-Pictures = dict[str, np.ndarray]  # heading -> `[h, w, 3]` uint8, in the order of the columns
 _Item = TypeVar("_Item")
 
 SPREAD_SCALE = 2.0  # the standard deviation of numbers in 0..1 is at most 0.5
-_MASKS = (("segmenter", layout.PREDICTIONS), ("segmenter + CRF", layout.REFINED_PREDICTIONS))
 
 
 def thumbnail(image: np.ndarray, side: int) -> np.ndarray:
@@ -108,76 +104,3 @@ def evenly(items: Iterable[_Item], count: int) -> list[_Item]:
     if len(items) <= count:
         return items
     return [items[i * len(items) // count] for i in range(count)]
-
-
-def seed_pictures(run_dir: str | pathlib.Path, example: dict[str, Any], class_id: int, num_classes: int,
-                  side: int) -> Pictures:
-    """Draws everything the stages made of a training image.
-
-    Args:
-      run_dir: the run's directory.
-      example: of a `datasets.Split`.
-      class_id: the class whose maps are drawn.
-      num_classes: with the background.
-      side: longer side of the pictures in pixels.
-
-    Returns:
-      dict of heading -> `[h, w, 3]` uint8, in the order of the stages; what is not there is left out.
-    """
-    run_dir, image_id = pathlib.Path(run_dir), example["image_id"]
-    photo = thumbnail(images.decode_image_op(example["image"]).numpy(), side)
-    cells = {"photograph": photo}
-    plain = _maps(layout.map_file(run_dir / layout.deterministic(layout.MAPS), image_id), class_id)
-    maps = _maps(layout.map_file(run_dir / layout.MAPS, image_id), class_id)
-    for number, sample in enumerate(maps.get("samples", ()), 1):
-        cells[f"map {number}"] = heat(photo, sample)
-    for heading, key, scale in (("mean", "mean", 1), ("maximum", "max", 1), ("spread", "std", SPREAD_SCALE)):
-        if key in maps:
-            cells[heading] = heat(photo, maps[key] * scale)
-    cells |= _masks(run_dir, photo, image_id, num_classes, [("seeds", layout.SEEDS)])
-    uncertain = layout.label_image(run_dir / layout.uncertainty_of(layout.SEEDS), image_id)
-    if uncertain.exists():
-        cells["uncertainty"] = heat(photo, rule.read_uncertainty(uncertain))
-    if plain:
-        cells["plain Grad-CAM"] = heat(photo, plain["mean"])
-    cells |= _masks(run_dir, photo, image_id, num_classes, [
-        ("Grad-CAM seeds", layout.PLAIN_SEEDS), ("first round", layout.FIRST_LABELS), *_MASKS])
-    return cells | _truth(photo, example)
-
-
-def mask_pictures(run_dir: str | pathlib.Path, example: dict[str, Any], num_classes: int, side: int) -> Pictures:
-    """Draws a held-out image and its masks; see `seed_pictures`."""
-    photo = thumbnail(images.decode_image_op(example["image"]).numpy(), side)
-    cells = {"photograph": photo, **_masks(pathlib.Path(run_dir), photo, example["image_id"], num_classes, _MASKS)}
-    return cells | _truth(photo, example)
-
-
-def _maps(path: pathlib.Path, class_id: int) -> dict[str, np.ndarray]:
-    """Reads one class's maps: dict of "mean", "max", "std" `[h, w]` and "samples" `[n, h, w]`, {} if not there."""
-    if not path.exists():
-        return {}
-    maps = ImageMaps.read(path)
-    position = np.flatnonzero(maps.tag_ids == class_id - 1)
-    if not position.size:
-        return {}
-    return {key: getattr(maps, key)[..., position[0]] for key in ("mean", "max", "std", "samples")}
-
-
-def _masks(run_dir: pathlib.Path, photo: np.ndarray, image_id: str, num_classes: int,
-           directories: Iterable[tuple[str, str]]) -> Pictures:
-    """Draws an image's masks from (heading, directory below the run's); what is not there is left out."""
-    paths = {heading: layout.label_image(run_dir / name, image_id) for heading, name in directories}
-    return {heading: mask(photo, labels.read_label(path, num_classes)) for heading, path in paths.items()
-            if path.exists()}
-
-
-def _truth(photo: np.ndarray, example: dict[str, Any]) -> Pictures:
-    if not example["has_label"]:
-        return {}
-    return {"ground truth": mask(photo, labels.decode_label_op(example["label"]).numpy())}
-
-
-def headings(rows: Sequence[Pictures]) -> list[str]:
-    """Returns the headings of all rows of pictures, each once: those of the fullest row, then the others."""
-    fullest: Pictures = max(rows, key=len, default={})
-    return list(dict.fromkeys([*fullest, *(name for row in rows for name in row)]))

@@ -2,17 +2,17 @@
 
 import io
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ficklenet_tf.data import datasets
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.report import pictures
+from ficklenet_tf.report import picture_rows, pictures
 from ficklenet_tf.runs import artifacts
 
-_COLUMNS = ("photograph", "map 1", "mean", "seeds", "segmenter", "ground truth")  # of `pictures.seed_pictures`
+_COLUMNS = ("photograph", "drawing", "map 1", "mean", "seeds", "segmenter", "ground truth")  # of `picture_rows`
 
 
 def write_picture(run_dir: str | pathlib.Path, train_split: datasets.Split, path: str | pathlib.Path, rows: int = 4, *,
@@ -30,13 +30,13 @@ def write_picture(run_dir: str | pathlib.Path, train_split: datasets.Split, path
     Returns:
       `path`.
     """
-    num_classes = len(train_split.class_names)
-    seed_rows = [pictures.seed_pictures(run_dir, train_split[i], class_id, num_classes, side)
+    seed_rows = [picture_rows.seed_pictures(run_dir, train_split, i, class_id, side)
                  for i, class_id in pictures.choose(run_dir, train_split, rows)]
-    blocks = [[{name: cells[name] for name in _COLUMNS if name in cells} for cells in seed_rows]]
+    blocks = [[{name: cells[name].pixels for name in _COLUMNS if name in cells} for cells in seed_rows]]
     if val_split is not None:
-        blocks.append([pictures.mask_pictures(run_dir, val_split[i], num_classes, side)
-                       for i in pictures.predicted(run_dir, val_split, rows)])
+        held_out_rows = [picture_rows.mask_pictures(run_dir, val_split, i, side)
+                         for i in pictures.predicted(run_dir, val_split, rows)]
+        blocks.append([{name: picture.pixels for name, picture in cells.items()} for cells in held_out_rows])
     parts = [lay_out(block, side) for block in blocks if block]
     if not parts:
         raise UserError("rows: expected at least one image to draw, found none")
@@ -51,9 +51,10 @@ def write_picture(run_dir: str | pathlib.Path, train_split: datasets.Split, path
     return pathlib.Path(path)
 
 
-def lay_out(rows: Sequence[pictures.Pictures], side: int, gap: int = 6, header: int = 22) -> np.ndarray:
-    """Lays rows of pictures on white under their headings; returns `[h, w, 3]` uint8."""
-    columns = pictures.headings(rows)
+def lay_out(rows: Sequence[Mapping[str, np.ndarray]], side: int, gap: int = 6, header: int = 22) -> np.ndarray:
+    """Lays rows of pictures, their longer side made `side`, on white under their headings: `[h, w, 3]` uint8."""
+    rows = [{heading: pictures.thumbnail(cell, side) for heading, cell in row.items()} for row in rows]
+    columns = picture_rows.headings(rows)
     heights = [max(cell.shape[0] for cell in row.values()) for row in rows]
     sheet = Image.new("RGB", (gap + len(columns) * (side + gap), header + sum(heights) + gap * len(rows)), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
