@@ -1,6 +1,6 @@
 """Segments photographs by a server.
 
-    python -m export.client --server=localhost:8500 photo.jpg --output_dir=out
+    python -m export.client --server=localhost:8500 photo.jpg --to=out
 
 Sends files to TensorFlow Serving, over gRPC, or over REST where --server begins with http://. Writes
 OUTPUT_DIR/<name>.png, labels in VOC's palette, and <name>_overlay.jpg; one line per file says what was found, with its
@@ -237,7 +237,7 @@ def _check_names(paths: Sequence[pathlib.Path], output_dir: pathlib.Path) -> Non
     sources = {path.resolve() for path in paths}
     over = [path for path in written if path.resolve() in sources]
     if over:
-        raise ValueError(f"{over[0]}: expected another --output_dir, found that a photograph would be overwritten")
+        raise ValueError(f"{over[0]}: expected another --to, found that a photograph would be overwritten")
 
 
 def between(least: float, most: float, kind: type[int] | type[float] = int) -> type[int] | type[float]:
@@ -258,7 +258,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("photographs", nargs="+", metavar="PHOTOGRAPH")
     made.add_argument("--server", required=True,
                       help="host:port (gRPC, usually 8500) or http://host:port (REST, usually 8501)")
-    made.add_argument("--output_dir", default="out", help="where label images and overlays are written (%(default)s)")
+    made.add_argument("--to", default="out", help="directory for label images and overlays (%(default)s)")
     made.add_argument("--model", default="ficklenet", help="the model's name in the server (%(default)s)")
     made.add_argument("--model_version", default=transport.STABLE,
                       help="label or number of the version (%(default)s); empty: the greatest number that the server "
@@ -281,7 +281,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = Options(given.max_pixels, given.opacity, given.concurrency)
     with transport.Client(given.server, given.model, version, given.deadline) as client:
         try:
-            failed = segment_all(client, given.photographs, given.output_dir, options)
+            failed = segment_all(client, given.photographs, given.to, options)
         except ValueError as error:
             sys.exit(f"error: {error}")
     if failed:

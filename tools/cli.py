@@ -140,9 +140,9 @@ def split(name: str | None = None, held_out: bool = False) -> "datasets.Split":
 
 
 def given_flags() -> dict[str, Any]:
-    """Returns the flags that were given, name -> value."""
+    """Returns the flags that were given, name -> value; --restart, which is for once, is none of a run's."""
     own_flags = FLAGS.flags_by_module_dict()[sys.argv[0]] + FLAGS.flags_by_module_dict()[define.__name__]
-    return {flag.name: flag.value for flag in own_flags if flag.present}
+    return {flag.name: flag.value for flag in own_flags if flag.present and flag.name != "restart"}
 
 
 def run_dir() -> pathlib.Path:

@@ -103,6 +103,10 @@ def _segment(run_dir: pathlib.Path, split: datasets.Split, held_out: datasets.Sp
         for name, scores in scores_of.items():
             result[name] = {key: scores[key] for key in ("miou", "recall", "precision")}
             cli.done(f"{name}: {cli.miou_text(scores)} in {held_out.name}", layout.scores(run_dir, name))
+    else:  # nothing to score, but to look at
+        _timed(seconds, layout.PREDICTIONS, prediction.predict_split, run_dir, held_out,
+               prediction.Options(crf.SPECS[key]), stage_name=stage)
+        cli.done("predictions", run_dir / layout.PREDICTIONS)
     return stage
 
 

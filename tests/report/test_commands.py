@@ -174,7 +174,6 @@ def test_every_binary_takes_its_flags(complaints):
     assert len(refused) == 1 and "retrain_steps" in refused.popitem()[1], refused
 
 
-@pytest.mark.xfail(strict=True, reason="its --run_dir is about to be called --output_dir")
 def test_the_export_takes_its_flags(complaints):
     assert [text for line, text in complaints.items() if "export_saved_model" in line] == [""]
 

@@ -213,8 +213,8 @@ def test_the_command_line_refuses_what_cannot_be(capsys):
 
 def test_a_photograph_is_never_overwritten(tmp_path):
     (tmp_path / "photo.png").write_bytes(verify.encode(tiny_run.photograph(9, 9, 1)))
-    with pytest.raises(SystemExit, match="expected another --output_dir, found that a photograph would be"):
-        client.main(["--server=localhost:1", f"--output_dir={tmp_path}", str(tmp_path / "photo.png")])
+    with pytest.raises(SystemExit, match="expected another --to, found that a photograph would be"):
+        client.main(["--server=localhost:1", f"--to={tmp_path}", str(tmp_path / "photo.png")])
 
 
 def test_sixteen_bits_are_the_higher_eight(tmp_path):

@@ -145,7 +145,7 @@ def test_the_client_writes_labels_and_overlays(rpc, served, tmp_path):
     photograph.save(tmp_path / "b.jpg", exif=exif, quality=95)
     photograph.convert("CMYK").save(tmp_path / "c.tiff")
     (tmp_path / "d.jpg").write_bytes(b"no photograph")
-    command = [sys.executable, "-m", "export.client", f"--server={rpc}", f"--output_dir={tmp_path / 'out'}"]
+    command = [sys.executable, "-m", "export.client", f"--server={rpc}", f"--to={tmp_path / 'out'}"]
     files = [str(tmp_path / name) for name in ("a.png", "b.jpg", "c.tiff", "d.jpg", "e.png")]
     finished = subprocess.run(command + files, capture_output=True, text=True, check=False)
     assert finished.returncode == 1 and "Traceback" not in finished.stderr
