@@ -61,7 +61,7 @@ def test_one_run_from_photographs_to_a_served_answer(whole):
     assert len(list((run / "seeds").glob("*.png"))) == 24 and len(list((run / "predictions").glob("*.png"))) == 24
     assert (run / "report.html").stat().st_size > 10_000
     assert "rehearsal passed (" in output and not list(run.glob(".rehearsal*"))
-    assert "report.html" in output and "--dataset=folder" in output
+    assert "report.html" in output and "tools.predict --output_dir=" in output and "--dataset=folder" in output
     rows = (run / "classifier" / "log.csv").read_text().splitlines()
     assert rows[0].startswith("step,learning_rate,loss") and rows[-1].startswith("12,")
 
@@ -80,6 +80,28 @@ def test_killed_in_every_stage_the_end_is_the_same(whole, tmp_path):
         process.wait()
     _finish(_start(cache_dir, again, "--norehearsal"))
     _ended_equal(run, again)
+
+
+@pytest.mark.trains
+def test_another_number_is_refused_and_a_restart_makes_what_follows_again(whole, tmp_path):
+    cache_dir, run, _ = whole
+    again, other = tmp_path / "run", ["--norehearsal", "--segmenter.retrain_steps=0"]
+    shutil.copytree(run, again)
+    kept = {path: path.stat().st_mtime_ns for name in ("classifier", "maps", "seeds")
+            for path in (again / name).glob("*")}
+    refused = _start(cache_dir, again, *other)
+    output, _ = refused.communicate(timeout=900)
+    assert refused.returncode == 1
+    assert "segmenter: was begun with other settings (config.retrain_steps: 4 -> 0); give another" in output
+    assert "--restart=segmenter to" in output
+    output = _finish(_start(cache_dir, again, *other, "--restart=segmenter"))
+    assert "segmenter: removed, to be made again" in output and "seeds: removed" not in output
+    assert not (again / "segmenter_retrained").exists()
+    assert sorted(path.name for path in (again / "saved_model").glob("[0-9]*")) == ["1", "2"]
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert "restart" not in json.loads((again / "result.json").read_text())["flags"]
+    _finish(_start(cache_dir, again, *other))  # a second time there is nothing to do, and no third version
+    assert len(list((again / "saved_model").glob("[0-9]*"))) == 2
 
 
 @pytest.mark.slow
