@@ -151,7 +151,8 @@ def _check_list(directory: pathlib.Path) -> None:
 def _restore(checkpoint: tf.train.Checkpoint, directory: pathlib.Path) -> None:
     """Restores the newest whole checkpoint, if there is one, and says so where a newer one is damaged.
 
-    Found by their names: the list that TensorFlow keeps beside them may be damaged too.
+    Found by their names: the list that TensorFlow keeps beside them may be damaged too. A damaged one that is the only
+    one was being written when the training was killed: it begins anew, which costs no more than was done until then.
     """
     paths = sorted((path.with_suffix("") for path in directory.glob("ckpt-*.index")),
                    key=lambda path: int(path.name.removeprefix("ckpt-")))
@@ -160,8 +161,9 @@ def _restore(checkpoint: tf.train.Checkpoint, directory: pathlib.Path) -> None:
             checkpoint.restore(str(path)).assert_existing_objects_matched()
             return
         except (tf.errors.OpError, IndexError, RuntimeError, ValueError) as error:  # of TensorFlow and its reader
-            progress.say(f"{path}: damaged ({first_line(error)}); goes on from the one before")
-    if paths:
+            progress.say(f"{path}: damaged ({first_line(error)}); "
+                         f"{'goes on from the one before' if len(paths) > 1 else 'begins anew'}")
+    if len(paths) > 1:
         raise UserError(f"{directory}: expected a whole checkpoint, found {len(paths)}, all damaged; remove "
                         f"{directory} to begin anew")
 

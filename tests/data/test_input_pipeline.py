@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from ficklenet_tf.data import datasets, images, indexed_dataset, input_pipeline
-from tools import cli
+from tools import start
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def test_what_reading_raises_keeps_its_text():
     assert [int(element["index"]) for element in data.take(1)] == [1]
     with pytest.raises(tf.errors.OpError, match="expected a photograph, found none") as caught:
         list(data)
-    assert cli._text(caught.value) == "expected a photograph, found none"  # a binary's one line
+    assert start._text(caught.value) == "expected a photograph, found none"  # a binary's one line
 
 
 def _batches(split, start, count, photometric=0.0, **options):

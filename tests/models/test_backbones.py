@@ -7,10 +7,9 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from ficklenet_tf import presets
+from ficklenet_tf import configs, presets
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.models import backbones
-from ficklenet_tf.training import settings
 
 
 @pytest.mark.parametrize("name, channels", [("vgg16", 512), ("resnet50", 2048), ("small", 128)])
@@ -66,6 +65,7 @@ def registry():
     yield backbones.BACKBONES
     for name in backbones.BACKBONES.keys() - before.keys():
         del backbones.BACKBONES[name]
+        configs.BACKBONES.remove(name)
 
 
 def test_a_registered_backbone_is_built_and_cut_like_the_others(registry):
@@ -75,7 +75,7 @@ def test_a_registered_backbone_is_built_and_cut_like_the_others(registry):
     model = backbones.build("mine", "last_block")
     assert model(tf.zeros([1, 65, 97, 3])).shape == (1, 9, 13, 6)
     assert {v.path.split("/")[0] for v in model.trainable_variables} == {"last"}
-    settings.check_words("classifier", presets.ClassifierConfig(backbone="mine"))
+    assert presets.ClassifierConfig(backbone="mine").backbone == "mine"
     assert registry["mine"] == backbones.Backbone(registry["mine"].layers, {"last_block": "c2"}, "c2", False)
     with pytest.raises(UserError, match="expected head, all or a cut of mine"):
         backbones.build("mine", "last_two_blocks")

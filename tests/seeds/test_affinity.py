@@ -78,7 +78,7 @@ def test_the_loss_by_hand():
 def test_a_network_is_trained_and_its_walk_makes_seeds(tmp_path):
     split = datasets.load_split("shapes", "train", cache_dir=tmp_path / "data", max_images=8)
     few = split.select(range(4))  # the walk needs kept features of the others too
-    classifier_training.train(tmp_path / "classifier", few, few, CLASSIFIER)
+    classifier_training.train(tmp_path / "classifier", few, few, CLASSIFIER, classifier_training.Options("random"))
     map_extraction.extract(tmp_path, split, MAPS)
     config = presets.SeedsConfig(refine="affinity")
     with pytest.raises(FileNotFoundError, match="affinity network.*tools.train_affinity"):

@@ -14,6 +14,7 @@ from ficklenet_tf.runs import artifacts
 from ficklenet_tf.training import classifier as classifier_training
 from ficklenet_tf.training import optimizers
 
+RANDOM = classifier_training.Options("random")  # frozen layers, for these tests
 CONFIG = dataclasses.replace(presets.TINY.classifier, input_size=33, kernel_size=3, batch_size=4, epochs=0, steps=2,
                              photometric=0.0)
 MAPS = presets.MapsConfig(num_maps=10, sizes=(33,))
@@ -28,9 +29,10 @@ def test_how_many_steps(changes, count, expected):
 
 
 def test_no_length_is_refused():
-    for steps in (0, "long"):
-        with pytest.raises(UserError, match="steps: expected a number from 1 or auto"):
-            classifier_training.steps_of(dataclasses.replace(CONFIG, steps=steps), 10)
+    with pytest.raises(UserError, match="steps: expected a number from 1 or auto"):
+        classifier_training.steps_of(dataclasses.replace(CONFIG, steps=0), 10)
+    with pytest.raises(UserError, match="steps: expected a whole number from 0 to 1e\\+08 or auto, found 'long'"):
+        dataclasses.replace(CONFIG, steps="long")
     with pytest.raises(UserError, match="steps: expected none beside 3 epochs, found 7; pass --epochs=0"):
         classifier_training.steps_of(dataclasses.replace(CONFIG, epochs=3, steps=7), 10)
 
@@ -54,7 +56,7 @@ def split(tmp_path_factory):
 @pytest.mark.parametrize("trainable", ["head", "last_block", "last_two_blocks"])
 def test_a_cut_trains_what_is_above_it_and_maps_take_what_is_kept(trainable, split, tmp_path, capsys):
     config = dataclasses.replace(CONFIG, trainable_layers=trainable)
-    run = classifier_training.train(tmp_path / "classifier", split, split, config)
+    run = classifier_training.train(tmp_path / "classifier", split, split, config, RANDOM)
     assert "classifier: 2 steps of 4, 1.0 epochs of 8 photographs" in capsys.readouterr().err
     trained, start = classifier.load(tmp_path / "classifier"), None
     start = backbones.build("small", trainable)
@@ -76,7 +78,7 @@ def test_mirrored_photographs_are_kept_only_where_they_are_learned(split, tmp_pa
     for flips in (False, True):
         config = dataclasses.replace(CONFIG, trainable_layers="head", flips=flips)
         run = classifier_training.train(tmp_path / f"flips {flips}" / "classifier", split, split.select([0]), config,
-                                        classifier_training.Options(cache_flips=True))
+                                        classifier_training.Options("random", cache_flips=True))
         features = feature_cache.FeatureCache.of_run(run)
         assert features.flips is flips and features.path(split.image_ids[3], True).exists() is flips
 
@@ -84,7 +86,7 @@ def test_mirrored_photographs_are_kept_only_where_they_are_learned(split, tmp_pa
 def test_layers_below_the_cut_stay_and_those_above_move(split, tmp_path):
     for steps in (1, 2):
         classifier_training.train(tmp_path / f"after {steps}", split, split,
-                                  dataclasses.replace(CONFIG, trainable_layers="last_block", steps=steps))
+                                  dataclasses.replace(CONFIG, trainable_layers="last_block", steps=steps), RANDOM)
     one, two = (classifier.load(tmp_path / f"after {steps}").model.backbone for steps in (1, 2))
     moved = {v.path.split("_")[0] for v, w in zip(one.variables, two.variables, strict=True)
              if np.abs(v.numpy() - w.numpy()).max() > 0}

@@ -97,6 +97,19 @@ def test_without_a_whole_checkpoint_nothing_is_guessed(tmp_path):
         _fit(tmp_path, 12)
 
 
+def test_a_first_checkpoint_that_a_kill_has_cut_is_begun_anew(tmp_path, capfd):
+    weights, _ = _fit(tmp_path, 4)
+    kept = sorted((tmp_path / "checkpoints").glob("ckpt-*.index"))
+    for path in kept[:-1]:
+        path.unlink()
+    os.truncate(kept[-1], 0)
+    (tmp_path / "checkpoints" / "checkpoint").unlink()
+    again, _ = _fit(tmp_path, 4)
+    assert re.search(r"damaged \(.+\); begins anew", capfd.readouterr().err)
+    for weight, other in zip(weights, again, strict=True):
+        np.testing.assert_array_equal(weight, other)
+
+
 def test_a_lost_log_does_not_end_the_training_and_a_cut_one_is_named(tmp_path, capfd):
     stage.begin_stage(tmp_path, {"seed": 0})
     _fit(tmp_path, 6)
