@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 define.run_dir()
+define.imports()
 flags.DEFINE_integer("version", 1, "TensorFlow Serving's version number.", lower_bound=1,
                      upper_bound=2**63 - 1)
 flags.DEFINE_enum("format", "tf_saved_model", words.EXPORTS, "What to export to.")

@@ -225,7 +225,7 @@ class SegmenterConfig(_Checked):
 
     head: str = _word("largefov", SEGMENTER_HEADS, "DeepLab's head.", _PAPER)
     channels: int = _number(1024, (1, 65536), "Channels of the head's hidden layers.", "DeepLab")
-    dilation: int = _number(12, (1, 4096), "Of the head's first convolution.", "DeepLab")
+    dilation: int = _number(12, (1, 4096), "Of the first convolution of head=largefov.", "DeepLab")
     dropout: float = _number(0.5, (0, 0.999), "After each hidden layer of the head.", "DeepLab")
     initializer: str = _word("normal", ("normal", "he_normal"), "Of new hidden layers; normal: N(0, 0.01).", "DeepLab")
     pretrained_fc: bool = _switch(True, "Take fc6 and fc7 from VGG-16's classifier where the weights hold it.",

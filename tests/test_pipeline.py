@@ -93,7 +93,7 @@ def test_another_number_is_refused_and_a_restart_makes_what_follows_again(whole,
     output, _ = refused.communicate(timeout=900)
     assert refused.returncode == 1
     assert "segmenter: was begun with other settings (config.retrain_steps: 4 -> 0); give another" in output
-    assert "--restart=segmenter to" in output
+    assert "own command does with --restart=segmenter" in output
     output = _finish(_start(cache_dir, again, *other, "--restart=segmenter"))
     assert "segmenter: removed, to be made again" in output and "seeds: removed" not in output
     assert not (again / "segmenter_retrained").exists()

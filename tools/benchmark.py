@@ -20,6 +20,7 @@ from tools import cli, define, words
 FLAGS = flags.FLAGS
 
 define.run_dir("runs/benchmark")
+define.imports()
 flags.DEFINE_string("photographs", None, "Directory of photographs (*.jpg); without it drawn ones are taken.")
 flags.DEFINE_string("trained_run", None, "A finished run, whose networks are taken where a section can.")
 flags.DEFINE_string("weights", "", "Of the backbone: imagenet, .npz or .h5; without it random ones.")

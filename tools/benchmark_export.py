@@ -7,11 +7,13 @@ call on photographs already warped; the size of the export and the time to load 
 does. The calls take turns, so that other work on the machine slows all of them alike.
 """
 
-from absl import app, flags
+from absl import flags
 
+from ficklenet_tf.errors import UserError
 from tools import cli, define
 
 define.run_dir()
+define.imports()
 flags.DEFINE_integer("version", 1, "The version to time.", lower_bound=1, upper_bound=2**63 - 1)
 flags.DEFINE_integer("calls", 20, "How often each signature is called on each photograph.", lower_bound=1)
 flags.DEFINE_integer("iterations", 10, "Iterations of the CRF in serve_crf.", lower_bound=0)
@@ -23,7 +25,7 @@ def main(paths: list[str]) -> None:
     from tools.benchmarks import exported
 
     if not paths:
-        raise app.UsageError("expected at least one photograph")
+        raise UserError("expected photographs after the flags, found none")
     flags_ = cli.FLAGS
     print(exported.run(flags_.output_dir, flags_.version, paths, flags_.calls, flags_.iterations, flags_.num_maps))
 

@@ -30,8 +30,9 @@ def check_renamed(arguments: Sequence[str]) -> None:
     for argument in arguments:
         name = argument.split("=")[0]
         old = name.removeprefix("--").removeprefix("-")
-        if not name.startswith("-") or old in FLAGS:
+        if not name.startswith("-") or old in FLAGS or old.removeprefix("no") in FLAGS:
             continue
+        old = old if old in RENAMED else old.removeprefix("no")
         for new in (name for name in RENAMED.get(old, "").split() if name in FLAGS):
             print(f"error: --{old} is called --{new} now", file=sys.stderr)
             sys.exit(1)

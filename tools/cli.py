@@ -29,19 +29,24 @@ Config = TypeVar("Config", presets.ClassifierConfig, presets.MapsConfig, presets
 
 
 def restart_stages(*names: str) -> None:
-    """Removes what --restart names, once all else has been checked.
+    """Lets what --restart names be removed when its stage begins; see `restart.request`.
 
     Args:
       names: of the directories that this command makes.
 
     Raises:
-      UserError: --restart names another one.
+      UserError: --restart names another one, or several processes do one stage.
     """
     wanted = FLAGS.restart
     if not set(wanted) <= set(names):
         raise UserError(f"restart: expected {' or '.join(names)}, which this command makes, found "
                         f"{', '.join(wanted)}")
-    restart.remove(run_dir(), wanted)
+    several = [flag for flag, alone in (("num_shards", 1), ("distribute", "none"))
+               if flag in FLAGS and FLAGS[flag].value not in (alone, "mirrored")]
+    if wanted and several:
+        raise UserError(f"restart: expected a command that does a stage alone, found --{several[0]}; remove the "
+                        "directory by hand")
+    restart.request(run_dir(), wanted, followers=False)
 
 
 def loop_options() -> "loop.Options":
@@ -68,8 +73,8 @@ def seeding() -> "seed_extraction.Options":
 
 def scores_text(scores: dict[str, Any] | None) -> str:
     """Returns seeds' scores for a stage's line; nothing where there are none."""
-    return "" if not scores else (f": mIoU {100 * scores['miou']:.1f}, recall {100 * scores['recall']:.1f}, "
-                                  f"precision {100 * scores['precision']:.1f}")
+    return "" if not scores else (f": recall {100 * scores['recall']:.1f}, precision {100 * scores['precision']:.1f}, "
+                                  f"{miou_text(scores)}")
 
 
 def map_text(metrics: dict[str, Any]) -> str:
@@ -82,8 +87,9 @@ def map_text(metrics: dict[str, Any]) -> str:
 
 def miou_text(scores: dict[str, Any]) -> str:
     """Returns the mIoU of predictions, with the number of classes that count 0 because they do not occur."""
-    absent = len(scores["iou_per_class"]) - scores["classes_present"]
-    over = f" over {len(scores['iou_per_class'])} classes, {absent} of them do not occur and count 0" if absent else ""
+    count = len(scores["iou_per_class"])
+    absent = count - scores.get("classes_present", count)  # not known of scores before 2026-11-26
+    over = f" over {count} classes, {absent} of them do not occur and count 0" if absent else ""
     return f"mIoU {100 * scores['miou']:.1f}{over}"
 
 
@@ -115,13 +121,13 @@ def config(stage: type[Config]) -> Config:
         raise UserError(f"{prefix}{error}") from None
 
 
-def preset() -> presets.Preset:
-    """Returns the `presets.Preset` with the flags given applied to every stage, checked."""
+def preset(trains: bool = True) -> presets.Preset:
+    """Returns the `presets.Preset` with the flags given applied to every stage, checked; `trains`: with --weights."""
     from ficklenet_tf.training import settings
 
     preset = dataclasses.replace(presets.PRESETS[FLAGS.preset],
                                  **{name: config(stage) for name, stage in configs.STAGES.items()})
-    settings.check(preset, FLAGS.weights)
+    settings.check(preset, FLAGS.weights if trains else None)
     return preset
 
 

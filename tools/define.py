@@ -61,7 +61,12 @@ def run() -> None:
                           "shapes.")
         flags.DEFINE_integer("seed", 0, "Random seed of weights, order, augmentation and selections.", lower_bound=0,
                              upper_bound=2**31 - 1)
-        flags.DEFINE_list("import", [], "Python modules to import first, as one that registers a backbone.")
+        imports()
+
+
+def imports() -> None:
+    """Defines --import; `start.py` imports."""
+    flags.DEFINE_list("import", [], "Python modules to import first, as one that registers a backbone.")
 
 
 def run_dir(default: str | None = None) -> None:

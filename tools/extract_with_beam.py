@@ -8,6 +8,7 @@ Apache Beam is not among requirements.txt: docs/fleet.md says how it is installe
 project installed and sees --data_dir, --cache_dir and --output_dir under the same paths.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
@@ -15,7 +16,7 @@ from absl import flags
 from ficklenet_tf import presets
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.runs import layout
-from tools import cli, define
+from tools import cli, define, start
 
 define.name(layout.SEEDS)
 flags.DEFINE_boolean("keep_maps", False, "Also write the maps.")
@@ -26,7 +27,8 @@ define.stage(presets.MapsConfig)
 define.stage(presets.SeedsConfig)
 
 
-def extract_shard(index: int, count: int, run_dir: str, source: dict[str, Any], arguments: Any, name: str) -> int:
+def extract_shard(index: int, count: int, run_dir: str, source: dict[str, Any], arguments: Any, name: str,
+                  modules: Sequence[str] = ()) -> int:
     """One element of the pipeline; needs nothing but its arguments, for it may run on another machine.
 
     Args:
@@ -36,6 +38,7 @@ def extract_shard(index: int, count: int, run_dir: str, source: dict[str, Any], 
       source: arguments of `datasets.load_split`, by name.
       arguments: of `extraction.extract` after the split: both configs and both options.
       name: of the seeds' directory.
+      modules: of --import.
 
     Returns:
       The index.
@@ -43,6 +46,7 @@ def extract_shard(index: int, count: int, run_dir: str, source: dict[str, Any], 
     from ficklenet_tf.data import datasets
     from ficklenet_tf.seeds import extraction
 
+    start.import_modules(modules)
     extraction.extract(run_dir, datasets.load_split(**source), *arguments, name=name, shard=(index, count))
     return index
 
@@ -64,7 +68,7 @@ def main() -> None:
     with apache_beam.Pipeline(options=PipelineOptions(cli.FLAGS.beam_options)) as pipeline:
         shards = pipeline | apache_beam.Create(range(count)) | apache_beam.Reshuffle()
         shards | apache_beam.Map(extract_shard, count, run_dir, cli.split_arguments(), arguments,
-                                 cli.FLAGS.name)
+                                 cli.FLAGS.name, cli.FLAGS["import"].value)
     extraction.extract(run_dir, split, *arguments, name=cli.FLAGS.name)
     cli.done(f"seeds of {len(split)} images, {count} shards", cli.run_dir() / cli.FLAGS.name)
 

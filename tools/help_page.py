@@ -51,7 +51,7 @@ def show(doc: str, defined: Sequence[flags.Flag[Any]], groups: Groups, arguments
       arguments: the command line, of which --preset counts.
     """
     try:
-        FLAGS([sys.argv[0], *(word for word in arguments if word not in ASKED and word.startswith("-"))])
+        FLAGS([sys.argv[0], *(word for word in arguments if word not in ASKED)])
     except flags.Error:
         pass  # what is missing or wrong beside --preset does not matter here
     width = min(_WIDEST, shutil.get_terminal_size((_WIDEST, 24)).columns)

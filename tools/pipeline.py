@@ -143,7 +143,7 @@ def run() -> None:
     if preset.seeds.refine == "affinity" and preset.classifier.trainable_layers == "all":
         raise UserError("affinity: expected --classifier.trainable_layers=head or last_block, found all; it stands on "
                         "frozen layers")
-    restart.remove(run_dir, restart.with_followers(cli.FLAGS.restart))
+    restart.request(run_dir, cli.FLAGS.restart, followers=True)
     if needed.saliency(preset.seeds) and not cli.FLAGS.saliency_dir:
         _timed(seconds, layout.SALIENCY, saliency.make, run_dir, split, cli.FLAGS.saliency_model)
         cli.done("saliency", run_dir / layout.SALIENCY)
@@ -154,7 +154,10 @@ def run() -> None:
     served = _serve(run_dir, stage, held_out, seconds, result)
     path = run_dir / layout.RESULT
     previous = artifacts.read_json(path) if path.exists() else {}
-    earlier = previous.get("seconds", {})  # a stage that was done already takes no time: keep what it took first
+    again = {*restart.with_followers(cli.FLAGS.restart), "crf", layout.EVALUATION, "export", "verify"}
+    # A stage that was done already takes no time: keep what it took first.
+    earlier = {name: value for name, value in previous.get("seconds", {}).items()
+               if not cli.FLAGS.restart or name not in again}
     seconds = {name: max(value, earlier.get(name, 0)) for name, value in seconds.items()}
     result = {"preset": cli.FLAGS.preset, "dataset": split.dataset, "train": split.name, "held_out": held_out.name,
               "flags": cli.given_flags(), **result, "seconds": seconds}

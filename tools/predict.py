@@ -8,7 +8,7 @@ Reads the segmenter's last finished round below OUTPUT_DIR (segmenter_retrained/
 
 import pathlib
 
-from absl import app, flags
+from absl import flags
 
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.runs import progress
@@ -29,7 +29,8 @@ def main(paths: list[str]) -> None:
     from ficklenet_tf.seeds import crf_choice
 
     if not paths:
-        raise app.UsageError("expected photographs, found none: python -m tools.predict --output_dir=RUN IMAGE...")
+        raise UserError("expected photographs after the flags, found none: python -m tools.predict --output_dir=RUN "
+                        "IMAGE...")
     stems = [pathlib.Path(path).stem for path in paths]
     repeated = sorted({stem for stem in stems if stems.count(stem) > 1})
     if repeated:

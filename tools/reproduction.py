@@ -9,6 +9,7 @@ from ficklenet_tf import crf
 from ficklenet_tf.data import datasets
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.experiments import drawing, figures, map_tables, mask_tables, plan, studies, tables
+from ficklenet_tf.models import pretrained
 from ficklenet_tf.runs import layout
 from ficklenet_tf.seeds import needed
 from ficklenet_tf.training import classifier as classifier_training
@@ -41,8 +42,8 @@ def _strong(split: datasets.Split) -> datasets.Split:
     return split.select(masked[i * len(masked) // count] for i in range(count))
 
 
-def _plan() -> plan.Plan:
-    preset = cli.preset()
+def _plan(trains: bool) -> plan.Plan:
+    preset = cli.preset(trains)
     if not cli.FLAGS.retrain:
         preset = dataclasses.replace(preset, segmenter=dataclasses.replace(preset.segmenter, retrain_steps=0))
     split = cli.split()
@@ -82,11 +83,18 @@ _FIGURES: dict[str, Callable[[plan.Plan], np.ndarray]] = {
 
 def run() -> None:
     """Makes what was asked for."""
-    wanted, work = _wanted(), _plan()
+    wanted = _wanted()
+    trains = not set(wanted) <= {("table", "4"), ("figure", "3")}
+    work = _plan(trains)
+    if ("table", "2") in wanted:  # not after Table 1 has been trained
+        table2 = _residual(work)
+        classifier = table2.preset.classifier
+        pretrained.check(table2.weights, classifier.backbone, classifier.trainable_layers,
+                         "weights" if table2.weights == work.weights else "table2_weights")
     systems = cli.FLAGS.systems if {("table", "1"), ("table", "2")} & set(wanted) else []
     for refine in {work.preset.seeds.refine, *(mask_tables.SYSTEMS[name].seeds["refine"] for name in systems)}:
         needed.check(dataclasses.replace(work.preset.seeds, refine=refine), work.saliency_dir)  # before the classifier
-    if cli.FLAGS.rehearsal and not set(wanted) <= {("table", "4"), ("figure", "3")}:  # these two train nothing
+    if cli.FLAGS.rehearsal and trains:
         options = classifier_training.Options(work.weights, training=work.options)
         rehearsal.rehearse_run(work.run_dir, work.split, work.held_out, work.preset, options, last=layout.CLASSIFIER,
                                saliency_dir=work.saliency_dir)

@@ -36,14 +36,14 @@ def start(main: Callable[..., None], arguments: bool, modules: Iterable[str], gr
         sys.exit(0)
 
     def wrapped(argv: list[str]) -> None:
-        if len(argv) > 1 and not arguments:
-            raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
         failed = True
         try:
+            if len(argv) > 1 and not arguments:
+                raise UserError(f"expected flags alone, found {' '.join(argv[1:])}")
             checks.check_names()
             quiet.load_tensorflow()  # from here on: what is above answers at once
             _hush()
-            _import(FLAGS["import"].value or [] if "import" in FLAGS else [])
+            import_modules(FLAGS["import"].value or [] if "import" in FLAGS else [])
             checks.check_places()
             if arguments:
                 main(argv[1:])
@@ -71,8 +71,12 @@ def _hush() -> None:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # many networks in one run: tracing again is right
 
 
-def _import(modules: Sequence[str]) -> None:
-    """Imports a user's modules, as those that register a backbone."""
+def import_modules(modules: Sequence[str]) -> None:
+    """Imports a user's modules, as those that register a backbone.
+
+    Raises:
+      UserError: there is no such module.
+    """
     for module in modules:
         try:
             importlib.import_module(module)
@@ -89,10 +93,10 @@ def _text(error: Exception) -> str | None:
     Of an error in a function that a graph called (indexed_dataset.py), TensorFlow keeps the class' name and the text;
     of one while it traces, AutoGraph puts the lines of code before the text.
     """
-    import tensorflow as tf
-
     if isinstance(error, UserError | OSError | FloatingPointError):
         return re.split(r"\n\s*UserError: ", str(error))[-1].strip()
+    import tensorflow as tf
+
     if not isinstance(error, tf.errors.OpError):
         return None
     inner = re.search(r"(\w*Error): (.*?)\nTraceback", error.message, re.DOTALL)

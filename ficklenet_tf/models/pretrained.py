@@ -16,6 +16,7 @@ from ficklenet_tf.runs import artifacts, layout, progress
 _FC_INPUT, _FC_CHANNELS = (7, 7, 512), 4096  # of VGG-16's fc1, a dense layer; fc2 has as many channels
 
 
+_told: set[str] = set()  # backbones of which it was said that they begin at random numbers
 RANDOM = "random"  # asked for by name, where frozen layers would otherwise be refused
 
 
@@ -24,13 +25,14 @@ def are_given(weights: str) -> bool:
     return weights not in ("", RANDOM)
 
 
-def check(weights: str, backbone: str, trainable: str) -> None:
+def check(weights: str, backbone: str, trainable: str, flag: str = "weights") -> None:
     """Refuses a backbone of which a part would stay as it was drawn at random; says so where all of it is trained.
 
     Args:
       weights: as in `load_weights`.
       backbone: its name.
       trainable: what of it is trained, see `backbones.build`.
+      flag: by which weights are given.
 
     Raises:
       UserError: there are no weights, and layers are frozen.
@@ -38,9 +40,10 @@ def check(weights: str, backbone: str, trainable: str) -> None:
     if weights:
         return
     if trainable != "all":
-        raise UserError(f"weights: expected --weights=imagenet or a file, because trainable_layers={trainable} leaves "
-                        f"layers of {backbone} as they are, found none; --weights={RANDOM} if they are to be random")
-    if backbone != "small":  # it learns from nothing
+        raise UserError(f"{flag}: expected --{flag}=imagenet or a file, because trainable_layers={trainable} leaves "
+                        f"layers of {backbone} as they are, found none; --{flag}={RANDOM} if they are to be random")
+    if backbone != "small" and backbone not in _told:  # that one learns from nothing
+        _told.add(backbone)
         progress.say(f"NO PRETRAINED WEIGHTS: {backbone} begins at random numbers, which needs far more photographs "
                      "than most have; give --weights=imagenet or a file")
 

@@ -1,5 +1,10 @@
-"""Stages that are removed on request, to be made again with other settings."""
+"""Stages that are removed on request, to be made again with other settings.
 
+A request is kept until the stage begins (`stage.py`), when everything that it needs has been found: a command that
+is refused removes nothing.
+"""
+
+import contextlib
 import pathlib
 import shutil
 from collections.abc import Iterable
@@ -7,28 +12,35 @@ from collections.abc import Iterable
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.runs import layout, lock, progress
 
-# Directory of a whole run, by its usual name -> the directories that are made from it at once. Versions of a served
-# model are not among them: a server may be at work with one, and another segmenter gets the next number.
+_LABELS = layout.labels_of(layout.AFFINITY)
+_PLAIN_MAPS = layout.deterministic(layout.MAPS)
+_PLAIN_CLOSER = layout.closer_of(_PLAIN_MAPS)
+_PLAIN_AFFINITY = layout.deterministic(layout.AFFINITY)
+_PLAIN_LABELS = layout.labels_of(_PLAIN_AFFINITY)
+# Directory of a whole run, by its usual name -> the directories that are made from it. Versions of a served model are
+# not among them: a server may be at work with one, and another segmenter gets the next number.
 _MADE_FROM = {
-    layout.SALIENCY: (layout.CLOSER, layout.SEEDS),
+    layout.SALIENCY: (layout.CLOSER, layout.SEEDS, _PLAIN_CLOSER, layout.PLAIN_SEEDS),
     layout.CLASSIFIER: (layout.MAPS, layout.SEGMENTER),
-    layout.MAPS: (layout.CLOSER, layout.AFFINITY, layout.SEEDS),
+    layout.MAPS: (layout.CLOSER, _LABELS, layout.SEEDS),
     layout.CLOSER: (layout.SEEDS,),
+    _LABELS: (layout.AFFINITY,),
     layout.AFFINITY: (layout.SEEDS,),
     layout.SEEDS: (layout.SEGMENTER,),
     layout.SEGMENTER: (layout.FIRST_LABELS, layout.SECOND_SEGMENTER, layout.PREDICTIONS, layout.REFINED_PREDICTIONS),
     layout.FIRST_LABELS: (layout.SECOND_SEGMENTER,),
     layout.SECOND_SEGMENTER: (layout.PREDICTIONS, layout.REFINED_PREDICTIONS),
-    layout.PREDICTIONS: (),
-    layout.REFINED_PREDICTIONS: (),
-    layout.PLAIN_CLASSIFIER: (layout.deterministic(layout.MAPS),),
-    layout.deterministic(layout.MAPS): (layout.PLAIN_SEEDS, layout.deterministic(layout.AFFINITY),
-                                        layout.closer_of(layout.deterministic(layout.MAPS))),
-    layout.closer_of(layout.deterministic(layout.MAPS)): (layout.PLAIN_SEEDS,),
-    layout.deterministic(layout.AFFINITY): (layout.PLAIN_SEEDS,),
+    layout.PREDICTIONS: (), layout.REFINED_PREDICTIONS: (), layout.HELD_OUT_SALIENCY: (),
+    layout.PLAIN_CLASSIFIER: (_PLAIN_MAPS,),
+    _PLAIN_MAPS: (_PLAIN_CLOSER, _PLAIN_LABELS, layout.PLAIN_SEEDS),
+    _PLAIN_CLOSER: (layout.PLAIN_SEEDS,),
+    _PLAIN_LABELS: (_PLAIN_AFFINITY,),
+    _PLAIN_AFFINITY: (layout.PLAIN_SEEDS,),
     layout.PLAIN_SEEDS: (),
 }
 STAGES = tuple(_MADE_FROM)
+
+_requested: dict[pathlib.Path, list[pathlib.Path]] = {}  # a directory -> what goes with it
 
 
 def with_followers(names: Iterable[str]) -> list[str]:
@@ -52,21 +64,52 @@ def with_followers(names: Iterable[str]) -> list[str]:
     return [name for name in STAGES if name in wanted]
 
 
-def remove(run_dir: str | pathlib.Path, names: Iterable[str]) -> None:
-    """Removes directories below a run's, where they are, and says so.
+def request(run_dir: str | pathlib.Path, names: Iterable[str], followers: bool) -> None:
+    """Lets directories below a run's be removed when their stages begin; those that are not there are left out.
 
     Args:
       run_dir: the run's directory.
       names: of directories of stages.
+      followers: whether what is made from them goes with them, see `with_followers`.
 
     Raises:
       UserError: a process is at work in one of them, or it is no stage's.
     """
-    for directory in (pathlib.Path(run_dir) / name for name in names):
-        if not directory.is_dir():
-            continue
-        if not (directory / layout.SETTINGS).exists() and any(directory.iterdir()):
-            raise UserError(f"restart: expected a stage's directory, found none of a stage in {directory}")
-        with lock.hold(directory / lock.NAME, str(directory)):
-            shutil.rmtree(directory)
-        progress.say(f"{directory.name}: removed, to be made again")
+    run_dir = pathlib.Path(run_dir).absolute()
+    for name in names:
+        together = [run_dir / each for each in (with_followers([name]) if followers else [name])]
+        _requested[run_dir / name] = [directory for directory in together if directory.exists()]
+        for directory in _requested[run_dir / name]:
+            _check(directory)
+
+
+def is_requested(directory: str | pathlib.Path) -> bool:
+    """Whether a directory is to be removed when its stage begins."""
+    return pathlib.Path(directory).absolute() in _requested
+
+
+def remove(directory: str | pathlib.Path) -> None:
+    """Removes a directory, and what goes with it, where that was requested; says so.
+
+    Raises:
+      UserError: see `request`.
+    """
+    directories = [each for each in _requested.pop(pathlib.Path(directory).absolute(), []) if each.exists()]
+    with contextlib.ExitStack() as locks:
+        for each in directories:
+            _check(each)
+            locks.enter_context(lock.hold(each / lock.NAME, str(each)))
+        for each in directories:
+            shutil.rmtree(each)
+            for suffix in ("json", "csv", "txt"):
+                layout.scores(each.parent, each.name, suffix).unlink(missing_ok=True)
+            progress.say(f"{each.name}: removed, to be made again")
+
+
+def _check(directory: pathlib.Path) -> None:
+    if directory.is_symlink() or not directory.is_dir():
+        raise UserError(f"restart: expected a directory, found a link or a file: {directory}; remove it by hand")
+    if not (directory / layout.SETTINGS).exists() and any(directory.iterdir()):
+        raise UserError(f"restart: expected a stage's directory, found none of a stage in {directory}")
+    with lock.hold(directory / lock.NAME, str(directory)):
+        pass

@@ -2,13 +2,14 @@
 
 import contextlib
 import pathlib
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from ficklenet_tf import distribution
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.runs import artifacts, layout, lock, progress, record, shards
+from ficklenet_tf.runs import artifacts, layout, lock, progress, record, restart, shards
 
 
 class _Images(Protocol):  # the part of a `datasets.Split` that counts here
@@ -36,26 +37,19 @@ def begin_stage(directory: str | pathlib.Path, settings: dict[str, Any]) -> None
 
 def _begin(settings: Mapping[pathlib.Path, dict[str, Any]]) -> None:
     """As `begin_stage` for several directories: none is marked where one of them is refused."""
+    for directory in settings:
+        restart.remove(directory)
     new, anew = {}, []
     for directory, wanted in settings.items():
         path = directory / layout.SETTINGS
-        wanted = _marked(wanted)
         if not path.exists():
-            new[path] = wanted
-            continue
-        before = artifacts.read_json(path)
-        if before == wanted:
-            continue
-        if _results(directory):
-            raise _other_settings(directory, before, wanted)
-        anew.append((directory, before, wanted))
-    for directory, before, wanted in anew:
-        with lock.hold(directory / lock.NAME, str(directory)):  # nobody is about to leave a result there
+            new[path] = _marked(wanted)
+        elif artifacts.read_json(path) != _marked(wanted):
             if _results(directory):
-                raise _other_settings(directory, before, wanted)
-            progress.say(f"{directory.name}: begun anew ({', '.join(_changes(before, wanted))}); the earlier try has "
-                         "left no result")
-            artifacts.write_json(directory / layout.SETTINGS, wanted)
+                raise _other_settings(directory, wanted)
+            anew.append(directory)
+    for directory in anew:
+        _begin_anew(directory, settings[directory])
     for path in new:
         begun = sorted(each.name for each in path.parent.glob("[!.]*") if each.name != record.DIRECTORY)
         if begun and not path.exists():  # else another worker has just begun here
@@ -67,6 +61,32 @@ def _begin(settings: Mapping[pathlib.Path, dict[str, Any]]) -> None:
         artifacts.write_json(path, wanted)
 
 
+def _begin_anew(directory: pathlib.Path, wanted: dict[str, Any]) -> None:
+    """Marks a directory without results anew: one of several processes does, the others wait until it has."""
+    deadline, path = time.monotonic() + _PATIENCE, directory / layout.SETTINGS
+    while artifacts.read_json(path) != _marked(wanted):
+        if _results(directory):
+            raise _other_settings(directory, wanted)
+        try:
+            if distribution.is_chief():
+                with lock.hold(directory / lock.NAME, str(directory)):  # nobody is about to leave a result there
+                    before = artifacts.read_json(path)
+                    if before == _marked(wanted) or _results(directory):
+                        continue
+                    changes = ", ".join(_changes(before, _marked(wanted)))
+                    progress.say(f"{directory.name}: begun anew ({changes}); the earlier try has left no result")
+                    (directory / layout.LOG).unlink(missing_ok=True)
+                    shutil.rmtree(directory / layout.TENSORBOARD, ignore_errors=True)
+                    artifacts.write_json(path, _marked(wanted))
+        except UserError:
+            if time.monotonic() > deadline:
+                raise
+        if time.monotonic() > deadline:
+            raise _other_settings(directory, wanted)
+        time.sleep(0.05)
+
+
+_PATIENCE = 10.0  # seconds in which a process that begins a stage anew beside this one does so
 # What a stage has written before its first result.
 _NO_RESULTS = (layout.SETTINGS, layout.LOG, layout.TENSORBOARD, record.DIRECTORY)
 
@@ -81,17 +101,17 @@ def _marked(settings: dict[str, Any]) -> Any:
     return artifacts.as_json({**settings, "format": artifacts.FORMAT})
 
 
-def _other_settings(directory: pathlib.Path, before: dict[str, Any], wanted: dict[str, Any]) -> UserError:
-    return UserError(f"{directory}: was begun with other settings ({', '.join(_changes(before, wanted))}); give "
-                     f"another --output_dir, or --restart={directory.name} to remove it and make it again")
+def _other_settings(directory: pathlib.Path, wanted: dict[str, Any]) -> UserError:
+    changes = ", ".join(_changes(artifacts.read_json(directory / layout.SETTINGS), _marked(wanted)))
+    return UserError(f"{directory}: was begun with other settings ({changes}); give another --output_dir, or remove "
+                     f"this directory, as the stage's own command does with --restart={directory.name}")
 
 
 def _check_mine(settings: Mapping[pathlib.Path, dict[str, Any]]) -> None:
     """Raises UserError where another process has begun a directory anew since `_begin`."""
     for directory, wanted in settings.items():
-        before = artifacts.read_json(directory / layout.SETTINGS)
-        if before != _marked(wanted):
-            raise _other_settings(directory, before, _marked(wanted))
+        if artifacts.read_json(directory / layout.SETTINGS) != _marked(wanted):
+            raise _other_settings(directory, wanted)
 
 
 def run(directory: str | pathlib.Path, settings: dict[str, Any],
@@ -151,7 +171,7 @@ def run_per_image(settings: Mapping[pathlib.Path, dict[str, Any]], split: _Image
     shards.check_complete(directory, shard, [split.image_ids[i] for i in pending])
     with contextlib.ExitStack() as locks:
         for each in settings:
-            locks.enter_context(lock.hold(each / lock.NAME, str(each), shared=True))
+            locks.enter_context(lock.hold(each / lock.NAME, str(each), wait=True, shared=True))
         _check_mine(settings)
         for _ in progress.bar(work(pending), total=len(indices), initial=len(indices) - len(pending),
                               desc=directory.name, unit="img"):

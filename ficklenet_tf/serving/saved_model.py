@@ -63,8 +63,8 @@ def export(run_dir: str | pathlib.Path, version: int | None, options: Options = 
 
     Args:
       run_dir: the run's directory, its segmenter finished.
-      version: integer, at least 1: TensorFlow Serving's version number; None: the greatest that is there, and where
-        that has other settings the next.
+      version: integer, at least 1: TensorFlow Serving's version number; None: the greatest that is there with
+        these settings, else the next.
       options: `Options`.
       photographs: `[h, w, 3]` uint8 images on which the agreement with float32 is measured for the card.
 
@@ -179,9 +179,9 @@ def _agreement(directory: pathlib.Path, model: servable.Segmenter, precision: st
 
 
 def _next_version(run_dir: pathlib.Path, settings: dict[str, Any]) -> int:
-    last = max((int(path.name) for path in (run_dir / layout.SAVED_MODEL).glob("*") if path.name.isdecimal()),
-               default=0)
-    return last + (not last or _settings_of(run_dir / layout.SAVED_MODEL / str(last)) != settings)
+    versions = sorted(int(path.name) for path in (run_dir / layout.SAVED_MODEL).glob("*") if path.name.isdecimal())
+    same = [each for each in versions if _settings_of(run_dir / layout.SAVED_MODEL / str(each)) == settings]
+    return same[-1] if same else max(versions, default=0) + 1
 
 
 def _settings_of(target: pathlib.Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from ficklenet_tf.data import datasets, feature_cache, images, input_pipeline
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.evaluation import metrics
 from ficklenet_tf.models import backbones, classifier, precision, pretrained
-from ficklenet_tf.runs import artifacts, layout, progress, stage
+from ficklenet_tf.runs import artifacts, layout, progress, restart, stage
 from ficklenet_tf.training import loop, optimizers
 
 AUTO = "auto"  # presets.ClassifierConfig.steps
@@ -59,7 +59,8 @@ def train(directory: str | pathlib.Path, split: datasets.Split, held_out: datase
                 "seed": options.seed, "dataset": split.dataset, "split": split.name,
                 "fingerprint": split.fingerprint}
 
-    pretrained.check(options.weights, config.backbone, config.trainable_layers)
+    if artifacts.read_run(directory) is None or restart.is_requested(directory):
+        pretrained.check(options.weights, config.backbone, config.trainable_layers)
 
     def work() -> Callable[[], dict[str, Any]]:
         steps = steps_of(config, len(split))

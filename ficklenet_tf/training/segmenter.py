@@ -13,7 +13,7 @@ from ficklenet_tf.data import datasets, feature_cache, images, input_pipeline, l
 from ficklenet_tf.data.feature_cache import FeatureCache
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.models import backbones, classifier, precision, pretrained, segmenter
-from ficklenet_tf.runs import artifacts, layout, stage
+from ficklenet_tf.runs import artifacts, layout, restart, stage
 from ficklenet_tf.training import loop, objective, optimizers
 
 
@@ -61,7 +61,8 @@ def train(run_dir: str | pathlib.Path, split: datasets.Split, config: presets.Se
     """
     run_dir = pathlib.Path(run_dir)
     config = precision.settled(config, run_dir)
-    if options.initial == "weights":
+    if options.initial == "weights" and (artifacts.read_run(run_dir / name) is None or restart.is_requested(
+            run_dir / name)):
         run = artifacts.finished_run(run_dir / layout.CLASSIFIER, "classifier", "tools.train_classifier")
         pretrained.check(options.weights, run["config"]["backbone"], config.trainable_layers)
     task = _plan(split, config, options)

@@ -27,7 +27,7 @@ from ficklenet_tf.maps import extraction as map_extraction
 from ficklenet_tf.runs import artifacts
 from ficklenet_tf.seeds import extraction
 from ficklenet_tf.training import classifier, loop, segmenter
-from tools import cli
+from tools import start
 
 TINY, LOOP = presets.TINY, loop.Options(save_every=1)
 CLASSIFIER = dataclasses.replace(TINY.classifier, input_size=33, epochs=0, steps=3, batch_size=4, photometric=0.0,
@@ -166,7 +166,7 @@ def _try(run, splits, whole, path, fault, stage, chance):
     try:
         result = stage(run, splits)
     except (UserError, OSError, tf.errors.OpError) as error:
-        text = cli._text(error)  # as the binaries print it; None of a bug
+        text = start._text(error)  # as the binaries print it; None of a bug
         assert text is not None, error
         assert path.name in text and "\n" not in text and "Traceback" not in text, text
         return "named"
@@ -277,7 +277,7 @@ def test_a_really_full_disk_ends_in_one_line_and_is_resumed(whole, splits, disk,
         os.posix_fallocate(file.fileno(), 0, free - _size(whole / name) // 3)
     with pytest.raises((UserError, OSError, tf.errors.OpError)) as error:
         stage(run, splits)
-    text = cli._text(error.value)
+    text = start._text(error.value)
     assert text and "\n" not in text and ("space" in text or "full" in text), error.value
     assert not (run / name / "run.json").exists()
     (place / "other").unlink()

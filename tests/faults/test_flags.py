@@ -13,7 +13,7 @@ BINARIES = sorted(f"{path.parent.name}.{path.stem}" for place in ("tools", "expo
                   for path in (ROOT / place).glob("*.py") if "cli.start(" in path.read_text())
 SHORT = {"tools.run_pipeline": ("segmenter.head", "segmenter.dropout", "maps.auto_tolerance"),
          "tools.train_segmenter": ("name", "split", "losses", "weights", "output_dir"),
-         "export.export_saved_model": ("version", "sizes", "run_dir")}
+         "export.export_saved_model": ("version", "test_sizes", "output_dir")}
 
 
 def _tried(binary, directory, *chosen):
@@ -43,6 +43,7 @@ def test_a_wrong_value_is_refused_before_anything_is_written(tmp_path, binary):
 def test_every_flag_refuses_wrong_values(tmp_path, binary):
     """Says how many values there were, and how long the slowest took."""
     tried = _tried(binary, tmp_path / "place")
+    assert tried or binary in ("tools.make_api", "tools.make_tour")
     print(f"\n{binary}: {len(tried)} values of {len({each['flag'] for each in tried})} flags, at most "
           f"{max((each['seconds'] for each in tried), default=0)} s")
     assert [each for each in tried if not _refused(each)] == []

@@ -19,7 +19,7 @@ import time
 
 from absl import app, flags
 
-import tools  # first: TensorFlow's settings of a process
+import tools  # first: it hushes TensorFlow
 from ficklenet_tf import presets  # noqa: F401 - what the binaries import, before the forks
 from ficklenet_tf.experiments import plan  # noqa: F401
 from ficklenet_tf.training import rounds  # noqa: F401
@@ -30,14 +30,14 @@ NAMES = ("", "../up", "a/b", ".hidden", "x" * 101)  # of directories below anoth
 # Flags that take any text; and those of paths and splits, which have no kind of their own.
 ANY = ("title", "picture", "to", "beam_options")
 PATHS = {"data_dir": "nowhere/at/all", "weights": "nowhere.npz", "table2_weights": "nowhere.npz", "split": "nowhere",
-         "held_out": "nowhere", "strong_split": "nowhere", "saliency_dir": "nowhere/at/all", "model": "nowhere.onnx",
-         "photographs": "nowhere/at/all", "photos": "nowhere/at/all", "run_dir": "nowhere/at/all",
+         "held_out": "nowhere", "strong_split": "nowhere", "saliency_dir": "nowhere/at/all", "import": "nowhere",
+         "photographs": "nowhere/at/all", "trained_run": "nowhere/at/all", "restart": "nowhere",
          "peers_python": "nowhere/python", "beside": "nowhere.md", "update": "nowhere.md",
          "saliency_model": "nowhere.onnx"}
 OUTPUTS = ("output_dir", "cache_dir")  # a file is in the way
 NEEDS = {"strong_split": ["--supervision=semi"], "saliency_dir": ["--refine=saliency"]}  # else the flag is not used
 WORDS = {"tools.benchmark": "serving", "tools.benchmark_export": "a.jpg", "tools.predict": "a.jpg"}  # after the flags
-MORE = {"version": ("1" * 23,), "max_pixels": ("1",), "sizes": ("1",), "test_sizes": ("1",), "max_images": ("0",)}
+MORE = {"version": ("1" * 23,), "max_pixels": ("1",), "test_sizes": ("1",), "max_images": ("0",)}
 
 
 def values(flag):
@@ -82,7 +82,7 @@ def flags_of(binary):
         found = []
         def note(*_, **__):
             own = [flag for module, there in flags.FLAGS.flags_by_module_dict().items()
-                   if module == "tools.cli" or module.endswith(binary.replace(".", "/") + ".py") for flag in there]
+                   if module == "tools.define" or module.endswith(binary.replace(".", "/") + ".py") for flag in there]
             found.extend((flag.name, list(values(flag))) for flag in own if flag.name not in ANY)
         app.run = note
         sys.argv = [binary]
@@ -111,7 +111,7 @@ def main(binary, directory, chosen):
     root = pathlib.Path(tools.__file__).parents[1]
     os.chdir(root)
     common = {"dataset": "shapes", "preset": "tiny", "output_dir": str(directory / "run"),
-              "run_dir": str(directory), "cache_dir": str(directory / "data"), "table": "1"}
+              "trained_run": str(directory), "cache_dir": str(directory / "data"), "table": "1"}
     listed = flags_of(binary)
     known = {name for name, _ in listed}
     for name, wrong in listed:

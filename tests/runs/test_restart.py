@@ -1,9 +1,24 @@
 """Directories removed on request: those that were named, what is made from them, and nothing else."""
 
+import subprocess
+import sys
+
 import pytest
 
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.runs import artifacts, lock, restart, stage
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left():
+    yield
+    restart._requested.clear()
+
+
+def _make(run_dir, *names):
+    for name in names:
+        stage.begin_stage(run_dir / name, {"seed": 1})
+        artifacts.write_bytes(run_dir / name / "a.png", b"x")
 
 
 def test_what_is_made_from_a_stage_follows_it():
@@ -11,29 +26,68 @@ def test_what_is_made_from_a_stage_follows_it():
                                                      "predictions", "predictions_crf"]
     assert restart.with_followers(["predictions_crf", "predictions"]) == ["predictions", "predictions_crf"]
     assert restart.with_followers(["seeds_deterministic"]) == ["seeds_deterministic"]
-    everything = restart.with_followers(["classifier", "classifier_deterministic", "saliency"])
+    assert {"seeds", "seeds_deterministic", "segmenter"} < set(restart.with_followers(["saliency"]))
+    assert {"affinity_labels", "affinity"} < set(restart.with_followers(["maps"]))
+    everything = restart.with_followers(["classifier", "classifier_deterministic", "saliency", "saliency_held_out"])
     assert everything == list(restart.STAGES)
     assert not {"saliency", "classifier", "classifier_deterministic"} & set(restart.with_followers(["maps"]))
     with pytest.raises(UserError, match="restart: expected some of saliency, classifier, .*, found 'features'"):
         restart.with_followers(["features"])
 
 
-def test_only_what_is_named_is_removed(tmp_path, capsys):
-    for name in ("seeds", "segmenter"):
-        stage.begin_stage(tmp_path / name, {"seed": 1})
-        artifacts.write_bytes(tmp_path / name / "a.png", b"x")
-    restart.remove(tmp_path, ["segmenter", "predictions"])
-    assert [path.name for path in tmp_path.iterdir()] == ["seeds"]
-    assert capsys.readouterr().err == "segmenter: removed, to be made again\n"
-    stage.begin_stage(tmp_path / "segmenter", {"seed": 2})
-
-
-def test_neither_a_stage_at_work_nor_a_directory_of_ones_own_is_removed(tmp_path):
+def test_what_is_named_goes_when_its_stage_begins_and_nothing_before(tmp_path, capsys):
+    _make(tmp_path, "seeds", "segmenter", "predictions")
+    artifacts.write_bytes(tmp_path / "evaluation" / "predictions.json", b"{}")
+    restart.request(tmp_path, ["segmenter"], followers=True)
+    assert restart.is_requested(tmp_path / "segmenter") and not restart.is_requested(tmp_path / "seeds")
     stage.begin_stage(tmp_path / "seeds", {"seed": 1})
+    assert len(list(tmp_path.glob("*/a.png"))) == 3 and not capsys.readouterr().err
+    stage.begin_stage(tmp_path / "segmenter", {"seed": 2})
+    assert [path.parent.name for path in tmp_path.glob("*/a.png")] == ["seeds"]
+    assert not list((tmp_path / "evaluation").iterdir())
+    assert capsys.readouterr().err == ("segmenter: removed, to be made again\n"
+                                       "predictions: removed, to be made again\n")
+    artifacts.write_bytes(tmp_path / "segmenter" / "a.png", b"x")
+    stage.begin_stage(tmp_path / "segmenter", {"seed": 2})  # a request is for once
+    assert (tmp_path / "segmenter" / "a.png").exists()
+
+
+def test_without_followers_only_what_is_named_goes(tmp_path):
+    _make(tmp_path, "segmenter", "predictions")
+    restart.request(tmp_path, ["segmenter", "absent"], followers=False)
+    stage.begin_stage(tmp_path / "segmenter", {"seed": 2})
+    assert [path.parent.name for path in tmp_path.glob("*/a.png")] == ["predictions"]
+
+
+def test_where_one_cannot_go_none_goes(tmp_path):
+    """Not what is no stage's, is a link, or has a process at work."""
+    _make(tmp_path, "seeds", "segmenter")
+    restart.request(tmp_path, ["seeds"], followers=True)
+    with lock.hold(tmp_path / "segmenter" / lock.NAME, "segmenter"), pytest.raises(UserError, match="at work here"):
+        stage.begin_stage(tmp_path / "seeds", {"seed": 2})
     with lock.hold(tmp_path / "seeds" / lock.NAME, "seeds"), pytest.raises(UserError, match="is at work here"):
-        restart.remove(tmp_path, ["seeds"])
+        restart.request(tmp_path, ["seeds"], followers=False)
     (tmp_path / "predictions").mkdir()
     (tmp_path / "predictions" / "mine.png").write_bytes(b"x")
-    with pytest.raises(UserError, match="expected a stage's directory"):
-        restart.remove(tmp_path, ["predictions"])
-    assert (tmp_path / "seeds").exists() and (tmp_path / "predictions" / "mine.png").exists()
+    with pytest.raises(UserError, match="expected a stage's directory, found none of a stage"):
+        restart.request(tmp_path, ["segmenter"], followers=True)
+    (tmp_path / "maps").symlink_to(tmp_path / "seeds")
+    with pytest.raises(UserError, match="found a link or a file"):
+        restart.request(tmp_path, ["maps"], followers=False)
+    assert len(list(tmp_path.glob("s*/a.png"))) == 2 and (tmp_path / "predictions" / "mine.png").exists()
+
+
+def test_a_command_that_is_refused_removes_nothing(tmp_path):
+    """The classifier is removed when its training begins, and without weights it does not."""
+    _make(tmp_path / "run", "classifier", "maps")
+    common = ["--dataset=shapes", f"--output_dir={tmp_path / 'run'}", f"--cache_dir={tmp_path / 'data'}",
+              "--max_images=4"]
+    for flags, message in (
+            (["tools.train_classifier", "--restart=classifier", "--photometric=0", "--trainable_layers=head"],
+             "error: weights: expected --weights=imagenet or a file"),
+            (["tools.extract_maps", "--restart=maps", "--num_shards=2"],
+             "error: restart: expected a command that does a stage alone, found --num_shards"),
+            (["tools.extract_maps", "--restart=seeds"], "error: restart: expected maps, which this command makes")):
+        ended = subprocess.run([sys.executable, "-m", *flags, *common], capture_output=True, text=True)
+        assert ended.returncode == 1 and message in ended.stderr, ended.stderr
+        assert len(list((tmp_path / "run").glob("*/a.png"))) == 2

@@ -1,6 +1,10 @@
 """A stage's directory: settings, whole files, and what another version left."""
 
 
+import subprocess
+import sys
+import time
+
 import pytest
 
 from ficklenet_tf.errors import UserError
@@ -15,7 +19,7 @@ def test_other_settings_are_refused_where_there_are_results(tmp_path, result):
     stage.begin_stage(tmp_path, {"rate": 0.9, "sizes": (1, 2)})
     artifacts.write_bytes(tmp_path / result, b"x")
     with pytest.raises(UserError, match=rf"other settings \(rate: 0.9 -> 0.5\); give another --output_dir, or "
-                                        rf"--restart={tmp_path.name} to"):
+                                        rf"remove this directory, as .* with --restart={tmp_path.name}"):
         stage.begin_stage(tmp_path, {"rate": 0.5, "sizes": (1, 2)})
     assert artifacts.read_json(tmp_path / "settings.json")["rate"] == 0.9 and (tmp_path / result).read_bytes() == b"x"
 
@@ -126,17 +130,19 @@ def test_what_failed_before_its_first_result_is_begun_anew(tmp_path, capsys):
         stage.run(tmp_path / "a", {"weights": "imagenet", "seed": 1}, fails)
     run = stage.run(tmp_path / "a", {"weights": "vgg16.npz", "seed": 1}, lambda: lambda: {"answer": 42})
     assert run["answer"] == 42 and run["weights"] == "vgg16.npz"
+    assert not list((tmp_path / "a").glob("log.csv")) and not (tmp_path / "a" / "tensorboard").exists()
     assert capsys.readouterr().err == ("a: begun anew (weights: imagenet -> vgg16.npz); the earlier try has left no "
                                        "result\n")
     with pytest.raises(UserError, match="weights: vgg16.npz -> imagenet"):
         stage.run(tmp_path / "a", {"weights": "imagenet", "seed": 1}, fails)
 
 
-def test_nothing_is_begun_anew_where_somebody_is_at_work(tmp_path):
+def test_nothing_is_begun_anew_where_somebody_is_at_work(tmp_path, monkeypatch):
     """Not while another process draws its first image, which would then lie among those of other settings."""
     split = tiny_run.Photographs()
 
     def work(pending):
+        monkeypatch.setattr(stage, "_PATIENCE", 0.2)
         with pytest.raises(UserError, match="is at work here"):
             stage.begin_stage(tmp_path, {"seed": 2})
         for index in pending:
@@ -163,3 +169,35 @@ def test_who_was_overtaken_before_the_work_began_stops(tmp_path, monkeypatch):
         (tmp_path / "settings.json").unlink(missing_ok=True)
         with pytest.raises(UserError, match="seed: 2 -> 1"):
             run()
+
+
+_SHARD = """
+import pathlib, sys, time
+from ficklenet_tf.runs import artifacts, stage
+from tests import tiny_run
+directory, shard, start = pathlib.Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+
+def work(pending):
+    for index in pending:
+        time.sleep(0.2)
+        artifacts.write_bytes(directory / f"{tiny_run.Photographs.image_ids[index]}.txt", b"x")
+        yield index
+
+time.sleep(max(0, start - time.time()))
+stage.run_per_image({directory: {"seed": 2}}, tiny_run.Photographs(), work=work, facts=lambda _: {}, shard=(shard, 3),
+                    files=lambda image_id: [directory / f"{image_id}.txt"])
+"""
+
+
+def test_shards_that_begin_anew_together_all_do_their_part(tmp_path):
+    for trial in range(3):
+        directory = tmp_path / str(trial)
+        stage.begin_stage(directory, {"seed": 1})
+        started = time.time() + 3
+        shards = [subprocess.Popen([sys.executable, "-c", _SHARD, str(directory), str(shard), str(started)],
+                                   stderr=subprocess.PIPE, text=True) for shard in range(3)]
+        said = [shard.communicate(timeout=100)[1] for shard in shards]
+        assert [shard.returncode for shard in shards] == [0, 0, 0], said
+        assert sum(text.count("begun anew") for text in said) == 1
+        assert artifacts.read_json(directory / "settings.json")["seed"] == 2
+        assert len(list(directory.glob("*.txt"))) == 3

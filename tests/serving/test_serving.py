@@ -17,7 +17,7 @@ from ficklenet_tf.data import labels
 from ficklenet_tf.serving import verify, warmup
 from tests import tiny_run
 from tests.serving import servers
-from tools.benchmarks import exported
+from tools.benchmarks import exported as timing
 
 
 @pytest.fixture(scope="module")
@@ -188,18 +188,18 @@ def test_no_more_requests_are_under_way_than_allowed(tmp_path):
 
 def test_the_benchmark_measures_every_signature(exported, tmp_path):
     (tmp_path / "a.png").write_bytes(verify.encode(tiny_run.photograph(40, 60, 8)))
-    lines = exported.run(exported[0], 1, [tmp_path / "a.png"], 2, 3, 10).splitlines()
+    lines = timing.run(exported[0], 1, [tmp_path / "a.png"], 2, 3, 10).splitlines()
     assert "MiB, loaded in" in lines[0]
     assert [line[:18].strip() for line in lines[2:]] == ["bare network", "serving_default", "serve_jpeg", "serve_crf",
                                                          "localization_maps"]
     p50, p99, rate = (float(value) for value in lines[3][18:].split()[:3])
     assert 0 < p50 <= p99 and rate > 0 and lines[2].endswith(" 0.0%")
     with pytest.raises(FileNotFoundError, match="expected an exported version"):
-        exported.run(exported[0], 99, [], 1, 1, 1)
+        timing.run(exported[0], 99, [], 1, 1, 1)
 
 
 def test_the_benchmarks_numbers():
     seconds = {"bare network": np.full(4, 0.1), "x": np.array([0.1, 0.2, 0.2, 0.3])}
-    _, bare, x = exported.table(seconds).splitlines()
+    _, bare, x = timing.table(seconds).splitlines()
     assert bare.split() == ["bare", "network", "100.0", "100.0", "10.00", "0.0%"]
     assert x.split() == ["x", "200.0", "297.0", "5.00", "100.0%"]  # p99: 0.97 of the way from 0.2 to 0.3
