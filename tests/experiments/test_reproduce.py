@@ -264,7 +264,8 @@ def test_tags_from_cached_features_are_those_from_photographs(small_plan, tmp_pa
     from ficklenet_tf.models import classifier
     from ficklenet_tf.training import classifier as classifier_training
     config = dataclasses.replace(small_plan.preset.classifier, trainable_layers="head", epochs=1, photometric=0.0)
-    run = classifier_training.train(tmp_path / "classifier", small_plan.split, small_plan.held_out, config)
+    run = classifier_training.train(tmp_path / "classifier", small_plan.split, small_plan.held_out, config,
+                                    classifier_training.Options("random"))
     model, normalization, _, _ = classifier.load(tmp_path / "classifier")
     held_out, features = small_plan.held_out, FeatureCache.of_run(run)
     from_cache = classifier_training.predict(model.head, held_out, normalization, 33, features=features)

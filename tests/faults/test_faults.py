@@ -50,7 +50,7 @@ def whole(splits, tmp_path_factory):
 
 
 def _classifier(run, splits):
-    return classifier.train(run / "classifier", *splits, CLASSIFIER, classifier.Options(training=LOOP))
+    return classifier.train(run / "classifier", *splits, CLASSIFIER, classifier.Options("random", training=LOOP))
 
 
 def _maps(run, splits, name="maps"):

@@ -43,7 +43,7 @@ def test_the_readmes_commands_have_flags_that_the_server_knows():
     flags = {flag for command in commands for flag in re.findall(r"--([\w-]+)", command)}
     assert len(commands) >= 3 and flags <= FLAGS
     code = "".join((DEPLOY.parent / f"{name}.py").read_text() for name in ("client", "rollout", "export_saved_model"))
-    ours = set(re.findall(r'(?:"--|DEFINE_\w+\(\s*"|define_sizes\(")(\w+)"', code))
+    ours = set(re.findall(r'(?:"--|DEFINE_\w+\(\s*"|define\.sizes\(")(\w+)"', code))
     inline = set(re.findall(r"`--(\w+)", text))
     assert len(inline) > 15 and inline - FLAGS - ours == {"help"}
 
