@@ -27,7 +27,8 @@ flags.DEFINE_enum("format", "tf_saved_model", words.EXPORTS, "What to export to.
 define.segmenter()
 flags.DEFINE_enum("crf", "dsrg", [*words.CRFS, words.AUTO], "Dense CRF of the signature serve_crf; none: without "
                   "it; auto: what tools.evaluate --crf=auto has chosen.")
-flags.DEFINE_boolean("localization_maps", True, "Export that signature, and the classifier with it.")
+flags.DEFINE_boolean("localization_maps", True, "Also export the signature localization_maps, and the "
+                     "classifier with it.")
 flags.DEFINE_enum("precision", None, configs.PRECISIONS, "Of the network's inside (default: as it was trained).")
 define.sizes("test_sizes", None, "Sides of the multi-scale prediction (default: the preset's).")
 flags.DEFINE_boolean("test_flip", None, "Average mirror images in (default: the preset's).")
@@ -41,7 +42,7 @@ flags.DEFINE_boolean("batching", False, "For servers with --enable_batching: ser
 flags.DEFINE_string("base_path", None, "The versions' directory as the server sees it, in models.config (default: "
                     f"{words.BASE_PATH}, or what is there).")
 flags.DEFINE_string("photographs", None, "Directory of photographs on which agreement is measured for the model card.")
-flags.DEFINE_integer("max_photographs", 50, "How many of them at most.", lower_bound=1)
+flags.DEFINE_integer("max_photographs", 50, "Of --photographs, how many at most.", lower_bound=1)
 
 
 def _photographs() -> "list[np.ndarray]":

@@ -40,6 +40,8 @@ _HOMES = {
 
 def __getattr__(name: str) -> object:
     """Imports a public name when it is asked for."""
+    if name == "load":  # for whoever types it: TensorFlow's messages while it is loaded mean nothing there
+        importlib.import_module(f"{__name__}.runs.quiet").load_tensorflow()
     if name in _HOMES:
         return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
     if name in __all__:

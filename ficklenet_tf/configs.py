@@ -119,12 +119,12 @@ class ClassifierConfig(_Checked):
                           "; one of your own is registered first, see ficklenet_tf.register_backbone")
     trainable_layers: str = _word("all", TRAINABLE, "What of the backbone is trained; what is below is computed once "
                                   "and kept.", _PAPER)
-    kernel_size: int = _number(9, (1, 99), "Side of the head's convolution, odd: s.", _PAPER)
+    kernel_size: int = _number(9, (1, 99), "Side of the window of the head's convolution, an odd number: s.", _PAPER)
     rate: float = _number(0.9, SHARE, "Share of hidden units that a selection drops: p.", _PAPER)
     rescale: bool = _switch(False, "Scale the hidden units that stay by 1 / (1 - rate).")  # measured: docs/voc.md
     head: str = _word("stochastic", CLASSIFIER_HEADS, "The paper's linear convolution, or one with a hidden "
                       "layer.", _PAPER)
-    hidden: int = _number(512, (1, 65536), "Channels of the hidden layer of --head=hidden.")
+    hidden: int = _number(512, (1, 65536), "Channels of the hidden layer, where head=hidden.")
     training_mode: str = _word("stochastic", MODES, "Which hidden units take part in training: center-preserving "
                                "selections, general dropout or all.", _PAPER)
     inference_mode: str = _word("stochastic", MODES, "Which hidden units take part when tags are predicted.", _PAPER)
@@ -134,7 +134,7 @@ class ClassifierConfig(_Checked):
     epochs: int = _number(20, (0, MANY), "Times that every photograph is seen; 0: steps counts in their place.")
     steps: int | str = _number(0, (0, MANY), "Steps of training where epochs is 0; auto: 100 times the sixth root of "
                                "the number of photographs.", word=AUTO)
-    learning_rate: float = _number(0.001, RATES, "Adam's, of the new layer.", _PAPER)
+    learning_rate: float = _number(0.001, RATES, "Of Adam, for layers that are new.", _PAPER)
     pretrained_multiplier: float = _number(0.01, (0, 100), "Times the learning rate, for layers with pretrained "
                                            "weights.")  # not the paper's: docs/voc.md
     halve_every: int = _number(10, (1, MANY), "Epochs after which the learning rate is halved.", _PAPER)
@@ -161,8 +161,8 @@ class MapsConfig(_Checked):
     auto_most: int = _number(2000, (1, 10**6), "Of num_maps=auto: N at most.")
     method: str = _word("closed_form", ("closed_form", "tape"), "How maps are computed; the same maps, by the tape "
                         "as in the paper takes a thousand times as long.")
-    cam: str = _word("gradcam", ("gradcam", "cam"), "Grad-CAM, or class activation maps (with "
-                     "--mode=deterministic).", _PAPER)
+    cam: str = _word("gradcam", ("gradcam", "cam"), "Grad-CAM, or class activation maps (where all hidden units take "
+                     "part).", _PAPER)
     sizes: tuple = _number((321,), SIDES, "Sides in pixels to which photographs are warped; of several the maps are "
                            "merged.", _PAPER)
     flip_views: bool = _switch(False, "Also take the maps of the mirrored photograph.")
@@ -211,12 +211,15 @@ class SeedsConfig(_Checked):
 class AffinityConfig(_Checked):
     """Training of AffinityNet (Ahn & Kwak 2018), for refine=affinity."""
 
-    low: float = _number(0.01, SHARE, "Background score of its labels: a pixel is background even at this one.")
-    high: float = _number(0.1, SHARE, "Background score of its labels: a pixel is an object's even at this one.")
+    low: float = _number(0.01, SHARE, "A pixel is taught as background where it is that even at this "
+                          "background score.")
+    high: float = _number(0.1, SHARE, "A pixel is taught as an object's where it is that even at this "
+                           "background score.")
     label_scale: float = _number(0.5, (0.01, 1), "Photographs are reduced by this before they are labelled.")
     batch_size: int = _number(8, (1, 65536), "Photographs in a step.")
     steps: int = _number(500, (1, MANY), "Steps of training.")
-    learning_rate: float = _number(0.001, RATES, "Adam's, falling by the power of 0.9.")  # theirs: SGD at 0.1
+    learning_rate: float = _number(0.001, RATES, "Of Adam; it falls to 0 by (1 - step / steps) to the power "
+                                    "of 0.9.")  # theirs: SGD at 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -237,7 +240,8 @@ class SegmenterConfig(_Checked):
     steps: int = _number(8000, (1, MANY), "Steps of training.", "SEC")
     learning_rate: float = _number(0.001, RATES, "Of pretrained layers; by SGD new ones learn 10 times as fast, their "
                                    "biases 20 times, pretrained biases twice.", "SEC")
-    schedule: str = _word("staircase", ("staircase", "poly"), "How the learning rate falls.", "SEC")
+    schedule: str = _word("staircase", ("staircase", "poly"), "How the learning rate falls: in steps, or "
+                           "steadily to 0.", "SEC")
     decay: float = _number(0.1, (1e-9, 1), "staircase: times the learning rate, every decay_every steps.", "SEC")
     decay_every: int = _number(2000, (1, MANY), "staircase: steps.", "SEC")
     poly_power: float = _number(0.9, (0, 100), "poly: rate * (1 - step / steps) ** power.", "DeepLab-v2")

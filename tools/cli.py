@@ -13,7 +13,7 @@ from absl import flags
 
 from ficklenet_tf import configs, presets
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.runs import restart
+from ficklenet_tf.runs import artifacts, layout, restart
 from tools import define, words
 from tools import start as starting
 
@@ -142,7 +142,17 @@ def split(name: str | None = None, held_out: bool = False) -> "datasets.Split":
     """Opens the split `name`; without it --split, or with `held_out` the data set's evaluation split."""
     from ficklenet_tf.data import datasets
 
+    _check_dataset()
     return datasets.load_split(**split_arguments(name, held_out))
+
+
+def _check_dataset() -> None:
+    """Raises UserError where the run is of another data set than --dataset, whose default is easily forgotten."""
+    made = artifacts.read_run(run_dir() / layout.CLASSIFIER)
+    dataset = FLAGS.dataset if made is None else made.get("dataset", FLAGS.dataset)
+    if dataset != FLAGS.dataset and not ("restart" in FLAGS and FLAGS.restart):
+        raise UserError(f"dataset: expected {dataset}, of which {run_dir()} was made, found {FLAGS.dataset}; give "
+                        f"--dataset={dataset}{'' if dataset == 'shapes' else ' and its --data_dir'}")
 
 
 def given_flags() -> dict[str, Any]:
@@ -154,6 +164,12 @@ def given_flags() -> dict[str, Any]:
 def run_dir() -> pathlib.Path:
     """Returns --output_dir as a path."""
     return pathlib.Path(FLAGS.output_dir)
+
+
+def title(dataset: str) -> str:
+    """Returns a report's title: the data set, of one's own photographs the name of their directory."""
+    name = pathlib.Path(FLAGS.data_dir).resolve().name if dataset == "folder" and FLAGS.data_dir else dataset
+    return f"FickleNet on {name}"
 
 
 def done(result: str, where: str | pathlib.Path) -> None:

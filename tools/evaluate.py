@@ -66,9 +66,9 @@ def main() -> None:
     if auto and not split.has_labels and not cli.FLAGS.submission:
         print(f"{split.dataset} {split.name} has no masks: no scores; tools.predict --crf=auto takes this CRF")
         return
-    if cli.FLAGS.submission and not split.has_labels:
+    if not split.has_labels:
         prediction.predict_split(run_dir, split, options, **where)
-        print(f"{split.dataset} {split.name} has no masks: no scores")
+        cli.done(f"{split.dataset} {split.name} has no masks: predictions without scores", run_dir / name)
     else:
         _score(run_dir, split, options, where)
     if cli.FLAGS.submission:

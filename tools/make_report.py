@@ -26,7 +26,7 @@ def main() -> None:
     run_dir, split = cli.run_dir(), cli.split()
     held_out = cli.split(cli.FLAGS.held_out or words.DEFAULT_SPLITS[cli.FLAGS.dataset][1])
     path = report.write_report(run_dir, train_split=split, val_split=held_out, rows=cli.FLAGS.rows,
-                               title=cli.FLAGS.title or f"FickleNet on {split.dataset}", flags=cli.given_flags())
+                               title=cli.FLAGS.title or cli.title(split.dataset), flags=cli.given_flags())
     cli.done("report", path)
     if cli.FLAGS.picture:
         picture = report.write_picture(run_dir, split, cli.FLAGS.picture, cli.FLAGS.picture_rows,

@@ -16,7 +16,7 @@ from ficklenet_tf.evaluation import prediction, scoring
 from ficklenet_tf.maps import extraction as map_extraction
 from ficklenet_tf.runs import artifacts, layout, restart
 from ficklenet_tf.seeds import crf_choice, extraction, needed, saliency
-from ficklenet_tf.serving import saved_model, verify
+from ficklenet_tf.serving import saved_model, server_files, verify
 from ficklenet_tf.training import affinity as affinity_training
 from ficklenet_tf.training import classifier as classifier_training
 from ficklenet_tf.training import rehearsal, rounds
@@ -60,7 +60,8 @@ def _train_and_extract(run_dir: pathlib.Path, split: datasets.Split, held_out: d
         run = _timed(seconds, classifier, classifier_training.train, run_dir / classifier, split, held_out, config,
                      _classifier_options())
         result.setdefault("map", run["metrics"]["map"])
-        cli.done(f"{classifier}: {cli.map_text(run['metrics'])} in {held_out.name}", run_dir / classifier)
+        cli.done(f"{classifier}: {cli.map_text(run['metrics'])} in {held_out.name} ({len(held_out)})",
+                 run_dir / classifier)
     for mode, classifier, seeds, _ in variants:
         map_options = map_extraction.Options(classifier, mode, cli.FLAGS.seed)
         walker = None
@@ -102,7 +103,8 @@ def _segment(run_dir: pathlib.Path, split: datasets.Split, held_out: datasets.Sp
                            prediction.Options(crf.SPECS[key]), stage_name=stage)
         for name, scores in scores_of.items():
             result[name] = {key: scores[key] for key in ("miou", "recall", "precision")}
-            cli.done(f"{name}: {cli.miou_text(scores)} in {held_out.name}", layout.scores(run_dir, name))
+            cli.done(f"{name}: {cli.miou_text(scores)} in {held_out.name} ({scores['images']})",
+                     layout.scores(run_dir, name))
     else:  # nothing to score, but to look at
         _timed(seconds, layout.PREDICTIONS, prediction.predict_split, run_dir, held_out,
                prediction.Options(crf.SPECS[key]), stage_name=stage)
@@ -163,7 +165,7 @@ def run() -> None:
               "flags": cli.given_flags(), **result, "seconds": seconds}
     artifacts.write_json(path, result)
     page = report.write_report(run_dir, train_split=split, val_split=held_out,
-                               title=f"FickleNet on {split.dataset}")
+                               title=cli.title(split.dataset))
     print(_closing(run_dir, page, served, result))
 
 
@@ -177,13 +179,21 @@ def _closing(run_dir: pathlib.Path, page: pathlib.Path, served: pathlib.Path, re
     lines += ["", "What next:",
               f"  look at it         open {page}; if the masks are bad, docs/quality.md",
               f"  try a photograph   {_python()} -m tools.predict --output_dir={run}{crf_flag} --to=masks PHOTO.jpg",
-              f"  serve it           {served}; how: export/README.md"]
+              f"  serve it           {served}; how: export/README.md", *_promotion(served)]
     if result["dataset"] == "shapes":
         lines += ["  your own           photographs in folders by class, as mine/dog/*.jpg and mine/cat/*.jpg, then",
                   f"                     {_python()} -m tools.check_data --dataset=folder --data_dir=mine",
                   f"                     {_python()} -m tools.run_pipeline --dataset=folder --data_dir=mine \\",
                   "                       --preset=cpu --weights=imagenet --output_dir=runs/mine"]
     return "\n".join(lines)
+
+
+def _promotion(served: pathlib.Path) -> list[str]:
+    """Returns a line where servers go on with an earlier version until they are told."""
+    stable = server_files.read(served.parent / server_files.MODELS).model_config_list.config[0].version_labels
+    current = stable.get(server_files.STABLE, int(served.name))
+    return [] if current == int(served.name) else [
+        f"                     servers go on with version {current} until export.rollout promotes {served.name}"]
 
 
 def _python() -> str:

@@ -18,7 +18,8 @@ define.segmenter()
 flags.DEFINE_string("to", "masks", "Directory for the answers.")
 flags.DEFINE_enum("crf", "dsrg", [*words.CRFS, words.AUTO], "Dense CRF's parameters; none: without; auto: what "
                   "tools.evaluate --crf=auto has chosen.")
-define.run()
+define.run_dir()
+define.imports()
 
 
 def main(paths: list[str]) -> None:
@@ -36,6 +37,8 @@ def main(paths: list[str]) -> None:
     if repeated:
         raise UserError(f"expected photographs of different names, their answers go to one directory; found several "
                         f"of {', '.join(repeated)}")
+    if not cli.run_dir().is_dir():
+        raise UserError(f"output_dir: expected a run's directory, found no {cli.run_dir()}")
     predictor = prediction.Predictor(prediction.last_stage(cli.run_dir(), cli.FLAGS.segmenter))
     spec = crf.SPECS[crf_choice.chosen(cli.run_dir(), cli.FLAGS.crf, cli.FLAGS.segmenter)]
     to, found = pathlib.Path(cli.FLAGS.to), []

@@ -50,6 +50,9 @@ def start(main: Callable[..., None], arguments: bool, modules: Iterable[str], gr
             else:
                 main()
             failed = False
+        except KeyboardInterrupt:
+            print("stopped; a stage that was begun goes on with the same command", file=sys.stderr)
+            os._exit(130)  # not by way of the input pipelines, whose threads would speak of it
         except Exception as error:
             text = _text(error)
             if text is None or os.environ.get("FICKLENET_TRACEBACK"):
@@ -61,7 +64,31 @@ def start(main: Callable[..., None], arguments: bool, modules: Iterable[str], gr
             sys.exit(1)
 
     checks.check_renamed(sys.argv[1:])
-    app.run(wrapped)
+    app.run(wrapped, flags_parser=_parse)
+
+
+# What absl says of a wrong value, and our own words for it.
+_PLAIN = ((r"invalid literal for int.*", "expected a whole number"),
+          (r"could not convert string to float.*", "expected a number"),
+          (r"Flag --\S+ must have a value other than None\.?", "expected a value"),
+          (r"value should be one of <(.*)>", lambda match: f"expected one of {match[1].replace('|', ', ')}"),
+          (r"Non-boolean argument.*", "expected true or false"))
+
+
+def _parse(arguments: list[str]) -> list[str]:
+    """Returns what follows the flags; a wrong flag ends in one line."""
+    try:
+        return FLAGS(arguments)
+    except flags.Error as error:
+        found = re.fullmatch(r"(?s)flag --([\w.]+)=(.*?): (.*)", str(error).strip())
+        text = str(error)
+        if found:
+            text = found[3]
+            for pattern, plain in _PLAIN:
+                text = re.sub(rf"(?s)^{pattern}$", plain, text)
+            text = f"{found[1]}: {text}, found {'none' if found[2] == 'None' else found[2]}"
+        print(f"error: {text}; --help tells the flags", file=sys.stderr)
+        sys.exit(1)
 
 
 def _hush() -> None:

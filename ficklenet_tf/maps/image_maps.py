@@ -13,7 +13,7 @@ from ficklenet_tf.runs import artifacts
 _STATISTICS = ("mean", "max", "std", "samples")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class ImageMaps:
     """N maps of each class in one photograph, aggregated.
 
@@ -24,7 +24,7 @@ class ImageMaps:
       std: as `mean`, the spread.
       samples: `[n, h, w, c]` float32, the first maps.
       num_maps: N, with several views the greatest.
-      shape: (height, width) of the photograph in pixels.
+      shape: (height, width) of the photograph in pixels; the maps are smaller, an eighth of what the network saw.
       gradient: `[h', w']` float32, 0..1, the scores' absolute gradient by features or pixels, the greatest over the
         channels; or None.
     """
@@ -37,6 +37,10 @@ class ImageMaps:
     num_maps: int
     shape: tuple[int, int]
     gradient: np.ndarray | None = None
+
+    def __repr__(self) -> str:
+        height, width, classes = self.mean.shape
+        return f"<ImageMaps {height} x {width} of {classes} classes, N = {self.num_maps}>"
 
     def rounded(self) -> "ImageMaps":
         """Returns the maps with the precision of a file, float16: seeds are the same by way of the disk or not."""

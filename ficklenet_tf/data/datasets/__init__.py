@@ -211,7 +211,8 @@ def _make_builder(dataset: str, data_dir: str | pathlib.Path | None, cache_dir: 
         if dataset == "folder":
             return folder.builder(data_dir, cache_dir, on_error)
         if data_dir:
-            raise UserError(f"data_dir: expected none for shapes, which are drawn, found {data_dir}")
+            raise UserError(f"data_dir: expected none for shapes, which are drawn, found {data_dir}; for photographs "
+                            "of your own give --dataset=folder")
         return shapes.builder(cache_dir)
 
 
