@@ -59,17 +59,26 @@ Training can begin.
 def test_a_page_and_the_exit_code(folder, tmp_path):
     sound, odd = _start(f"--data_dir={folder}"), tmp_path / "odd"
     (odd / "images").mkdir(parents=True)
-    (odd / "tags.csv").write_text("image,tags\n" + "".join(f"a{k}.jpg,cat\n" for k in range(9)))
+    (odd / "tags.csv").write_text("image,tags\n" + "".join(f"a{k}.jpg,cat\n" for k in range(9)) + "b\33[2J.jpg,cat\n")
     broken, drawn = _start(f"--data_dir={odd}", "--names=2"), _start("--dataset=shapes")
     output, errors = sound.communicate(timeout=500)
     assert sound.returncode == 0 and output == f"{folder}{PAGE}" and not _errors(errors)
     output, errors = broken.communicate(timeout=500)
     assert broken.returncode == 1 and not _errors(errors) and "Traceback" not in errors
-    assert ("\nTO PUT RIGHT FIRST\n  photographs that are listed and not there: 9\n      a0.jpg\n      a1.jpg\n"
-            "      and 7 more\n    -> put them there") in output
+    assert ("\nTO PUT RIGHT FIRST\n  photographs that are listed and not there: 10\n      a0.jpg\n      a1.jpg\n"
+            "      and 8 more\n    -> put them there") in output
+    assert "names of files made of them: 1\n      b\\x1b[2J.jpg\n    -> rename them" in output and "\33" not in output
     assert output.endswith("before that is put right; --on_error=skip leaves out what is broken.\n")
     _, errors = drawn.communicate(timeout=500)
     assert drawn.returncode == 1 and len(_errors(errors)) == 1 and "found shapes" in _errors(errors)[0]
+
+
+def test_a_folder_of_masks_beside_those_of_classes_is_refused(folder):
+    (folder / "masks").mkdir()
+    (folder / "masks" / "c0.png").write_bytes((folder / "cat" / "c0.png").read_bytes())
+    process = _start(f"--data_dir={folder}")
+    output, errors = process.communicate(timeout=500)
+    assert process.returncode == 1 and not output and "found masks/: rename it" in _errors(errors)[0]
 
 
 def test_write_tags_writes_a_table_once(folder):

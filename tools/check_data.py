@@ -28,6 +28,10 @@ _TAGS = 30  # lines of the table of tags at most
 _STOPS = (
     ("missing", "photographs that are listed and not there", "put them there, or take their lines out"),
     ("unreadable", "photographs that cannot be read", "save them anew as JPEG, or take them out"),
+    ("bad_ids", "photographs whose names are not fit for the names of files made of them",
+     "rename them: 1 to 200 bytes without the ending, no control characters, no point at the beginning"),
+    ("bad_annotations", "photographs whose annotation cannot be read", "correct the XML file, or take the photograph "
+     "out of the lists"),
     ("untagged", "photographs to train on without a tag", "give each at least one, or name them in splits/val.txt"),
     ("unknown_tags", "photographs with tags that are no class", "correct the tag, or add it to classes.txt"),
     ("repeated", "names that occur twice", "a name without its ending may occur once: rename, or take a line out"),
@@ -49,7 +53,8 @@ _ADVICE = (
      "enlarged to the network's size they show no shapes: leave them out, or find larger ones"),
     ("large", "photographs with a side above {LARGE_SIDE} pixels", "masks are made at full size, which takes time and "
      "memory, and the dense CRF is made for some 500 pixels: copies of 500 to 1000 pixels do"),
-    ("unlisted", "files that are not used", "list them, or leave them there"),
+    ("unlisted", "files and folders that are not used", "list them in tags.csv, or put them where the others lie "
+     "(bird/a.jpg, not bird/x/a.jpg); or leave them there"),
     ("not_shown", "photographs with tags that their label image lacks", "if the thing is there, draw it; else the "
      "tag is wrong"),
     ("not_tagged", "photographs with classes in the label image that their tags lack", "add the tag: a missing one "
@@ -140,7 +145,7 @@ def _finding(what: str, names: list[str], advice: str, num_names: int) -> Iterat
     if not names and not what.startswith("no "):
         return
     yield f"  {what}{f': {len(names)}' if names else ''}"
-    yield from (f"      {name}" for name in names[:num_names])
+    yield from (f"      {name if name.isprintable() else repr(name)[1:-1]}" for name in names[:num_names])
     if len(names) > num_names:
         yield f"      and {len(names) - num_names} more"
     yield f"    -> {advice}"

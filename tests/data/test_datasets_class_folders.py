@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ficklenet_tf.data import datasets, labels
+from ficklenet_tf.data import datasets, images, labels
 from ficklenet_tf.data.datasets import class_folders
 from ficklenet_tf.errors import UserError
 
@@ -48,7 +48,8 @@ def test_a_folders_name_is_the_tag_and_the_same_photograph_in_two_has_both(folde
     split = _load(folder)
     assert split.class_names == ("background", "cat", "dog") and _tags(split) == TAGS and not split.has_labels
     assert split[list(split.image_ids).index("dog_1")]["image"] == (folder / "dog" / "1.png").read_bytes()
-    assert split.left_out == (f"{folder}: expected photographs, found 1 others: cat/sub",)
+    assert split.left_out == (f"{folder}: expected photographs in a folder for each class, found 2 others: cat/sub, "
+                              "top.png",)
     train, val = _load(folder, "train"), _load(folder, "val")
     assert sorted(train.image_ids + val.image_ids) == sorted(TAGS) and train.image_ids and val.image_ids
 
@@ -92,14 +93,81 @@ def test_the_table_of_the_folders_reads_as_they_do(folder):
     for name, split in before.items():
         after = _load(folder, name)
         assert (after.fingerprint, after.image_ids) == (split.fingerprint, split.image_ids)
-        assert after.left_out == (f"{folder}: expected files that tags.csv lists, found 1 others: cat/sub",)
+        assert after.left_out == (f"{folder}: expected files that tags.csv lists, found 2 others: cat/sub, top.png",)
     with pytest.raises(UserError, match="tags.csv: expected no table, which would be overwritten, found one"):
         class_folders.write_table(folder)
     text = path.read_text().replace("dog/rex.png,dog\n", "")
     path.write_text(text.replace("cat/tom.JPG,cat", "cat/tom.JPG,cat;sofa"))
     split = _load(folder)
     assert _tags(split) == {**{k: v for k, v in TAGS.items() if k != "rex"}, "tom": ["cat", "sofa"]}
-    assert "found 2 others: cat/sub, dog/rex.png" in split.left_out[0]
+    assert "found 3 others: cat/sub, dog/rex.png, top.png" in split.left_out[0]
+
+
+def test_with_a_table_a_copy_in_another_tags_folder_is_not_listed(folder):
+    class_folders.write_table(folder)
+    before = _load(folder)
+    put(folder / "bird" / "rex.png", 80)  # dog/rex.png, the same photograph
+    split = _load(folder)
+    assert _tags(split) == TAGS and split.fingerprint == before.fingerprint
+    assert "found 3 others: bird/rex.png, cat/sub, top.png" in split.left_out[0]
+    text = (folder / "tags.csv").read_text()
+    (folder / "tags.csv").write_text(text.replace("both.png,cat;dog", "both.png,cat").replace("rex.png,dog",
+                                                                                             "rex.png,bird;dog"))
+    assert "found 3 others: cat/sub, dog/both.png, top.png" in _load(folder).left_out[0]
+
+
+def test_photographs_in_no_folder_and_too_deep_are_noted(folder):
+    before = _load(folder)
+    for name in ("bird/x/1.png", "bird/x/2.png", "bird/y/z/3.png", "bird/y/.z/4.png", "empty/.x/5.png", "new.jpg"):
+        put(folder / name, 9)
+    (folder / "bird" / "w").mkdir()
+    split = _load(folder)
+    assert _tags(split) == TAGS and split.fingerprint == before.fingerprint
+    assert split.left_out[0].endswith("found 5 others: bird/x, bird/y, cat/sub, new.jpg, top.png")
+    (folder / "images").mkdir()
+    put(folder / "images" / "top.png", 1)
+    (folder / "tags.csv").write_text("image,tags\ntop.png,cat\n")
+    assert _load(folder).left_out == (f"{folder}: expected files that tags.csv lists, found 2 others: new.jpg, "
+                                      "top.png",)
+
+
+@pytest.mark.parametrize("name", ["masks", "mask", "train", "Train", "val2017", "test_small", "validation", "seeds",
+                                  "annotations", "Images", "Labels", "runs"])
+def test_a_folder_that_is_hardly_a_class_is_refused_unless_classes_txt_has_it(folder, name):
+    put(folder / name / "a.png", 9)
+    message = rf"mine: expected a folder for each class, .* found {name}/: rename it, or move it away; if it is a "
+    for act in (_load, class_folders.write_table):
+        with pytest.raises(UserError, match=message + rf"class, list it in {folder}/classes.txt with all others"):
+            act(folder)
+    (folder / "classes.txt").write_text("cat\ndog\n")
+    with pytest.raises(UserError, match=message):
+        _load(folder, on_error="skip")
+    (folder / "classes.txt").write_text(f"cat\ndog\n{name}\n")
+    assert _tags(_load(folder)) == {**TAGS, "a": [name]}
+
+
+@pytest.mark.parametrize("name", ["valley", "trainer", "train station", "testudo", "masked owl", "runner", "image"])
+def test_a_class_may_begin_like_such_a_folder(folder, name):
+    put(folder / name / "a.png", 9)
+    assert _tags(_load(folder))["a"] == [name]
+
+
+def test_what_predict_and_a_stage_have_written_is_no_class(folder):
+    before = _load(folder)
+    for stem in ("1", "new"):  # as tools.predict and export.client write it, wherever they are told to
+        for to in ("masks", "answers"):
+            labels.write_label(folder / to / f"{stem}.png", np.ones(SIZE))
+            images.write_overlay(folder / to / f"{stem}_overlay.jpg", np.zeros((*SIZE, 3), np.uint8), np.ones(SIZE))
+    labels.write_label(folder / "seeds" / "1.png", np.ones(SIZE))
+    (folder / "classifier").mkdir()
+    for stage in ("seeds", "classifier"):
+        (folder / stage / "settings.json").write_text("{}")
+    split = _load(folder)
+    assert _tags(split) == TAGS and split.fingerprint == before.fingerprint
+    assert split.left_out[0].endswith("found 5 others: answers, cat/sub, masks, seeds, top.png")
+    labels.write_label(folder / "masks" / "other.png", np.ones(SIZE))
+    with pytest.raises(UserError, match="found masks/: rename it"):
+        _load(folder)
 
 
 @pytest.mark.parametrize("name", ["../a.png", "/cat/1.png", "cat/../x.png", "cat/.y.png", "cat/", "cat/sub/w.png",
@@ -113,6 +181,7 @@ def test_a_table_without_images_names_folder_and_file(folder, name):
 def _only_top(folder):
     for name in ("cat", "dog"):
         (folder / name).rename(folder / f".{name}")
+    put(folder / "bird" / "x" / "1.png", 9)
 
 
 WRONG = {
@@ -125,7 +194,8 @@ WRONG = {
     "background": (lambda folder: put(folder / "background" / "x.png", 0), "none called background"),
     "heic": (lambda folder: (folder / "dog" / "x.heic").write_bytes(b"\0\0\0\x18ftypheic"),
              r"dog/x.heic: expected a photograph \(JPEG, PNG, ...\)"),
-    "none": (_only_top, r"mine: expected images/ and a table tags.csv, or a folder .* \(dog/, cat/\), found neither"),
+    "none": (_only_top, r"mine: expected images/ and a table tags.csv, or a folder .* \(dog/, cat/\), found neither, "
+                        r"but photographs elsewhere: top.png, bird/x$"),
     "images": (lambda folder: (folder / "images").mkdir(), r"expected a table .* \(or, without images/, a folder"),
 }
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from ficklenet_tf.data import images, inspection, labels
+from ficklenet_tf.data import datasets, images, inspection, labels
+from ficklenet_tf.data.datasets import class_folders
 from ficklenet_tf.data.inspection import duplicates, photographs, tag_names
 from ficklenet_tf.errors import UserError
 from tests.data.test_datasets import make_kit
@@ -47,9 +48,9 @@ def _inspect(folder):
     return inspection.inspect("folder", folder)
 
 
-FACTS = ("missing", "unreadable", "untagged", "unknown_tags", "repeated", "unheard", "bad_masks", "mask_sizes",
-         "mask_ids", "unlisted", "alike_tags", "same", "alike", "small", "large", "not_shown", "not_tagged", "few",
-         "everywhere")
+FACTS = ("missing", "unreadable", "bad_ids", "bad_annotations", "untagged", "unknown_tags", "repeated", "unheard",
+         "bad_masks", "mask_sizes", "mask_ids", "unlisted", "alike_tags", "same", "alike", "small", "large",
+         "not_shown", "not_tagged", "few", "everywhere")
 
 
 def _facts(findings):
@@ -86,7 +87,18 @@ def _mask(**ids):
     return mask
 
 
+LONG = f"{'x' * 201}.png"
+
+
+def _odd_names(folder):
+    """Adds a photograph whose id is too long, and one with a control character."""
+    for seed, name in enumerate([LONG, "a\tb.png"]):
+        scene(50 + seed).save(folder / "images" / name)
+    write_table(folder, {**TAGS, LONG: "dog", "a\tb.png": "cat"})
+
+
 STOPS = {
+    "bad_ids": (_odd_names, (LONG, "a\tb.png")),
     "missing": (lambda folder: (folder / "images" / "dog1.png").unlink(), ("dog1.png",)),
     "untagged": (lambda folder: write_table(folder, {**TAGS, "dog1.png": ""}), ("dog1.png",)),
     "unknown_tags": (lambda folder: ((folder / "classes.txt").write_text("cat\n"), write_table(
@@ -217,10 +229,53 @@ def test_groups_of_alike_pictures_are_those_of_plain_comparison():
     ("dog", "Dog", True), ("dog", "dogs", True), ("fire truck", "fire-truck", True), ("person", "persn", True),
     ("horse", "hrose", True), ("sheep", "sheap", True), ("cat", "car", False), ("cat", "cow", False),
     ("bus", "car", False), ("ox", "fox", False), ("tiger", "tigress", False), ("dog", "gdo", False),
-    ("bottle", "bottel", True)])
+    ("bottle", "bottel", True), ("man", "mane", False), ("cat", "act", False), ("star", "stars", True),
+    ("class_1", "class_2", False), ("room1", "room2", False), ("room1", "room11", False), ("room12", "room21", False),
+    ("type-a1", "type-a2", False), ("class", "class2", False), ("class 1", "Class_1", True),
+    ("bottle 2", "botle 2", True), ("1-1", "11", False), ("type a", "type b", False), ("t-shirt", "tshirt", True),
+    ("x wing", "x wings", True), ("c++", "c", False)])
 def test_tags_that_look_like_one(a, b, expected):
     assert tag_names.one_edit(a.casefold(), b.casefold()) is tag_names.one_edit(b.casefold(), a.casefold())
-    assert bool(tag_names.alike([a, b, a])) is expected
+    assert bool(tag_names.alike([a, b, a])) is expected is bool(tag_names.alike([b, a, b]))
+
+
+def test_of_short_words_the_rare_one_is_a_slip():
+    assert tag_names.alike([*["man"] * 9, "mane"]) == [] == tag_names.alike([*["cat"] * 19, "act", "act"])
+    assert tag_names.alike([*["man"] * 10, "mane"]) == [("man", "mane")]
+    assert tag_names.alike([*["cat"] * 20, "act", "act"]) == [("act", "cat")]
+    assert tag_names.alike([*["dog"] * 99, "dof"]) == []  # another letter in a short word is another word
+
+
+def test_a_slip_in_a_table_is_found_and_two_classes_are_not(folder):
+    names = {name: {"cat": "man", "dog": "mane"}[tag] for name, tag in TAGS.items()}
+    write_table(folder, names)
+    assert _inspect(folder).alike_tags == ()
+    write_table(folder, {**dict.fromkeys(TAGS, "man"), "cat0.png": "mane"})
+    assert _inspect(folder).alike_tags == (("man", "mane"),)
+    (folder / "classes.txt").write_text("man\nmane\n")
+    assert _inspect(folder).alike_tags == (("man", "mane"),)
+
+
+def test_a_name_longer_than_a_files_may_be(folder):
+    """The system refuses to look whether there is such a file."""
+    name = f"{'y' * 300}.png"
+    write_table(folder, {**TAGS, name: "dog"})
+    findings = _inspect(folder)
+    assert findings.bad_ids == (name,) and list(findings.unreadable) == [name] and findings.stops
+    with pytest.raises(UserError, match="expected image ids that can be file names"):
+        datasets.load_split("folder", "train", data_dir=folder, cache_dir=folder.parent / "cache")
+
+
+def test_photographs_of_folders_that_are_not_used(tmp_path):
+    root, names = tmp_path / "mine", ("dog/1.png", "cat/2.png", "bird/x/3.png", "loose.png")
+    for seed, name in enumerate(names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        scene(seed).save(root / name)
+    assert _inspect(root).unlisted == ("bird/x", "loose.png")
+    class_folders.write_table(root)
+    (root / "cat" / "1.png").write_bytes((root / "dog" / "1.png").read_bytes())
+    findings = _inspect(root)
+    assert findings.unlisted == ("bird/x", "cat/1.png", "loose.png") and findings.num_images == 2
 
 
 def test_vocs_kit(tmp_path):
@@ -232,6 +287,23 @@ def test_vocs_kit(tmp_path):
     assert findings.not_tagged["2007_000004"] == ("aeroplane", "person") and not findings.stops
     (kit / "VOC2012" / "JPEGImages" / "2007_000002.jpg").unlink()
     assert inspection.inspect("voc", kit).missing == ("2007_000002",)
+
+
+def test_bad_annotations_of_vocs_kit_are_findings_of_their_photographs(tmp_path):
+    kit = make_kit(tmp_path)
+    annotations = kit / "VOC2012" / "Annotations"
+    (annotations / "2007_000001.xml").write_text("<annotation><object>")
+    (annotations / "2007_000002.xml").write_text("<annotation><object><name>unicorn</name></object></annotation>")
+    (annotations / "2007_000003.xml").unlink()
+    (annotations / "2007_000004.xml").write_text('<?xml version="1.0" encoding="none"?><annotation/>')
+    findings = inspection.inspect("voc", kit)
+    assert {name: reason[:51] for name, reason in findings.bad_annotations.items()} == {
+        "2007_000003": "expected the image's annotation, found no such file",
+        "2007_000001": "expected an annotation in XML, found no element fou",
+        "2007_000002": "expected VOC's 20 classes, found 'unicorn'",
+        "2007_000004": "expected an annotation in XML, found unknown encodi"}
+    assert findings.stops and findings.untagged == () and findings.not_tagged == {} and findings.num_images == 4
+    assert len(findings.small) == 4  # the photographs are looked at all the same
 
 
 def test_what_cannot_be_looked_at_is_said(tmp_path):

@@ -3,15 +3,21 @@
 import csv
 import filecmp
 import io
+import os
 import pathlib
 import re
 from collections.abc import Sequence
 
 from ficklenet_tf.data.datasets import records, tags_csv
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.runs import artifacts
+from ficklenet_tf.runs import artifacts, layout
 
-NOT_CLASSES = ("images", "labels", "splits")
+_OTHER_MEANING = ("images", "labels", "splits")
+# Names, in small letters, of folders that hold photographs, or pictures made of them, and are hardly ever a class.
+_NO_CLASS = re.compile(r"(train|training|val|valid|validation|test|testing)([\d_-].*)?|images|photos|photographs|"
+                       r"pictures|labels|splits|masks?|annotations?|segmentations?|seeds|saliency|predictions|overlays|"
+                       r"runs")
+_OVERLAY = "_overlay.jpg"  # tools.predict and export.client write a.png and a_overlay.jpg
 # Endings of photographs. Pillow reads no HEIC: such a photograph is refused by its name, and not passed over.
 ENDINGS = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif",
                      ".ppm", ".pgm", ".heic", ".heif"))
@@ -24,16 +30,16 @@ def read_folders(root: pathlib.Path) -> list[tags_csv.Row]:
 
     Raises:
       FileNotFoundError: there are no folders with photographs.
-      UserError: a folder's name cannot be a tag, a file's name no id, or two photographs would have the same id.
+      UserError: a folder's name cannot be a tag or is hardly one, a file's name no id, or two photographs would have
+        the same id.
     """
     images = _photographs(root)
     if not images:
+        others = elsewhere(root)
         raise FileNotFoundError(f"{root}: expected images/ and a table tags.csv, or a folder of photographs for each "
-                                "class (dog/, cat/), found neither")
-    for folder in dict.fromkeys(pathlib.PurePath(image).parent.name for image in images):
-        if re.search(r"[;\\\x00-\x1f\x7f\ud800-\udfff]", folder) or folder != folder.strip():
-            raise UserError(f"{root}: expected names of folders that can be tags, without ; and \\ and without spaces "
-                            f"at their ends, found {folder!r}")
+                                "class (dog/, cat/), found neither"
+                                + (f", but photographs elsewhere: {', '.join(others[:5])}" if others else ""))
+    _check_names(root, list(dict.fromkeys(pathlib.PurePath(image).parent.name for image in images)))
     tags: dict[str, set[str]] = {}
     originals = _originals(root, images)
     for image in images:
@@ -78,18 +84,74 @@ def write_table(root: pathlib.Path) -> pathlib.Path:
 
 def files(root: pathlib.Path) -> list[str]:
     """Returns what lies in folders with photographs, by folder and name ("dog/a.jpg"), without what is hidden."""
-    names = []
-    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
-        if not folder.name.startswith(".") and folder.name not in NOT_CLASSES:
-            inside = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-            if any(is_photograph(name) for name in inside):
-                names += [f"{folder.name}/{name}" for name in inside]
+    return [f"{folder}/{name}" for folder, inside in _folders(root).items()
+            if any(map(is_photograph, inside)) and not _made_here(inside) for name in inside]
+
+
+def elsewhere(root: pathlib.Path) -> list[str]:
+    """Returns where else there are photographs.
+
+    Returns:
+      those in no folder ("a.jpg"), folders in folders that have none themselves ("bird/x"), and folders that a stage,
+      `tools.predict` or `export.client` has made ("masks").
+    """
+    names = loose(root)
+    for folder, inside in _folders(root).items():
+        if not any(map(is_photograph, inside)):
+            names += [f"{folder}/{name}" for name in inside if _has_photographs(root / folder / name)]
+        elif _made_here(inside):
+            names.append(folder)
     return names
+
+
+def loose(root: pathlib.Path) -> list[str]:
+    """Returns the photographs that lie in a directory itself, in no folder, sorted."""
+    return [name for name in _visible(root) if is_photograph(name) and not (root / name).is_dir()]
 
 
 def is_photograph(name: str) -> bool:
     """Says whether a file's ending is that of a photograph."""
     return pathlib.PurePath(name).suffix.lower() in ENDINGS
+
+
+def _check_names(root: pathlib.Path, folders: Sequence[str]) -> None:
+    """Raises UserError where a name cannot be a tag, or is hardly one and not in classes.txt."""
+    for folder in folders:
+        if re.search(r"[;\\\x00-\x1f\x7f\ud800-\udfff]", folder) or folder != folder.strip():
+            raise UserError(f"{root}: expected names of folders that can be tags, without ; and \\ and without spaces "
+                            f"at their ends, found {folder!r}")
+    doubtful = {folder for folder in folders if _NO_CLASS.fullmatch(folder.casefold())}
+    refused = sorted(doubtful - set(tags_csv.listed_classes(root) or ())) if doubtful else []
+    if refused:
+        raise UserError(f"{root}: expected a folder for each class, named after what its photographs show, found "
+                        f"{', '.join(f'{name}/' for name in refused)}: rename it, or move it away; if it is a class, "
+                        f"list it in {root / 'classes.txt'} with all others, one on each line")
+
+
+def _folders(root: pathlib.Path) -> dict[str, list[str]]:
+    """Returns {folder that may be a class: what lies in it}, sorted, without what is hidden."""
+    return {name: _visible(root / name) for name in _visible(root)
+            if name not in _OTHER_MEANING and (root / name).is_dir()}
+
+
+def _visible(folder: pathlib.Path) -> list[str]:
+    return sorted(name for name in os.listdir(folder) if not name.startswith("."))
+
+
+def _made_here(names: Sequence[str]) -> bool:
+    """Says whether these are a stage's files, or those of `tools.predict`: label images, each with its overlay."""
+    overlays = {name for name in names if name.endswith(_OVERLAY)}
+    answers = overlays | {name.removesuffix(_OVERLAY) + ".png" for name in overlays}
+    return layout.SETTINGS in names or (bool(overlays) and answers == set(filter(is_photograph, names)))
+
+
+def _has_photographs(folder: pathlib.Path) -> bool:
+    """Says whether there is a photograph in a folder, however deep; not in what is hidden."""
+    for _, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        if any(is_photograph(name) and not name.startswith(".") for name in names):
+            return True
+    return False
 
 
 def _photographs(root: pathlib.Path) -> list[str]:

@@ -7,7 +7,9 @@ With a table:
 
 Or, where there is no images/:
 
-    <class>/           the photographs of a class, the folder's name their tag; not labels/, splits/ and what is hidden
+    <class>/           the photographs of a class, the folder's name their tag; not labels/, splits/, what is hidden,
+                       what a stage, tools.predict or export.client has written. A name that is hardly a class
+                       (train/, masks/) is refused, unless classes.txt has it
     tags.csv           optional, it replaces the folders' names; the column image is then <class>/<file name>
 
 With either:
@@ -18,7 +20,8 @@ With either:
 
 An image's id is its file name without the ending. In folders of classes a file that is in several, with the same name
 and the same bytes, is one photograph with several tags; different files of the same name get their folder's name
-before their own, dog/1.jpg the id dog_1. Two images of one id are an error.
+before their own, dog/1.jpg the id dog_1. Two images of one id are an error. With a table its tags alone count: a copy
+in the folder of another tag is a file that the table does not list. Photographs in no class's folder are not used.
 
 Splits: those lists and "all". Without train and val lists, about a tenth of the
 images, chosen by a hash of their ids, is "val" and the rest "train"; with one
@@ -107,13 +110,13 @@ class Contents:
     def label(self, row: tags_csv.Row) -> pathlib.Path | None:
         """Returns the path of a row's label image, or None where there is none."""
         path = self.root / "labels" / f"{row.image_id}.png"
-        return path if path.exists() else None
+        return path if os.path.exists(path) else None  # False too where the name is longer than a file's may be
 
     def notes(self) -> list[str]:
         """Returns a message on each directory with files that no row names."""
-        kinds = {self.photographs: "photographs", self.root / "labels": "masks of photographs"}
+        kinds = {self.root: "photographs in a folder for each class", self.root / "labels": "masks of photographs"}
         if self.source != self.root:
-            kinds = dict.fromkeys(kinds, "files that tags.csv lists")
+            kinds = dict.fromkeys((*kinds, self.photographs), "files that tags.csv lists")
         return [f"{directory}: expected {kinds[directory]}, found {len(names)} others: {', '.join(names)}"
                 for directory, names in self.unlisted.items()]
 
@@ -143,14 +146,19 @@ def read(data_dir: str | pathlib.Path | None) -> Contents:
 
 def _unlisted(root: pathlib.Path, rows: Sequence[tags_csv.Row],
               copies: Mapping[str, str]) -> dict[pathlib.Path, tuple[str, ...]]:
-    """Returns {directory: files that no row names}, of photographs and of label images, where there are any."""
-    images, labels = root / "images", root / "labels"
-    names = os.listdir(images) if images.is_dir() else class_folders.files(root)
+    """Returns {directory: what no row names}, of photographs and of label images, where there are any.
+
+    A copy counts as named where its row has the tag of the copy's folder.
+    """
+    images, labels, tags = root / "images", root / "labels", {row.image: row.tags for row in rows}
+    if images.is_dir():
+        others = {images: set(os.listdir(images)) - set(tags), root: set(class_folders.loose(root))}
+    else:
+        used = {copy for copy, image in copies.items() if pathlib.PurePath(copy).parent.name in tags[image]}
+        others = {root: {*class_folders.files(root), *class_folders.elsewhere(root)} - set(tags) - used}
     masks = os.listdir(labels) if labels.is_dir() else []
-    used = {row.image for row in rows} | set(copies)
-    others = {images if images.is_dir() else root: sorted(set(names) - used),
-              labels: sorted(set(masks) - {f"{row.image_id}.png" for row in rows})}
-    seen = {path: tuple(name for name in found if not name.startswith(".")) for path, found in others.items()}
+    others[labels] = set(masks) - {f"{row.image_id}.png" for row in rows}
+    seen = {path: tuple(sorted(name for name in found if not name.startswith("."))) for path, found in others.items()}
     return {path: found for path, found in seen.items() if found}
 
 
@@ -169,9 +177,11 @@ def builder(data_dir: str | pathlib.Path | None, cache_dir: str | pathlib.Path |
     contents = read(data_dir)
     root, class_names = contents.root, contents.class_names
     state = hashlib.sha256(f"{root} {on_error} {class_names} {list(contents.rows)} {contents.splits}".encode())
+    if root in contents.unlisted:  # whose notes are kept with the records
+        state.update(f"{contents.unlisted[root]}".encode())
     names = os.listdir(root / "images") if contents.photographs != root else [row.image for row in contents.rows]
     for path in [*(contents.photographs / name for name in sorted(names)), *sorted((root / "labels").glob("*.png"))]:
-        status = path.stat() if path.exists() else None  # None: a link to nothing, which is named when it is read
+        status = path.stat() if os.path.exists(path) else None  # None: a link to nothing, named when it is read
         state.update(f"{path.name} {status and (status.st_size, status.st_mtime_ns)}".encode(errors="surrogateescape"))
     name = re.sub(r"\W+", "_", root.name) or "folder"
     return FickleFolder(data_dir=cache_dir, config=FolderConfig(

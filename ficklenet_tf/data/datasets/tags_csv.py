@@ -120,10 +120,9 @@ def read_classes(root: pathlib.Path, rows: Sequence[Row]) -> tuple[str, ...]:
       UserError: no class, more than `MAX_CLASSES`, one twice, or one called background; or masks without classes.txt,
         whose ids would then mean another class as soon as there is another tag.
     """
-    path = root / "classes.txt"
-    if path.exists():
-        names = _lines(path)
-        names = names[1:] if names[:1] == ["background"] else names
+    path, listed = root / "classes.txt", listed_classes(root)
+    if listed is not None:
+        names = listed
     else:
         names = sorted({tag for row in rows for tag in row.tags})
         if next((root / "labels").glob("[!.]*.png"), None):
@@ -138,6 +137,17 @@ def read_classes(root: pathlib.Path, rows: Sequence[Row]) -> tuple[str, ...]:
         raise UserError(f"{path}: expected each class once and none called background, "
                         f"found {', '.join(duplicates) or 'background'}")
     return ("background", *names)
+
+
+def listed_classes(root: pathlib.Path) -> list[str] | None:
+    """Returns the names in classes.txt, without the background, or None where there is no such file.
+
+    Raises:
+      UserError: it is not UTF-8.
+    """
+    path = root / "classes.txt"
+    names = _lines(path) if path.exists() else None
+    return names[1:] if names and names[0] == "background" else names
 
 
 def split_ids(root: pathlib.Path, rows: Sequence[Row],

@@ -149,7 +149,7 @@ def read_tags(path: pathlib.Path) -> list[int]:
         raise FileNotFoundError(f"{path}: expected the image's annotation, found no such file")
     try:
         tree = xml.etree.ElementTree.parse(path)
-    except xml.etree.ElementTree.ParseError as error:
+    except (xml.etree.ElementTree.ParseError, LookupError, ValueError) as error:  # the latter of its encoding
         raise UserError(f"{path}: expected an annotation in XML, found {error}") from error
     names = {(item.findtext("name") or "").strip() for item in tree.iterfind("object")}
     unknown = sorted(names - set(CLASS_NAMES[1:]))

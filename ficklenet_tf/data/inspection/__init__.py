@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from ficklenet_tf.data.datasets import records
 from ficklenet_tf.data.inspection import duplicates, listing, photographs, tag_names
 from ficklenet_tf.data.inspection.findings import FEW, LARGE_SIDE, SMALL_SIDE, Count, Findings, Group
+from ficklenet_tf.errors import UserError
 from ficklenet_tf.runs import progress
 
 __all__ = ["FEW", "LARGE_SIDE", "SMALL_SIDE", "Count", "Findings", "Group", "inspect"]
@@ -55,6 +57,7 @@ def _texts(data: listing.Listing) -> dict[str, Any]:
     lists = [split_ids for _, split_ids in data.splits.values()]
     train, held_out = (frozenset(data.splits[name][1]) if name in data.splits else frozenset[str]()
                        for name in (data.train, "val"))
+    used = [tag for entry in data.entries for tag in entry.tags]
     with_tag = {tag: {entry.image_id for entry in data.entries if tag in entry.tags} for tag in data.class_names[1:]}
     return {
         "num_images": len(known), "num_train": len(train), "num_held_out": len(held_out),
@@ -62,10 +65,22 @@ def _texts(data: listing.Listing) -> dict[str, Any]:
         "repeated": tuple(dict.fromkeys(of[group[0]] for of in (ids, *lists) for group in duplicates.equal(of))),
         "unheard": {path.name: unheard for path, split_ids in data.splits.values()
                     if (unheard := tuple(image_id for image_id in split_ids if image_id not in known))},
-        "untagged": tuple(entry.name for entry in data.entries if entry.image_id in learned and not entry.tags),
+        "bad_ids": tuple(entry.name for entry in data.entries if not _is_fit(entry.image_id)),
+        "bad_annotations": {entry.name: entry.fault for entry in data.entries if entry.fault},
+        "untagged": tuple(entry.name for entry in data.entries
+                          if entry.image_id in learned and not entry.tags and not entry.fault),
         "unknown_tags": {entry.name: unknown for entry in data.entries
                          if (unknown := tuple(tag for tag in entry.tags if tag not in data.class_names[1:]))},
-        "alike_tags": tuple(tag_names.alike([*data.class_names[1:], *(t for e in data.entries for t in e.tags)]))}
+        "alike_tags": tuple(tag_names.alike([*used, *set(data.class_names[1:]).difference(used)]))}
+
+
+def _is_fit(image_id: str) -> bool:
+    """Says whether a stage would take an image's id for the names of its files."""
+    try:
+        records.check_id(image_id, "")
+    except UserError:
+        return False
+    return True
 
 
 def _masks(data: listing.Listing, seen: Mapping[str, photographs.Seen]) -> dict[str, Any]:
@@ -80,7 +95,7 @@ def _masks(data: listing.Listing, seen: Mapping[str, photographs.Seen]) -> dict[
             ids[entry.name] = tuple(class_id for class_id in mask.ids if class_id >= len(data.class_names))
             shown = {data.class_names[class_id] for class_id in mask.ids if class_id < len(data.class_names)}
             not_shown[entry.name] = tuple(tag for tag in entry.tags if tag not in shown)
-            not_tagged[entry.name] = tuple(sorted(shown - {*entry.tags, data.class_names[0]}))
+            not_tagged[entry.name] = () if entry.fault else tuple(sorted(shown - {*entry.tags, data.class_names[0]}))
     return {"num_masks": len(bad) + len(sizes), "bad_masks": bad,
             "mask_sizes": {name: pair for name, pair in sizes.items() if pair[0] != pair[1]},
             "mask_ids": {name: wrong for name, wrong in ids.items() if wrong},

@@ -44,6 +44,8 @@ class Findings:
       tags: {tag: its `Count`}, in the classes' order.
       missing: photographs that are listed and not there.
       unreadable: {photograph: why}.
+      bad_ids: photographs whose id is not fit for the names of files.
+      bad_annotations: {photograph: why its annotation cannot be read}.
       untagged: photographs to train on without a tag.
       unknown_tags: {photograph: its tags that are no class}.
       repeated: image ids that a split has twice.
@@ -51,7 +53,7 @@ class Findings:
       bad_masks: {photograph: why its label image cannot be read}.
       mask_sizes: {photograph: (its size, its label image's)}, (width, height), where they differ.
       mask_ids: {photograph: ids in its label image that are no class}.
-      unlisted: files that nothing names, their paths below root.
+      unlisted: files that nothing names, and folders of such, their paths below root.
       alike_tags: pairs of tags that look like one written in two ways.
       same: groups of the same bytes.
       alike: groups that look alike, one photograph for each of `same`.
@@ -69,6 +71,8 @@ class Findings:
     tags: dict[str, Count]
     missing: tuple[str, ...]
     unreadable: dict[str, str]
+    bad_ids: tuple[str, ...]
+    bad_annotations: dict[str, str]
     untagged: tuple[str, ...]
     unknown_tags: dict[str, tuple[str, ...]]
     repeated: tuple[str, ...]
@@ -99,5 +103,5 @@ class Findings:
     def stops(self) -> bool:
         """Whether training cannot begin: a stage would refuse the data set (with --on_error=stop)."""
         return not (self.num_train and self.num_held_out) or any(
-            (self.missing, self.unreadable, self.untagged, self.unknown_tags, self.repeated, self.unheard,
-             self.bad_masks, self.mask_sizes, self.mask_ids))
+            (self.missing, self.unreadable, self.bad_ids, self.bad_annotations, self.untagged, self.unknown_tags,
+             self.repeated, self.unheard, self.bad_masks, self.mask_sizes, self.mask_ids))

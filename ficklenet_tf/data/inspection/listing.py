@@ -9,13 +9,17 @@ from ficklenet_tf.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One photograph: its id, its name for messages, its tags, and where it and its label image lie."""
+    """One photograph: its id, its name for messages, its tags, and where it and its label image lie.
+
+    `fault` says why its tags cannot be read; it has none then.
+    """
 
     image_id: str
     name: str
     tags: tuple[str, ...]
     image: pathlib.Path
     label: pathlib.Path | None
+    fault: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,8 +80,12 @@ def _voc(data_dir: str | pathlib.Path) -> Listing:
     root = voc.kit(data_dir)
     splits, entries = voc.split_ids(root), []
     for image_id in dict.fromkeys(image_id for _, ids in splits.values() for image_id in ids):
-        path = voc.annotation_path(root, image_id)
+        path, class_ids, fault = voc.annotation_path(root, image_id), list[int](), None
         secret = not path.exists() and image_id in splits.get("test", (path, []))[1]
-        tags = () if secret else tuple(voc.CLASS_NAMES[class_id] for class_id in voc.read_tags(path))
-        entries.append(Entry(image_id, image_id, tags, voc.image_path(root, image_id), voc.mask_path(root, image_id)))
+        try:
+            class_ids = [] if secret else voc.read_tags(path)
+        except (UserError, OSError) as error:
+            fault = str(error).removeprefix(f"{path}: ")
+        entries.append(Entry(image_id, image_id, tuple(voc.CLASS_NAMES[class_id] for class_id in class_ids),
+                             voc.image_path(root, image_id), voc.mask_path(root, image_id), fault))
     return Listing(root, voc.CLASS_NAMES, tuple(entries), splits, "train_aug" if "train_aug" in splits else "train")

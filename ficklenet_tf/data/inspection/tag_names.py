@@ -1,15 +1,30 @@
 """Tags that look like one, written in two ways."""
 
+import collections
 import itertools
+import re
 from collections.abc import Iterable
 
-_LEAST_LETTERS = 5  # in shorter words another letter makes another word: cat, car, cow
+_LEAST_LETTERS = 5  # in shorter words a letter makes another word: cat, car, cow; man, mane
+_RARE = 10  # a slip of the pen is that many times as rare as what was meant
 
 
 def alike(tags: Iterable[str]) -> list[tuple[str, str]]:
-    """Returns pairs of tags that differ in their case, in spaces or hyphens, or by one edit, sorted."""
-    plain = {tag: tag.casefold().replace("-", "").replace("_", "").replace(" ", "") for tag in sorted(set(tags))}
-    return [(a, b) for a, b in itertools.combinations(plain, 2) if one_edit(plain[a], plain[b])]
+    """Returns pairs of tags that look like one, sorted.
+
+    They differ in their case, in spaces or hyphens, or by one edit. Tags with different numbers, or of several words
+    of which one single letter differs, are meant so: class_1, class_2; type a, type b. Of short words an edit counts
+    where it is a plural, or where one of the two is rare.
+
+    Args:
+      tags: each as often as it occurs.
+    """
+    counts = collections.Counter(tags)
+    words = {tag: re.split(r"[-_\s]+", tag.casefold()) for tag in sorted(counts)}
+    numbers = {tag: re.findall(r"\d+", tag) for tag in counts}
+    return [(a, b) for a, b in itertools.combinations(words, 2)
+            if numbers[a] == numbers[b] and not _counted_by_letter(words[a], words[b])
+            and _slip("".join(words[a]), "".join(words[b]), sorted((counts[a], counts[b])))]
 
 
 def one_edit(a: str, b: str) -> bool:
@@ -28,3 +43,16 @@ def one_edit(a: str, b: str) -> bool:
         return False
     swapped = a[start + 1:start + 2] + a[start:start + 1] + a[start + 2:] == b[start:]
     return (swapped and len(a) >= 3) or (len(a) >= _LEAST_LETTERS and a[start + 1:] == b[start + 1:])
+
+
+def _slip(a: str, b: str, counts: list[int]) -> bool:
+    """Says whether one word may be a slip for the other; `counts` are theirs, the smaller first."""
+    short, long = sorted((a, b), key=len)
+    likely = len(short) >= _LEAST_LETTERS or long in (short, f"{short}s") or counts[0] * _RARE <= counts[1]
+    return likely and one_edit(a, b)
+
+
+def _counted_by_letter(a: list[str], b: list[str]) -> bool:
+    """Says whether two tags of as many words differ in words of one letter only."""
+    differing = [(x, y) for x, y in zip(a, b, strict=False) if x != y]
+    return len(a) == len(b) > 1 and bool(differing) and all(len(x) == len(y) == 1 for x, y in differing)
