@@ -3,10 +3,10 @@
     python -m export.client --server=localhost:8500 photo.jpg --to=out
 
 Sends files to TensorFlow Serving, over gRPC, or over REST where --server begins with http://. Writes
-OUTPUT_DIR/<name>.png, labels in VOC's palette, and <name>_overlay.jpg; one line per file says what was found, with its
+TO/<name>.png, labels in VOC's palette, and TO/<name>_overlay.jpg; one line per file says what was found, with its
 share of the pixels, and how long it took.
-Of this software it needs only this file, transport.py and messages.py, in a directory export/, and of others grpcio,
-protobuf and Pillow.
+Of this software it needs only this file, photographs.py, transport.py and messages.py, in a directory export/, and of
+others grpcio, protobuf and Pillow.
 """
 
 import argparse
@@ -21,11 +21,10 @@ import tempfile
 import time
 from collections.abc import Sequence
 
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image
 
-from export import transport
+from export import photographs, transport
 
-MAX_PIXELS = 2**24  # of one request, as tools export it by default
 _LABELS, _NAMES = "label_png_bytes", "class_names_bytes"
 _NAMELESS = "numbers: this version was exported without the names of its classes"
 
@@ -40,7 +39,7 @@ class Options:
       concurrency: requests under way at once.
     """
 
-    max_pixels: int = MAX_PIXELS
+    max_pixels: int = photographs.MAX_PIXELS
     opacity: float = 0.6
     concurrency: int = 4
 
@@ -88,15 +87,9 @@ def segment(client: transport.Client, path: pathlib.Path, output_dir: pathlib.Pa
       transport.ServerError: the server refused, or did not answer in time.
     """
     original = path.read_bytes()
-    data, shape, note = prepared(original, options.max_pixels)
+    data, shape, note = photographs.prepared(original, options.max_pixels)
     start = time.perf_counter()
-    try:
-        answer = client.predict("serve_jpeg", {"image": [data]}, (_LABELS, _NAMES))
-    except transport.ServerError as error:  # of a version that has no such output
-        if _NAMES not in str(error):
-            raise
-        start = time.perf_counter()
-        answer = client.predict("serve_jpeg", {"image": [data]}, (_LABELS,))
+    answer = client.predict("serve_jpeg", {"image": [data]}, (_LABELS,), (_NAMES,))
     seconds, png = time.perf_counter() - start, answer[_LABELS][0]
     names = tuple(answer[_NAMES][0].decode().split("\n")) if _NAMES in answer else None
     with Image.open(io.BytesIO(png)) as image:
@@ -106,75 +99,8 @@ def segment(client: transport.Client, path: pathlib.Path, output_dir: pathlib.Pa
             image.resize(shape, Image.Resampling.NEAREST).save(buffer, "PNG")
             png = buffer.getvalue()
     write(output_dir / f"{path.stem}.png", png)
-    write(output_dir / f"{path.stem}_overlay.jpg", overlay(original, png, options.opacity))
+    write(output_dir / f"{path.stem}_overlay.jpg", photographs.overlay(original, png, options.opacity))
     return Answer(seconds, {i: count / sum(counts) for i, count in enumerate(counts) if count}, names, note)
-
-
-def prepared(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[bytes, tuple[int, int], str]:
-    """Returns a photograph's bytes as the server takes them: JPEG or PNG, upright, not too large.
-
-    The server does not look at EXIF's orientation, and refuses more than so many pixels. A file that is fine is sent
-    as it is; any other that Pillow reads is written anew as PNG, without loss, or shrunk.
-
-    Args:
-      data: the file's bytes.
-      max_pixels: the most that the server takes.
-
-    Returns:
-      (bytes, (width, height) upright, what was done where the photograph was shrunk).
-
-    Raises:
-      OSError: not an image.
-    """
-    with Image.open(io.BytesIO(data)) as image:
-        fits = image.width * image.height <= max_pixels
-        plain = image.format in ("JPEG", "MPO", "PNG") and image.mode in ("RGB", "L")
-        if fits and plain and image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
-            return data, image.size, ""
-        upright = _eight_bits(ImageOps.exif_transpose(image))
-    shape, note = upright.size, ""
-    if not fits:
-        scale = (max_pixels / (shape[0] * shape[1])) ** 0.5
-        upright = upright.resize((int(shape[0] * scale) or 1, int(shape[1] * scale) or 1), Image.Resampling.LANCZOS)
-        note = f"computed at {upright.width} x {upright.height} of {shape[0]} x {shape[1]} pixels"
-    buffer = io.BytesIO()
-    upright.save(buffer, "PNG", compress_level=3)
-    return buffer.getvalue(), shape, note
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Returns an image as RGB; 16 bits become the higher 8, as in training.
-
-    Raises:
-      OSError: its numbers have no known range.
-    """
-    if image.mode in ("I", "F"):
-        raise OSError(f"expected 8 or 16 bits a channel, found Pillow's mode {image.mode}")
-    if image.mode.startswith("I;16"):  # whose bytes are in one order or the other
-        high = image.tobytes()[0 if image.mode == "I;16B" else 1::2]
-        image = Image.frombytes("L", image.size, high)
-    return image.convert("RGB")
-
-
-def overlay(data: bytes, png: bytes, opacity: float) -> bytes:
-    """Lays label colours over a photograph; the background stays as it is.
-
-    Args:
-      data: the photograph's bytes.
-      png: the labels', a palette PNG of the photograph's size as it is shown.
-      opacity: of the colours, 0..1.
-
-    Returns:
-      bytes of a JPEG.
-    """
-    with Image.open(io.BytesIO(data)) as image, Image.open(io.BytesIO(png)) as label:
-        photograph = _eight_bits(ImageOps.exif_transpose(image))
-        ids = Image.frombytes("L", label.size, label.tobytes())  # a palette's indices
-        mask = ids.point([0] + [round(255 * opacity)] * 255)
-        mixed = Image.composite(label.convert("RGB"), photograph, mask)
-    buffer = io.BytesIO()
-    mixed.save(buffer, "JPEG", quality=90)
-    return buffer.getvalue()
 
 
 def write(path: pathlib.Path, data: bytes) -> None:
@@ -267,7 +193,7 @@ def parser() -> argparse.ArgumentParser:
                       help="seconds for one photograph; an absent or busy server is asked until then (%(default)s)")
     made.add_argument("--concurrency", type=between(1, 1000), default=4,
                       help="requests under way at once (%(default)s)")
-    made.add_argument("--max_pixels", type=between(64, 1e9), default=MAX_PIXELS,
+    made.add_argument("--max_pixels", type=between(64, 1e9), default=photographs.MAX_PIXELS,
                       help="larger photographs are shrunk before they are sent (%(default)s)")
     made.add_argument("--opacity", type=between(0, 1, float), default=0.6,
                       help="of the labels in the overlay (%(default)s)")
@@ -275,7 +201,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Segments every file; exit code 1 where one failed."""
+    """Segments every file; exit code 1 where one failed, 2 where the arguments are wrong."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if any(argument.split("=")[0] == "--output_dir" for argument in arguments):
+        print("error: --output_dir is called --to now", file=sys.stderr)
+        sys.exit(2)
     given = parser().parse_args(arguments)
     version = int(given.model_version) if given.model_version.isdecimal() else given.model_version or None
     options = Options(given.max_pixels, given.opacity, given.concurrency)

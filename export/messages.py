@@ -140,10 +140,19 @@ def as_json(value: "np.ndarray | list[bytes]") -> list[Any]:
     return list(value.tolist())
 
 
-def columns(rows: list[dict[str, Any]], outputs: Sequence[str]) -> dict[str, Any]:
-    """Turns REST's predictions, one dict per row, into {name: array}; "..._bytes" come as {"b64": ...}."""
+def columns(rows: list[dict[str, Any]], outputs: Sequence[str], optional: Sequence[str] = ()) -> dict[str, Any]:
+    """Turns REST's predictions, one dict per row, into {name: array}; "..._bytes" come as {"b64": ...}.
+
+    Args:
+      rows: the predictions.
+      outputs: names to take; empty: all.
+      optional: names to take besides, where they are there.
+
+    Raises:
+      KeyError: one of `outputs` is not there.
+    """
     tensors: dict[str, Any] = {}
-    for name in outputs or rows[0]:
+    for name in [*outputs, *(name for name in optional if name in rows[0])] if outputs else rows[0]:
         values = [row[name] for row in rows]
         if name.endswith("_bytes"):
             tensors[name] = [base64.b64decode(value["b64"]) for value in values]

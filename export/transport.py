@@ -52,6 +52,7 @@ class Client:
                  deadline: float = 60.0) -> None:
         self.model, self.version, self.deadline, self._target = model, version, deadline, server
         self._rest = server.rstrip("/") if server.startswith(("http://", "https://")) else None
+        self._absent: set[tuple[str, str]] = set()  # signatures' optional outputs that the version does not have
         self._channel: grpc.Channel | None = None
         if self._rest is None:
             self._channel = grpc.insecure_channel(server, options=[
@@ -72,13 +73,16 @@ class Client:
         """Whether the server is asked over REST."""
         return self._rest is not None
 
-    def predict(self, signature: str, inputs: Tensors, outputs: Sequence[str] = ()) -> dict[str, Any]:
+    def predict(self, signature: str, inputs: Tensors, outputs: Sequence[str] = (),
+                optional: Sequence[str] = ()) -> dict[str, Any]:
         """Asks a signature.
 
         Args:
           signature: its name.
           inputs: {name: array with a leading batch axis}; bytes as a list.
           outputs: names to send back; empty: all. REST sends all in any case.
+          optional: names to send back besides, where the version has them. gRPC refuses a request for one that it does
+            not have: then it is asked again without, and from then on this client does not ask for it any more.
 
         Returns:
           {name: array}; bytes as a list.
@@ -88,7 +92,15 @@ class Client:
           ValueError: an input is of a type that cannot be sent.
         """
         ask = self._ask_grpc if self._rest is None else self._ask_rest
-        return self._until_answered(signature, lambda left: ask(signature, inputs, outputs, left))
+        wanted = [name for name in optional if (signature, name) not in self._absent]
+        try:
+            return self._until_answered(signature, lambda left: ask(signature, inputs, outputs, wanted, left))
+        except _Refused as error:
+            absent = {(signature, name) for name in wanted if name in str(error)}
+            if not absent:
+                raise
+        self._absent |= absent
+        return self.predict(signature, inputs, outputs, optional)
 
     def states(self) -> dict[int, str]:
         """Returns {version: its state}, as {1: "AVAILABLE"}; of a failed one with the server's reason.
@@ -200,19 +212,22 @@ class Client:
                 raise _Refused(text) from error
             raise _TryAgain(text) from error
 
-    def _ask_grpc(self, signature: str, inputs: Tensors, outputs: Sequence[str], left: float) -> dict[str, Any]:
+    def _ask_grpc(self, signature: str, inputs: Tensors, outputs: Sequence[str], optional: Sequence[str],
+                  left: float) -> dict[str, Any]:
         spec = messages.new("ModelSpec", name=self.model, signature_name=signature)
         if isinstance(self.version, int):
             spec.version.value = self.version
         elif self.version:
             spec.version_label = self.version
-        request = messages.new("PredictRequest", model_spec=spec, output_filter=outputs)
+        wanted = [*outputs, *optional] if outputs else []
+        request = messages.new("PredictRequest", model_spec=spec, output_filter=wanted)
         for name, value in inputs.items():
             request.inputs[name].CopyFrom(messages.as_tensor(name, value))
         answer = self._call(_PREDICTION + "Predict", request, "PredictResponse", left)
         return {name: messages.from_tensor(value) for name, value in answer.outputs.items()}
 
-    def _ask_rest(self, signature: str, inputs: Tensors, outputs: Sequence[str], left: float) -> dict[str, Any]:
+    def _ask_rest(self, signature: str, inputs: Tensors, outputs: Sequence[str], optional: Sequence[str],
+                  left: float) -> dict[str, Any]:
         place = "" if not self.version else (
             f"/versions/{self.version}" if isinstance(self.version, int) else f"/labels/{_quoted(self.version)}")
         names, columns = list(inputs), [messages.as_json(value) for value in inputs.values()]
@@ -220,7 +235,7 @@ class Client:
         body = json.dumps({"signature_name": signature, "instances": instances}).encode()
         answer = self._http(f"/v1/models/{_quoted(self.model)}{place}:predict", body, left)
         try:
-            return messages.columns(json.loads(answer)["predictions"], outputs)
+            return messages.columns(json.loads(answer)["predictions"], outputs, optional)
         except (ValueError, KeyError) as error:
             wanted = ", ".join(outputs) or "predictions"
             raise _Refused(f"expected {wanted} in the answer, found no {error}") from error

@@ -115,14 +115,14 @@ class LoadedRun:
           num_maps: N.
           mode: "stochastic", "general" or "deterministic" (one plain Grad-CAM).
           seed: of the selections.
-          size: side to which the photograph is warped; None: the classifier's own.
+          size: side to which the photograph is warped, within `configs.SIDES`; None: the classifier's own.
 
         Returns:
           `ImageMaps`, its last axis in the order of the classes, not of `tags`.
 
         Raises:
           FileNotFoundError: no classifier has finished, or there is no such photograph.
-          UserError: the classifier does not know a tag; something else than a photograph.
+          UserError: the classifier does not know a tag; something else than a photograph; a number that cannot be.
 
         Example:
           >>> maps = ficklenet_tf.load("runs/mine").localize("a.jpg", tags=["disc"], num_maps=20, seed=1)

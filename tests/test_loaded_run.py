@@ -60,6 +60,13 @@ def test_other_options_make_other_maps(run):
     assert run.localize(PHOTOGRAPH, ["disc"], num_maps=3).mean.shape == (8, 8, 1)
 
 
+@pytest.mark.parametrize("size", [0, 15, 8193, -48])
+def test_a_size_that_cannot_be_is_refused(run, size):
+    for ask in (run.localize, lambda *args, **options: ficklenet_tf.localize(run.classifier, *args, **options)):
+        with pytest.raises(UserError, match=rf"sizes: expected a whole number from 16 to 8192, found \({size},\)"):
+            ask(PHOTOGRAPH, ["disc"], size=size)
+
+
 def test_predict_gives_labels_names_and_shares(run, run_dir, file, tmp_path):
     model = ficklenet_tf.load_segmenter(run_dir)
     for key, spec in ficklenet_tf.crf.SPECS.items():

@@ -26,7 +26,8 @@ SPECS: dict[str, CRFSpec | None] = {"none": None, "sec": SEC_TRAIN, "dsrg": DSRG
                                     "deeplab": DEEPLAB_LARGEFOV, "deeplab_relative": DEEPLAB_RELATIVE,
                                     "deeplab_v2": DEEPLAB_V2}
 FLOOR = 1e-6  # of probabilities before their logarithm is a CRF's unary
-_ROUNDING = 0.01  # by how much probabilities of few bits may miss their sum, 1
+_ROUNDING = 0.01  # by how much probabilities of few bits may miss 0, 1 and their sum, 1
+_GREY = 0.5  # by how much colours that were computed may miss 0 and 255
 
 __all__ = ["BACKENDS", "DEEPLAB_LARGEFOV", "DEEPLAB_RELATIVE", "DEEPLAB_V2", "DSRG_RELATIVE", "DSRG_TEST", "FLOOR",
            "SEC_TRAIN", "SPECS", "CRFSpec", "logits_of", "mean_field", "refine", "refiner", "spec_of"]
@@ -59,6 +60,7 @@ def refine(images: np.ndarray | tf.Tensor, probs: np.ndarray | tf.Tensor, spec: 
     Args:
       images: `[height, width, 3]` or `[batch, height, width, 3]` RGB 0..255, any number type.
       probs: `[height, width, classes]` or `[batch, height, width, classes]`, each 0..1, 1 in sum over the classes.
+        Of both, what misses its range by rounding is clipped.
       spec: a `CRFSpec` or a key of `SPECS`; None or "none": the probabilities come back as they are.
       backend: see `mean_field`.
 
@@ -66,8 +68,9 @@ def refine(images: np.ndarray | tf.Tensor, probs: np.ndarray | tf.Tensor, spec: 
       Probabilities of the same shape, float64 where they were, else float32.
 
     Raises:
-      UserError: photographs that are not 0..255 (floating numbers none of which is above 1 are taken for 0..1),
-        numbers that are no probabilities, shapes that do not belong together, an unknown key or backend.
+      UserError: photographs that are not 0..255 (floating numbers none of which is above 1 are taken for 0..1, but
+        for a black photograph), numbers that are no probabilities, shapes that do not belong together, an unknown key
+        or backend.
 
     Example:
       >>> probs = np.full((48, 64, 2), 0.5, np.float32)  # of a network that cannot tell
@@ -79,14 +82,23 @@ def refine(images: np.ndarray | tf.Tensor, probs: np.ndarray | tf.Tensor, spec: 
       True
     """
     spec, images, probs = spec_of(spec), np.asarray(images), np.asarray(probs)
+    _check_backend(backend)
     _check_photographs(images, probs.shape)
     _check_probs(probs)
-    probs = probs if probs.dtype == np.float64 else probs.astype(np.float32)
+    if np.issubdtype(images.dtype, np.floating):
+        images = images.clip(0, 255)
+    probs = probs.astype(np.float64 if probs.dtype == np.float64 else np.float32).clip(0, 1)
     if spec is None:
         return probs
     if probs.ndim == 3:
         return refiner(spec, backend)(images[None], logits_of(probs[None]))[0].numpy()
     return refiner(spec, backend)(images, logits_of(probs)).numpy()
+
+
+def _check_backend(backend: str) -> None:
+    """Raises UserError where there is no such backend."""
+    if backend not in BACKENDS:
+        raise UserError(f"backend: expected one of {', '.join(BACKENDS)}, found {backend!r}")
 
 
 def _check_photographs(images: np.ndarray, shape: tuple[int, ...]) -> None:
@@ -95,9 +107,9 @@ def _check_photographs(images: np.ndarray, shape: tuple[int, ...]) -> None:
         raise UserError("images and probs: expected [height, width, 3] and [height, width, classes], or a batch of "
                         f"both, found {list(images.shape)} and {list(shape)}")
     least, most = images.min(), images.max()
-    if not (least >= 0 and most <= 255):
+    if not (least >= -_GREY and most <= 255 + _GREY):
         raise UserError(f"images: expected RGB 0..255, found numbers from {least:g} to {most:g}")
-    if np.issubdtype(images.dtype, np.floating) and most <= 1:
+    if np.issubdtype(images.dtype, np.floating) and _ROUNDING < most <= 1 + _ROUNDING:  # below: black
         raise UserError(f"images: expected RGB 0..255, found floating numbers from {least:g} to {most:g}; if they are "
                         "0..1, multiply them by 255")
 
@@ -105,7 +117,7 @@ def _check_photographs(images: np.ndarray, shape: tuple[int, ...]) -> None:
 def _check_probs(probs: np.ndarray) -> None:
     """Raises UserError where numbers are no probabilities."""
     least, most, sums = probs.min(), probs.max(), probs.sum(-1, dtype=np.float32)
-    if not (least >= 0 and most <= 1 + _ROUNDING and np.abs(sums - 1).max() <= _ROUNDING):
+    if not (least >= -_ROUNDING and most <= 1 + _ROUNDING and np.abs(sums - 1).max() <= _ROUNDING):
         raise UserError(f"probs: expected probabilities, 0..1 and 1 in sum over the classes, found {least:g} to "
                         f"{most:g}, in sum {sums.min():g} to {sums.max():g}; logits go to mean_field")
 
@@ -138,8 +150,7 @@ def mean_field(images: tf.Tensor | np.ndarray, logits: tf.Tensor | np.ndarray, s
     Raises:
       UserError: unknown backend, or types or static shapes that do not belong together.
     """
-    if backend not in BACKENDS:
-        raise UserError(f"backend: expected one of {', '.join(BACKENDS)}, found {backend!r}")
+    _check_backend(backend)
     images, logits = tf.convert_to_tensor(images), tf.convert_to_tensor(logits)
     if logits.dtype not in (tf.float32, tf.float64):
         raise UserError(f"logits: expected float32 or float64, found {logits.dtype.name}")
@@ -152,8 +163,8 @@ def mean_field(images: tf.Tensor | np.ndarray, logits: tf.Tensor | np.ndarray, s
         iterations = tf.broadcast_to(tf.cast(iterations, tf.int32), tf.shape(logits)[:1])
     if backend == "permutohedral" and tf.executing_eagerly():  # op by op it takes three times as long
         counts = tf.convert_to_tensor(iterations, tf.int32)
-        refine = _traced(dataclasses.replace(spec, iterations=0), images.dtype, logits.dtype, counts.shape.rank)
-        probs = refine(images, logits, counts)
+        graph = _traced(dataclasses.replace(spec, iterations=0), images.dtype, logits.dtype, counts.shape.rank)
+        probs = graph(images, logits, counts)
     else:
         probs = BACKENDS[backend](images, logits, spec, iterations)
     return tf.ensure_shape(probs, logits.shape)

@@ -172,13 +172,13 @@ def localize(classifier: Trained, photograph: np.ndarray, tags: Sequence[str], *
       num_maps: N.
       mode: "stochastic", "general" or "deterministic" (one plain Grad-CAM).
       seed: of the selections.
-      size: side to which the photograph is warped; None: the classifier's own.
+      size: side to which the photograph is warped, within `configs.SIDES`; None: the classifier's own.
 
     Returns:
       `ImageMaps`, its last axis in the order of the classes, not of `tags`.
 
     Raises:
-      UserError: the classifier does not know a tag.
+      UserError: the classifier does not know a tag; a number that cannot be.
     """
     example = tagged(photograph, tags, classifier.run["class_names"])
     return of_classifier(classifier, num_maps, mode, size)(example, seed)
@@ -187,7 +187,7 @@ def localize(classifier: Trained, photograph: np.ndarray, tags: Sequence[str], *
 def of_classifier(classifier: Trained, num_maps: int = 200, mode: str = "stochastic",
                   size: int | None = None) -> Localizer:
     """Returns the `Localizer` that `localize` makes; the arguments are its."""
-    config = MapsConfig(num_maps=num_maps, sizes=(size or classifier.config.input_size,))
+    config = MapsConfig(num_maps=num_maps, sizes=(classifier.config.input_size if size is None else size,))
     return Localizer(classifier.model, classifier.normalization, config, mode)
 
 

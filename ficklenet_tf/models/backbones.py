@@ -2,12 +2,12 @@
 
 VGG-16 as in DeepLab-LargeFOV: all pools 3 x 3 with padding 1, the last two of
 stride 1, the last block dilated by 2, so 321 x 321 gives 41 x 41 x 512
-(FickleNet, Section 4.1). ResNets as in DeepLab-v2: conv4 dilated by 2, conv5 by 4.
+(FickleNet, Section 4.1).
 """
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import keras
@@ -16,6 +16,7 @@ from keras import layers
 
 from ficklenet_tf import configs
 from ficklenet_tf.errors import UserError
+from ficklenet_tf.models import resnet
 from ficklenet_tf.models.dilated_convolution import DilatedConv2D
 from ficklenet_tf.models.precision import policy
 
@@ -48,33 +49,6 @@ def _small(x: keras.KerasTensor) -> keras.KerasTensor:
     return x
 
 
-def _bottleneck(x: keras.KerasTensor, channels: int, stride: int, dilation: int, project: bool,
-                name: str) -> keras.KerasTensor:
-    """Residual bottleneck of the Keras ResNets (stride on the first 1 x 1), with a dilated 3 x 3."""
-    def conv_norm(x: keras.KerasTensor, channels: int, size: int, number: int, **options: Any) -> keras.KerasTensor:
-        x = DilatedConv2D(channels, size, padding="same", name=f"{name}_{number}_conv", **options)(x)
-        return layers.BatchNormalization(epsilon=1.001e-5, name=f"{name}_{number}_bn")(x)
-
-    shortcut = conv_norm(x, 4 * channels, 1, 0, strides=stride) if project else x
-    x = layers.ReLU(name=f"{name}_1_relu")(conv_norm(x, channels, 1, 1, strides=stride))
-    x = layers.ReLU(name=f"{name}_2_relu")(conv_norm(x, channels, 3, 2, dilation_rate=dilation))
-    x = conv_norm(x, 4 * channels, 1, 3)
-    return layers.ReLU(name=f"{name}_out")(layers.Add(name=f"{name}_add")([shortcut, x]))
-
-
-def _resnet(x: keras.KerasTensor, depths: Sequence[int]) -> keras.KerasTensor:
-    x = layers.ZeroPadding2D(3, name="conv1_pad")(x)
-    x = layers.Conv2D(64, 7, strides=2, name="conv1_conv")(x)
-    x = layers.ReLU(name="conv1_relu")(layers.BatchNormalization(epsilon=1.001e-5, name="conv1_bn")(x))
-    x = layers.MaxPooling2D(3, strides=2, name="pool1_pool")(layers.ZeroPadding2D(1, name="pool1_pad")(x))
-    for stage, (depth, channels, stride, dilation) in enumerate(
-            zip(depths, (64, 128, 256, 512), (1, 2, 1, 1), (1, 1, 2, 4), strict=True), 2):
-        for block in range(1, depth + 1):
-            name = f"conv{stage}_block{block}"
-            x = _bottleneck(x, channels, stride if block == 1 else 1, dilation, block == 1, name)
-    return x
-
-
 @dataclasses.dataclass(frozen=True)
 class Backbone:
     """How a backbone is built.
@@ -97,15 +71,16 @@ class Backbone:
 # has their weights.
 BACKBONES: dict[str, Backbone] = {
     "vgg16": Backbone(_vgg16, {"last_block": "block4_pool", "last_two_blocks": "block3_pool"}, "block4_conv1"),
-    "resnet50": Backbone(lambda x: _resnet(x, (3, 4, 6, 3)),
+    "resnet50": Backbone(lambda x: resnet.layers_of(x, (3, 4, 6, 3)),
                          {"last_block": "conv4_block6_out", "last_two_blocks": "conv3_block4_out"},
                          "conv4_block1_out", frozen_norm=True),
-    "resnet101": Backbone(lambda x: _resnet(x, (3, 4, 23, 3)),
+    "resnet101": Backbone(lambda x: resnet.layers_of(x, (3, 4, 23, 3)),
                           {"last_block": "conv4_block23_out", "last_two_blocks": "conv3_block4_out"},
                           "conv4_block1_out", frozen_norm=True),
     "small": Backbone(_small, {"last_block": "block4_relu", "last_two_blocks": "block2_relu"},  # by two convolutions
                       "block5_relu"),
 }
+_OWN = tuple(BACKBONES)
 
 
 def register_backbone(name: str, build: Callable[[keras.KerasTensor], keras.KerasTensor], *,
@@ -113,8 +88,9 @@ def register_backbone(name: str, build: Callable[[keras.KerasTensor], keras.Kera
                       frozen_norm: bool = False) -> None:
     """Makes a backbone of your own known, for this process: `ClassifierConfig(backbone=name)`, `--backbone=name`.
 
-    A run keeps the name, not the function: register it again before the run is loaded, and give a function that
-    computes something else another name.
+    Registered again, a name gets the new function; networks that are built already stay as they are. A run keeps the
+    name, not the function: register it before the run is loaded, and give a function that computes something else
+    another name.
 
     Pretrained weights are a .weights.h5 file, as `save_weights` writes it of a Keras model of the same layers in the
     same order; their names do not matter. A run.json beside that file says how photographs are normalised, as
@@ -122,7 +98,7 @@ def register_backbone(name: str, build: Callable[[keras.KerasTensor], keras.Kera
     one, and without weights, it is torchvision's way, `images.TORCH`.
 
     Args:
-      name: letters, digits, "_", "-" and "."; none that is taken.
+      name: letters, digits, "_", "-" and "."; none of this software's own.
       build: symbolic normalised `[b, height, width, 3]` -> rectified features (not negative: nobody can check that)
         `[b, ceil(height / 8), ceil(width / 8), channels]`. It is called for each network that is built.
       cuts: for `trainable_layers`: "last_block" and "last_two_blocks" -> the layer after which these begin, by a name
@@ -131,7 +107,8 @@ def register_backbone(name: str, build: Callable[[keras.KerasTensor], keras.Kera
       frozen_norm: see `Backbone`.
 
     Raises:
-      UserError: the name is taken or odd, a cut is unknown. Features and layers are checked when it is first built.
+      UserError: the name is this software's or odd, a cut is unknown. Features and layers are checked when it is first
+        built.
 
     Example:
       >>> def mine(x):
@@ -142,15 +119,16 @@ def register_backbone(name: str, build: Callable[[keras.KerasTensor], keras.Kera
       >>> ficklenet_tf.register_backbone("mine", mine, cuts={"last_block": "block2_relu"})
       >>> config = ficklenet_tf.presets.ClassifierConfig(backbone="mine", trainable_layers="last_block")
     """
-    if name in BACKBONES:
-        raise UserError(f"backbone: expected a new name, found {name!r}, which is taken")
+    if name in _OWN:
+        raise UserError(f"backbone: expected a new name, found {name!r}, which this software has itself")
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise UserError(f"backbone: expected a name of letters, digits, _, - and ., found {name!r}")
     cuts = dict(cuts or {})
     if unknown := cuts.keys() - {"last_block", "last_two_blocks"}:
         raise UserError(f"cuts of {name}: expected last_block and last_two_blocks, found {', '.join(sorted(unknown))}")
     BACKBONES[name] = Backbone(build, cuts, cue_layer, frozen_norm)
-    configs.BACKBONES.append(name)
+    if name not in configs.BACKBONES:
+        configs.BACKBONES.append(name)
 
 
 def build(name: str, trainable: str = "all", precision: str = "float32") -> keras.Model:

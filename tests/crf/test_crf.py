@@ -147,11 +147,30 @@ def test_refine_takes_probabilities_of_few_bits_and_of_tensorflow():
     assert crf.refine(images, probs.astype(np.float64)).dtype == np.float64
 
 
+def test_refine_clips_what_misses_its_range_by_rounding():
+    images, logits = example(1, 9, 7, 4)
+    images[0, 0], images[0, 1] = 0, 255
+    probs = softmax(logits)
+    probs[0, 0, 0] = 1, 0, 0, 0
+    resized, rounded = images.astype(np.float32), probs.copy()
+    resized[0, 0], resized[0, 1], rounded[0, 0, 0] = -1e-3, 255.00002, (1.000001, -1e-9, 0, 0)
+    np.testing.assert_allclose(crf.refine(resized, rounded), crf.refine(images, probs), atol=1e-6)
+    np.testing.assert_array_equal(crf.refine(resized, rounded, None), probs)
+
+
+def test_refine_takes_a_black_photograph():
+    images, logits = example(1, 9, 7, 4)
+    black, probs = np.zeros(images.shape, np.float32), softmax(logits)
+    np.testing.assert_array_equal(crf.refine(black, probs), crf.refine(black.astype(np.uint8), probs))
+
+
 def test_refine_refuses_what_it_cannot_mean():
     images, logits = example(1, 9, 7, 4)
     probs = softmax(logits)
     for wrong, message in (((images / 255, probs), "images: expected RGB 0..255, found floating numbers from 0"),
+                           ((images / 255 + 1e-6, probs), "if they are 0..1, multiply them by 255"),
                            ((images.astype(np.float32) - 120, probs), "images: expected RGB 0..255, found numbers"),
+                           ((images.astype(np.float32) + 2, probs), "images: expected RGB 0..255, found numbers"),
                            ((images * np.nan, probs), "images: expected RGB 0..255, found numbers from nan"),
                            ((images, logits), "probs: expected probabilities, .* logits go to mean_field"),
                            ((images, probs / 2), "1 in sum over the classes, found .* in sum 0.5 to 0.5"),
@@ -163,7 +182,8 @@ def test_refine_refuses_what_it_cannot_mean():
                            ((images, probs[..., 0]), "expected \\[height, width, 3\\]"),
                            ((images[:0], probs[:0]), "expected \\[height, width, 3\\]"),
                            ((images, probs, "dsgr"), "crf: expected one of none, sec, dsrg, .* found 'dsgr'"),
-                           ((images, probs, "dsrg", "fast"), "backend: expected one of exact, .* found 'fast'")):
+                           ((images, probs, "dsrg", "fast"), "backend: expected one of exact, .* found 'fast'"),
+                           ((images, probs, "none", "fast"), "backend: expected one of exact, .* found 'fast'")):
         with pytest.raises(UserError, match=message):
             crf.refine(*wrong)
 

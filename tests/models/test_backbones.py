@@ -90,6 +90,16 @@ def test_a_registered_backbone_keeps_its_batch_norm_frozen_where_it_says_so(regi
         assert backbones.build(name).get_layer("norm").trainable is not frozen
 
 
+def test_a_function_that_was_mended_replaces_the_one_before(registry):
+    """As where a notebook's cell is run again."""
+    backbones.register_backbone("mine", _convolutions((2, 2)))
+    with pytest.raises(UserError, match="backbone mine: expected features of stride 8"):
+        backbones.build("mine")
+    backbones.register_backbone("mine", _convolutions((2, 2, 2)), cuts={"last_block": "c2"})
+    assert backbones.build("mine", "last_block").output_shape == (None, None, None, 6)
+    assert configs.BACKBONES.count("mine") == 1
+
+
 @pytest.mark.parametrize("name", ["vgg16", "a b", "", "a/b"])
 def test_a_name_that_is_taken_or_odd_is_refused(registry, name):
     with pytest.raises(UserError, match="backbone: expected a (new name|name of letters)"):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from export import client, messages, transport
+from export import client, messages, photographs, transport
 from ficklenet_tf.data import images, labels
 from ficklenet_tf.serving import decoding, saved_model, verify
 from tests import tiny_run
@@ -79,6 +79,12 @@ def test_a_version_without_names_is_told_by_numbers(serve, served, tmp_path, cap
         numbers = numbers.replace(class_name, f"class {class_id}")
     assert said["old"] == f"{numbers} (numbers: this version was exported without the names of its classes)"
     assert (tmp_path / "new" / "a.png").read_bytes() == (tmp_path / "old" / "a.png").read_bytes()
+    asked_for = []
+    older.run = lambda *request: asked_for.append(request[2:]) or servers.Model.run(older, *request)
+    with serve(older) as address, transport.Client(address[0] if isinstance(address, tuple) else address) as asked:
+        for _ in range(3):
+            client.segment(asked, tmp_path / "a.png", tmp_path / "old")
+    assert len(asked_for) == (4 if serve is servers.serve_grpc else 3), "gRPC once more, for the first photograph"
 
 
 def test_what_was_found_is_said_largest_first_and_without_the_background():
@@ -211,6 +217,21 @@ def test_the_command_line_refuses_what_cannot_be(capsys):
         client.main(["--server=localhost:1", "x/a.jpg", "y/a.png"])
 
 
+def test_the_old_name_of_to_says_the_new_one(capsys):
+    for old in (["--output_dir=out"], ["--output_dir", "out"]):
+        with pytest.raises(SystemExit) as ended:
+            client.main(["--server=localhost:1", *old, "a.jpg"])
+        assert ended.value.code == 2 and capsys.readouterr().err == "error: --output_dir is called --to now\n"
+
+
+def test_an_output_that_no_version_has_is_an_error(served):
+    ask = ("serve_jpeg", {"image": [verify.encode(tiny_run.photograph(9, 9, 1))]}, ["labels"], ["size"])
+    with servers.serve_grpc(served) as (grpc_address, _), servers.serve_http(served) as http_address:
+        for address in (grpc_address, http_address):
+            with transport.Client(address) as asked, pytest.raises(transport.ServerError, match="labels"):
+                asked.predict(*ask)
+
+
 def test_a_photograph_is_never_overwritten(tmp_path):
     (tmp_path / "photo.png").write_bytes(verify.encode(tiny_run.photograph(9, 9, 1)))
     with pytest.raises(SystemExit, match="expected another --to, found that a photograph would be"):
@@ -221,12 +242,12 @@ def test_sixteen_bits_are_the_higher_eight(tmp_path):
     """As `images.read_image` takes them; Pillow's own conversion cuts off."""
     ramp = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64) * 16
     Image.fromarray(ramp).save(tmp_path / "a.png")
-    data, _, _ = client.prepared((tmp_path / "a.png").read_bytes())
+    data, _, _ = photographs.prepared((tmp_path / "a.png").read_bytes())
     with Image.open(io.BytesIO(data)) as image:
         np.testing.assert_array_equal(np.asarray(image), images.read_image(tmp_path / "a.png"))
     Image.fromarray(ramp.astype(np.float32)).save(tmp_path / "b.tiff")
     with pytest.raises(OSError, match="expected 8 or 16 bits a channel, found Pillow's mode F"):
-        client.prepared((tmp_path / "b.tiff").read_bytes())
+        photographs.prepared((tmp_path / "b.tiff").read_bytes())
 
 
 def test_what_cannot_be_sent_is_named():

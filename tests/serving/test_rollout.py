@@ -244,7 +244,7 @@ def test_the_client_needs_neither_tensorflow_nor_numpy(tmp_path):
     """Beside this software, installed or not, and copied out."""
     root = pathlib.Path(rollout.__file__).parents[1]
     (tmp_path / "export").mkdir()
-    for name in ("client.py", "transport.py", "messages.py"):
+    for name in ("client.py", "photographs.py", "transport.py", "messages.py"):
         shutil.copy(root / "export" / name, tmp_path / "export" / name)
     blocked = """
 import importlib.abc, sys

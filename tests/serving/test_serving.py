@@ -169,7 +169,7 @@ def test_no_more_requests_are_under_way_than_allowed(tmp_path):
     running, most, lock = [0], [0], threading.Lock()
 
     class Slow:
-        def predict(self, signature, inputs, outputs):
+        def predict(self, signature, inputs, outputs, optional):
             with lock:
                 running[0] += 1
                 most[0] = max(most[0], running[0])
