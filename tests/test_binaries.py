@@ -3,12 +3,15 @@
 import ast
 import os
 import pathlib
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
 from ficklenet_tf.errors import UserError
+from ficklenet_tf.runs import artifacts
 from tools import cli
 from tools import start as starting
 
@@ -38,7 +41,8 @@ def test_mistakes_end_in_one_line_and_a_non_zero_exit(tmp_path):
     cases = {
         "absent.npz": _start("tools.train_classifier", f"--flagfile={tmp_path / 'flags'}", "--weights=absent.npz"),
         "expected a finished classifier": _start("tools.extract_seeds", f"--flagfile={tmp_path / 'flags'}"),
-        "expected a finished segmenter": _start("tools.predict", f"--output_dir={tmp_path / 'none'}", "x.jpg"),
+        "expected a finished segmenter": _start("tools.predict", f"--output_dir={tmp_path / 'mine'}", "x.jpg"),
+        "expected a run's directory, found no": _start("tools.predict", f"--output_dir={tmp_path / 'none'}", "x.jpg"),
         "different names": _start("tools.predict", f"--output_dir={tmp_path / 'none'}", "a/x.jpg", "b/x.png"),
         "a.jpg": _start("tools.train_classifier", "--dataset=folder", f"--data_dir={tmp_path / 'mine'}",
                         "--split=all", f"--cache_dir={tmp_path}", f"--output_dir={tmp_path / 'r'}"),
@@ -66,7 +70,7 @@ def test_a_mistake_is_one_line_and_a_bug_keeps_its_traceback(monkeypatch, capsys
     def main():
         raise error
 
-    monkeypatch.setattr(starting.app, "run", lambda wrapped: wrapped(["binary"]))
+    monkeypatch.setattr(starting.app, "run", lambda wrapped, flags_parser: wrapped(["binary"]))
     monkeypatch.setattr(sys, "argv", ["binary"])
     with pytest.raises(SystemExit) as raised:
         cli.start(main)
@@ -83,6 +87,7 @@ import sys, time
 import numpy as np, tensorflow as tf
 from ficklenet_tf.data import indexed_dataset
 from ficklenet_tf.errors import UserError
+from ficklenet_tf.runs import artifacts
 from tools import cli
 from tools import start as starting
 
@@ -111,10 +116,43 @@ def test_an_error_in_the_input_pipeline_ends_the_process(kind):
     assert ("Traceback" in ended.stderr) == (kind == "bug")
 
 
-def test_an_unknown_flag_is_named():
-    process = _start("tools.evaluate", "--nonsense=1")
+@pytest.mark.parametrize("binary, flag, message", [
+    ("tools.evaluate", "--nonsense=1", "there is no flag --nonsense; --help tells the flags"),
+    ("tools.train_classifier", "--wieghts=x", "there is no flag --wieghts; near it: --weights; --help tells the "
+                                              "flags"),
+    ("tools.train_classifier", "--seed=many", "seed: expected a whole number, found many; --help tells the flags"),
+    ("tools.train_classifier", "--rate=high", "rate: expected a number, found high; --help tells the flags"),
+    ("tools.train_classifier", "--flips=maybe", "flips: expected true or false, found maybe; --help tells the flags"),
+    ("tools.train_classifier", "--dataset=x", "dataset: expected one of shapes, voc, folder, found x; --help tells the"
+                                              " flags"),
+    ("tools.evaluate", "--split=val", "output_dir: expected a value, found none; --help tells the flags"),
+    ("tools.check_data", "mine", "expected flags alone, found mine")])
+def test_a_wrong_flag_ends_in_one_line_of_our_own_words(binary, flag, message):
+    process = _start(binary, flag)
+    output, errors = process.communicate(timeout=500)
+    assert process.returncode == 1 and not output and errors == f"error: {message}\n"
+
+
+def test_a_keyboards_interrupt_ends_in_one_line(tmp_path):
+    process = _start("tools.train_classifier", "--dataset=shapes", f"--cache_dir={tmp_path / 'data'}",
+                     f"--output_dir={tmp_path / 'run'}")
+    while not (tmp_path / "run" / "classifier" / "settings.json").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=100)
+    assert process.returncode == 130 and "Traceback" not in errors
+    assert errors.splitlines()[-1] == "stopped; a stage that was begun goes on with the same command"
+
+
+def test_the_runs_data_set_is_not_taken_for_another(tmp_path):
+    """--dataset has a default, which is easily forgotten: not another report over the one of one's photographs."""
+    artifacts.write_run(tmp_path / "classifier", dataset="folder")
+    process = _start("tools.make_report", f"--output_dir={tmp_path}")
     _, errors = process.communicate(timeout=500)
-    assert process.returncode == 1 and "nonsense" in errors
+    assert process.returncode == 1
+    assert errors.splitlines()[-1] == (f"error: dataset: expected folder, of which {tmp_path} was made, found shapes; "
+                                       "give --dataset=folder and its --data_dir")
 
 
 WITH_HELP = [path for path in BINARIES if "cli.start" in path.read_text()]

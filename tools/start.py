@@ -72,7 +72,7 @@ _PLAIN = ((r"invalid literal for int.*", "expected a whole number"),
           (r"could not convert string to float.*", "expected a number"),
           (r"Flag --\S+ must have a value other than None\.?", "expected a value"),
           (r"value should be one of <(.*)>", lambda match: f"expected one of {match[1].replace('|', ', ')}"),
-          (r"Non-boolean argument.*", "expected true or false"))
+          (r"\('Non-boolean argument.*", "expected true or false"))
 
 
 def _parse(arguments: list[str]) -> list[str]:
@@ -81,7 +81,7 @@ def _parse(arguments: list[str]) -> list[str]:
         return FLAGS(arguments)
     except flags.Error as error:
         found = re.fullmatch(r"(?s)flag --([\w.]+)=(.*?): (.*)", str(error).strip())
-        text = str(error)
+        text = re.sub(r"Unknown command line flag '(.*?)'\.?(?: Did you mean: (.*?) \?)?", _unknown, str(error))
         if found:
             text = found[3]
             for pattern, plain in _PLAIN:
@@ -89,6 +89,11 @@ def _parse(arguments: list[str]) -> list[str]:
             text = f"{found[1]}: {text}, found {'none' if found[2] == 'None' else found[2]}"
         print(f"error: {text}; --help tells the flags", file=sys.stderr)
         sys.exit(1)
+
+
+def _unknown(match: re.Match[str]) -> str:
+    near = f"; near it: {', '.join(f'--{name}' for name in match[2].split(', ')[:5])}" if match[2] else ""
+    return f"there is no flag --{match[1]}{near}"
 
 
 def _hush() -> None:
