@@ -15,6 +15,7 @@ from ficklenet_tf import crf, presets
 from ficklenet_tf.data import datasets
 from ficklenet_tf.report import commands, stages
 from ficklenet_tf.runs import artifacts, layout, stage
+from ficklenet_tf.training import objective
 from tests import tiny_run
 from tests.report import pages
 
@@ -56,7 +57,7 @@ def test_a_pipelines_command_has_all_its_flags(run_dir, train, val, tmp_path):
     assert binary == "tools.run_pipeline" and flags == {
         "preset": "cpu", "weights": "a b.npz", "crf": "auto", "dataset": "shapes", "data_dir": "elsewhere",
         "cache_dir": "new", "output_dir": str(run_dir), "max_images": "7", "maps.sizes": "65,97",
-        "seeds.refine": "saliency", "norehearsal": True}
+        "seeds.refine": "saliency", "norehearsal": True, "nobaseline": True}
 
 
 def test_what_nobaseline_left_out_is_offered_and_not_missing(run_dir, train, val):
@@ -68,6 +69,10 @@ def test_what_nobaseline_left_out_is_offered_and_not_missing(run_dir, train, val
     assert "missing" not in shown.ids and "not compared with plain Grad-CAM" in shown.text
     binary, flags = _flags(pages.commands(pages.section(text, "seed-scores"))[0])
     assert binary == "tools.run_pipeline" and flags["weights"] == "w.npz" and "nobaseline" not in flags
+    artifacts.write_json(run_dir / "classifier_deterministic" / layout.SETTINGS, {"seed": 7})  # that was begun
+    lines = _shown(run_dir, train, val)
+    assert lines and not any("nobaseline" in _flags(line)[1] for line in lines)
+    shutil.rmtree(run_dir / "classifier_deterministic")
     _by_stages(run_dir)
     lines = pages.commands(pages.section(pages.page(run_dir, train, val)[0], "seed-scores"))
     assert [_flags(line)[1]["name"] for line in lines] == ["classifier_deterministic", "seeds_deterministic"]
@@ -90,9 +95,60 @@ def test_stages_have_commands_with_what_their_settings_say(run_dir, train, val):
               "output_dir": str(run_dir)}
     classifier, seeds, segmenter, evaluation, export = (flags for _, flags in made)
     assert classifier == {**common, "split": "train", "held_out": "val", "weights": "vgg.npz", "input_size": "129"}
-    assert seeds == {**common, "split": "train", "keep_maps": True} and segmenter == {**common, "split": "train"}
+    assert seeds == {**common, "split": "train", "keep_maps": True}
+    assert segmenter == {**common, "split": "train", "seed": "7"}  # its own
     assert evaluation == {**common, "split": "val", "crf": "deeplab"}
     assert export == {"output_dir": str(run_dir), "version": "1", "crf": "deeplab"}
+
+
+def test_seeds_and_maps_are_gone_on_with_as_they_were_begun(run_dir, train, val):
+    _by_stages(run_dir)
+    drawn = {"seed": 0, "split": "all", "mode": "general", "classifier_name": "other"}
+    artifacts.write_json(run_dir / "seeds" / layout.SETTINGS, {"maps": drawn, "split": "all"})
+    _unfinished(run_dir, "seeds")
+    (binary, flags), = map(_flags, _shown(run_dir, train, val))
+    assert binary == "tools.extract_seeds" and "seed" not in flags  # 0, which is the flag's default
+    assert (flags["split"], flags["mode"], flags["classifier"]) == ("all", "general", "other")
+    shutil.rmtree(run_dir / "seeds_deterministic")
+    drawn["seed"] = 9
+    artifacts.write_json(run_dir / "seeds_deterministic" / layout.SETTINGS, {"maps": drawn})
+    flags = _flags(_shown(run_dir, train, val)[1])[1]
+    assert (flags["seed"], flags["mode"], flags["classifier"]) == ("9", "deterministic", "classifier_deterministic")
+
+
+@pytest.mark.parametrize("strong, given", [
+    (lambda split: split.select(range(3)), {"strong_images": "3"}),
+    (lambda split: split.select([0, 2, 4]), {"strong_split": "train"}),  # a split of the same name: those with a mask
+    (lambda split: pages.split("drawn", 2), {"strong_split": "drawn"})])
+def test_semi_supervision_has_its_strong_images(run_dir, train, val, strong, given):
+    _by_stages(run_dir)
+    task = objective.plan("semi", train, strong(train))
+    artifacts.write_json(run_dir / "segmenter" / layout.SETTINGS, {
+        **task.settings(), "dataset": "shapes", "split": "train", "fingerprint": train.fingerprint, "seed": 3})
+    _unfinished(run_dir, "segmenter")
+    (binary, flags), = map(_flags, _shown(run_dir, train, val))
+    assert binary == "tools.train_segmenter" and flags["supervision"] == "semi" and flags["seed"] == "3"
+    assert {name: value for name, value in flags.items() if name.startswith("strong")} == given
+
+
+def test_every_command_imports_what_the_run_imports(run_dir, train, val):
+    recorded = {"preset": "cpu", "flags": {"dataset": "folder", "import": ["my_module", "other"]}}
+    artifacts.write_json(run_dir / layout.RESULT, recorded)
+    (run_dir / "images").mkdir()
+    (run_dir / "images" / "val_0.png").touch()
+    folder = pages.split("val", 4, dataset="folder")
+
+    def made(caller):
+        run = stages.read(run_dir, "folder", {**caller, "data_dir": str(run_dir)})
+        unfinished = {name: dataclasses.replace(each, run={}) for name, each in run.stages.items()}
+        lacking = commands.missing(dataclasses.replace(run, stages=unfinished, exported=()), True)
+        return [*(line for _, line in lacking), commands.prediction(run, folder)]
+
+    lines = made({})
+    assert len(lines) == 2
+    _by_stages(run_dir)
+    lines += made({"import": ["my_module", "other"]})
+    assert len(lines) == 10 and {_flags(line)[1]["import"] for line in lines} == {"my_module,other"}
 
 
 def test_an_empty_run_is_begun_by_the_whole_job(tmp_path, train, val):
