@@ -4,18 +4,16 @@ import dataclasses
 import json
 import os
 import pathlib
-import shlex
 import shutil
 import subprocess
 import sys
 
 import pytest
 
-from ficklenet_tf import crf, presets
+from ficklenet_tf import presets
 from ficklenet_tf.data import datasets
 from ficklenet_tf.report import commands, stages
 from ficklenet_tf.runs import artifacts, layout, stage
-from ficklenet_tf.training import objective
 from tests import tiny_run
 from tests.report import pages
 
@@ -23,37 +21,16 @@ ROOT = pathlib.Path(__file__).parents[2]
 _ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
-def _unfinished(run, *names):
-    for name in names:
-        (run / name / layout.RUN).unlink()
-
-
-def _by_stages(run):
-    """Makes a run of tools.run_pipeline one that was made stage by stage."""
-    (run / layout.RESULT).unlink()
-
-
-def _shown(run, train, val, **flags):
-    return pages.commands(pages.page(run, train, val, flags=flags)[0])
-
-
-def _flags(line):
-    """Returns (binary, name -> value) of a line; of a flag without a value True."""
-    _, _, binary, *arguments = shlex.split(line)
-    pairs = [argument.removeprefix("--").partition("=") for argument in arguments if argument.startswith("--")]
-    return binary, {name: value if equals else True for name, equals, value in pairs}
-
-
 def test_a_pipelines_command_has_all_its_flags(run_dir, train, val, tmp_path):
     given = {"weights": "a b.npz", "baseline": False, "crf": "auto", "dataset": "shapes", "data_dir": "elsewhere",
              "cache_dir": "old", "output_dir": "before/it/moved", "max_images": 7, "maps.sizes": ["65", "97"],
              "seeds.refine": "saliency", "rehearsal": False}
     artifacts.write_json(run_dir / layout.RESULT, {"preset": "cpu", "flags": given})
-    _unfinished(run_dir, "segmenter")
+    pages.unfinished(run_dir, "segmenter")
     shutil.rmtree(run_dir / "saved_model")
-    lines = _shown(run_dir, train, val, cache_dir="new", rows=3)
+    lines = pages.shown(run_dir, train, val, cache_dir="new", rows=3)
     assert len(lines) == 1  # several things are missing, one command makes them
-    binary, flags = _flags(lines[0])
+    binary, flags = pages.flags(lines[0])
     assert binary == "tools.run_pipeline" and flags == {
         "preset": "cpu", "weights": "a b.npz", "crf": "auto", "dataset": "shapes", "data_dir": "elsewhere",
         "cache_dir": "new", "output_dir": str(run_dir), "max_images": "7", "maps.sizes": "65,97",
@@ -67,68 +44,15 @@ def test_what_nobaseline_left_out_is_offered_and_not_missing(run_dir, train, val
         shutil.rmtree(run_dir / name)
     text, shown = pages.page(run_dir, train, val)
     assert "missing" not in shown.ids and "not compared with plain Grad-CAM" in shown.text
-    binary, flags = _flags(pages.commands(pages.section(text, "seed-scores"))[0])
+    binary, flags = pages.flags(pages.commands(pages.section(text, "seed-scores"))[0])
     assert binary == "tools.run_pipeline" and flags["weights"] == "w.npz" and "nobaseline" not in flags
     artifacts.write_json(run_dir / "classifier_deterministic" / layout.SETTINGS, {"seed": 7})  # that was begun
-    lines = _shown(run_dir, train, val)
-    assert lines and not any("nobaseline" in _flags(line)[1] for line in lines)
+    lines = pages.shown(run_dir, train, val)
+    assert lines and not any("nobaseline" in pages.flags(line)[1] for line in lines)
     shutil.rmtree(run_dir / "classifier_deterministic")
-    _by_stages(run_dir)
+    pages.by_stages(run_dir)
     lines = pages.commands(pages.section(pages.page(run_dir, train, val)[0], "seed-scores"))
-    assert [_flags(line)[1]["name"] for line in lines] == ["classifier_deterministic", "seeds_deterministic"]
-
-
-def test_stages_have_commands_with_what_their_settings_say(run_dir, train, val):
-    _by_stages(run_dir)
-    config = dataclasses.replace(presets.CPU.classifier, input_size=129, precision="bfloat16")
-    settings = {"config": dataclasses.asdict(config), "weights": "vgg.npz", "seed": 5, "split": "train"}
-    artifacts.write_json(run_dir / "classifier" / layout.SETTINGS, settings)
-    refined = {"crf": dataclasses.asdict(crf.SPECS["deeplab"])}
-    artifacts.write_json(run_dir / "predictions_crf" / layout.SETTINGS, refined)
-    shutil.rmtree(run_dir / "saved_model")
-    _unfinished(run_dir, "classifier", "seeds", "segmenter", "predictions", "predictions_crf")
-    lines = _shown(run_dir, train, val, data_dir="d", max_images=4, held_out="val", title="t")
-    made = [_flags(line) for line in lines]
-    assert [binary for binary, _ in made] == ["tools.train_classifier", "tools.extract_seeds", "tools.train_segmenter",
-                                              "tools.evaluate", "export.export_saved_model"]
-    common = {"dataset": "shapes", "data_dir": "d", "max_images": "4", "preset": "cpu", "seed": "5",
-              "output_dir": str(run_dir)}
-    classifier, seeds, segmenter, evaluation, export = (flags for _, flags in made)
-    assert classifier == {**common, "split": "train", "held_out": "val", "weights": "vgg.npz", "input_size": "129"}
-    assert seeds == {**common, "split": "train", "keep_maps": True}
-    assert segmenter == {**common, "split": "train", "seed": "7"}  # its own
-    assert evaluation == {**common, "split": "val", "crf": "deeplab"}
-    assert export == {"output_dir": str(run_dir), "version": "1", "crf": "deeplab"}
-
-
-def test_seeds_and_maps_are_gone_on_with_as_they_were_begun(run_dir, train, val):
-    _by_stages(run_dir)
-    drawn = {"seed": 0, "split": "all", "mode": "general", "classifier_name": "other"}
-    artifacts.write_json(run_dir / "seeds" / layout.SETTINGS, {"maps": drawn, "split": "all"})
-    _unfinished(run_dir, "seeds")
-    (binary, flags), = map(_flags, _shown(run_dir, train, val))
-    assert binary == "tools.extract_seeds" and "seed" not in flags  # 0, which is the flag's default
-    assert (flags["split"], flags["mode"], flags["classifier"]) == ("all", "general", "other")
-    shutil.rmtree(run_dir / "seeds_deterministic")
-    drawn["seed"] = 9
-    artifacts.write_json(run_dir / "seeds_deterministic" / layout.SETTINGS, {"maps": drawn})
-    flags = _flags(_shown(run_dir, train, val)[1])[1]
-    assert (flags["seed"], flags["mode"], flags["classifier"]) == ("9", "deterministic", "classifier_deterministic")
-
-
-@pytest.mark.parametrize("strong, given", [
-    (lambda split: split.select(range(3)), {"strong_images": "3"}),
-    (lambda split: split.select([0, 2, 4]), {"strong_split": "train"}),  # a split of the same name: those with a mask
-    (lambda split: pages.split("drawn", 2), {"strong_split": "drawn"})])
-def test_semi_supervision_has_its_strong_images(run_dir, train, val, strong, given):
-    _by_stages(run_dir)
-    task = objective.plan("semi", train, strong(train))
-    artifacts.write_json(run_dir / "segmenter" / layout.SETTINGS, {
-        **task.settings(), "dataset": "shapes", "split": "train", "fingerprint": train.fingerprint, "seed": 3})
-    _unfinished(run_dir, "segmenter")
-    (binary, flags), = map(_flags, _shown(run_dir, train, val))
-    assert binary == "tools.train_segmenter" and flags["supervision"] == "semi" and flags["seed"] == "3"
-    assert {name: value for name, value in flags.items() if name.startswith("strong")} == given
+    assert [pages.flags(line)[1]["name"] for line in lines] == ["classifier_deterministic", "seeds_deterministic"]
 
 
 def test_every_command_imports_what_the_run_imports(run_dir, train, val):
@@ -146,15 +70,15 @@ def test_every_command_imports_what_the_run_imports(run_dir, train, val):
 
     lines = made({})
     assert len(lines) == 2
-    _by_stages(run_dir)
+    pages.by_stages(run_dir)
     lines += made({"import": ["my_module", "other"]})
-    assert len(lines) == 10 and {_flags(line)[1]["import"] for line in lines} == {"my_module,other"}
+    assert len(lines) == 10 and {pages.flags(line)[1]["import"] for line in lines} == {"my_module,other"}
 
 
 def test_an_empty_run_is_begun_by_the_whole_job(tmp_path, train, val):
     (tmp_path / "a  b").mkdir()
-    lines = _shown(tmp_path / "a  b", train, val, preset="cpu", cache_dir="c")
-    assert [_flags(line) for line in lines] == [("tools.run_pipeline", {
+    lines = pages.shown(tmp_path / "a  b", train, val, preset="cpu", cache_dir="c")
+    assert [pages.flags(line) for line in lines] == [("tools.run_pipeline", {
         "dataset": "shapes", "cache_dir": "c", "preset": "cpu", "weights": "imagenet",
         "output_dir": str(tmp_path / "a  b")})]
 
@@ -170,15 +94,15 @@ def test_without_masks_no_prediction_is_missing(run_dir, train):
 def test_without_crf_no_refined_prediction_is_missing(run_dir, train, val):
     shutil.rmtree(run_dir / "predictions_crf")
     (run_dir / "evaluation" / "predictions_crf.json").unlink()
-    assert not _shown(run_dir, train, val)
+    assert not pages.shown(run_dir, train, val)
 
 
 def test_maps_that_were_not_kept_have_a_command(run_dir, train, val):
-    _by_stages(run_dir)
+    pages.by_stages(run_dir)
     shutil.rmtree(run_dir / "maps")
     config = dataclasses.replace(presets.CPU.maps, num_maps=50)
     artifacts.write_json(run_dir / "seeds" / layout.SETTINGS, {"maps": {"config": dataclasses.asdict(config)}})
-    (binary, flags), = map(_flags, _shown(run_dir, train, val))
+    (binary, flags), = map(pages.flags, pages.shown(run_dir, train, val))
     assert binary == "tools.extract_maps" and flags["num_maps"] == "50"
 
 
@@ -243,7 +167,7 @@ def test_commands_of_stages_run_as_they_stand(tmp_path, photographs_dir):
         "stage": "classifier", "config": dataclasses.asdict(config), "weights": "", "seed": 0, "dataset": "folder",
         "split": "train", "fingerprint": train.fingerprint})
     for made in ("classifier", "seeds"):
-        line = _shown(run, train, val, **opened, max_images=6)[0]
+        line = pages.shown(run, train, val, **opened, max_images=6)[0]
         ended = subprocess.run(line, shell=True, cwd=ROOT, env=_ENVIRONMENT, capture_output=True, text=True)
         assert ended.returncode == 0 and (run / made / layout.RUN).exists(), (line, ended.stderr[-2000:])
     assert len(list((run / "maps").glob("*.npz"))) == 6
