@@ -10,7 +10,7 @@ from ficklenet_tf.runs import artifacts, layout
 
 CONFIGURED = (layout.CLASSIFIER, layout.MAPS, layout.SEEDS, layout.SEGMENTER)  # as the fields of `presets.Preset`
 _PATHS = ("data_dir", "cache_dir")  # what the caller gives leads there now, also where the run was moved
-_OF_DATA = ("dataset", *_PATHS, "split", "held_out", "on_error", "max_images", "preset", "seed")
+_OF_DATA = ("dataset", *_PATHS, "split", "held_out", "on_error", "max_images", "preset", "seed", "import")
 
 
 def read(directory: pathlib.Path, dataset: str, settings: Mapping[str, Mapping[str, Any]],

@@ -4,6 +4,7 @@ import html
 import html.parser
 import io
 import re
+import shlex
 
 import numpy as np
 from PIL import Image
@@ -12,7 +13,7 @@ from ficklenet_tf import report
 from ficklenet_tf.data import datasets, labels
 from ficklenet_tf.data.datasets import records
 from ficklenet_tf.evaluation import metrics
-from ficklenet_tf.runs import artifacts, stage
+from ficklenet_tf.runs import artifacts, layout, stage
 
 NAMES = ("background", "cat & <dog>", 'the "bus"')
 SECTIONS = ("headline", "seeds", "seed-scores", "masks", "iou", "confusion", "hardest", "curves", "run")
@@ -109,3 +110,26 @@ def commands(text):
     """Returns the commands that HTML shows, as they are copied."""
     return [html.unescape(re.sub(r"<[^>]*>", "", shown))
             for shown in re.findall(r'<p class="command"><code>(.*?)</code>', text)]
+
+
+def unfinished(run, *names):
+    """Makes stages of a run such as have begun."""
+    for name in names:
+        (run / name / layout.RUN).unlink()
+
+
+def by_stages(run):
+    """Makes a run of tools.run_pipeline one that was made stage by stage."""
+    (run / layout.RESULT).unlink()
+
+
+def shown(run, train, val, **caller):
+    """Returns the commands on a run's page, written by a caller with these flags."""
+    return commands(page(run, train, val, flags=caller)[0])
+
+
+def flags(line):
+    """Returns (binary, name -> value) of a line; of a flag without a value True."""
+    _, _, binary, *arguments = shlex.split(line)
+    pairs = [argument.removeprefix("--").partition("=") for argument in arguments if argument.startswith("--")]
+    return binary, {name: value if equals else True for name, equals, value in pairs}

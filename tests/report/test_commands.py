@@ -4,14 +4,13 @@ import dataclasses
 import json
 import os
 import pathlib
-import shlex
 import shutil
 import subprocess
 import sys
 
 import pytest
 
-from ficklenet_tf import crf, presets
+from ficklenet_tf import presets
 from ficklenet_tf.data import datasets
 from ficklenet_tf.report import commands, stages
 from ficklenet_tf.runs import artifacts, layout, stage
@@ -22,41 +21,20 @@ ROOT = pathlib.Path(__file__).parents[2]
 _ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
-def _unfinished(run, *names):
-    for name in names:
-        (run / name / layout.RUN).unlink()
-
-
-def _by_stages(run):
-    """Makes a run of tools.run_pipeline one that was made stage by stage."""
-    (run / layout.RESULT).unlink()
-
-
-def _shown(run, train, val, **flags):
-    return pages.commands(pages.page(run, train, val, flags=flags)[0])
-
-
-def _flags(line):
-    """Returns (binary, name -> value) of a line; of a flag without a value True."""
-    _, _, binary, *arguments = shlex.split(line)
-    pairs = [argument.removeprefix("--").partition("=") for argument in arguments if argument.startswith("--")]
-    return binary, {name: value if equals else True for name, equals, value in pairs}
-
-
 def test_a_pipelines_command_has_all_its_flags(run_dir, train, val, tmp_path):
     given = {"weights": "a b.npz", "baseline": False, "crf": "auto", "dataset": "shapes", "data_dir": "elsewhere",
              "cache_dir": "old", "output_dir": "before/it/moved", "max_images": 7, "maps.sizes": ["65", "97"],
              "seeds.refine": "saliency", "rehearsal": False}
     artifacts.write_json(run_dir / layout.RESULT, {"preset": "cpu", "flags": given})
-    _unfinished(run_dir, "segmenter")
+    pages.unfinished(run_dir, "segmenter")
     shutil.rmtree(run_dir / "saved_model")
-    lines = _shown(run_dir, train, val, cache_dir="new", rows=3)
+    lines = pages.shown(run_dir, train, val, cache_dir="new", rows=3)
     assert len(lines) == 1  # several things are missing, one command makes them
-    binary, flags = _flags(lines[0])
+    binary, flags = pages.flags(lines[0])
     assert binary == "tools.run_pipeline" and flags == {
         "preset": "cpu", "weights": "a b.npz", "crf": "auto", "dataset": "shapes", "data_dir": "elsewhere",
         "cache_dir": "new", "output_dir": str(run_dir), "max_images": "7", "maps.sizes": "65,97",
-        "seeds.refine": "saliency", "norehearsal": True}
+        "seeds.refine": "saliency", "norehearsal": True, "nobaseline": True}
 
 
 def test_what_nobaseline_left_out_is_offered_and_not_missing(run_dir, train, val):
@@ -66,39 +44,41 @@ def test_what_nobaseline_left_out_is_offered_and_not_missing(run_dir, train, val
         shutil.rmtree(run_dir / name)
     text, shown = pages.page(run_dir, train, val)
     assert "missing" not in shown.ids and "not compared with plain Grad-CAM" in shown.text
-    binary, flags = _flags(pages.commands(pages.section(text, "seed-scores"))[0])
+    binary, flags = pages.flags(pages.commands(pages.section(text, "seed-scores"))[0])
     assert binary == "tools.run_pipeline" and flags["weights"] == "w.npz" and "nobaseline" not in flags
-    _by_stages(run_dir)
+    artifacts.write_json(run_dir / "classifier_deterministic" / layout.SETTINGS, {"seed": 7})  # that was begun
+    lines = pages.shown(run_dir, train, val)
+    assert lines and not any("nobaseline" in pages.flags(line)[1] for line in lines)
+    shutil.rmtree(run_dir / "classifier_deterministic")
+    pages.by_stages(run_dir)
     lines = pages.commands(pages.section(pages.page(run_dir, train, val)[0], "seed-scores"))
-    assert [_flags(line)[1]["name"] for line in lines] == ["classifier_deterministic", "seeds_deterministic"]
+    assert [pages.flags(line)[1]["name"] for line in lines] == ["classifier_deterministic", "seeds_deterministic"]
 
 
-def test_stages_have_commands_with_what_their_settings_say(run_dir, train, val):
-    _by_stages(run_dir)
-    config = dataclasses.replace(presets.CPU.classifier, input_size=129, precision="bfloat16")
-    settings = {"config": dataclasses.asdict(config), "weights": "vgg.npz", "seed": 5, "split": "train"}
-    artifacts.write_json(run_dir / "classifier" / layout.SETTINGS, settings)
-    refined = {"crf": dataclasses.asdict(crf.SPECS["deeplab"])}
-    artifacts.write_json(run_dir / "predictions_crf" / layout.SETTINGS, refined)
-    shutil.rmtree(run_dir / "saved_model")
-    _unfinished(run_dir, "classifier", "seeds", "segmenter", "predictions", "predictions_crf")
-    lines = _shown(run_dir, train, val, data_dir="d", max_images=4, held_out="val", title="t")
-    made = [_flags(line) for line in lines]
-    assert [binary for binary, _ in made] == ["tools.train_classifier", "tools.extract_seeds", "tools.train_segmenter",
-                                              "tools.evaluate", "export.export_saved_model"]
-    common = {"dataset": "shapes", "data_dir": "d", "max_images": "4", "preset": "cpu", "seed": "5",
-              "output_dir": str(run_dir)}
-    classifier, seeds, segmenter, evaluation, export = (flags for _, flags in made)
-    assert classifier == {**common, "split": "train", "held_out": "val", "weights": "vgg.npz", "input_size": "129"}
-    assert seeds == {**common, "split": "train", "keep_maps": True} and segmenter == {**common, "split": "train"}
-    assert evaluation == {**common, "split": "val", "crf": "deeplab"}
-    assert export == {"output_dir": str(run_dir), "version": "1", "crf": "deeplab"}
+def test_every_command_imports_what_the_run_imports(run_dir, train, val):
+    recorded = {"preset": "cpu", "flags": {"dataset": "folder", "import": ["my_module", "other"]}}
+    artifacts.write_json(run_dir / layout.RESULT, recorded)
+    (run_dir / "images").mkdir()
+    (run_dir / "images" / "val_0.png").touch()
+    folder = pages.split("val", 4, dataset="folder")
+
+    def made(caller):
+        run = stages.read(run_dir, "folder", {**caller, "data_dir": str(run_dir)})
+        unfinished = {name: dataclasses.replace(each, run={}) for name, each in run.stages.items()}
+        lacking = commands.missing(dataclasses.replace(run, stages=unfinished, exported=()), True)
+        return [*(line for _, line in lacking), commands.prediction(run, folder)]
+
+    lines = made({})
+    assert len(lines) == 2
+    pages.by_stages(run_dir)
+    lines += made({"import": ["my_module", "other"]})
+    assert len(lines) == 10 and {pages.flags(line)[1]["import"] for line in lines} == {"my_module,other"}
 
 
 def test_an_empty_run_is_begun_by_the_whole_job(tmp_path, train, val):
     (tmp_path / "a  b").mkdir()
-    lines = _shown(tmp_path / "a  b", train, val, preset="cpu", cache_dir="c")
-    assert [_flags(line) for line in lines] == [("tools.run_pipeline", {
+    lines = pages.shown(tmp_path / "a  b", train, val, preset="cpu", cache_dir="c")
+    assert [pages.flags(line) for line in lines] == [("tools.run_pipeline", {
         "dataset": "shapes", "cache_dir": "c", "preset": "cpu", "weights": "imagenet",
         "output_dir": str(tmp_path / "a  b")})]
 
@@ -114,15 +94,15 @@ def test_without_masks_no_prediction_is_missing(run_dir, train):
 def test_without_crf_no_refined_prediction_is_missing(run_dir, train, val):
     shutil.rmtree(run_dir / "predictions_crf")
     (run_dir / "evaluation" / "predictions_crf.json").unlink()
-    assert not _shown(run_dir, train, val)
+    assert not pages.shown(run_dir, train, val)
 
 
 def test_maps_that_were_not_kept_have_a_command(run_dir, train, val):
-    _by_stages(run_dir)
+    pages.by_stages(run_dir)
     shutil.rmtree(run_dir / "maps")
     config = dataclasses.replace(presets.CPU.maps, num_maps=50)
     artifacts.write_json(run_dir / "seeds" / layout.SETTINGS, {"maps": {"config": dataclasses.asdict(config)}})
-    (binary, flags), = map(_flags, _shown(run_dir, train, val))
+    (binary, flags), = map(pages.flags, pages.shown(run_dir, train, val))
     assert binary == "tools.extract_maps" and flags["num_maps"] == "50"
 
 
@@ -187,7 +167,7 @@ def test_commands_of_stages_run_as_they_stand(tmp_path, photographs_dir):
         "stage": "classifier", "config": dataclasses.asdict(config), "weights": "", "seed": 0, "dataset": "folder",
         "split": "train", "fingerprint": train.fingerprint})
     for made in ("classifier", "seeds"):
-        line = _shown(run, train, val, **opened, max_images=6)[0]
+        line = pages.shown(run, train, val, **opened, max_images=6)[0]
         ended = subprocess.run(line, shell=True, cwd=ROOT, env=_ENVIRONMENT, capture_output=True, text=True)
         assert ended.returncode == 0 and (run / made / layout.RUN).exists(), (line, ended.stderr[-2000:])
     assert len(list((run / "maps").glob("*.npz"))) == 6
