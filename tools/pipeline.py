@@ -175,10 +175,11 @@ def _closing(run_dir: pathlib.Path, page: pathlib.Path, served: pathlib.Path, re
     lines += [f"  {name}: " + ", ".join(f"{key} {100 * value:.1f}" for key, value in result[name].items())
               for name in (layout.SEEDS, layout.PLAIN_SEEDS, layout.PREDICTIONS, layout.REFINED_PREDICTIONS)
               if name in result]
-    run, crf_flag = shlex.quote(str(run_dir)), "" if result["crf"] == "dsrg" else f" --crf={result['crf']}"
+    run, more = shlex.quote(str(run_dir)), "" if result["crf"] == "dsrg" else f" --crf={result['crf']}"
+    more += f" --import={','.join(cli.FLAGS['import'].value)}" if cli.FLAGS["import"].value else ""
     lines += ["", "What next:",
               f"  look at it         open {page}; if the masks are bad, docs/quality.md",
-              f"  try a photograph   {_python()} -m tools.predict --output_dir={run}{crf_flag} --to=masks PHOTO.jpg",
+              f"  try a photograph   {_python()} -m tools.predict --output_dir={run}{more} --to=masks PHOTO.jpg",
               f"  serve it           {served}; how: export/README.md", *_promotion(served)]
     if result["dataset"] == "shapes":
         lines += ["  your own           photographs in folders by class, as mine/dog/*.jpg and mine/cat/*.jpg, then",

@@ -76,7 +76,7 @@ def unpredicted(run: Run, held_out: Used) -> str:
     if held_out.split.has_labels:
         return markup.missing("Predictions")
     command, split = commands.prediction(run, held_out.split), held_out.split
-    note = f"{split.name} has no masks, so that nothing was predicted and scored."
+    note = f"Nothing was predicted, because {split.name} has no masks to score against."
     if command is None:
         return markup.note(note)
     return markup.note(f"{note} To see what the segmenter makes of a few of its {picture_rows.noun(split.dataset)}s, "
@@ -140,7 +140,9 @@ def what_was_run(run: Run, used: Sequence[Used]) -> str:
         parts.append(_folded(f"Left out ({len(left_out)})", "\n".join(left_out)))
     if flags:
         rows = [[f"--{name}", str(value)] for name, value in flags.items()]
-        parts += ["<h3>Flags</h3>", markup.table(["flag", "value"], rows, wrap=(1,))]
+        parts += ["<h3>Flags</h3>", markup.table(["flag", "value"], rows, wrap=(1,)),
+                  markup.note("The same job, in the directory of this software:"),
+                  markup.command(commands.pipeline(run))]
     parts += ["<h3>Versions</h3>", markup.table(["package", "version"], [list(item) for item in versions.items()])]
     parts += [_folded(f"Settings: {stage.title}", json.dumps(stage.settings or stage.run, indent=1))
               for stage in run.stages.values() if stage.state != "missing"]

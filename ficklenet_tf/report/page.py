@@ -50,8 +50,7 @@ def write_report(run_dir: str | pathlib.Path, *, train_split: datasets.Split, va
     body = [facts.headline(run, names, val), facts.still_missing(run, val_split.has_labels),
             own_masks.section(train_split, val_split, SIDE), _seeds(run, train_split, rows),
             score_sections.of_seeds(run, train_split), _masks(run, val, rows),
-            score_sections.of_classes(run, val_split), score_sections.confusion(run, val_split),
-            score_sections.hardest(run, val_split, SIDE), _curves(run, picture_rows.noun(train_split.dataset)),
+            *_scores(run, val_split), _curves(run, picture_rows.noun(train_split.dataset)),
             facts.what_was_run(run, (train, val))]
     subtitle = f"{run.directory.name}: {train_split.dataset}, {train.text}, {val.text}, {len(names) - 1} classes"
     html = template.PAGE.substitute(title=escape(title), subtitle=escape(subtitle), style=template.STYLE,
@@ -87,10 +86,24 @@ def _masks(run: stages.Run, val: used.Used, rows: int) -> str:
     has_masks = any(heading.startswith("segmenter") for _, cells in captioned for heading in cells)
     return markup.section(
         "masks", f"The segmenter on held-out {picture_rows.noun(split.dataset)}s",
-        "Evenly spaced images of the held-out split: compare the masks with the ground truth to their right; "
-        "CRF is the dense conditional random field that pulls edges to those of the image.",
+        f"Evenly spaced images of the held-out split{_beside(split)}; CRF is the dense conditional random field that "
+        "pulls edges to those of the image.",
         "" if has_masks else facts.unpredicted(run, val), gallery.legend(),
         gallery.table(captioned, split.class_names, large=True))
+
+
+def _beside(split: datasets.Split) -> str:
+    if split.has_labels:
+        return ": compare the masks with the ground truth to their right"
+    return f"; {split.name} has no masks of its own, so that nothing can be scored"
+
+
+def _scores(run: stages.Run, split: datasets.Split) -> list[str]:
+    """The sections of the held-out images' scores; none where there is nothing to score against."""
+    if not split.has_labels and not {layout.PREDICTIONS, layout.REFINED_PREDICTIONS} & run.scores.keys():
+        return []
+    return [score_sections.of_classes(run, split), score_sections.confusion(run, split),
+            score_sections.hardest(run, split, SIDE)]
 
 
 def _curves(run: stages.Run, thing: str) -> str:

@@ -123,7 +123,8 @@ def lines(tmp_path_factory, photographs_dir):
         (run / name).mkdir()
         config = {"config": dataclasses.asdict(settings["config"])} if settings.get("config") else {}
         artifacts.write_json(run / name / layout.SETTINGS, {**settings, **config, "seed": 3})
-    caller = {"data_dir": str(photographs_dir), "cache_dir": str(run), "on_error": "skip", "split": "all"}
+    caller = {"data_dir": str(photographs_dir), "cache_dir": str(run), "on_error": "skip", "split": "all",
+              "import": ["json"]}
     by_stages = stages.read(run, "folder", caller)
     artifacts.write_json(run / layout.RESULT, {"preset": "cpu", "flags": {
         **caller, "dataset": "folder", "baseline": False, "seeds.refine_low": 0.1, "cache_flips": True,

@@ -87,6 +87,7 @@ def test_splits_without_masks(run_dir):
         path.unlink()
     _, shown = page(run_dir, train, val)
     assert "ground truth of" not in shown.text and "the images have no masks" in shown.text
+    assert "val has no masks of its own" in shown.text and not {"iou", "confusion"} & set(shown.ids)
 
 
 def test_broken_files_are_named(run_dir, train, val, tmp_path):
