@@ -118,7 +118,7 @@ def test_with_a_table_a_copy_in_another_tags_folder_is_not_listed(folder):
 
 def test_photographs_in_no_folder_and_too_deep_are_noted(folder):
     before = _load(folder)
-    for name in ("bird/x/1.png", "bird/x/2.png", "bird/y/z/3.png", "bird/y/.z/4.png", "empty/.x/5.png", "new.jpg"):
+    for name in ("bird/x/1.png", "bird/x/2.png", "bird/y/z/3.png", "bird/y/.z/4.png", "empty/x/.y/5.png", "new.jpg"):
         put(folder / name, 9)
     (folder / "bird" / "w").mkdir()
     split = _load(folder)
@@ -213,6 +213,13 @@ def test_no_table_where_there_are_images(folder):
     with pytest.raises(UserError, match="expected a folder of photographs for each class and no images/"):
         class_folders.write_table(folder)
     assert not (folder / "tags.csv").exists()
+
+
+def test_a_table_may_name_what_no_file_can_be_called(folder):
+    (folder / "tags.csv").write_text(f"image,tags\ncat/1.png,cat\ncat/{'y' * 300}.png,cat\n")
+    with pytest.raises(UserError, match="expected image ids that can be file names"):
+        _load(folder)
+    assert _load(folder, on_error="skip").image_ids == ("1",)
 
 
 @pytest.mark.parametrize("name", [b"two\nlines.png", b"gr\xfcn.png", b"x" * 201 + b".png"])

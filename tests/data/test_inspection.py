@@ -250,7 +250,7 @@ def test_a_slip_in_a_table_is_found_and_two_classes_are_not(folder):
     names = {name: {"cat": "man", "dog": "mane"}[tag] for name, tag in TAGS.items()}
     write_table(folder, names)
     assert _inspect(folder).alike_tags == ()
-    write_table(folder, {**dict.fromkeys(TAGS, "man"), "cat0.png": "mane"})
+    write_table(folder, {**dict.fromkeys(TAGS, "man"), "cat0.png": "mane", "cat1.png": "mane"})
     assert _inspect(folder).alike_tags == (("man", "mane"),)
     (folder / "classes.txt").write_text("man\nmane\n")
     assert _inspect(folder).alike_tags == (("man", "mane"),)
@@ -258,6 +258,7 @@ def test_a_slip_in_a_table_is_found_and_two_classes_are_not(folder):
 
 def test_a_name_longer_than_a_files_may_be(folder):
     """The system refuses to look whether there is such a file."""
+    (folder / "labels").mkdir()
     name = f"{'y' * 300}.png"
     write_table(folder, {**TAGS, name: "dog"})
     findings = _inspect(folder)

@@ -53,6 +53,6 @@ def _slip(a: str, b: str, counts: list[int]) -> bool:
 
 
 def _counted_by_letter(a: list[str], b: list[str]) -> bool:
-    """Says whether two tags of as many words differ in words of one letter only."""
+    """Says whether the words in which two tags differ, place by place, are single letters."""
     differing = [(x, y) for x, y in zip(a, b, strict=False) if x != y]
-    return len(a) == len(b) > 1 and bool(differing) and all(len(x) == len(y) == 1 for x, y in differing)
+    return bool(differing) and all(len(x) == len(y) == 1 for x, y in differing)
