@@ -141,8 +141,7 @@ def what_was_run(run: Run, used: Sequence[Used]) -> str:
     if flags:
         rows = [[f"--{name}", str(value)] for name, value in flags.items()]
         parts += ["<h3>Flags</h3>", markup.table(["flag", "value"], rows, wrap=(1,)),
-                  markup.note("The same job, in the directory of this software:"),
-                  markup.command(commands.pipeline(run))]
+                  _folded("The same job as one command", commands.pipeline(run))]
     parts += ["<h3>Versions</h3>", markup.table(["package", "version"], [list(item) for item in versions.items()])]
     parts += [_folded(f"Settings: {stage.title}", json.dumps(stage.settings or stage.run, indent=1))
               for stage in run.stages.values() if stage.state != "missing"]

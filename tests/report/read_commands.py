@@ -24,7 +24,7 @@ def complaint(line):
     _, module, binary, *arguments = shlex.split(line)
     assert module == "-m"
 
-    def read(main):
+    def read(main, flags_parser):
         rest = flags.FLAGS([binary, *arguments])
         checks.check_names()
         checks.check_places()
