@@ -1,4 +1,4 @@
-"""What all tests share: their order, and real photographs where they are at hand."""
+"""What all tests share: their order, the words of configs.py, and real photographs where they are at hand."""
 
 import os
 import pathlib
@@ -6,6 +6,8 @@ import pathlib
 import numpy as np
 import pytest
 from PIL import Image
+
+from ficklenet_tf import configs
 
 _VOC = pathlib.Path(os.environ.get("FICKLENET_VOC", pathlib.Path(__file__).parents[2] / "shared" / "VOCdevkit"))
 
@@ -15,6 +17,16 @@ _LONG = ("test_pipeline.py", "test_distribution.py", "test_reproduce.py", "test_
 def pytest_collection_modifyitems(items):
     """The files that take longest first, so that no worker begins one when the others are done."""
     items.sort(key=lambda item: _LONG.index(item.path.name) if item.path.name in _LONG else len(_LONG))
+
+
+@pytest.fixture(autouse=True)
+def _words_of_configs():
+    """What a test adds to the words of configs.py is taken back."""
+    lists = (configs.BACKBONES, configs.CLASSIFIER_HEADS, configs.SEGMENTER_HEADS, configs.CUES, configs.REFINEMENTS)
+    before = [list(words) for words in lists]
+    yield
+    for words, content in zip(lists, before, strict=True):
+        words[:] = content
 
 
 @pytest.fixture

@@ -44,16 +44,6 @@ def _log(stage_dir):
         return list(csv.DictReader(file))
 
 
-@pytest.fixture(autouse=True)
-def _words():
-    """What a recipe adds to the words of configs.py is taken back after the test."""
-    lists = (configs.BACKBONES, configs.CLASSIFIER_HEADS, configs.REFINEMENTS)
-    before = [list(words) for words in lists]
-    yield
-    for words, content in zip(lists, before, strict=True):
-        words[:] = content
-
-
 def test_a_backbone(split, tmp_path):
     def thin(x):
         for block in (1, 2, 3):

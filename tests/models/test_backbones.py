@@ -65,7 +65,6 @@ def registry():
     yield backbones.BACKBONES
     for name in backbones.BACKBONES.keys() - before.keys():
         del backbones.BACKBONES[name]
-        configs.BACKBONES.remove(name)
 
 
 def test_a_registered_backbone_is_built_and_cut_like_the_others(registry):

@@ -190,14 +190,13 @@ stage.run_per_image({directory: {"seed": 2}}, tiny_run.Photographs(), work=work,
 
 
 def test_shards_that_begin_anew_together_all_do_their_part(tmp_path):
-    for trial in range(3):
-        directory = tmp_path / str(trial)
-        stage.begin_stage(directory, {"seed": 1})
-        started = time.time() + 3
-        shards = [subprocess.Popen([sys.executable, "-c", _SHARD, str(directory), str(shard), str(started)],
-                                   stderr=subprocess.PIPE, text=True) for shard in range(3)]
-        said = [shard.communicate(timeout=100)[1] for shard in shards]
-        assert [shard.returncode for shard in shards] == [0, 0, 0], said
-        assert sum(text.count("begun anew") for text in said) == 1
-        assert artifacts.read_json(directory / "settings.json")["seed"] == 2
-        assert len(list(directory.glob("*.txt"))) == 3
+    directory = tmp_path / "stage"
+    stage.begin_stage(directory, {"seed": 1})
+    started = time.time() + 4  # when all have been loaded
+    shards = [subprocess.Popen([sys.executable, "-c", _SHARD, str(directory), str(shard), str(started)],
+                               stderr=subprocess.PIPE, text=True) for shard in range(3)]
+    said = [shard.communicate(timeout=100)[1] for shard in shards]
+    assert [shard.returncode for shard in shards] == [0, 0, 0], said
+    assert sum(text.count("begun anew") for text in said) == 1
+    assert artifacts.read_json(directory / "settings.json")["seed"] == 2
+    assert len(list(directory.glob("*.txt"))) == 3
