@@ -52,6 +52,7 @@ def start(main: Callable[..., None], arguments: bool, modules: Iterable[str], gr
             failed = False
         except KeyboardInterrupt:
             print("stopped; a stage that was begun goes on with the same command", file=sys.stderr)
+            sys.stdout.flush()
             os._exit(130)  # not by way of the input pipelines, whose threads would speak of it
         except Exception as error:
             text = _text(error)

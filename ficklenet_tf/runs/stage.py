@@ -45,7 +45,7 @@ def _begin(settings: Mapping[pathlib.Path, dict[str, Any]]) -> None:
         if not path.exists():
             new[path] = _marked(wanted)
         elif artifacts.read_json(path) != _marked(wanted):
-            if _results(directory):
+            if _keeps_others(directory, wanted):
                 raise _other_settings(directory, wanted)
             anew.append(directory)
     for directory in anew:
@@ -65,7 +65,7 @@ def _begin_anew(directory: pathlib.Path, wanted: dict[str, Any]) -> None:
     """Marks a directory without results anew: one of several processes does, the others wait until it has."""
     deadline, path = time.monotonic() + _PATIENCE, directory / layout.SETTINGS
     while artifacts.read_json(path) != _marked(wanted):
-        if _results(directory):
+        if _keeps_others(directory, wanted):
             raise _other_settings(directory, wanted)
         try:
             if distribution.is_chief():
@@ -95,6 +95,11 @@ def _results(directory: pathlib.Path) -> bool:
     """Whether a stage's directory holds anything that it would be a pity to lose."""
     return any(path.is_file() for entry in directory.glob("[!.]*") if entry.name not in _NO_RESULTS
                for path in (entry, *entry.rglob("*")))
+
+
+def _keeps_others(directory: pathlib.Path, wanted: dict[str, Any]) -> bool:
+    """Whether results of other settings lie there; settings are read last, for somebody may just begin it anew."""
+    return _results(directory) and artifacts.read_json(directory / layout.SETTINGS) != _marked(wanted)
 
 
 def _marked(settings: dict[str, Any]) -> Any:
