@@ -14,7 +14,8 @@ from ficklenet_tf.errors import UserError
 from ficklenet_tf.evaluation import prediction
 from ficklenet_tf.maps import aggregation
 from ficklenet_tf.maps.localizer import Localizer
-from ficklenet_tf.serving import graph_scan, loading, png, saved_model, server_files, verify, warmup
+from ficklenet_tf.runs import artifacts
+from ficklenet_tf.serving import graph_scan, loading, model_card, png, saved_model, server_files, verify, warmup
 from tests import tiny_run
 
 
@@ -215,3 +216,12 @@ def test_the_binary_fails_with_one_line(tmp_path):
                               capture_output=True, text=True, check=False)
     assert finished.returncode == 1 and "Traceback" not in finished.stderr
     assert finished.stderr.splitlines()[-1].startswith(f"error: {tmp_path}/segmenter/run.json: expected")
+
+
+def test_without_a_number_a_version_of_the_same_settings_is_kept_and_others_get_the_next(tmp_path):
+    """A version that somebody exported by hand in between does not make a third of what is there."""
+    assert saved_model._next_version(tmp_path, {"crf": "dsrg"}) == 1
+    for version, settings in ((1, {"crf": "dsrg"}), (2, {"crf": "none"})):
+        artifacts.write_run(tmp_path / "saved_model" / str(version) / model_card.DIRECTORY, settings=settings)
+    (tmp_path / "saved_model" / "models.config").touch()
+    assert [saved_model._next_version(tmp_path, {"crf": crf}) for crf in ("dsrg", "none", "deeplab")] == [1, 2, 3]
