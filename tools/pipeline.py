@@ -1,10 +1,7 @@
 """The job of tools.run_pipeline: every stage of a run, one after the other, and what it says of them."""
 
 import dataclasses
-import os
 import pathlib
-import shlex
-import sys
 import time
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
@@ -14,6 +11,7 @@ from ficklenet_tf.data import datasets, images
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.evaluation import prediction, scoring
 from ficklenet_tf.maps import extraction as map_extraction
+from ficklenet_tf.report import commands
 from ficklenet_tf.runs import artifacts, layout, restart
 from ficklenet_tf.seeds import crf_choice, extraction, needed, saliency
 from ficklenet_tf.serving import saved_model, server_files, verify
@@ -175,16 +173,18 @@ def _closing(run_dir: pathlib.Path, page: pathlib.Path, served: pathlib.Path, re
     lines += [f"  {name}: " + ", ".join(f"{key} {100 * value:.1f}" for key, value in result[name].items())
               for name in (layout.SEEDS, layout.PLAIN_SEEDS, layout.PREDICTIONS, layout.REFINED_PREDICTIONS)
               if name in result]
-    run, more = shlex.quote(str(run_dir)), "" if result["crf"] == "dsrg" else f" --crf={result['crf']}"
-    more += f" --import={','.join(cli.FLAGS['import'].value)}" if cli.FLAGS["import"].value else ""
+    crf_flag = None if result["crf"] == "dsrg" else result["crf"]
+    predict = commands.line("tools.predict", {"output_dir": run_dir, "crf": crf_flag, "to": "masks",
+                                              "import": cli.FLAGS["import"].value or None}, ["PHOTO.jpg"])
     lines += ["", "What next:",
               f"  look at it         open {page}; if the masks are bad, docs/quality.md",
-              f"  try a photograph   {_python()} -m tools.predict --output_dir={run}{more} --to=masks PHOTO.jpg",
+              f"  try a photograph   {predict}",
               f"  serve it           {served}; how: export/README.md", *_promotion(served)]
     if result["dataset"] == "shapes":
+        python = commands.python()
         lines += ["  your own           photographs in folders by class, as mine/dog/*.jpg and mine/cat/*.jpg, then",
-                  f"                     {_python()} -m tools.check_data --dataset=folder --data_dir=mine",
-                  f"                     {_python()} -m tools.run_pipeline --dataset=folder --data_dir=mine \\",
+                  f"                     {python} -m tools.check_data --dataset=folder --data_dir=mine",
+                  f"                     {python} -m tools.run_pipeline --dataset=folder --data_dir=mine \\",
                   "                       --preset=cpu --weights=imagenet --output_dir=runs/mine"]
     return "\n".join(lines)
 
@@ -195,9 +195,3 @@ def _promotion(served: pathlib.Path) -> list[str]:
     current = stable.get(server_files.STABLE, int(served.name))
     return [] if current == int(served.name) else [
         f"                     servers go on with version {current} until export.rollout promotes {served.name}"]
-
-
-def _python() -> str:
-    """Returns this Python as one types it here."""
-    path = os.path.relpath(sys.executable)
-    return shlex.quote(sys.executable if path.startswith("..") else path)

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ficklenet_tf import configs
 from ficklenet_tf.data import images
 from ficklenet_tf.data.feature_cache import FeatureCache
 from ficklenet_tf.errors import UserError
@@ -16,7 +17,7 @@ from ficklenet_tf.models import backbones
 from ficklenet_tf.models.classifier import Classifier, Trained
 from ficklenet_tf.presets import MapsConfig
 
-AUTO = "auto"  # presets.MapsConfig.num_maps
+AUTO = configs.AUTO  # presets.MapsConfig.num_maps
 SAMPLES = 3  # single maps that an answer holds
 GRADIENTS = ("none", "features", "pixels")  # presets.MapsConfig.gradient
 

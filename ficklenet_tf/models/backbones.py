@@ -21,7 +21,7 @@ from ficklenet_tf.models.dilated_convolution import DilatedConv2D
 from ficklenet_tf.models.precision import policy
 
 STRIDE = 8
-TRAINABLE = ("head", "last_block", "last_two_blocks", "all")  # of a backbone: nothing, its last blocks, or all
+TRAINABLE = configs.TRAINABLE  # of a backbone: nothing, its last blocks, or all
 _VGG_BLOCKS = ((64, 2, 1), (128, 2, 1), (256, 3, 1), (512, 3, 1), (512, 3, 2))  # channels, convolutions, dilation
 
 

@@ -8,12 +8,11 @@ from typing import TypeVar
 
 import keras
 
-from ficklenet_tf import distribution, presets
+from ficklenet_tf import configs, distribution, presets
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.runs import artifacts, hardware, layout, progress
 
-PRECISIONS = ("float32", "bfloat16", "float16")
-AUTO = "auto"
+PRECISIONS, AUTO = configs.PRECISIONS, configs.AUTO
 _Config = TypeVar("_Config", presets.ClassifierConfig, presets.SegmenterConfig)
 
 

@@ -9,12 +9,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ficklenet_tf import presets, random_seeds
+from ficklenet_tf import configs, presets, random_seeds
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.models import hidden_units
 
 FORMS = ("contracted", "expanded")
-MODES = ("stochastic", "general", "deterministic")  # the paper's S, G, D (Table 7)
+MODES = configs.MODES  # the paper's S, G, D (Table 7)
 _Shape = tuple[int | None, ...]
 
 

@@ -35,10 +35,10 @@ def line(binary: str, flags: Mapping[str, Any], words: Sequence[object] = ()) ->
         return f"--{name}={shlex.quote(text)}"
 
     given = [flag(name, value) for name, value in flags.items() if value is not None]
-    return " ".join([_python(), "-m", binary, *given, *(shlex.quote(str(word)) for word in words)])
+    return " ".join([python(), "-m", binary, *given, *(shlex.quote(str(word)) for word in words)])
 
 
-def _python() -> str:
+def python() -> str:
     """Returns the Python that runs now, relative to the working directory where it lies below it."""
     if not sys.executable:
         return "python"

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
+from ficklenet_tf import configs
 from ficklenet_tf.data import datasets
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.maps.localizer import Localizer
@@ -23,7 +24,7 @@ from ficklenet_tf.presets import SeedsConfig
 from ficklenet_tf.runs import artifacts, layout, progress, shards
 from ficklenet_tf.seeds.refinement import crf_refine
 
-AUTO = "auto"  # presets.SeedsConfig.refine_low
+AUTO = configs.AUTO  # presets.SeedsConfig.refine_low
 SCORES = (0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.18, 0.25)
 _LOOKED_AT = 60  # photographs
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ficklenet_tf import crf
+from ficklenet_tf import configs, crf
 from ficklenet_tf.data import datasets, images
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.evaluation import metrics, prediction
@@ -21,7 +21,7 @@ from ficklenet_tf.runs import artifacts, layout, progress
 from ficklenet_tf.seeds import extraction, needed
 from ficklenet_tf.seeds.evidence import Evidence
 
-AUTO = "auto"  # the flags' word for the choice
+AUTO = configs.AUTO  # the flags' word for the choice
 CANDIDATES = ("none", "dsrg_relative", "deeplab_relative")
 _PHOTOGRAPHS = 60
 

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ficklenet_tf import distribution, presets
+from ficklenet_tf import configs, distribution, presets
 from ficklenet_tf.data import datasets, feature_cache, images, input_pipeline
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.evaluation import metrics
@@ -17,7 +17,7 @@ from ficklenet_tf.models import backbones, classifier, precision, pretrained
 from ficklenet_tf.runs import artifacts, layout, progress, restart, stage
 from ficklenet_tf.training import loop, optimizers
 
-AUTO = "auto"  # presets.ClassifierConfig.steps
+AUTO = configs.AUTO  # presets.ClassifierConfig.steps
 
 
 @dataclasses.dataclass(frozen=True)
