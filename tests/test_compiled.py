@@ -35,7 +35,8 @@ def _classifier(directory, steps, precision="float32", jit_compile=False, save_e
     keras.utils.set_random_seed(0)
     config = dataclasses.replace(presets.TINY.classifier, input_size=SIDE, precision=precision)
     model, _ = classifier.build(config, NUM_TAGS)
-    learner = loop.Learner(model, keras.optimizers.Adam(1e-3), classifier_training._losses(model, images.TORCH, 0.0))
+    losses = classifier_training._losses(model, images.TORCH, dataclasses.replace(config, photometric=0.0))
+    learner = loop.Learner(model, keras.optimizers.Adam(1e-3), losses)
     rows = loop.fit(directory, learner, _photographs, steps,
                     loop.Options(log_every=1, jit_compile=jit_compile, precision=precision, save_every=save_every))
     return model, rows

@@ -9,7 +9,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 # From the ground up; a room sees those below it, never those above it or beside it.
 FLOORS = (
     {"errors"},
-    {"configs", "random_seeds"},
+    {"setting", "random_seeds"},
+    {"configs"},
     {"presets"},
     {"distribution"},
     {"runs"},

@@ -146,7 +146,8 @@ def test_a_loss_of_the_segmenter(split, tmp_path, monkeypatch):
     monkeypatch.setitem(objective.LOSSES, "entropy", entropy)
     _train(tmp_path, split)
     seed_extraction.extract(tmp_path, split, MAPS, presets.TINY.seeds)
-    segmenter_training.train(tmp_path, split, SEGMENTER, segmenter_training.Options(losses=("seed", "entropy")))
+    configs.SEGMENTER_LOSSES.append("entropy")
+    segmenter_training.train(tmp_path, split, dataclasses.replace(SEGMENTER, losses=("seed", "entropy")))
     for row in _log(tmp_path / "segmenter"):
         assert 0 < float(row["entropy_loss"]) <= 0.1 * np.log(len(split.class_names)) + 1e-6
         assert float(row["loss"]) == pytest.approx(float(row["seed_loss"]) + float(row["entropy_loss"]), rel=1e-5)

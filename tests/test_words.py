@@ -15,8 +15,7 @@ def test_words_are_the_tables():
     assert words.DATASETS == datasets.DATASETS == tuple(words.DEFAULT_SPLITS)
     assert words.STRATEGIES == distribution.STRATEGIES
     assert words.CRFS == tuple(crf.SPECS) and words.AUTO == crf_choice.AUTO == precision.AUTO
-    assert words.SUPERVISIONS == objective.KINDS and set(words.LOSSES) == set(objective.LOSSES)
-    assert words.GROWINGS == tuple(objective.GROWINGS)
+    assert words.SUPERVISIONS == objective.KINDS
     assert words.EXPORTS == ("tf_saved_model", *formats.FILES) and words.SCALES == tuple(measure.SIZES)
     assert words.SYSTEMS == tuple(mask_tables.SYSTEMS)
     assert (1.0, *words.LIMITS) == studies.LIMITS and words.REFERENCE == studies.LARGE

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from absl import flags
 
-from ficklenet_tf import configs, presets
+from ficklenet_tf import configs, presets, setting
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.runs import artifacts, layout, restart
 from tools import define, words
@@ -113,7 +113,8 @@ def config(stage: type[Config]) -> Config:
         defined = [name for name in (field.name, f"{stage_name}.{field.name}") if name in FLAGS]
         value = FLAGS[defined[0]].value if defined else None
         if value is not None:
-            changes[field.name] = integers(defined[0], value) if field.type is tuple else value
+            numbers = field.type is tuple and setting.setting_of(field).limits
+            changes[field.name] = integers(defined[0], value) if numbers else value
             prefix = defined[0].removesuffix(field.name)
     try:
         return dataclasses.replace(base, **changes)

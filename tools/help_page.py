@@ -11,7 +11,7 @@ from typing import Any
 
 from absl import flags
 
-from ficklenet_tf import configs, presets
+from ficklenet_tf import presets, setting
 
 FLAGS = flags.FLAGS
 ASKED = ("--help", "-help", "-h", "--helpshort", "-helpshort", "--helpfull", "-helpfull")
@@ -114,16 +114,16 @@ def _meaning(flag: flags.Flag[Any]) -> str:
 def _of_preset(stage: str, field_name: str) -> tuple[Any, str]:
     config = getattr(presets.PRESETS[str(FLAGS["preset"].value)], stage)
     field = next(field for field in dataclasses.fields(config) if field.name == field_name)
-    setting, value = configs.setting_of(field), getattr(config, field_name)
-    source = f"{setting.source}: {_text(field.default)}" if setting.source else ""
+    known, value = setting.setting_of(field), getattr(config, field_name)
+    source = f"{known.source}: {_text(field.default)}" if known.source else ""
     if source and value == field.default:
-        source = f"As in {setting.source}"
-    legal = setting.legal().capitalize() if setting.limits else _choice(setting.words)
-    return value, _sentences(setting.meaning, legal, source)
+        source = f"As in {known.source}"
+    legal = known.legal().capitalize() if known.limits else _choice(known.words, known.several)
+    return value, _sentences(known.meaning, legal, source)
 
 
-def _choice(words: Sequence[str]) -> str:
-    return f"One of {', '.join(words)}" if words else ""
+def _choice(words: Sequence[str], several: bool = False) -> str:
+    return f"{'Some' if several else 'One'} of {', '.join(words)}" if words else ""
 
 
 def _sentences(*parts: str) -> str:
@@ -132,5 +132,4 @@ def _sentences(*parts: str) -> str:
 
 def settings_text(stage: str, field: dataclasses.Field[Any]) -> str:
     """Returns a preset's flag's help text, as absl keeps it."""
-    setting = configs.setting_of(field)
-    return f"{setting.meaning} Overrides the preset's {stage}.{field.name}."
+    return f"{setting.setting_of(field).meaning} Overrides the preset's {stage}.{field.name}."

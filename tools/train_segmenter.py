@@ -33,10 +33,6 @@ flags.DEFINE_enum("supervision", "weak", words.SUPERVISIONS, "Seeds, seeds and m
 flags.DEFINE_string("strong_split", None, "semi: split of the images with masks (default: of voc train).")
 flags.DEFINE_integer("strong_images", None, "semi: the first N images of the split are those with masks.",
                      lower_bound=1)
-flags.DEFINE_list("losses", "seed,boundary", f"Of the images with seeds, some of {', '.join(words.LOSSES)}.")
-flags.register_validator("losses", lambda losses: bool(losses) and len(losses) == len(set(losses)) and (
-    set(losses) <= set(words.LOSSES)), f"expected some of {', '.join(words.LOSSES)}, each once")
-flags.DEFINE_enum("growing", "none", words.GROWINGS, "How seeds grow while the segmenter learns.")
 define.data(None)
 define.training()
 define.stage(presets.SegmenterConfig)
@@ -70,8 +66,7 @@ def main() -> None:
         split = cli.split()
         options = segmenter_training.Options(
             seeds=cli.FLAGS.seeds, initial=cli.FLAGS.initial, supervision=cli.FLAGS.supervision,
-            strong=_strong(split), losses=tuple(cli.FLAGS.losses), growing=cli.FLAGS.growing,
-            weights=cli.FLAGS.weights, seed=cli.FLAGS.seed, training=cli.loop_options())
+            strong=_strong(split), weights=cli.FLAGS.weights, seed=cli.FLAGS.seed, training=cli.loop_options())
         cli.restart_stages(name, layout.labels_of(name), layout.retrained(name))
         if cli.FLAGS.rehearsal:
             rehearsal.rehearse_segmenter(run_dir, split, config, options, name=name)

@@ -19,13 +19,13 @@ class System:
       title: of its row.
       training: of the classifier, "S" or "D".
       seeds: fields of `presets.SeedsConfig` that differ from the preset's.
-      options: fields of `segmenter_training.Options`.
+      segmenter: fields of `presets.SegmenterConfig` that differ from the preset's.
     """
 
     title: str
     training: str
     seeds: dict[str, Any] = dataclasses.field(default_factory=dict)
-    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    segmenter: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 _THETA = {"refine": "none"}  # theta and cue alone: sparse seeds, as SEC, DSRG and the paper have them
@@ -51,7 +51,7 @@ def train(plan: Plan, name: str, seed: int = 0) -> dict[str, Any]:
     """Trains and scores the system `name` of `SYSTEMS`; see `Plan.masks`."""
     system = SYSTEMS[name]
     seeds = plan.seed_images(system.training, seed, **system.seeds)
-    return plan.masks(name, seeds, seed, **system.options)
+    return plan.masks(name, seeds, seed, config=dataclasses.replace(plan.preset.segmenter, **system.segmenter))
 
 
 def rate(plan: Plan, training: str, rate: float) -> Row:

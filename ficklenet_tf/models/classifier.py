@@ -14,8 +14,9 @@ from ficklenet_tf.models import backbones, hidden_layer_head, pretrained, stocha
 from ficklenet_tf.runs import artifacts, layout
 
 # By the name in --head: (`presets.ClassifierConfig`, number of foreground classes) -> an unbuilt float32 layer,
-# features `[b, h, w, k]` -> logits `[b, classes]`. It has `call(x, training, rng_seeds)`, `expected_logits(x)`,
-# and of `units(x)`, where maps are looked for, `logits` and for --cam=cam `class_maps`; see `StochasticHead`.
+# features `[b, h, w, k]` -> logits `[b, classes]`. It has `call(x, training, rng_seeds)`, `expected_logits(x)`, and of
+# `units(x)`, where maps are looked for, `logits` and for --cam=cam `class_maps`; see `StochasticHead`. A head of
+# several answers that learn each by itself has a `branch_logits`, which is called like `call`.
 HEADS: dict[str, Callable[[presets.ClassifierConfig, int], keras.layers.Layer]] = {
     "stochastic": stochastic.build, "hidden": hidden_layer_head.build}
 

@@ -11,8 +11,8 @@ from ficklenet_tf.seeds import needed
 
 RUN = ("dataset", "data_dir", "cache_dir", "on_error", "max_images", "preset", "seed", "import", "output_dir")
 _DEFAULT_CRF = "dsrg"
-_TRAINING = {"supervision": "weak", "losses": ["seed", "boundary"], "growing": "none", "seeds": layout.SEEDS,
-             "initial": "classifier", "weights": ""}  # settings of a segmenter that are flags, too: their defaults
+# Settings of a segmenter that are flags, too: their defaults.
+_TRAINING = {"supervision": "weak", "seeds": layout.SEEDS, "initial": "classifier", "weights": ""}
 _DRAWING = {"mode": ("mode", "stochastic"), "classifier_name": ("classifier", layout.CLASSIFIER)}
 
 

@@ -15,7 +15,7 @@ from ficklenet_tf.errors import UserError
 from ficklenet_tf.evaluation import metrics
 from ficklenet_tf.models import backbones, classifier, precision, pretrained
 from ficklenet_tf.runs import artifacts, layout, progress, restart, stage
-from ficklenet_tf.training import loop, optimizers
+from ficklenet_tf.training import classifier_losses, loop, optimizers
 
 AUTO = configs.AUTO  # presets.ClassifierConfig.steps
 
@@ -98,7 +98,7 @@ def _fit(directory: pathlib.Path, split: datasets.Split, config: presets.Classif
     reader = input_pipeline.ExampleReader(split, options.seed, config.input_size, features=features,
                                           flips=config.flips)
     learner = loop.Learner(target, optimizers.classifier_optimizer(config, target, new, steps_per_epoch),
-                           _losses(target, normalization, config.photometric))
+                           _losses(target, normalization, config))
     return loop.fit(
         directory, learner, lambda start, context: input_pipeline.training_batches(
             reader, batch_size=min(config.batch_size, len(split)), start_step=start, context=context),
@@ -145,13 +145,12 @@ def _cached(directory: pathlib.Path, split: datasets.Split, held_out: datasets.S
     return features
 
 
-def _losses(model: keras.Layer, normalization: images.Normalization,
-            photometric: float) -> Callable[[loop.Batch], loop.Scalars]:
-    """Returns the function for `loop.Learner`; `model` is the whole classifier, or what is above its cut."""
+def _losses(target: keras.Layer, normalization: images.Normalization,
+            config: presets.ClassifierConfig) -> Callable[[loop.Batch], loop.Scalars]:
+    """Returns the function for `loop.Learner`; `target` is the whole classifier, or what is above its cut."""
     def losses(batch: loop.Batch) -> loop.Scalars:
-        batch = input_pipeline.prepared(batch, normalization, photometric)
-        logits = model(input_pipeline.network_input(batch), training=True, rng_seeds=batch["rng_seeds"])
-        return {"loss": tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(batch["tags"], logits))}
+        batch = input_pipeline.prepared(batch, normalization, config.photometric)
+        return classifier_losses.total_loss(classifier_losses.Step(target, batch, config))
 
     return losses
 

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ficklenet_tf import presets
+from ficklenet_tf import configs, presets
 from ficklenet_tf.data import datasets, input_pipeline, labels
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.seeds import region_growing
@@ -21,7 +21,7 @@ from ficklenet_tf.training import losses
 from ficklenet_tf.training.loop import Batch, Scalars
 
 KINDS = ("weak", "semi", "full")
-GROWINGS = ("none", "dsrg")
+GROWINGS = configs.GROWINGS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,8 +46,7 @@ class Task:
         """Returns the part of it that decides a run's result, for settings.json."""
         strong = self.strong and {"split": self.strong.name, "images": len(self.strong),
                                   "fingerprint": self.strong.fingerprint}
-        return {"supervision": self.supervision, "losses": list(self.losses_used), "growing": self.growing,
-                "strong": strong}
+        return {"supervision": self.supervision, "strong": strong}
 
     def total_loss(self, model: keras.Model, config: presets.SegmenterConfig) -> Callable[[Batch], Scalars]:
         """Returns the function from a batch to its losses, for `loop.Learner`.

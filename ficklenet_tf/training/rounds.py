@@ -39,9 +39,9 @@ def train_rounds(run_dir: str | pathlib.Path, split: datasets.Split, config: pre
         return name
     distribution.on_chief(label_split, run_dir, split, name, layout.labels_of(name))
     retrain_config = dataclasses.replace(config, steps=config.retrain_steps,
-                                         learning_rate=config.retrain_learning_rate, retrain_steps=0)
-    retrain_options = dataclasses.replace(options, seeds=layout.labels_of(name), initial=name, losses=("full",),
-                                          growing="none")
+                                         learning_rate=config.retrain_learning_rate, retrain_steps=0,
+                                         losses=("full",), growing="none")
+    retrain_options = dataclasses.replace(options, seeds=layout.labels_of(name), initial=name)
     segmenter_training.train(run_dir, split, retrain_config, retrain_options, name=layout.retrained(name))
     return layout.retrained(name)
 

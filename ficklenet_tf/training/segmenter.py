@@ -27,8 +27,6 @@ class Options:
         of an earlier segmenter stage to go on from (retraining).
       supervision: "weak": seeds; "semi": seeds and, of the images of `strong`, masks; "full": masks.
       strong: for "semi": `datasets.Split` of images with masks; the seeds of those images are not learned.
-      losses: keys of `objective.LOSSES`, for the images with seeds.
-      growing: "dsrg": the seeds grow at each step.
       weights: see `pretrained.load_weights`.
       seed: of weights, order, augmentation and dropout.
       training: `loop.Options`; the precision is the config's.
@@ -38,8 +36,6 @@ class Options:
     initial: str = "classifier"
     supervision: str = "weak"
     strong: datasets.Split | None = None
-    losses: tuple[str, ...] = ("seed", "boundary")
-    growing: str = "none"
     weights: str = ""
     seed: int = 0
     training: loop.Options = loop.Options()
@@ -72,7 +68,7 @@ def train(run_dir: str | pathlib.Path, split: datasets.Split, config: presets.Se
                 "fingerprint": split.fingerprint}
 
     def work() -> Callable[[], dict[str, Any]]:
-        if options.growing != "none" and task.weak is not None:  # growing wants seeds, see `objective.plan`
+        if config.growing != "none" and task.weak is not None:  # growing wants seeds, see `objective.plan`
             _check_room(run_dir / options.seeds, task.weak)
         keras.utils.set_random_seed(options.seed)
         parts = _parts(run_dir, split, config, options, task)
@@ -112,8 +108,8 @@ def _plan(split: datasets.Split, config: presets.SegmenterConfig, options: Optio
     Raises:
       UserError: growing seeds do not go with the other options.
     """
-    growing = options.growing
-    task = objective.plan(options.supervision, split, options.strong, options.losses, growing)
+    growing = config.growing
+    task = objective.plan(options.supervision, split, options.strong, config.losses, growing)
     if task.weak is not None and set(task.losses_used) == {"boundary"} and not config.boundary_weight:
         raise UserError("losses: expected one with a weight, found boundary alone with --boundary_weight=0")
     if growing != "none" and options.training.jit_compile:

@@ -115,8 +115,8 @@ def lines(tmp_path_factory, photographs_dir):
     made[layout.CLASSIFIER] = {"config": dataclasses.replace(preset.classifier, epochs=2, steps=0, flips=True)}
     made[layout.MAPS] = {"config": dataclasses.replace(preset.maps, num_maps="auto", flip_views=False)}
     made[layout.SEEDS] = {"config": dataclasses.replace(preset.seeds, refine="saliency"), "saliency": str(run)}
-    made[layout.SEGMENTER] = {"config": dataclasses.replace(preset.segmenter, retrain_steps=3, test_sizes=(65,)),
-                              "growing": "dsrg", "losses": ["seed"]}
+    made[layout.SEGMENTER] = {"config": dataclasses.replace(preset.segmenter, retrain_steps=3, test_sizes=(65,),
+                                                            growing="dsrg", losses=("seed",))}
     made[layout.PREDICTIONS] = {"config": None, "sizes": [97, 129], "flip": True}
     made[layout.PLAIN_CLASSIFIER] = {}
     for name, settings in made.items():

@@ -23,7 +23,6 @@ from ficklenet_tf.training.segmenter import Options
 
 pytestmark = pytest.mark.trains
 NAMES = ("background", "disc", "square")
-GROWING = Options(growing="dsrg")
 SIDE = 24  # pixels; the network's input has 32, its map 4 x 4
 
 
@@ -267,20 +266,20 @@ def test_the_same_seeds_made_again_are_the_same(run_dir):
 
 
 def test_growing_in_a_training(run_dir):
-    config = _config(growing_foreground=0.3, growing_background=0.3)
-    segmenter_training.train(run_dir, _split("abcd", ""), config, GROWING)
+    config = _config(growing_foreground=0.3, growing_background=0.3, growing="dsrg")
+    segmenter_training.train(run_dir, _split("abcd", ""), config)
     shares = [float(row["seeds_share"]) for row in _log(run_dir / "segmenter")]
     assert all(5 / 16 < share <= 1 for share in shares)  # 5 of an image's 16 positions have seeds
     with pytest.raises(ValueError, match="XLA cannot compile"):
-        compiled = dataclasses.replace(GROWING, training=loop.Options(jit_compile=True))
+        compiled = Options(training=loop.Options(jit_compile=True))
         segmenter_training.train(run_dir, _split("abcd", ""), config, compiled, name="other")
     with pytest.raises(ValueError, match="random crop pads"):
         segmenter_training.train(run_dir, _split("abcd", ""), dataclasses.replace(config, random_crop=True),
-                                 GROWING, name="other")
+                                 name="other")
     for image_id in "abcd":
         labels.write_label(run_dir / "seeds" / f"{image_id}.png", np.zeros((SIDE, SIDE)))
     with pytest.raises(ValueError, match="expected seeds with unlabelled pixels"):
-        segmenter_training.train(run_dir, _split("abcd", ""), config, GROWING, name="full")
+        segmenter_training.train(run_dir, _split("abcd", ""), config, name="full")
 
 
 def test_heads_are_the_sums_of_their_branches():

@@ -8,32 +8,34 @@ import sys
 import numpy as np
 import pytest
 
-from ficklenet_tf import configs, presets
+from ficklenet_tf import configs, presets, setting
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.maps import grad_cam, localizer
 from ficklenet_tf.models import backbones, classifier, precision, segmenter, stochastic
 from ficklenet_tf.seeds import cues, refinement
-from ficklenet_tf.training import losses, optimizers, settings
+from ficklenet_tf.training import classifier_losses, losses, objective, optimizers, settings
 
 STAGES = tuple(configs.STAGES)
 TABLES = {  # what the words in configs.py name
     "classifier": {"backbone": backbones.BACKBONES, "trainable_layers": backbones.TRAINABLE,
                    "head": classifier.HEADS, "training_mode": stochastic.MODES, "inference_mode": stochastic.MODES,
-                   "form": stochastic.FORMS, "precision": (*precision.PRECISIONS, precision.AUTO)},
+                   "form": stochastic.FORMS, "losses": classifier_losses.LOSSES,
+                   "precision": (*precision.PRECISIONS, precision.AUTO)},
     "maps": {"method": grad_cam.METHODS, "cam": grad_cam.CAMS, "gradient": localizer.GRADIENTS},
     "seeds": {"background_cue": cues.CUES, "refine": refinement.REFINEMENTS},
     "segmenter": {"head": segmenter.HEADS, "initializer": segmenter.INITIALIZERS,
                   "trainable_layers": backbones.TRAINABLE, "optimizer": optimizers.OPTIMIZERS,
                   "schedule": optimizers.SCHEDULES, "log_probs": losses.FORMS, "crf_unaries": losses.UNARIES,
-                  "full_loss": losses.MEANS, "precision": (*precision.PRECISIONS, precision.AUTO)},
+                  "full_loss": losses.MEANS, "losses": objective.LOSSES, "growing": objective.GROWINGS,
+                  "precision": (*precision.PRECISIONS, precision.AUTO)},
     "affinity": {}}
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_words_are_those_of_the_tables(stage):
     """--help and the configs know them without loading what they name."""
-    fields = {field.name: configs.setting_of(field) for field in dataclasses.fields(configs.STAGES[stage])}
-    words = {name: setting.words for name, setting in fields.items() if setting.words and not setting.limits}
+    fields = {field.name: setting.setting_of(field) for field in dataclasses.fields(configs.STAGES[stage])}
+    words = {name: known.words for name, known in fields.items() if known.words and not known.limits}
     assert {name: set(legal) for name, legal in words.items()} == {
         name: set(table) for name, table in TABLES[stage].items()}
 
@@ -41,9 +43,9 @@ def test_the_words_are_those_of_the_tables(stage):
 def test_every_setting_says_what_it_is_for():
     for config in configs.STAGES.values():
         for field in dataclasses.fields(config):
-            setting = configs.setting_of(field)
-            assert setting.meaning.endswith(".") and setting.meaning[0] != " ", field.name
-            assert setting.limits or setting.words or isinstance(field.default, bool), field.name
+            known = setting.setting_of(field)
+            assert known.meaning.endswith(".") and known.meaning[0] != " ", field.name
+            assert known.limits or known.words or isinstance(field.default, bool), field.name
 
 
 @pytest.mark.parametrize("name", presets.PRESETS)
@@ -69,7 +71,7 @@ def test_every_number_is_checked():
         config = getattr(presets.PAPER, stage)
         for field in dataclasses.fields(config):
             value = getattr(config, field.name)
-            if isinstance(value, bool) or (isinstance(value, str) and field.type is str):
+            if not setting.setting_of(field).limits:
                 continue
             words = () if "str" in str(field.type) else ("many",)
             for wrong in (math.nan, math.inf, -1, 1e12, None, True, *words):
@@ -87,7 +89,8 @@ def test_numpys_numbers_are_numbers_and_what_runs_recorded_before_is_read():
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_word_is_checked(stage):
     for name, table in TABLES[stage].items():
-        expected = rf"^{name}: expected one of {', '.join(table)}, found 'foo'"
+        some = "some" if name == "losses" else "one"
+        expected = rf"^{name}: expected {some} of {', '.join(table)}, (each once, )?found 'foo'"
         with pytest.raises(UserError, match=expected if name != "backbone" else "^backbone: expected one of vgg16"):
             configs.STAGES[stage](**{name: "foo"})
     for field in dataclasses.fields(configs.STAGES[stage]):

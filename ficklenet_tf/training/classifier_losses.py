@@ -1,0 +1,74 @@
+"""What a classifier learns of a photograph: its tags (FickleNet, Section 4.1), and what other systems add.
+
+A loss is a function of a `Step` that returns a scalar, already weighted, and a line in `LOSSES`.
+"""
+
+import functools
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+
+from ficklenet_tf import presets
+from ficklenet_tf.data import input_pipeline
+from ficklenet_tf.training.loop import Batch, Scalars
+
+
+class Step:
+    """What the losses of one step are functions of.
+
+    Args:
+      target: what is trained: a `classifier.Classifier`, or a head alone.
+      batch: a prepared batch of `input_pipeline.training_batches`.
+      config: `presets.ClassifierConfig`.
+
+    Attributes:
+      tags: `[b, classes - 1]` float32, 0 or 1.
+      rng_seeds: `[b, 2]` int32, of the photographs' selections.
+    """
+
+    def __init__(self, target: keras.layers.Layer, batch: Batch, config: presets.ClassifierConfig) -> None:
+        self.target, self.batch, self.config = target, batch, config
+        self.tags, self.rng_seeds = batch["tags"], batch["rng_seeds"]
+
+    @property
+    def head(self) -> keras.layers.Layer:
+        """The classifier's head, see `classifier.HEADS`."""
+        return getattr(self.target, "head", self.target)
+
+    @functools.cached_property
+    def x(self) -> tf.Tensor:
+        """What is trained gets this: normalised photographs `[b, side, side, 3]`, or cached features."""
+        return input_pipeline.network_input(self.batch)
+
+    def features_of(self, x: tf.Tensor) -> tf.Tensor:
+        """Returns the head's features `[b, h, w, k]` of what is like `x`."""
+        return self.target.backbone(x, training=True) if self.head is not self.target else x
+
+    @functools.cached_property
+    def features(self) -> tf.Tensor:
+        """The head's features of the photographs."""
+        return self.features_of(self.x)
+
+    @functools.cached_property
+    def logits(self) -> list[tf.Tensor]:
+        """`[b, classes - 1]` float32 of each branch of the head, on the step's selections."""
+        branches = getattr(self.head, "branch_logits", lambda *args, **kwargs: [self.head(*args, **kwargs)])
+        return branches(self.features, training=True, rng_seeds=self.rng_seeds)
+
+
+def _tags(step: Step) -> tf.Tensor:
+    """Sigmoid cross-entropy of the tags; of a head of several branches the sum of theirs."""
+    return tf.add_n([tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(step.tags, logits))
+                     for logits in step.logits])
+
+
+# By the word in --losses.
+LOSSES: dict[str, Callable[[Step], tf.Tensor]] = {"tags": _tags}
+
+
+def total_loss(step: Step) -> Scalars:
+    """Returns "loss", and where `step.config.losses` are several, the parts that it is the sum of."""
+    parts = {f"{name}_loss": LOSSES[name](step) for name in step.config.losses}
+    total = {"loss": tf.add_n(list(parts.values()))}
+    return total if len(parts) == 1 else {**total, **parts}
