@@ -104,10 +104,10 @@ def shard() -> tuple[int, int]:
     return FLAGS.shard_index, FLAGS.num_shards
 
 
-def config(stage: type[Config]) -> Config:
+def config(stage: type[Config], base_preset: presets.Preset | None = None) -> Config:
     """Returns the preset's config of a stage, given by its class, with the flags given applied and checked."""
     stage_name = configs.stage_of(stage)
-    base = getattr(presets.PRESETS[FLAGS.preset], stage_name)
+    base = getattr(base_preset or presets.PRESETS[FLAGS.preset], stage_name)
     changes, prefix = {}, ""
     for field in dataclasses.fields(base):
         defined = [name for name in (field.name, f"{stage_name}.{field.name}") if name in FLAGS]
@@ -122,14 +122,32 @@ def config(stage: type[Config]) -> Config:
         raise UserError(f"{prefix}{error}") from None
 
 
-def preset(trains: bool = True) -> presets.Preset:
-    """Returns the `presets.Preset` with the flags given applied to every stage, checked; `trains`: with --weights."""
+def preset(trains: bool = True,
+           changed: Callable[[presets.Preset], presets.Preset] | None = None) -> presets.Preset:
+    """Returns the `presets.Preset` with the flags given applied to every stage, checked.
+
+    Args:
+      trains: checks it with --weights.
+      changed: what a system makes of the preset before the flags change it.
+    """
     from ficklenet_tf.training import settings
 
-    preset = dataclasses.replace(presets.PRESETS[FLAGS.preset],
-                                 **{name: config(stage) for name, stage in configs.STAGES.items()})
+    base = presets.PRESETS[FLAGS.preset]
+    base = changed(base) if changed else base
+    preset = dataclasses.replace(base, **{name: config(stage, base) for name, stage in configs.STAGES.items()})
     settings.check(preset, FLAGS.weights if trains else None)
     return preset
+
+
+def strong(train_split: "datasets.Split") -> "datasets.Split | None":
+    """Returns the images of --strong_split, or the first --strong_images of a split; None without these flags."""
+    name, count = FLAGS.strong_split, FLAGS.strong_images
+    if count is not None:
+        if name is not None or not 0 < count < len(train_split):
+            raise UserError(f"strong_images: expected 1 to {len(train_split) - 1} of {len(train_split)} images and no "
+                            f"strong_split, found {count} and {name}")
+        return train_split.select(range(count))
+    return None if name is None else split(name)
 
 
 def split_arguments(name: str | None = None, held_out: bool = False) -> dict[str, Any]:

@@ -91,6 +91,13 @@ def segmenter() -> None:
     flags.DEFINE_string("segmenter", None, "Directory of the segmenter below OUTPUT_DIR (default: the last round's).")
 
 
+def strong() -> None:
+    """Defines --strong_split and --strong_images, see `cli.strong`."""
+    flags.DEFINE_string("strong_split", None, "Split of images whose masks are learned, too.")
+    flags.DEFINE_integer("strong_images", None, "In its place: the first N images of the split are those with masks.",
+                         lower_bound=1)
+
+
 def rehearsal() -> None:
     """Defines --rehearsal, see `ficklenet_tf.training.rehearsal`."""
     with _group("Training"):

@@ -10,15 +10,11 @@ from ficklenet_tf import crf, presets, report
 from ficklenet_tf.data import datasets, images
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.evaluation import prediction, scoring
-from ficklenet_tf.maps import extraction as map_extraction
+from ficklenet_tf.experiments import job, rehearsed, systems
 from ficklenet_tf.report import commands
 from ficklenet_tf.runs import artifacts, layout, restart
-from ficklenet_tf.seeds import crf_choice, extraction, needed, saliency
+from ficklenet_tf.seeds import crf_choice, needed, saliency
 from ficklenet_tf.serving import saved_model, server_files, verify
-from ficklenet_tf.training import affinity as affinity_training
-from ficklenet_tf.training import classifier as classifier_training
-from ficklenet_tf.training import rehearsal, rounds
-from ficklenet_tf.training import segmenter as segmenter_training
 from tools import cli
 
 _P = ParamSpec("_P")
@@ -33,68 +29,49 @@ def _timed(seconds: dict[str, float], stage_name: str, function: Callable[_P, _R
     return result
 
 
-def _classifier_options() -> classifier_training.Options:
-    return classifier_training.Options(cli.FLAGS.weights, cli.FLAGS.seed, cli.FLAGS.cache_flips, cli.loop_options())
+def _job(run_dir: pathlib.Path, split: datasets.Split, held_out: datasets.Split, preset: presets.Preset,
+         system: systems.System) -> job.Job:
+    flags = cli.FLAGS
+    saliency_dir = pathlib.Path(flags.saliency_dir) if flags.saliency_dir else None
+    return job.Job(run_dir, split, held_out, preset, system, flags.weights, flags.seed, flags.cache_flips,
+                   cli.strong(split), saliency_dir, cli.loop_options())
 
 
-def _deterministic(config: presets.ClassifierConfig) -> presets.ClassifierConfig:
-    return dataclasses.replace(config, training_mode="deterministic", inference_mode="deterministic")
+def _baseline(work: job.Job) -> job.Job:
+    """The same with every hidden unit, in directories of its own."""
+    names = job.Names(*map(layout.deterministic, (layout.CLASSIFIER, layout.MAPS, layout.AFFINITY, layout.SEEDS)))
+    config = dataclasses.replace(work.preset.classifier, training_mode="deterministic", inference_mode="deterministic")
+    return dataclasses.replace(work, preset=dataclasses.replace(work.preset, classifier=config), names=names)
 
 
-def _rehearse(run_dir: pathlib.Path, split: datasets.Split, held_out: datasets.Split, preset: presets.Preset) -> None:
-    last = layout.retrained(layout.SEGMENTER) if preset.segmenter.retrain_steps else layout.SEGMENTER
-    rehearsal.rehearse_run(run_dir, split, held_out, preset, _classifier_options(), last=last,
-                           deterministic=_deterministic(preset.classifier) if cli.FLAGS.baseline else None,
-                           saliency_dir=_saliency_dir(run_dir, preset))
-
-
-def _train_and_extract(run_dir: pathlib.Path, split: datasets.Split, held_out: datasets.Split, preset: presets.Preset,
-                       seconds: dict[str, float], result: dict[str, Any]) -> None:
-    variants = [("stochastic", layout.CLASSIFIER, layout.SEEDS, preset.classifier)]
-    if cli.FLAGS.baseline:
-        variants.append(("deterministic", layout.deterministic(layout.CLASSIFIER), layout.deterministic(layout.SEEDS),
-                         _deterministic(preset.classifier)))
-    for _, classifier, _, config in variants:
-        run = _timed(seconds, classifier, classifier_training.train, run_dir / classifier, split, held_out, config,
-                     _classifier_options())
+def _train_and_extract(works: list[job.Job], seconds: dict[str, float], result: dict[str, Any]) -> None:
+    """Trains every job's classifier before the first maps; makes maps and seeds."""
+    for work in works:
+        name = work.names.classifier
+        run = _timed(seconds, name, work.train_classifier)
         result.setdefault("map", run["metrics"]["map"])
-        cli.done(f"{classifier}: {cli.map_text(run['metrics'])} in {held_out.name} ({len(held_out)})",
-                 run_dir / classifier)
-    for mode, classifier, seeds, _ in variants:
-        map_options = map_extraction.Options(classifier, mode, cli.FLAGS.seed)
-        walker = None
-        if preset.seeds.refine == "affinity":
-            walker = _timed(seconds, f"{seeds} affinity", affinity_training.walker_of, run_dir, split, preset,
-                            map_options, layout.maps_of(seeds), cli.loop_options())
-        saliency_dir, maps = _saliency_dir(run_dir, preset), layout.maps_of(seeds)
-        if saliency_dir and cli.FLAGS.closer_looks and not cli.FLAGS.saliency_dir:
-            _timed(seconds, maps, map_extraction.extract, run_dir, split,
-                   needed.with_gradient(preset.maps, preset.seeds), map_options, name=maps)
-            saliency_dir = run_dir / layout.closer_of(maps)
-            _timed(seconds, saliency_dir.name, saliency.make_closer, run_dir, split, cli.FLAGS.saliency_model,
-                   maps=maps, name=saliency_dir.name)
-        run = _timed(seconds, seeds, extraction.extract, run_dir, split, preset.maps, preset.seeds, map_options,
-                     extraction.Options(saliency_dir, walker=walker, keep_maps=True), name=seeds)
+        cli.done(f"{name}: {cli.map_text(run['metrics'])} in {work.held_out.name} ({len(work.held_out)})",
+                 work.run_dir / name)
+    for work in works:
+        _timed(seconds, work.names.maps, work.localize)
+        if not work.needs_seeds:
+            continue
+        if needed.saliency(work.preset.seeds) and cli.FLAGS.closer_looks and not cli.FLAGS.saliency_dir:
+            work = _timed(seconds, layout.closer_of(work.names.maps), work.look_closer, cli.FLAGS.saliency_model)
+        name = work.names.seeds
+        run = _timed(seconds, name, work.make_seeds)
         if run["metrics"]:
-            result[seeds] = {key: run["metrics"][key] for key in ("miou", "recall", "precision")}
-        cli.done(f"{seeds}{cli.scores_text(run['metrics'])}", run_dir / seeds)
+            result[name] = {key: run["metrics"][key] for key in ("miou", "recall", "precision")}
+        cli.done(f"{name}{cli.scores_text(run['metrics'])}", work.run_dir / name)
 
 
-def _saliency_dir(run_dir: pathlib.Path, preset: presets.Preset) -> pathlib.Path | None:
-    """Returns where the saliency maps are that the seeds need; None where they need none."""
-    if not needed.saliency(preset.seeds):
-        return None
-    return pathlib.Path(cli.FLAGS.saliency_dir) if cli.FLAGS.saliency_dir else run_dir / layout.SALIENCY
-
-
-def _segment(run_dir: pathlib.Path, split: datasets.Split, held_out: datasets.Split, preset: presets.Preset,
-             seconds: dict[str, float], result: dict[str, Any]) -> str:
-    options = segmenter_training.Options(seed=cli.FLAGS.seed, training=cli.loop_options())
-    stage = _timed(seconds, layout.SEGMENTER, rounds.train_rounds, run_dir, split, preset.segmenter, options)
+def _segment(work: job.Job, seconds: dict[str, float], result: dict[str, Any]) -> str:
+    run_dir, held_out = work.run_dir, work.held_out
+    stage = _timed(seconds, layout.SEGMENTER, work.train_segmenter)
     cli.done("segmenter", run_dir / stage)
     key = cli.FLAGS.crf
     if key == crf_choice.AUTO:
-        key = _timed(seconds, "crf", _choose_crf, run_dir, held_out, preset, stage)
+        key = _timed(seconds, "crf", _choose_crf, work, stage)
     result["crf"] = key
     if held_out.has_labels:
         scores_of = _timed(seconds, layout.EVALUATION, scoring.evaluate, run_dir, held_out,
@@ -110,13 +87,14 @@ def _segment(run_dir: pathlib.Path, split: datasets.Split, held_out: datasets.Sp
     return stage
 
 
-def _choose_crf(run_dir: pathlib.Path, held_out: datasets.Split, preset: presets.Preset, stage: str) -> str:
+def _choose_crf(work: job.Job, stage: str) -> str:
     """Returns the CRF that is chosen without masks; makes the saliency maps that this needs."""
     saliency_dir = cli.FLAGS.saliency_dir
-    if needed.saliency(preset.seeds) and not saliency_dir:
-        saliency_dir = run_dir / layout.HELD_OUT_SALIENCY
-        saliency.make(run_dir, crf_choice.photographs(held_out), cli.FLAGS.saliency_model, name=saliency_dir.name)
-    return crf_choice.choose(run_dir, held_out, stage, saliency_dir)
+    if needed.saliency(work.preset.seeds) and not saliency_dir:
+        saliency_dir = work.run_dir / layout.HELD_OUT_SALIENCY
+        saliency.make(work.run_dir, crf_choice.photographs(work.held_out), cli.FLAGS.saliency_model,
+                      name=saliency_dir.name)
+    return crf_choice.choose(work.run_dir, work.held_out, stage, saliency_dir)
 
 
 def _serve(run_dir: pathlib.Path, stage: str, held_out: datasets.Split, seconds: dict[str, float],
@@ -135,22 +113,25 @@ def run() -> None:
     run_dir = cli.run_dir()
     seconds: dict[str, float] = {}
     result: dict[str, Any] = {}
-    preset = cli.preset()  # first: a wrong number ends before the data are read
+    system = systems.SYSTEMS[cli.FLAGS.system] if cli.FLAGS.system else systems.System("", {})
+    preset = cli.preset(changed=system.applied)  # first: a wrong number ends before the data are read
     split, held_out = cli.split(), cli.split(cli.FLAGS.held_out, held_out=True)
-    needed.check(preset.seeds, _saliency_dir(run_dir, preset))  # not after the classifier
-    if cli.FLAGS.crf == crf_choice.AUTO and needed.saliency(preset.seeds) and cli.FLAGS.saliency_dir:
-        needed.check_saliency(cli.FLAGS.saliency_dir, crf_choice.photographs(held_out))
-    if preset.seeds.refine == "affinity" and preset.classifier.trainable_layers == "all":
-        raise UserError("affinity: expected --classifier.trainable_layers=head or last_block, found all; it stands on "
-                        "frozen layers")
+    work = _job(run_dir, split, held_out, preset, system)
+    needed.check(preset.seeds, work.saliency)  # not after the classifier
+    if cli.FLAGS.crf == crf_choice.AUTO:
+        if not work.needs_seeds:
+            raise UserError("crf: expected a CRF by name, as auto compares with seeds, and this system has none")
+        if needed.saliency(preset.seeds) and cli.FLAGS.saliency_dir:
+            needed.check_saliency(cli.FLAGS.saliency_dir, crf_choice.photographs(held_out))
+    works = [work, *([_baseline(work)] if cli.FLAGS.baseline and not cli.FLAGS.system else [])]
     restart.request(run_dir, cli.FLAGS.restart, followers=True)
-    if needed.saliency(preset.seeds) and not cli.FLAGS.saliency_dir:
+    if work.needs_saliency and not cli.FLAGS.saliency_dir:
         _timed(seconds, layout.SALIENCY, saliency.make, run_dir, split, cli.FLAGS.saliency_model)
         cli.done("saliency", run_dir / layout.SALIENCY)
     if cli.FLAGS.rehearsal:
-        _rehearse(run_dir, split, held_out, preset)
-    _train_and_extract(run_dir, split, held_out, preset, seconds, result)
-    stage = _segment(run_dir, split, held_out, preset, seconds, result)
+        rehearsed.rehearse(*works)
+    _train_and_extract(works, seconds, result)
+    stage = _segment(work, seconds, result)
     served = _serve(run_dir, stage, held_out, seconds, result)
     path = run_dir / layout.RESULT
     previous = artifacts.read_json(path) if path.exists() else {}
@@ -159,8 +140,8 @@ def run() -> None:
     earlier = {name: value for name, value in previous.get("seconds", {}).items()
                if not cli.FLAGS.restart or name not in again}
     seconds = {name: max(value, earlier.get(name, 0)) for name, value in seconds.items()}
-    result = {"preset": cli.FLAGS.preset, "dataset": split.dataset, "train": split.name, "held_out": held_out.name,
-              "flags": cli.given_flags(), **result, "seconds": seconds}
+    result = {"preset": cli.FLAGS.preset, "system": cli.FLAGS.system, "dataset": split.dataset, "train": split.name,
+              "held_out": held_out.name, "flags": cli.given_flags(), **result, "seconds": seconds}
     artifacts.write_json(path, result)
     page = report.write_report(run_dir, train_split=split, val_split=held_out,
                                title=cli.title(split.dataset))

@@ -10,6 +10,7 @@ where: docs/paper.md.
 
 from absl import flags
 
+from ficklenet_tf.experiments import systems
 from tools import cli, define, words
 
 
@@ -30,10 +31,10 @@ flags.DEFINE_integer("map_images", 200, "Training images that maps are scored on
 flags.DEFINE_integer("repeats", 10, "Repeats of Table 6 and Figure 5.", lower_bound=2)
 flags.DEFINE_enum("scale", "full", words.SCALES, "Of Table 4. full: the paper's size; tiny: to see that it runs.")
 flags.DEFINE_boolean("with_segmenter", False, "Table 5: also train a segmenter on each row's seeds.")
-flags.DEFINE_list("systems", list(words.SYSTEMS), "Rows of Tables 1 and 2.")
+flags.DEFINE_list("systems", list(systems.SYSTEMS), "Rows of Tables 1 and 2, see docs/systems.md.")
 flags.DEFINE_list("limits", [str(limit) for limit in words.LIMITS], "Study uncertainty: its rows.")
-flags.register_validator("systems", lambda names: bool(names) and set(names) <= set(words.SYSTEMS),
-                         f"expected some of {', '.join(words.SYSTEMS)}")
+flags.register_validator("systems", lambda names: bool(names) and set(names) <= set(systems.SYSTEMS),
+                         f"expected some of {', '.join(systems.SYSTEMS)}")
 flags.register_validator("limits", lambda limits: bool(limits) and all(map(_is_share, limits)),
                          "expected numbers from 0 to 1")
 flags.DEFINE_integer("reference", words.REFERENCE, "Study convergence: maps of the reference.", lower_bound=1)
@@ -44,6 +45,7 @@ flags.DEFINE_integer("table3_images", 60, "Images with masks for Table 3, withou
                      "training images, evenly spaced.", lower_bound=1)
 flags.DEFINE_enum("crf", "dsrg", words.CRFS, "Dense CRF's parameters for evaluation.")
 flags.DEFINE_string("saliency_dir", None, define.SALIENCY_DIR)
+flags.DEFINE_string("saliency_model", "weights/u2netp.onnx", define.SALIENCY_MODEL)
 flags.DEFINE_string("weights", "", define.WEIGHTS)
 flags.DEFINE_string("table2_backbone", None, "Of Table 2 (default: resnet50; small where the preset's is small).")
 flags.DEFINE_string("table2_weights", "", "Of Table 2's backbone, as --weights.")

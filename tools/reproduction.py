@@ -1,6 +1,7 @@
 """The job of tools.reproduce: what it trains for which table or figure."""
 
 import dataclasses
+import pathlib
 from collections.abc import Callable
 
 import numpy as np
@@ -8,12 +9,21 @@ import numpy as np
 from ficklenet_tf import crf
 from ficklenet_tf.data import datasets
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.experiments import drawing, figures, map_tables, mask_tables, plan, studies, tables
+from ficklenet_tf.experiments import (
+    drawing,
+    figures,
+    job,
+    map_tables,
+    mask_tables,
+    plan,
+    rehearsed,
+    studies,
+    systems,
+    tables,
+)
 from ficklenet_tf.models import pretrained
 from ficklenet_tf.runs import layout
-from ficklenet_tf.seeds import needed
-from ficklenet_tf.training import classifier as classifier_training
-from ficklenet_tf.training import rehearsal
+from ficklenet_tf.seeds import needed, saliency
 from tools import cli, words
 from tools.benchmarks import head_table
 
@@ -53,6 +63,20 @@ def _plan(trains: bool) -> plan.Plan:
                      saliency_dir=needed.saliency_of(cli.run_dir(), preset.seeds, cli.FLAGS.saliency_dir))
 
 
+def _with_saliency(work: plan.Plan, wanted: list[tuple[str, str]]) -> plan.Plan:
+    """Returns the plan with saliency maps, made here unless they are given, where a wanted row learns from them."""
+    rows = {"1": cli.FLAGS.systems, "2": cli.FLAGS.systems, "3": mask_tables.SEMI}
+    keys = {key for flag, name in wanted if flag == "table" for key in rows.get(name, ())}
+    needing = sorted(key for key in keys if job.needs_saliency(systems.SYSTEMS[key].applied(work.preset)))
+    if work.saliency_dir or not needing and not needed.saliency(work.preset.seeds):
+        return work
+    if not pathlib.Path(cli.FLAGS.saliency_model).exists():
+        raise UserError(f"saliency_model: expected {cli.FLAGS.saliency_model}, which `make saliency` fetches, or "
+                        f"--saliency_dir, or --systems without {', '.join(needing)}; found none of them")
+    saliency.make(work.run_dir, work.split, cli.FLAGS.saliency_model)
+    return dataclasses.replace(work, saliency_dir=work.run_dir / layout.SALIENCY)
+
+
 def _residual(work: plan.Plan) -> plan.Plan:
     """The plan of Table 2: DeepLab-v2's head, and another backbone, which gets a directory of its own."""
     classifier = work.preset.classifier
@@ -85,19 +109,14 @@ def run() -> None:
     """Makes what was asked for."""
     wanted = _wanted()
     trains = not set(wanted) <= {("table", "4"), ("figure", "3")}
-    work = _plan(trains)
+    work = _with_saliency(_plan(trains), wanted)
     if ("table", "2") in wanted:  # not after Table 1 has been trained
         table2 = _residual(work)
         classifier = table2.preset.classifier
         pretrained.check(table2.weights, classifier.backbone, classifier.trainable_layers,
                          "weights" if table2.weights == work.weights else "table2_weights")
-    systems = cli.FLAGS.systems if {("table", "1"), ("table", "2")} & set(wanted) else []
-    for refine in {work.preset.seeds.refine, *(mask_tables.SYSTEMS[name].seeds["refine"] for name in systems)}:
-        needed.check(dataclasses.replace(work.preset.seeds, refine=refine), work.saliency_dir)  # before the classifier
     if cli.FLAGS.rehearsal and trains:
-        options = classifier_training.Options(work.weights, training=work.options)
-        rehearsal.rehearse_run(work.run_dir, work.split, work.held_out, work.preset, options, last=layout.CLASSIFIER,
-                               saliency_dir=work.saliency_dir)
+        rehearsed.rehearse(work.job("ficklenet"), last=layout.CLASSIFIER)
     for flag, name in wanted:
         if flag == "figure":
             path = work.run_dir / layout.FIGURES / f"figure{name}.png"

@@ -5,22 +5,27 @@
 Trains the classifier, extracts seeds, trains the segmenter, evaluates it on the held-out split where that has
 masks, exports a SavedModel, asks it again in a fresh process, and writes OUTPUT_DIR/report.html and result.json.
 Started again after an interruption it goes on where it stopped. Each stage is a binary of its own too:
-tools.train_classifier, extract_seeds, train_segmenter, evaluate, make_report and export.export_saved_model.
+tools.train_classifier, extract_maps, make_seeds, train_segmenter, evaluate, make_report and export.export_saved_model.
 """
 
 from absl import flags
 
+from ficklenet_tf.experiments import systems
 from ficklenet_tf.runs import restart
 from tools import cli, define, words
 
+flags.DEFINE_enum("system", None, list(systems.SYSTEMS), "What the preset is changed to: a compared system, see "
+                  "docs/systems.md.")
 flags.DEFINE_string("weights", "", define.WEIGHTS)
+define.strong()
 flags.DEFINE_string("held_out", None, define.HELD_OUT)
 flags.DEFINE_string("saliency_dir", None, define.SALIENCY_DIR)
 flags.DEFINE_string("saliency_model", "weights/u2netp.onnx", define.SALIENCY_MODEL)
 flags.DEFINE_boolean("closer_looks", True, "With saliency made here: look again where the maps point.")
 define.save_every()
 flags.DEFINE_boolean("cache_flips", False, "With frozen layers: keep what they give of the mirrored photographs too.")
-flags.DEFINE_boolean("baseline", True, "Also train a deterministic classifier and extract plain Grad-CAM seeds.")
+flags.DEFINE_boolean("baseline", True, "Also train a deterministic classifier and extract plain Grad-CAM seeds; never "
+                     "with --system.")
 flags.DEFINE_enum("crf", "dsrg", [*words.CRFS, words.AUTO], "Dense CRF's parameters for evaluation and export; "
                   "auto: what agrees best with seeds of held-out photographs.")
 define.restart("Directories of stages to remove first and make again, with all that is made from them: some of "

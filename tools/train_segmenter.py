@@ -30,9 +30,7 @@ flags.DEFINE_enum("initial", "classifier", ("classifier", "weights"), "Where the
 flags.DEFINE_string("seeds", layout.SEEDS, "Directory below OUTPUT_DIR with the label images to train on.")
 define.name(layout.SEGMENTER)
 flags.DEFINE_enum("supervision", "weak", words.SUPERVISIONS, "Seeds, seeds and masks, or masks.")
-flags.DEFINE_string("strong_split", None, "semi: split of the images with masks (default: of voc train).")
-flags.DEFINE_integer("strong_images", None, "semi: the first N images of the split are those with masks.",
-                     lower_bound=1)
+define.strong()
 define.data(None)
 define.training()
 define.stage(presets.SegmenterConfig)
@@ -40,19 +38,14 @@ define.stage(presets.SegmenterConfig)
 
 def _strong(split: "datasets.Split") -> "datasets.Split | None":
     """Returns the split of the images whose masks are learned beside the seeds of `split`, or None."""
-    name, count = cli.FLAGS.strong_split, cli.FLAGS.strong_images
-    if cli.FLAGS.supervision != "semi":
-        if name is not None or count is not None:
-            raise UserError("strong_split and strong_images: expected only with --supervision=semi")
-        return None
-    if count is not None:
-        if name is not None or not 0 < count < len(split):
-            raise UserError(f"strong_images: expected 1 to {len(split) - 1} of {len(split)} images and no "
-                            f"strong_split, found {count} and {name}")
-        return split.select(range(count))
-    if name is None and cli.FLAGS.dataset != "voc":
-        raise UserError("supervision semi: expected --strong_split or --strong_images, found neither")
-    return cli.split(name or "train")
+    strong = cli.strong(split)
+    if (strong is not None) and cli.FLAGS.supervision != "semi":
+        raise UserError("strong_split and strong_images: expected only with --supervision=semi")
+    if strong is None and cli.FLAGS.supervision == "semi":
+        if cli.FLAGS.dataset != "voc":
+            raise UserError("supervision semi: expected --strong_split or --strong_images, found neither")
+        return cli.split("train")
+    return strong
 
 
 def main() -> None:

@@ -16,7 +16,5 @@ SCALES = ("full", "tiny")  # of measurements
 SECTIONS = ("localization", "head", "crf", "segmenter", "pipeline", "serving", "scaling", "peers")  # of the benchmark
 TABLES, FIGURES = ("1", "2", "3", "4", "5", "6", "7"), ("1", "3", "4", "5", "6")
 STUDIES = ("rescale", "uncertainty", "convergence")
-SYSTEMS = ("deterministic", "sec_crf", "ficklenet", "deterministic_theta", "sec", "dsrg", "ficklenet_theta",
-           "ficklenet_dsrg", "srg")
 LIMITS, REFERENCE = (0.4, 0.3, 0.26), 20000  # of the studies uncertainty and convergence
 MAX_PIXELS, MAX_BATCH, BASE_PATH = 2**24, 32, "/models/ficklenet"  # of a served model

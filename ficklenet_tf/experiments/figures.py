@@ -7,7 +7,7 @@ import numpy as np
 
 from ficklenet_tf.data import images, labels
 from ficklenet_tf.evaluation import prediction
-from ficklenet_tf.experiments import drawing, map_scores, map_tables, mask_tables, paper
+from ficklenet_tf.experiments import drawing, map_scores, map_tables, paper
 from ficklenet_tf.experiments.plan import Plan
 from ficklenet_tf.maps.image_maps import ImageMaps
 from ficklenet_tf.report import pictures
@@ -76,7 +76,7 @@ def figure3(plan: Plan) -> np.ndarray:
 
 def figure4(plan: Plan, rows: int = 6) -> np.ndarray:
     """Held-out photographs with the masks of weak, semi- and full supervision, and the truth (seed 0)."""
-    runs = {"weak": mask_tables.train(plan, "ficklenet"), "semi": mask_tables.semi(plan),
+    runs = {"weak": plan.system("ficklenet"), "semi": plan.system("ficklenet", semi=True),
             "full": plan.masks("full", None, supervision="full")}
     sheet = []
     for index in pictures.evenly(range(len(plan.held_out)), rows):
@@ -105,7 +105,7 @@ def figure6(plan: Plan, rows: int = 4, rates: Sequence[tuple[str, float]] = map_
     indices = [index for index, _ in chosen]
     localized = {(training, rate): localize(plan, plan.classifier(training, 0, rate), training, indices)
                  for training, rate in rates}
-    dsrg = prediction.Predictor(plan.run_dir / mask_tables.train(plan, "dsrg")["stage"])
+    dsrg = prediction.Predictor(plan.run_dir / plan.system("dsrg")["stage"])
     sheet = []
     for row, (index, class_id) in enumerate(chosen):
         example = plan.split[index]

@@ -30,19 +30,25 @@ THRESHOLDS = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5,
 KEYS = ("miou", "recall", "precision")
 BACKGROUND_SCORES = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 THETAS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6)  # SEC's to well above the paper's
+# Of a refinement: the number that is tried, and at which values.
+NUMBERS = {"none": ("theta", THETAS), "srg": ("theta", THETAS),
+           "affinity": ("walked_background", (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4)),
+           "saliency": ("saliency_threshold", (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)),
+           "harmonic": ("harmonic_threshold", (0.1, 0.2, 0.3, 0.4, 0.5))}
 
 
 def rules(config: presets.SeedsConfig) -> list[presets.SeedsConfig]:
-    """Returns a rule for seeds at each number that is tried: "crf" at background scores, thresholds at theta.
+    """Returns a rule for seeds at each number that is tried: "crf" at background scores, others see `NUMBERS`.
 
     Args:
       config: `presets.SeedsConfig`; the numbers tried are in place of its own.
     """
     if config.refine == "crf":
         return [dataclasses.replace(config, refine_low=score, refine_high=score) for score in BACKGROUND_SCORES]
-    if config.refine in ("none", "srg"):
-        return [dataclasses.replace(config, theta=theta) for theta in THETAS]
-    return [config]
+    if config.refine not in NUMBERS:
+        return [config]
+    name, values = NUMBERS[config.refine]
+    return [dataclasses.replace(config, **{name: value}) for value in values]
 
 
 def best_rule(run: dict[str, Any]) -> int:

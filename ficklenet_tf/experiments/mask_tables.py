@@ -1,57 +1,17 @@
 """Tables 1, 2 and 3 on the segmenter's masks: what it learns from, and how it learns it."""
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 from ficklenet_tf import crf
 from ficklenet_tf.experiments import paper
 from ficklenet_tf.experiments.claims import Claim, Measured
+from ficklenet_tf.experiments.job import needs_saliency
 from ficklenet_tf.experiments.plan import Plan
+from ficklenet_tf.experiments.systems import CLAIMS, SYSTEMS
 from ficklenet_tf.experiments.tables import Row, Table
 
-
-@dataclasses.dataclass(frozen=True)
-class System:
-    """One weakly supervised system: seeds and how they are learned.
-
-    Attributes:
-      title: of its row.
-      training: of the classifier, "S" or "D".
-      seeds: fields of `presets.SeedsConfig` that differ from the preset's.
-      segmenter: fields of `presets.SegmenterConfig` that differ from the preset's.
-    """
-
-    title: str
-    training: str
-    seeds: dict[str, Any] = dataclasses.field(default_factory=dict)
-    segmenter: dict[str, Any] = dataclasses.field(default_factory=dict)
-
-
-_THETA = {"refine": "none"}  # theta and cue alone: sparse seeds, as SEC, DSRG and the paper have them
-_CRF = {"refine": "crf"}
-_SEC = {"losses": ("sec_seed", "expand", "boundary")}
-SYSTEMS = {
-    "deterministic": System("deterministic Grad-CAM, seeds by the CRF", "D", _CRF),
-    "sec_crf": System("SEC's losses, deterministic, seeds by the CRF", "D", _CRF, _SEC),
-    "ficklenet": System("FickleNet, seeds by the CRF", "S", _CRF),
-    "deterministic_theta": System("deterministic Grad-CAM, seeds by theta", "D", _THETA),
-    "sec": System("SEC: its losses, deterministic, seeds by theta", "D", _THETA, _SEC),
-    "dsrg": System("DSRG: deterministic, seeds by theta that grow in training", "D", _THETA, {"growing": "dsrg"}),
-    "ficklenet_theta": System("FickleNet, seeds by theta (the paper's rule)", "S", _THETA),
-    "ficklenet_dsrg": System("FickleNet, seeds by theta that grow in training", "S", _THETA, {"growing": "dsrg"}),
-    "srg": System("deterministic, seeds by theta grown on the colours (SRG)", "D", {"refine": "srg"}),
-}
-# Of equal refinement, by the CRF or by theta; seeds by the CRF label every pixel, so that none of them can grow.
-_CLAIMS = (("ficklenet", "deterministic"), ("ficklenet", "sec_crf"), ("ficklenet_theta", "deterministic_theta"),
-           ("ficklenet_theta", "sec"), ("ficklenet_theta", "dsrg"), ("dsrg", "sec"), ("ficklenet_dsrg", "dsrg"))
-
-
-def train(plan: Plan, name: str, seed: int = 0) -> dict[str, Any]:
-    """Trains and scores the system `name` of `SYSTEMS`; see `Plan.masks`."""
-    system = SYSTEMS[name]
-    seeds = plan.seed_images(system.training, seed, **system.seeds)
-    return plan.masks(name, seeds, seed, config=dataclasses.replace(plan.preset.segmenter, **system.segmenter))
+SEMI = ("ficklenet", "em_adapt", "gain", "mdc")  # of Table 3: those that learn masks of a few images, too
 
 
 def rate(plan: Plan, training: str, rate: float) -> Row:
@@ -70,7 +30,7 @@ def measured(runs: Sequence[dict[str, Any]]) -> Row:
 
 
 def weak(plan: Plan, systems: Sequence[str], name: str = "table1") -> Table:
-    """Tables 1 and 2: weakly supervised systems, the paper's rows beside ours.
+    """Tables 1 and 2: weakly supervised systems, published figures beside ours.
 
     Args:
       plan: a `plan.Plan`.
@@ -84,46 +44,72 @@ def weak(plan: Plan, systems: Sequence[str], name: str = "table1") -> Table:
     papers_backbone = {"table1": "vgg16", "table2": "resnet101"}[name]
     rows: dict[str, Row] = {}
     for key in systems:
-        runs = [train(plan, key, seed) for seed in range(plan.seeds)]
-        rows[key] = {"system": SYSTEMS[key].title, **measured(runs), "paper: val mIoU with CRF": published.get(key)}
+        runs = [plan.system(key, seed) for seed in range(plan.seeds)]
+        figure = SYSTEMS[key].published if name == "table1" else published.get(key)
+        rows[key] = {**described(plan, key), **measured(runs), "published: VOC val": figure, **costs_of(plan, runs)}
     backbone = plan.preset.classifier.backbone
     stands_in = "" if backbone == papers_backbone else f" ({backbone} stands in for the paper's {papers_backbone})"
     title = f"Table {name[-1]}: weakly supervised, {backbone} with {plan.preset.segmenter.head}{stands_in}"
-    pairs = {f"{SYSTEMS[high].title}, above {SYSTEMS[low].title}": (rows[high], rows[low]) for high, low in _CLAIMS
-             if high in rows and low in rows}
-    not_run = tuple({"system": f"{system}, not run here", "paper: val mIoU with CRF": miou}
+    not_run = tuple({"system": f"{system}, not run here", "published: VOC val": miou}
                     for system, miou in others.items())
-    return Table(name, title, (*rows.values(), *not_run), claims(pairs), notes(plan))
+    return Table(name, title, (*rows.values(), *not_run), claims(pairs(rows)), notes(plan))
 
 
-def semi(plan: Plan, seed: int = 0) -> dict[str, Any]:
-    """Trains on FickleNet's seeds and on the masks of the plan's strong images; see `Plan.masks`."""
-    seeds = plan.seed_images("S", seed, **SYSTEMS["ficklenet"].seeds)
-    return plan.masks("semi", seeds, seed, supervision="semi", strong=plan.strong)
+def described(plan: Plan, key: str) -> Row:
+    """Returns the first cells of a system's row: what it is and what it learns from."""
+    saliency = needs_saliency(SYSTEMS[key].applied(plan.preset))
+    return {"system": SYSTEMS[key].title, "learned from": "tags, saliency" if saliency else "tags"}
 
 
-def supervised(plan: Plan) -> Table:
-    """Table 3: what masks of a few images add to seeds of all."""
+def pairs(rows: dict[str, Row]) -> dict[str, tuple[Row, Row]]:
+    """Returns what `claims` takes: those of `systems.CLAIMS` of which both rows are there."""
+    return {f"{SYSTEMS[high].title}, above {SYSTEMS[low].title}": (rows[high], rows[low]) for high, low in CLAIMS
+            if high in rows and low in rows}
+
+
+def costs_of(plan: Plan, runs: Sequence[dict[str, Any]]) -> Row:
+    """Returns the cells of what a system cost: all trainings, and maps and seeds; of the first seed that knows it."""
+    training = next((run["cost"] for run in runs if run["cost"]), None)
+    seeds = next((run["cost of seeds"] for run in runs if run["cost of seeds"]), None)
+    return {"processor min": training and round(training["processor_seconds"] / 60, 1),
+            "MiB": training and round(training["peak_mib"]),
+            "seeds: ms per image": seeds and round(1000 * seeds["seconds"] / len(plan.split))}
+
+
+def supervised(plan: Plan, systems: Sequence[str] = SEMI) -> Table:
+    """Table 3: what masks of a few images add to tags of all.
+
+    Args:
+      plan: a `plan.Plan` with strong images.
+      systems: names of `SYSTEMS` that have a `published_semi` or are ours.
+
+    Returns:
+      A `tables.Table`.
+    """
     assert plan.strong is not None
-    runs: dict[str, list[dict[str, Any]]] = {key: [] for key in ("strong only", "weak", "semi", "full")}
-    for seed in range(plan.seeds):
-        runs["strong only"].append(plan.masks("strong", None, seed, split=plan.strong, supervision="full"))
-        runs["weak"].append(train(plan, "ficklenet", seed))
-        runs["semi"].append(semi(plan, seed))
-        runs["full"].append(plan.masks("full", None, seed, supervision="full"))
     num_strong, num_images = len(plan.strong), len(plan.split)
-    alpha = f"semi: masks and seeds, alpha = {plan.preset.segmenter.alpha:g}"
     num_shared = len(set(plan.strong.image_ids) & set(plan.split.image_ids))
-    images = {"strong only": (num_strong, 0, "masks of a few images only"),
-              "weak": (0, num_images, "weak: FickleNet's seeds"),
-              "semi": (num_strong, num_images - num_shared, alpha),
-              "full": (num_images, 0, "full: masks of all images")}
-    rows = {key: {"supervision": images[key][2], "images with masks": images[key][0],
-                  "images with tags": images[key][1], **measured(runs[key]),
-                  "paper: val mIoU with CRF": paper.TABLE3[key]} for key in runs}
-    pairs = {f"{a} above {b}": (rows[a], rows[b]) for a, b in (("semi", "weak"), ("semi", "strong only"),
-                                                                 ("full", "semi"), ("strong only", "weak"))}
-    return Table("table3", "Table 3: semi-supervised", tuple(rows.values()), claims(pairs), notes(plan))
+    rows = {"strong only": {"learned from": "masks of a few images only", "images with masks": num_strong,
+                            "images with tags": 0, **measured([plan.masks(
+                                "strong", None, seed, split=plan.strong, supervision="full")
+                                for seed in range(plan.seeds)]), "published: VOC val": paper.TABLE3["strong only"]}}
+    for key in systems:
+        for semi in (False, True):
+            system, runs = SYSTEMS[key], [plan.system(key, seed, semi) for seed in range(plan.seeds)]
+            rows[f"{key} {'semi' if semi else 'weak'}"] = {
+                "learned from": f"{system.title}{', and masks' if semi else ''}",
+                "images with masks": num_strong if semi else 0,
+                "images with tags": num_images - num_shared if semi else num_images, **measured(runs),
+                "published: VOC val": system.published_semi if semi else system.published}
+    rows["full"] = {"learned from": "masks of all images", "images with masks": num_images, "images with tags": 0,
+                    **measured([plan.masks("full", None, seed, supervision="full") for seed in range(plan.seeds)]),
+                    "published: VOC val": paper.TABLE3["full"]}
+    compared = [(f"{key} semi", f"{key} weak") for key in systems] + [
+        (f"{key} semi", "strong only") for key in systems] + [
+        ("full", f"{systems[0]} semi"), ("strong only", f"{systems[0]} weak")]
+    texts = {f"{high} above {low}": (rows[high], rows[low]) for high, low in compared}
+    lines = (*notes(plan), f"semi: masks and tags, alpha = {plan.preset.segmenter.alpha:g}.")
+    return Table("table3", "Table 3: semi-supervised", tuple(rows.values()), claims(texts), lines)
 
 
 def claims(pairs: dict[str, tuple[Row, Row]]) -> tuple[Claim, ...]:

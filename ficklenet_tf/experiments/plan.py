@@ -9,7 +9,8 @@ from ficklenet_tf import crf, presets
 from ficklenet_tf.data import datasets
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.evaluation import prediction, scoring
-from ficklenet_tf.experiments import map_scores, paper
+from ficklenet_tf.experiments import costs, map_scores, paper, seed_choice, systems
+from ficklenet_tf.experiments.job import Job, Names
 from ficklenet_tf.maps import extraction as map_extraction
 from ficklenet_tf.models import precision
 from ficklenet_tf.runs import artifacts, layout
@@ -37,7 +38,7 @@ class Plan:
       options: `loop.Options` of all trainings.
 
     Raises:
-      UserError: the preset's seeds need a training or a choice of their own.
+      UserError: the preset chooses a number without masks that is chosen by masks here.
     """
 
     run_dir: pathlib.Path
@@ -53,10 +54,8 @@ class Plan:
     options: loop.Options = loop.Options()
 
     def __post_init__(self) -> None:
-        seeds = self.preset.seeds
-        if seeds.refine == "affinity" or seeds.refine_low == background_score.AUTO:
-            raise UserError("seeds: expected a refinement that depends on one image alone, as all rows share it; "
-                            f"found refine {seeds.refine}, refine_low {seeds.refine_low}")
+        if self.preset.seeds.refine_low == background_score.AUTO:
+            raise UserError("seeds: expected a background score by number, as it is chosen by masks here, found auto")
 
     @property
     def repeats(self) -> str:
@@ -98,9 +97,7 @@ class Plan:
         mode = paper.MODES[training]
         config = dataclasses.replace(preset_config, rate=float(rate), rescale=rescale, training_mode=mode,
                                      inference_mode=mode)
-        settings = {"stage": "classifier", "weights": str(self.weights), "seed": seed, "dataset": self.split.dataset,
-                    "split": self.split.name, "fingerprint": self.split.fingerprint}
-        finished = _finished(self.run_dir, settings, config)
+        finished = _finished(self.run_dir, self._classifier_settings(seed), config)
         if finished:
             return finished
         name = f"{layout.CLASSIFIER}_{training}" + ("" if training == "D" else f"_p{rate:g}") + (
@@ -204,6 +201,76 @@ class Plan:
         extraction.extract(self.run_dir, self.split, maps_config, config, map_options, options, name=name)
         return name
 
+    def job(self, key: str, seed: int = 0, semi: bool = False) -> Job:
+        """Returns what a system does with this plan's data; equal classifiers and maps have one name.
+
+        Args:
+          key: of `systems.SYSTEMS`.
+          seed: of everything random.
+          semi: whether the masks of `strong` are learned too.
+        """
+        system, strong = systems.SYSTEMS[key], self.strong if semi else None
+        preset = system.applied(self.preset, semi)
+        work = Job(self.run_dir, self.split, self.held_out, preset, system, self.weights, seed, strong=strong,
+                   saliency_dir=None if self.saliency_dir is None else pathlib.Path(self.saliency_dir),
+                   training=self.options)
+        own = f"{key}_semi_seed{seed}" if semi else f"{key}_seed{seed}"
+        classifier = work.options_free and self._same_classifier(preset, seed) or f"{layout.CLASSIFIER}_{own}"
+        shared = work.options_free and system.maps == "one"
+        maps = classifier.replace(layout.CLASSIFIER, layout.MAPS, 1) if shared else f"{layout.MAPS}_{own}"
+        gradient = needed.with_gradient(preset.maps, preset.seeds).gradient
+        names = Names(classifier, maps if gradient == "none" else f"{maps}_{gradient}", f"{layout.AFFINITY}_{own}",
+                      f"{layout.SEEDS}_{own}", f"{layout.SEGMENTER}_{preset.segmenter.head}_{own}")
+        return dataclasses.replace(work, names=names)
+
+    def _same_classifier(self, preset: presets.Preset, seed: int) -> str | None:
+        """Returns the name of a classifier of these settings that is there, or that the preset's own has."""
+        config = precision.settled(preset.classifier, self.run_dir)
+        own = precision.settled(self.preset.classifier, self.run_dir)
+        if (config, seed) == (own, 0):
+            return layout.CLASSIFIER
+        return _finished(self.run_dir, self._classifier_settings(seed), config)
+
+    def _classifier_settings(self, seed: int) -> dict[str, Any]:
+        return {"stage": "classifier", "weights": str(self.weights), "seed": seed, "dataset": self.split.dataset,
+                "split": self.split.name, "fingerprint": self.split.fingerprint}
+
+    def system(self, key: str, seed: int = 0, semi: bool = False) -> dict[str, Any]:
+        """Trains and scores a system; each side's seeds are made by the number that suits its maps best.
+
+        Args:
+          key: see `job`.
+          seed: see there.
+          semi: see there.
+
+        Returns:
+          As `masks`, with "seeds", the scores of its seeds, or None; "cost" of all its trainings, see `costs.of`, and
+          "cost of seeds", of its maps and seeds.
+        """
+        self.base()
+        work = self.job(key, seed, semi)
+        names, run_dir, made = work.names, self.run_dir, []
+        if not work.system.maps == "erasing":
+            costs.measured(run_dir, names.classifier, work.train_classifier)
+            made.append(names.classifier)
+        seeds = None
+        if work.needs_seeds:
+            costs.measured(run_dir, names.maps, work.localize)
+            seeds = costs.measured(run_dir, names.seeds, lambda: self._make_seeds(work))["metrics"]
+            made += [names.maps, names.seeds]
+        segmenter = costs.measured(run_dir, names.segmenter, work.train_segmenter)
+        return {**self.score(segmenter, work.preset.segmenter), "seeds": seeds,
+                "cost": costs.of(run_dir, [*made, names.segmenter]),
+                "cost of seeds": costs.of(run_dir, made[-2:]) if work.needs_seeds else None}
+
+    def _make_seeds(self, work: Job) -> dict[str, Any]:
+        finished = artifacts.read_run(self.run_dir / work.names.seeds)
+        if finished:
+            return finished
+        name = f"{layout.MAP_SCORES}/{work.names.seeds}"
+        return work.make_seeds(seed_choice.choose(self.run_dir, self.scored, work.preset.seeds, work.evidence(),
+                                                  maps=work.names.maps, name=name))
+
     def masks(self, name: str, seeds: str | None = None, seed: int = 0, split: datasets.Split | None = None,
               config: presets.SegmenterConfig | None = None, **options: Any) -> dict[str, Any]:
         """Trains a segmenter, predicts the held-out split and scores it.
@@ -232,6 +299,10 @@ class Plan:
         training_options = segmenter_training.Options(seed=seed, training=self.options, **options)
         segmenter = rounds.train_rounds(self.run_dir, split, config, training_options,
                                         name=f"{layout.SEGMENTER}_{config.head}_{name}_seed{seed}")
+        return self.score(segmenter, config)
+
+    def score(self, segmenter: str, config: presets.SegmenterConfig) -> dict[str, Any]:
+        """Predicts the held-out split by a trained segmenter and scores it; see `masks` for what it returns."""
         predictions = segmenter.replace(layout.SEGMENTER, layout.PREDICTIONS, 1)
         scores = self._evaluation(segmenter, predictions, config) or scoring.evaluate(
             self.run_dir, self.held_out, prediction.Options(self.spec, sizes=config.test_sizes, flip=config.test_flip),

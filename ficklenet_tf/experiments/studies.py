@@ -39,10 +39,14 @@ def uncertainty(plan: Plan, limits: Sequence[float] = LIMITS) -> Table:
     for limit in limits:
         runs, seed_scores = [], []
         for seed in range(plan.seeds):
-            seeds = plan.seed_images("S", seed, max_uncertainty=float(limit), **mask_tables.SYSTEMS["ficklenet"].seeds)
+            if limit == 1:
+                runs.append(plan.system("ficklenet", seed))
+                seed_scores.append(runs[-1]["seeds"])
+                continue
+            seeds = plan.seed_images("S", seed, max_uncertainty=float(limit), refine="crf")
             seed_scores.append(artifacts.finished_run(
-                plan.run_dir / seeds, "set of seeds", "tools.extract_seeds")["metrics"])
-            runs.append(plan.masks("ficklenet" if limit == 1 else f"uncertainty{limit:g}", seeds, seed))
+                plan.run_dir / seeds, "set of seeds", "tools.make_seeds")["metrics"])
+            runs.append(plan.masks(f"uncertainty{limit:g}", seeds, seed))
         rows[limit] = {
             "greatest uncertainty": float(limit),
             "pixels with a seed": Measured(tuple(_answered(scores["confusion"]) for scores in seed_scores)),

@@ -46,6 +46,20 @@ def bfloat16_unit() -> str:
     return f"the processor's {instructions[0]}" if instructions and onednn() else ""
 
 
+def restart_peak() -> None:
+    """Begins anew to look for this process' greatest memory; nothing where the system cannot (Linux can)."""
+    path = pathlib.Path("/proc/self/clear_refs")
+    if path.exists():
+        path.write_text("5")
+
+
+def peak_mib() -> float | None:
+    """Returns this process' greatest resident memory in MiB since `restart_peak`; None where that is not known."""
+    path = pathlib.Path("/proc/self/status")
+    lines = path.read_text().splitlines() if path.exists() else []
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")), None)
+
+
 def _gpus() -> list[dict[str, Any]]:
     """What TensorFlow knows of each GPU; it is imported here, so that those who only write files need none of it."""
     import tensorflow as tf

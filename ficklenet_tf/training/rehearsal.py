@@ -15,11 +15,8 @@ import tensorflow as tf
 
 from ficklenet_tf import distribution, presets
 from ficklenet_tf.data import datasets
-from ficklenet_tf.maps import extraction as map_extraction
 from ficklenet_tf.models import precision
 from ficklenet_tf.runs import hardware, layout, progress
-from ficklenet_tf.seeds import extraction
-from ficklenet_tf.training import affinity as affinity_training
 from ficklenet_tf.training import classifier as classifier_training
 from ficklenet_tf.training import objective, rounds
 from ficklenet_tf.training import segmenter as segmenter_training
@@ -47,8 +44,8 @@ def rehearse_classifier(run_dir: str | pathlib.Path, split: datasets.Split, held
     if layout.begun(pathlib.Path(run_dir) / name):
         return
     config = precision.settled(config, run_dir)
-    with _rehearsal(run_dir, name) as directory:
-        _step_classifier(directory / layout.CLASSIFIER, split, held_out, config, options)
+    with hidden(run_dir, name) as directory:
+        step_classifier(directory / layout.CLASSIFIER, split, held_out, config, options)
 
 
 def rehearse_segmenter(run_dir: str | pathlib.Path, split: datasets.Split, config: presets.SegmenterConfig,
@@ -67,57 +64,20 @@ def rehearse_segmenter(run_dir: str | pathlib.Path, split: datasets.Split, confi
         return
     config = precision.settled(config, run_dir)
     weak, masked = objective.divide(options.supervision, split, options.strong)
-    count = max(_LOOKED_AT, _batch_size(config))
+    count = max(_LOOKED_AT, batch_size(config))
     if weak is not None and masked is not None:  # "semi"
         if not config.strong_share:  # that of the whole splits, not of the few images
             config = dataclasses.replace(config, strong_share=len(masked) / (len(weak) + len(masked)))
-        options = dataclasses.replace(options, strong=_first_images(masked, count))
+        options = dataclasses.replace(options, strong=first_images(masked, count))
     learned = masked if weak is None else weak
     assert learned is not None
-    with _rehearsal(run_dir, name) as directory:
-        rounds.train_rounds(run_dir, _first_images(learned, count), _one_step(config), options,
+    with hidden(run_dir, name) as directory:
+        rounds.train_rounds(run_dir, first_images(learned, count), one_step(config), options,
                             name=f"{directory.name}/{layout.SEGMENTER}")
 
 
-def rehearse_run(run_dir: str | pathlib.Path, split: datasets.Split, held_out: datasets.Split, preset: presets.Preset,
-                 options: classifier_training.Options = classifier_training.Options(), *,
-                 last: str = layout.SEGMENTER, deterministic: presets.ClassifierConfig | None = None,
-                 saliency_dir: str | pathlib.Path | None = None) -> None:
-    """Takes one step of each training of a whole run, from photographs to the segmenter's last round.
-
-    Args:
-      run_dir: the run's directory.
-      split: `datasets.Split` to train on.
-      held_out: `datasets.Split` for the mAP.
-      preset: `presets.Preset`.
-      options: `classifier_training.Options`.
-      last: directory below run_dir of the run's last training: where that has been begun, nothing is done.
-      deterministic: `presets.ClassifierConfig` of the baseline, or None.
-      saliency_dir: for the background cue "saliency".
-    """
-    if layout.begun(pathlib.Path(run_dir) / last):
-        return
-    classifier_config = precision.settled(preset.classifier, run_dir)
-    segmenter_config = precision.settled(preset.segmenter, run_dir)
-    seed = options.seed
-    few = _first_images(split, max(_batch_size(classifier_config), _batch_size(segmenter_config)))
-    with _rehearsal(run_dir, "run") as directory:
-        _step_classifier(directory / layout.CLASSIFIER, few, held_out, classifier_config, options)
-        if deterministic is not None:
-            _step_classifier(directory / layout.deterministic(layout.CLASSIFIER), few, held_out,
-                             precision.settled(deterministic, run_dir), options)
-        walker = None
-        if preset.seeds.refine == "affinity":
-            one_step = dataclasses.replace(preset.affinity, steps=1)
-            walker = affinity_training.walker_of(directory, few, dataclasses.replace(preset, affinity=one_step),
-                                                 map_extraction.Options(seed=seed))
-        extraction.extract(directory, few, preset.maps, preset.seeds, map_extraction.Options(seed=seed),
-                           extraction.Options(saliency_dir, walker=walker))
-        rounds.train_rounds(directory, few, _one_step(segmenter_config), segmenter_training.Options(seed=seed))
-
-
 @contextlib.contextmanager
-def _rehearsal(run_dir: str | pathlib.Path, name: str) -> Iterator[pathlib.Path]:
+def hidden(run_dir: str | pathlib.Path, name: str) -> Iterator[pathlib.Path]:
     """Yields an empty directory and removes it in the end; says what is going on, and on which device."""
     directory, started = pathlib.Path(run_dir) / f".rehearsal_{name}", time.monotonic()
     distribution.on_chief(shutil.rmtree, directory, ignore_errors=True)
@@ -140,26 +100,26 @@ def _say(text: str) -> None:
         progress.say(text)
 
 
-def _step_classifier(directory: pathlib.Path, few: datasets.Split, held_out: datasets.Split,
+def step_classifier(directory: pathlib.Path, few: datasets.Split, held_out: datasets.Split,
                      config: presets.ClassifierConfig, options: classifier_training.Options) -> None:
     """Trains a classifier for one step."""
-    config = dataclasses.replace(config, batch_size=_batch_size(config), epochs=0, steps=1)
-    classifier_training.train(directory, _first_images(few, config.batch_size), _first_images(held_out, 2), config,
+    config = dataclasses.replace(config, batch_size=batch_size(config), epochs=0, steps=1)
+    classifier_training.train(directory, first_images(few, config.batch_size), first_images(held_out, 2), config,
                               options)
 
 
-def _one_step(config: presets.SegmenterConfig) -> presets.SegmenterConfig:
+def one_step(config: presets.SegmenterConfig) -> presets.SegmenterConfig:
     """Returns the config with one step per round."""
-    return dataclasses.replace(config, batch_size=_batch_size(config), steps=1,
+    return dataclasses.replace(config, batch_size=batch_size(config), steps=1,
                                retrain_steps=min(1, config.retrain_steps))
 
 
-def _batch_size(config: _Config) -> int:
+def batch_size(config: _Config) -> int:
     """Returns the config's where its memory or its division among replicas may fail, else a few."""
     whole = tf.config.list_logical_devices("GPU") or tf.distribute.get_strategy().num_replicas_in_sync > 1
     return config.batch_size if whole else min(config.batch_size, _FEW)
 
 
-def _first_images(split: datasets.Split, count: int) -> datasets.Split:
+def first_images(split: datasets.Split, count: int) -> datasets.Split:
     """Returns the split of the first `count` images."""
     return split.select(range(min(count, len(split))))

@@ -1,0 +1,53 @@
+"""The rehearsal of whole jobs: one step of each training, from photographs to the segmenter's last round."""
+
+import dataclasses
+import pathlib
+
+from ficklenet_tf import presets
+from ficklenet_tf.experiments.job import Job
+from ficklenet_tf.models import precision
+from ficklenet_tf.runs import layout
+from ficklenet_tf.training import rehearsal
+
+
+def rehearse(*jobs: Job, last: str | None = None, segmenter: bool = True) -> None:
+    """Takes one step of each training; of the first job the segmenter's, too.
+
+    Args:
+      *jobs: of one run.
+      last: directory below the run's of the run's last training: where that has been begun, nothing is done; None:
+        that of the first job's segmenter.
+      segmenter: whether the first job's segmenter is trained.
+    """
+    first = jobs[0]
+    name = first.names.segmenter
+    last = last or (layout.retrained(name) if first.preset.segmenter.retrain_steps else name)
+    if layout.begun(first.run_dir / last):
+        return
+    with rehearsal.hidden(first.run_dir, "run") as directory:
+        for job in jobs:
+            few = _reduced(job, directory)
+            few.localize()
+            if few.needs_seeds:
+                few.make_seeds()
+        if segmenter:
+            _reduced(first, directory).train_segmenter()
+
+
+def _reduced(job: Job, directory: pathlib.Path) -> Job:
+    """Returns the job on a few images, with a step of each training."""
+    preset = job.preset
+    classifier = precision.settled(preset.classifier, job.run_dir)
+    segmenter = precision.settled(preset.segmenter, job.run_dir)
+    count = max(rehearsal.batch_size(classifier), rehearsal.batch_size(segmenter))
+    few = rehearsal.first_images(job.split, count)
+    strong = None if job.strong is None else rehearsal.first_images(job.strong, max(1, count // 2))
+    if strong is not None and set(few.image_ids) <= set(strong.image_ids):  # some must be left for the tags
+        few = rehearsal.first_images(job.split, count + len(strong))
+    classifier = dataclasses.replace(classifier, batch_size=rehearsal.batch_size(classifier), epochs=0, steps=1,
+                                     snapshots=min(1, classifier.snapshots))
+    stages = {"classifier": classifier, "segmenter": rehearsal.one_step(segmenter),
+              "affinity": dataclasses.replace(preset.affinity, steps=1)}
+    return dataclasses.replace(
+        job, run_dir=directory, split=few, held_out=rehearsal.first_images(job.held_out, 2), strong=strong,
+        saliency_dir=job.saliency, preset=presets.Preset(preset.name, maps=preset.maps, seeds=preset.seeds, **stages))

@@ -1,0 +1,133 @@
+"""Every system that tags can teach here, as data: what it changes of a preset's stages, and how its maps come about.
+
+A system is faithful in what makes it that system; sizes, steps and the backbone are the preset's, so that rows differ
+in the method alone. Where it departs from its paper: docs/systems.md.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from ficklenet_tf import presets
+
+Changes = Mapping[str, Mapping[str, Any]]  # a stage's name -> its config's fields that differ from the preset's
+
+MAPS = ("one", "erasing", "snapshots")
+
+
+@dataclasses.dataclass(frozen=True)
+class System:
+    """One weakly supervised system.
+
+    Attributes:
+      title: of its row.
+      changes: see `Changes`.
+      maps: where a photograph's maps come from: "one" classifier; classifiers of photographs from which the earlier
+        ones' regions are erased ("erasing"); or one classifier at several moments of its training ("snapshots").
+      rounds: of "erasing".
+      published: mIoU on VOC 2012 val, VGG-16, per cent, as its authors have it; None: none, or the row is ours.
+      semi: what else changes where masks of some images are learned, too.
+      published_semi: as `published`, with 1,464 masks.
+    """
+
+    title: str
+    changes: Changes
+    maps: str = "one"
+    rounds: int = 1
+    published: float | None = None
+    semi: Changes = dataclasses.field(default_factory=dict)
+    published_semi: float | None = None
+
+    def applied(self, preset: presets.Preset, semi: bool = False) -> presets.Preset:
+        """Returns the preset with this system's changes, with `semi` those for masks of some images too."""
+        changes = _joined(self.changes, self.semi if semi else {})
+        return dataclasses.replace(preset, **{
+            stage: dataclasses.replace(getattr(preset, stage), **fields) for stage, fields in changes.items()})
+
+
+def _joined(*parts: Changes) -> dict[str, dict[str, Any]]:
+    """Returns all the changes; later ones win."""
+    joined: dict[str, dict[str, Any]] = {}
+    for part in parts:
+        for stage, fields in part.items():
+            joined.setdefault(stage, {}).update(fields)
+    return joined
+
+
+_S: Changes = {"classifier": {"training_mode": "stochastic", "inference_mode": "stochastic"}}
+_D: Changes = {"classifier": {"training_mode": "deterministic", "inference_mode": "deterministic"}}
+_CRF: Changes = {"seeds": {"refine": "crf"}}
+_THETA: Changes = {"seeds": {"refine": "none"}}  # theta and cue alone: sparse seeds
+_SALIENCY: Changes = {"seeds": {"refine": "saliency"}}  # which class a salient pixel has, the maps say
+_AFFINITY: Changes = {"seeds": {"refine": "affinity"}, "affinity": {"kind": "embedding"}}
+_BOUNDARY: Changes = {"seeds": {"refine": "affinity"}, "affinity": {"kind": "boundary"}}
+_SEC_LOSSES: Changes = {"segmenter": {"losses": ("sec_seed", "expand", "boundary")}}
+_GROWING: Changes = {"segmenter": {"growing": "dsrg"}}
+_SEC_HEAD: Changes = {"classifier": {"head": "hidden", "hidden_layers": 2, "hidden_dropout": 0.5, "kernel_size": 1}}
+_MDC: Changes = {"classifier": {"head": "mdc", "kernel_size": 1}}
+_EPS: Changes = {"classifier": {"head": "eps", "losses": ("tags", "saliency")}, "seeds": {"refine": "eps"}}
+_GAIN: Changes = {"classifier": {"losses": ("tags", "mining")}}
+_DRS: Changes = {"classifier": {"head": "hidden", "hidden_layers": 3, "suppression": 0.55, "kernel_size": 1}}
+
+
+def _segmenter(**fields: Any) -> Changes:
+    return {"segmenter": fields}
+
+
+SYSTEMS = {
+    # Equal but for the selections: what random hidden units add.
+    "deterministic": System("deterministic Grad-CAM, seeds by the CRF", _joined(_D, _CRF)),
+    "ficklenet": System("FickleNet, seeds by the CRF", _joined(_S, _CRF), published=61.2,
+                        published_semi=65.8),
+    "deterministic_theta": System("deterministic Grad-CAM, seeds by theta", _joined(_D, _THETA)),
+    "ficklenet_theta": System("FickleNet, seeds by theta (the paper's rule)", _joined(_S, _THETA)),
+    "ficklenet_dsrg": System("FickleNet, seeds by theta that grow in training", _joined(_S, _THETA, _GROWING)),
+    # Tags alone.
+    "mil_fcn": System("MIL-FCN (Pathak et al. 2015): the greatest score",
+                      _joined(_D, _segmenter(losses=("mil_max",)))),
+    "mil_seg": System("MIL-seg (Pinheiro & Collobert 2015): log-sum-exp, image prior",
+                      _joined(_D, _segmenter(losses=("mil_lse",), image_prior=True)), published=42.0),
+    "em_fixed": System("WSSL, EM-Fixed (Papandreou et al. 2015)", _joined(_D, _segmenter(losses=("em_fixed",)))),
+    "em_adapt": System("WSSL, EM-Adapt (Papandreou et al. 2015)", _joined(_D, _segmenter(losses=("em_adapt",))),
+                       published=38.2, published_semi=64.6),
+    "sec": System("SEC (Kolesnikov & Lampert 2016)", _joined(_D, _SEC_HEAD, _THETA, _SEC_LOSSES), published=50.7),
+    "sec_crf": System("SEC's losses, deterministic, seeds by the CRF", _joined(_D, _CRF, _SEC_LOSSES)),
+    "srg": System("deterministic, seeds by theta grown on the colours (SRG)", _joined(_D, {"seeds": {
+        "refine": "srg"}})),
+    "tpl": System("TPL (Kim et al. 2017): features erased, two rounds",
+                  _joined(_D, _CRF, {"classifier": {"erase": "features"}}), "erasing", 2, published=53.1),
+    "ae_psl": System("AE-PSL's erasing (Wei et al. 2017), three rounds",
+                     _joined(_D, _CRF, {"classifier": {"erase": "photograph"}}), "erasing", 3, published=55.0),
+    "gain": System("GAIN (Li et al. 2018)", _joined(_D, _CRF, _GAIN), published=55.3,
+                   semi={"classifier": {"losses": ("tags", "mining", "mining_masks")}}, published_semi=60.5),
+    "dsrg": System("DSRG (Huang et al. 2018): seeds by theta that grow in training", _joined(_D, _THETA, _GROWING),
+                   published=59.0),
+    "affinitynet": System("AffinityNet (Ahn & Kwak 2018)", _joined(_D, _AFFINITY), published=58.4),
+    "irn": System("IRN (Ahn et al. 2019), its boundaries", _joined(_D, _BOUNDARY)),
+    # Saliency maps beside the tags.
+    "stc": System("STC (Wei et al. 2017): simple to complex", _joined(_D, _segmenter(losses=("stc",))),
+                  published=49.8),
+    "dcsp": System("DCSP (Chaudhry et al. 2017): harmonic mean of map and saliency", _joined(_D, {"seeds": {
+        "refine": "harmonic"}}), published=58.6),
+    "deterministic_saliency": System("deterministic Grad-CAM, seeds by saliency", _joined(_D, _SALIENCY)),
+    "ficklenet_saliency": System("FickleNet, seeds by saliency", _joined(_S, _SALIENCY)),
+    "mdc": System("MDC (Wei et al. 2018): four dilations", _joined(_D, _MDC, _SALIENCY), published=60.4),
+    "oaa": System("OAA (Jiang et al. 2019): maps of the training's moments",
+                  _joined(_D, _SALIENCY, {"classifier": {"snapshots": 5}}), "snapshots"),
+    "eps": System("EPS (Lee et al. 2021)", _joined(_D, _EPS)),
+    "drs": System("DRS (Kim et al. 2021)", _joined(_D, _DRS, _SALIENCY)),
+    # FickleNet's selections with others' parts.
+    "ficklenet_mdc": System("FickleNet on MDC's units", _joined(_S, _MDC, _SALIENCY)),
+    "ficklenet_affinity": System("FickleNet, AffinityNet's refinement", _joined(_S, _AFFINITY)),
+    "ficklenet_eps": System("FickleNet, EPS' supervision", _joined(_S, _EPS)),
+}
+
+# (said to be better, than): pairs that differ in one thing.
+CLAIMS = (
+    ("ficklenet", "deterministic"), ("ficklenet_theta", "deterministic_theta"),
+    ("ficklenet_saliency", "deterministic_saliency"), ("ficklenet_mdc", "mdc"), ("ficklenet_affinity", "affinitynet"),
+    ("ficklenet_eps", "eps"), ("ficklenet_dsrg", "dsrg"), ("ficklenet_dsrg", "ficklenet_theta"),
+    ("dsrg", "deterministic_theta"), ("gain", "deterministic"), ("tpl", "deterministic"), ("ae_psl", "deterministic"),
+    ("affinitynet", "deterministic"), ("irn", "affinitynet"), ("mdc", "deterministic_saliency"),
+    ("oaa", "deterministic_saliency"), ("drs", "deterministic_saliency"), ("dcsp", "deterministic_saliency"),
+    ("em_adapt", "em_fixed"))
