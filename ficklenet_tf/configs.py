@@ -18,7 +18,7 @@ AUTO = "auto"
 BACKBONES = ["vgg16", "resnet50", "resnet101", "small"]
 CLASSIFIER_HEADS, SEGMENTER_HEADS = ["stochastic", "hidden"], ["largefov", "largefov4", "aspp"]
 CLASSIFIER_LOSSES = ["tags"]
-SEGMENTER_LOSSES = ["seed", "sec_seed", "expand", "boundary", "full"]
+SEGMENTER_LOSSES = ["seed", "sec_seed", "expand", "boundary", "full", "em_fixed", "em_adapt", "mil_lse", "mil_max"]
 CUES = ["activation", "gradient", "gradient_pixels", "saliency"]
 REFINEMENTS = ["none", "crf", "srg", "affinity", "saliency", "harmonic"]
 TRAINABLE = ("head", "last_block", "last_two_blocks", "all")
@@ -197,6 +197,15 @@ class SegmenterConfig(Checked):
     retrain_learning_rate: float = number(0.001, RATES, "Of the second round.", "DSRG")
     test_sizes: tuple = number((241, 321, 401), SIDES, "Sides in pixels whose predictions are averaged.", "SEC")
     test_flip: bool = switch(False, "Also predict the mirrored photograph.")
+    em_background_bias: float = number(3.0, (0, MANY), "em_fixed: added to the background's score.")
+    em_foreground_bias: float = number(5.0, (0, MANY), "em_fixed: added to the scores of tagged classes.")
+    em_background_share: float = number(0.4, SHARE, "em_adapt: share of a photograph's pixels that its background "
+                                        "takes.")
+    em_foreground_share: float = number(0.2, SHARE, "em_adapt: share that each tagged class takes.")
+    mil_sharpness: float = number(5.0, (1e-3, 1000), "mil_lse and image_prior: how near an image's score of a class "
+                                  "is to its greatest, not its mean score.")
+    image_prior: bool = switch(False, "Multiply a pixel's probabilities by those of the whole image where predicted; "
+                               "made for mil_lse.")
 
 
 # A stage's name -> its config, in the order of the stages.

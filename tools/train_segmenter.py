@@ -1,4 +1,4 @@
-"""Trains the segmenter: on seeds (L_seed + L_boundary), on masks (L_full), or on both.
+"""Trains the segmenter: on seeds (L_seed + L_boundary) or tags alone, on masks (L_full), or on both.
 
     python -m tools.train_segmenter --dataset=voc --data_dir=VOCdevkit --preset=cpu --output_dir=runs/voc
 
@@ -8,6 +8,8 @@ above 0 a second round follows (DSRG's retraining): the first network labels the
 from them in OUTPUT_DIR/segmenter_retrained/.
 
 --growing=dsrg lets the seeds grow at each step (DSRG). --losses=sec_seed,expand,boundary is SEC.
+--losses=em_adapt and em_fixed (WSSL), mil_lse (MIL-seg; --image_prior is its prior) and mil_max (MIL-FCN) learn from
+tags alone: OUTPUT_DIR/seeds/ need not be there.
 --supervision=full learns the split's own masks and needs no seeds. --supervision=semi adds images with masks
 to every batch (--strong_share of it) with --alpha times their cross-entropy: those of --strong_split (VOC: train), or
 the first --strong_images of the split; they are left out of the images with seeds.

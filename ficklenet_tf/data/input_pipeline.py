@@ -103,7 +103,8 @@ class ExampleReader:
       flips: mirror half of the images.
       crop: (least, greatest) scale of a random scale and crop in place of warping (without features), or None.
       seeds_dir: directory of label images `<image id>.png` to train on, or None: the split's own labels.
-      label_size: side of the label images given; None leaves labels and small images out.
+      label_size: side of the label images and small images given; None leaves both out.
+      labelled: give label images; without, the small images alone.
 
     Raises:
       UserError: the split is empty, or an image has no label image in seeds_dir.
@@ -117,6 +118,7 @@ class ExampleReader:
     crop: tuple[float, float] | None = None
     seeds_dir: pathlib.Path | None = None
     label_size: int | None = None
+    labelled: bool = True
 
     def __post_init__(self) -> None:
         if not len(self.split):
@@ -141,7 +143,8 @@ class ExampleReader:
         else:
             specs["features"] = tf.TensorSpec(self.features.shape, tf.float16)
         if self.label_size is not None:
-            specs["label"] = tf.TensorSpec([self.label_size] * 2, tf.uint8)
+            if self.labelled:
+                specs["label"] = tf.TensorSpec([self.label_size] * 2, tf.uint8)
             specs["small_image"] = tf.TensorSpec([self.label_size, self.label_size, 3], tf.uint8)
         return specs
 
@@ -153,8 +156,8 @@ class ExampleReader:
 
         Returns:
           dict: "rng_seeds" `[2]` int32, "tags" `[C]` float32; "image" `[size, size, 3]` uint8 RGB or "features"
-          `[h, w, k]` float16; with label_size "label" `[label_size, label_size]` uint8 and "small_image"
-          `[label_size, label_size, 3]` uint8.
+          `[h, w, k]` float16; with label_size "small_image" `[label_size, label_size, 3]` uint8 and, if labelled,
+          "label" `[label_size, label_size]` uint8.
         """
         record = self.split[index_at(position, len(self.split), self.seed)]
         rng = np.random.default_rng([self.seed, position])
@@ -166,8 +169,9 @@ class ExampleReader:
             image, label = self._pixels(record, mirrored, rng)
             if self.features is None:
                 example["image"] = image
-            if label is not None and self.label_size is not None:  # the one comes with the other
-                example["label"] = images.nearest(label, (self.label_size, self.label_size))
+            if self.label_size is not None:
+                if label is not None:
+                    example["label"] = images.nearest(label, (self.label_size, self.label_size))
                 example["small_image"] = images.warp_pixels(image, self.label_size)
         return example
 
@@ -175,7 +179,7 @@ class ExampleReader:
                 rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:
         """Returns the augmented image `[size, size, 3]` and its label image, or None."""
         image = images.decode_image(record["image"])
-        label = self._label(record) if self.label_size is not None else None
+        label = self._label(record) if self.labelled and self.label_size is not None else None
         if self.crop is None or self.features is not None:
             image = images.warp_pixels(image, self.size)
         else:

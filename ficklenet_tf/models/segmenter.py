@@ -12,7 +12,7 @@ from keras import layers
 from ficklenet_tf import presets
 from ficklenet_tf.data import images
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.models import backbones, pretrained
+from ficklenet_tf.models import backbones, image_prior, pretrained
 from ficklenet_tf.models.dilated_convolution import DilatedConv2D
 from ficklenet_tf.models.precision import policy
 from ficklenet_tf.runs import artifacts, layout
@@ -66,7 +66,7 @@ def build_head(config: presets.SegmenterConfig, feature_shape: Sequence[int | No
     """Builds what stands above the backbone.
 
     Args:
-      config: `presets.SegmenterConfig`: head, channels, dilation, dropout, initializer, precision.
+      config: `presets.SegmenterConfig`: head, channels, dilation, dropout, initializer, precision, image prior.
       feature_shape: (height, width, channels), height and width may be None.
       num_classes: with the background.
 
@@ -84,6 +84,8 @@ def build_head(config: presets.SegmenterConfig, feature_shape: Sequence[int | No
         branches = HEADS[config.head](inputs, config, num_classes)
         x = layers.Add(name="sum")(branches) if len(branches) > 1 else branches[0]
         x = layers.Activation("linear", dtype="float32", name="logits")(x)
+    if config.image_prior:
+        x = image_prior.ImagePrior(config.mil_sharpness, dtype="float32", name="image_prior")(x)
     return keras.Model(inputs, x, name=config.head)
 
 

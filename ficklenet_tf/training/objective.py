@@ -1,6 +1,6 @@
-"""What a segmenter learns from: images with seeds, images with masks, or both (FickleNet, Section 4).
+"""What a segmenter learns from: images with seeds or tags, images with masks, or both (FickleNet, Section 4).
 
-weak: L_seed + L_boundary on seeds. full: L_full on masks. semi: both, in every batch,
+weak: L_seed + L_boundary on seeds, or losses that need tags alone. full: L_full on masks. semi: both, in every batch,
 L_seed + L_boundary + alpha L_full.
 """
 
@@ -17,7 +17,7 @@ from ficklenet_tf import configs, presets
 from ficklenet_tf.data import datasets, input_pipeline, labels
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.seeds import region_growing
-from ficklenet_tf.training import losses
+from ficklenet_tf.training import expectation_maximization, losses, multiple_instance
 from ficklenet_tf.training.loop import Batch, Scalars
 
 KINDS = ("weak", "semi", "full")
@@ -30,7 +30,7 @@ class Task:
 
     Attributes:
       supervision: one of `KINDS`.
-      weak: `datasets.Split` of the images with seeds, or None.
+      weak: `datasets.Split` of the images with seeds, or with tags alone (`needs_seeds`), or None.
       strong: `datasets.Split` of the images with masks, or None.
       losses_used: of `LOSSES`, for the weak images.
       growing: one of `GROWINGS`.
@@ -41,6 +41,11 @@ class Task:
     strong: datasets.Split | None
     losses_used: tuple[str, ...]
     growing: str
+
+    @property
+    def needs_seeds(self) -> bool:
+        """Whether the weak images are learned from label images, and not from their tags alone."""
+        return self.weak is not None and not SEEDLESS.issuperset(self.losses_used)
 
     def settings(self) -> dict[str, Any]:
         """Returns the part of it that decides a run's result, for settings.json."""
@@ -63,13 +68,12 @@ class Task:
         def losses_of(batch: Batch) -> Scalars:
             strong = batch.get("strong")
             parts_of_batch = [batch] if strong is None else [batch, strong]
-            x = tf.concat([input_pipeline.network_input(part) for part in parts_of_batch], 0)
-            logits = model(x, training=True)
+            inputs = [input_pipeline.network_input(part) for part in parts_of_batch]
+            logits = model(tf.concat(inputs, 0), training=True)
             if strong is None:
                 parts, measures = _weak_losses(logits, batch, config, self)
             else:
-                weak_logits, strong_logits = tf.split(
-                    logits, [tf.shape(batch["label"])[0], tf.shape(strong["label"])[0]])
+                weak_logits, strong_logits = tf.split(logits, [tf.shape(x)[0] for x in inputs])
                 parts, measures = _weak_losses(weak_logits, batch, config, self)
                 parts["strong_loss"] = config.alpha * losses.full_loss(strong_logits, strong["label"],
                                                                            config.full_loss)
@@ -171,7 +175,7 @@ class Step:
 
     Args:
       logits: `[b, h, w, classes]` float32.
-      batch: as of `input_pipeline.training_batches`, with label images.
+      batch: as of `input_pipeline.training_batches`, with small images, and label images where a loss wants them.
       config: `presets.SegmenterConfig`.
       growing: one of `GROWINGS`.
 
@@ -179,15 +183,20 @@ class Step:
       logits: as above.
       batch: as above.
       config: as above.
-      seeds: `[b, h, w]` uint8, 255 where there is none: the label images, grown where that is asked for.
+      growing: as above.
     """
 
     def __init__(self, logits: tf.Tensor, batch: Batch, config: presets.SegmenterConfig,
                  growing: str = "none") -> None:
-        self.logits, self.batch, self.config, self.seeds = logits, batch, config, batch["label"]
-        if growing == "dsrg":
-            self.seeds = region_growing.dsrg(tf.exp(self.refined), self.seeds, batch["tags"],
-                                             config.growing_foreground, config.growing_background)
+        self.logits, self.batch, self.config, self.growing = logits, batch, config, growing
+
+    @functools.cached_property
+    def seeds(self) -> tf.Tensor:
+        """`[b, h, w]` uint8, 255 where there is none: the label images, grown where that is asked for."""
+        if self.growing == "none":
+            return self.batch["label"]
+        return region_growing.dsrg(tf.exp(self.refined), self.batch["label"], self.batch["tags"],
+                                   self.config.growing_foreground, self.config.growing_background)
 
     @functools.cached_property
     def refined(self) -> tf.Tensor:
@@ -219,10 +228,33 @@ def _full(step: Step) -> tf.Tensor:
     return losses.full_loss(step.logits, step.batch["label"], step.config.full_loss)
 
 
+def _em_fixed(step: Step) -> tf.Tensor:
+    target = expectation_maximization.fixed_labels(step.logits, step.batch["tags"], step.config.em_background_bias,
+                                                   step.config.em_foreground_bias)
+    return losses.full_loss(step.logits, target)
+
+
+def _em_adapt(step: Step) -> tf.Tensor:
+    target = expectation_maximization.adapted_labels(step.logits, step.batch["tags"], step.config.em_background_share,
+                                                     step.config.em_foreground_share)
+    return losses.full_loss(step.logits, target)
+
+
+def _mil_lse(step: Step) -> tf.Tensor:
+    return multiple_instance.lse_loss(step.logits, step.batch["tags"], step.config.mil_sharpness)
+
+
+def _mil_max(step: Step) -> tf.Tensor:
+    return multiple_instance.max_loss(step.logits, step.batch["tags"])
+
+
 # The losses of the weak images, by the word in --losses: each a function of a `Step`, weighted; it returns None where
 # its weight is 0. "full" is the cross-entropy on their label images.
 LOSSES: dict[str, Callable[[Step], tf.Tensor | None]] = {
-    "seed": _seed, "sec_seed": _sec_seed, "expand": _expand, "boundary": _boundary, "full": _full}
+    "seed": _seed, "sec_seed": _sec_seed, "expand": _expand, "boundary": _boundary, "full": _full,
+    "em_fixed": _em_fixed, "em_adapt": _em_adapt, "mil_lse": _mil_lse, "mil_max": _mil_max}
+# Those that look at no label image: a training of these alone needs no seeds.
+SEEDLESS = frozenset(("expand", "boundary", "em_fixed", "em_adapt", "mil_lse", "mil_max"))
 
 
 def _weak_losses(logits: tf.Tensor, batch: Batch, config: presets.SegmenterConfig,

@@ -18,7 +18,7 @@ from ficklenet_tf.training import segmenter as segmenter_training
 def train_rounds(run_dir: str | pathlib.Path, split: datasets.Split, config: presets.SegmenterConfig,
                  options: segmenter_training.Options = segmenter_training.Options(), *,
                  name: str = layout.SEGMENTER) -> str:
-    """Trains on seeds; with `config.retrain_steps`, goes on from the network's own labels (DSRG's retraining).
+    """Trains a segmenter; with `config.retrain_steps`, goes on from the network's own labels (DSRG's retraining).
 
     The labels are the network's answers for the training images, restricted to their tags and refined by the dense
     CRF at map size. The second round learns them by cross-entropy, and the masks of semi-supervision as before. Under

@@ -1,4 +1,4 @@
-"""Trains the segmenter on seeds, masks or both; see objective.py for what it learns."""
+"""Trains the segmenter on seeds or tags, masks or both; see objective.py for what it learns."""
 
 import dataclasses
 import pathlib
@@ -22,10 +22,11 @@ class Options:
     """What a segmenter learns from what, beside `presets.SegmenterConfig`.
 
     Attributes:
-      seeds: directory below the run's with `<image id>.png` to train on (not for "full").
+      seeds: directory below the run's with `<image id>.png` to train on; not looked at for "full", and where all
+        losses are of `objective.SEEDLESS`.
       initial: "classifier": the backbone starts from the trained classifier's; "weights": from `weights`; or the name
         of an earlier segmenter stage to go on from (retraining).
-      supervision: "weak": seeds; "semi": seeds and, of the images of `strong`, masks; "full": masks.
+      supervision: "weak": seeds, or tags alone; "semi": these and, of the images of `strong`, masks; "full": masks.
       strong: for "semi": `datasets.Split` of images with masks; the seeds of those images are not learned.
       weights: see `pretrained.load_weights`.
       seed: of weights, order, augmentation and dropout.
@@ -43,7 +44,7 @@ class Options:
 
 def train(run_dir: str | pathlib.Path, split: datasets.Split, config: presets.SegmenterConfig,
           options: Options = Options(), *, name: str = layout.SEGMENTER) -> dict[str, Any]:
-    """Trains a segmenter on label images; goes on where an earlier call with the same arguments stopped.
+    """Trains a segmenter; goes on where an earlier call with the same arguments stopped.
 
     Args:
       run_dir: the run's directory; the backbone comes from its classifier/ (size, normalization too).
@@ -63,7 +64,7 @@ def train(run_dir: str | pathlib.Path, split: datasets.Split, config: presets.Se
         pretrained.check(options.weights, run["config"]["backbone"], config.trainable_layers)
     task = _plan(split, config, options)
     settings = {"stage": "segmenter", "config": dataclasses.asdict(config), **task.settings(),
-                **_label_settings(run_dir, None if task.weak is None else options.seeds), "initial": options.initial,
+                **_label_settings(run_dir, options.seeds if task.needs_seeds else None), "initial": options.initial,
                 "weights": str(options.weights), "seed": options.seed, "dataset": split.dataset, "split": split.name,
                 "fingerprint": split.fingerprint}
 
@@ -131,7 +132,7 @@ def _check_room(seeds_dir: pathlib.Path, split: datasets.Split, count: int = 20)
 
 
 def _label_settings(run_dir: pathlib.Path, seeds: str | None) -> dict[str, str | None]:
-    """Returns which seeds a training learns; None: the data set's masks. The same seeds made again are the same."""
+    """Returns which seeds a training learns, None for none of them. The same seeds made again are the same."""
     if seeds is None:
         return {"seeds": None, "seeds_made": None}
     artifacts.finished_run(run_dir / seeds, "set of seeds", "tools.extract_seeds")
@@ -212,9 +213,10 @@ def _batches(task: objective.Task, config: presets.SegmenterConfig, parts: _Part
     """Endless batches from step `start` on; with weak and strong images, the strong ones' under "strong"."""
     size = parts.classifier.input_size
 
-    def batches(split: datasets.Split, batch_size: int, seeds_dir: pathlib.Path | None, seed: int) -> tf.data.Dataset:
+    def batches(split: datasets.Split, batch_size: int, seeds_dir: pathlib.Path | None, seed: int,
+                labelled: bool = True) -> tf.data.Dataset:
         reader = input_pipeline.ExampleReader(
-            split, seed, size, features=parts.features, flips=config.flips, seeds_dir=seeds_dir,
+            split, seed, size, features=parts.features, flips=config.flips, seeds_dir=seeds_dir, labelled=labelled,
             crop=(0.5, 1.5) if config.random_crop else None, label_size=-(-size // backbones.STRIDE))
         return input_pipeline.training_batches(reader, batch_size=batch_size, start_step=start, context=context)
 
@@ -222,7 +224,7 @@ def _batches(task: objective.Task, config: presets.SegmenterConfig, parts: _Part
     if task.weak is None:
         assert task.strong is not None
         return batches(task.strong, num_strong, None, seed)
-    weak_batches = batches(task.weak, num_weak, seeds_dir, seed)
+    weak_batches = batches(task.weak, num_weak, seeds_dir if task.needs_seeds else None, seed, task.needs_seeds)
     if task.strong is None:
         return weak_batches
     pairs = tf.data.Dataset.zip(weak_batches, batches(task.strong, num_strong, None, seed + 1))
@@ -230,9 +232,9 @@ def _batches(task: objective.Task, config: presets.SegmenterConfig, parts: _Part
 
 
 def _pictures(parts: _Parts, batch: loop.Batch) -> dict[str, tf.Tensor]:
-    """Returns photographs, predictions and labels of a batch for TensorBoard, at map size."""
+    """Returns photographs, predictions and, where there are, labels of a batch for TensorBoard, at map size."""
     batch = input_pipeline.prepared(batch, parts.normalization)
     predicted = tf.argmax(parts.target(input_pipeline.network_input(batch)), -1)
     colours = tf.constant(labels.palette())
-    return {"photograph": batch["small_image"], "prediction": tf.gather(colours, predicted),
-            "label": tf.gather(colours, tf.cast(batch["label"], tf.int32))}
+    shown = {"label": tf.gather(colours, tf.cast(batch["label"], tf.int32))} if "label" in batch else {}
+    return {"photograph": batch["small_image"], "prediction": tf.gather(colours, predicted), **shown}

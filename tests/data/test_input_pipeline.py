@@ -84,6 +84,14 @@ def test_image_and_label_are_mirrored_together(split):
     assert seen == {True, False}
 
 
+def test_without_labels_the_small_images_are_the_same(split):
+    for options in (dict(label_size=9), dict(label_size=9, crop=(0.5, 1.5))):
+        [whole], [plain] = _batches(split, 0, 1, **options), _batches(split, 0, 1, labelled=False, **options)
+        assert whole.keys() - plain.keys() == {"label"}
+        for name, value in plain.items():
+            np.testing.assert_array_equal(value, whole[name], err_msg=name)
+
+
 def test_missing_seed_images_are_named(split, tmp_path):
     with pytest.raises(ValueError, match="7 are missing"):
         _batches(split, 0, 1, label_size=5, seeds_dir=tmp_path)

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import shutil
 import types
 
 import cv2
@@ -227,6 +228,106 @@ def test_masks_alone_need_no_seeds_and_one_round(run_dir):
     assert network(np.zeros((1, 16, 24, 3), np.float32)).shape == (1, 2, 3, 3)
     with pytest.raises(FileNotFoundError, match="finished set of seeds"):
         segmenter_training.train(run_dir, _split("ab", "ab"), config, name="weak")
+
+
+def _without_seeds(run_dir):
+    shutil.rmtree(run_dir / "seeds")
+    return run_dir
+
+
+@pytest.mark.parametrize("used", [("em_adapt",), ("em_fixed",), ("mil_lse",), ("mil_max", "expand", "boundary")])
+def test_tags_alone_need_no_seeds(run_dir, used, monkeypatch):
+    """No label image is read, of the photographs' own masks neither; the losses are those of the batch's tags."""
+    monkeypatch.setattr(labels, "decode_label", None)
+    run = segmenter_training.train(_without_seeds(run_dir), _split("abcd", "abcd"), _config(losses=used))
+    assert run["seeds"] is None and run["seeds_made"] is None
+    rows = _log(run_dir / "segmenter")
+    assert {k for k in rows[0] if k.endswith("_loss")} == {f"{name}_loss" for name in used}
+    assert all(float(row["loss"]) > 0 for row in rows)
+
+
+def test_tags_alone_go_on_where_they_stopped(run_dir):
+    """Two steps and two more are four, to the bit of the log; with other settings it does not go on."""
+    config = _config(losses=("em_adapt",), steps=4, dropout=0.5)
+    options = Options(training=loop.Options(save_every=2, log_every=1))
+    segmenter_training.train(_without_seeds(run_dir), _split("abcd", ""), config, options, name="whole")
+    calls, save = [], loop._check_weights
+
+    def killed(*args):
+        save(*args)
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop, "_check_weights", killed)
+        segmenter_training.train(run_dir, _split("abcd", ""), config, options, name="parts")
+    segmenter_training.train(run_dir, _split("abcd", ""), config, options, name="parts")
+    assert [row["loss"] for row in _log(run_dir / "parts")] == [row["loss"] for row in _log(run_dir / "whole")]
+
+
+def test_tags_and_masks_need_no_seeds_and_the_second_round_learns_labels(run_dir):
+    """WSSL's semi-supervision: three images by EM beside one by its mask; then the first network's labels."""
+    options = Options(supervision="semi", strong=_split("cdx", "cdx", "masks"))
+    config = _config(losses=("em_adapt",), strong_share=0.25, retrain_steps=1)
+    stage = rounds.train_rounds(_without_seeds(run_dir), _split("abcd", "cd"), config, options)
+    names = [[k for k in _log(run_dir / name)[-1] if k.endswith("_loss")] for name in ("segmenter", stage)]
+    assert names == [["em_adapt_loss", "strong_loss"], ["full_loss", "strong_loss"]]
+    settings = [json.loads((run_dir / name / "settings.json").read_text()) for name in ("segmenter", stage)]
+    assert [each["seeds"] for each in settings] == [None, "segmenter_labels"]
+    parts = types.SimpleNamespace(classifier=presets.ClassifierConfig(input_size=32), normalization=images.TORCH,
+                                  features=None)
+    task = objective.plan("semi", _split("ab", ""), _split("xy", "xy"), ("em_adapt",))
+    for batch in segmenter_training._batches(task, config, parts, run_dir, 1, 0, tf.distribute.InputContext()).take(1):
+        assert "label" not in batch and batch["small_image"].shape == (3, 4, 4, 3)
+        assert batch["strong"]["label"].shape == (1, 4, 4)
+
+
+def test_one_loss_of_seeds_needs_them(run_dir):
+    with pytest.raises(FileNotFoundError, match="finished set of seeds"):
+        segmenter_training.train(_without_seeds(run_dir), _split("ab", ""), _config(losses=("seed", "em_adapt")))
+    with pytest.raises(ValueError, match="growing dsrg: .* the seed loss"):
+        objective.plan("weak", _split("ab", ""), None, ("em_adapt",), "dsrg")
+    assert not objective.plan("full", _split("ab", "ab")).needs_seeds
+
+
+def test_a_loss_looks_at_label_images_or_needs_none():
+    """Those that are said to need none are given none; the others miss them."""
+    batch = {name: value for name, value in _batch(2, 0).items() if name != "label"}
+    for name, loss in objective.LOSSES.items():
+        step = objective.Step(3 * batch["image"], batch, presets.PAPER.segmenter)
+        if name in objective.SEEDLESS:
+            assert float(loss(step)) > 0, name
+        else:
+            with pytest.raises(KeyError, match="label"):
+                loss(step)
+
+
+def test_the_labels_of_a_second_round_have_the_image_prior(run_dir, monkeypatch):
+    """What the CRF is given is the product of the pixel's and the image's probabilities, restricted to the tags."""
+    given, split = [], _split("ab", "")
+    monkeypatch.setattr(rounds.crf, "refiner", lambda spec, backend: lambda image, logits: given.append(
+        logits.numpy()[0]) or logits)
+    config = _config(losses=("mil_lse",), image_prior=True, mil_sharpness=3.0, learning_rate=0.3, steps=3)
+    segmenter_training.train(_without_seeds(run_dir), split, config)
+    tf.config.run_functions_eagerly(True)
+    try:
+        rounds.label_split(run_dir, split, "segmenter", "labels")
+    finally:
+        tf.config.run_functions_eagerly(False)
+    network, normalization, _, _ = segmenter.load(run_dir / "segmenter")
+    _, backbone, head = network.layers
+    plain = keras.Model(head.inputs, head.get_layer("logits").output)
+    for index, logits in enumerate(given):
+        image = images.decode_image_op(split[index]["image"])
+        f = plain(backbone(images.normalize(images.warp(image, 32), normalization)[None]))[0].numpy()
+        scores = np.log(np.exp(3 * f).mean((0, 1))) / 3
+        probs = np.exp(f + scores) / np.exp(f + scores).sum(-1, keepdims=True)
+        allowed = np.concatenate([[0], 1 + np.flatnonzero(split[index]["tags"])])
+        expected = np.log(probs[..., allowed] / probs[..., allowed].sum(-1, keepdims=True))
+        np.testing.assert_allclose(logits[..., allowed], expected, atol=0.02)  # the kept features are float16
+        without = np.exp(f[..., allowed]) / np.exp(f[..., allowed]).sum(-1, keepdims=True)
+        assert np.abs(np.log(without) - expected).max() > 0.05
 
 
 def test_the_second_round_is_labelled_by_what_was_trained(run_dir, monkeypatch):
