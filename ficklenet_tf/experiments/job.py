@@ -75,7 +75,7 @@ class Job:
     @property
     def needs_seeds(self) -> bool:
         """Whether its segmenter learns from seeds, and not from tags alone."""
-        return objective.needs_labels(self.preset.segmenter.losses)
+        return not objective.SEEDLESS.issuperset(self.preset.segmenter.losses)
 
     @property
     def saliency(self) -> pathlib.Path | None:
@@ -166,5 +166,5 @@ class Job:
 
 def needs_saliency(preset: presets.Preset) -> bool:
     """Whether a preset's stages learn from saliency maps, in whichever of them."""
-    return (needed.saliency(preset.seeds) and objective.needs_labels(preset.segmenter.losses)
+    return (needed.saliency(preset.seeds) and not objective.SEEDLESS.issuperset(preset.segmenter.losses)
             or "saliency" in preset.classifier.losses or "stc" in preset.segmenter.losses)

@@ -1,0 +1,101 @@
+"""Every compared system goes with every preset, differs from its pair in one thing, and runs from photographs on."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+
+from ficklenet_tf import presets
+from ficklenet_tf.data import datasets, images, labels
+from ficklenet_tf.experiments import job, rehearsed, systems
+from ficklenet_tf.runs import artifacts, layout
+from ficklenet_tf.training import loop, settings
+
+SYSTEMS = systems.SYSTEMS
+# What may differ between the two of a claim: the fields of one of these.
+ONE_THING = (
+    {"classifier.training_mode", "classifier.inference_mode"},
+    {"classifier.head", "classifier.hidden_layers", "classifier.hidden_dropout", "classifier.kernel_size",
+     "classifier.suppression"},
+    {"classifier.losses"}, {"classifier.snapshots"}, {"classifier.erase"},
+    {"seeds.refine"}, {"affinity.kind"}, {"segmenter.growing"}, {"segmenter.losses"})
+QUICK = ("em_adapt", "sec", "tpl", "gain", "irn", "stc", "ficklenet_mdc", "oaa", "ficklenet_eps")  # each a mechanism
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize("preset", presets.PRESETS)
+def test_a_system_goes_with_a_preset(preset, name):
+    for semi in (False, True):
+        settings.check(SYSTEMS[name].applied(presets.PRESETS[preset], semi), "imagenet")
+
+
+def _flat(name):
+    preset = dataclasses.asdict(SYSTEMS[name].applied(presets.TINY))
+    return {f"{stage}.{field}": value for stage, fields in preset.items() if stage != "name"
+            for field, value in fields.items()}
+
+
+@pytest.mark.parametrize("pair", systems.CLAIMS, ids="-".join)
+def test_the_two_of_a_claim_differ_in_one_thing(pair):
+    high, low = map(_flat, pair)
+    changed = {name for name in high if high[name] != low[name]}
+    changed -= {"affinity.kind"} if "seeds.refine" in changed else set()  # means nothing to the other refinement
+    assert changed and any(changed <= fields for fields in ONE_THING), changed
+
+
+def test_all_systems_differ():
+    for one, other in itertools.combinations(SYSTEMS, 2):
+        assert _flat(one) != _flat(other), (one, other)
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """(split, held-out split, saliency maps: the truth), of a few drawings."""
+    root = tmp_path_factory.mktemp("systems")
+    split, held_out = (datasets.load_split("shapes", name, cache_dir=root / "data", max_images=count)
+                       for name, count in (("train", 16), ("val", 3)))
+    for example in (split[i] for i in range(len(split))):
+        truth = labels.decode_label(example["label"])
+        images.write_grey(root / "saliency" / f"{example['image_id']}.png",
+                          ((truth > 0) & (truth != labels.IGNORE)).astype(np.float32))
+    return split, held_out, root / "saliency"
+
+
+def _job(run_dir, photographs, name, semi=False):
+    split, held_out, saliency_dir = photographs
+    system, tiny, change = SYSTEMS[name], presets.TINY, dataclasses.replace
+    preset = system.applied(change(
+        tiny, classifier=change(tiny.classifier, input_size=33, hidden=8, batch_size=4, epochs=0, steps=6),
+        maps=change(tiny.maps, sizes=(33,), num_maps=5), affinity=change(tiny.affinity, batch_size=4, steps=3),
+        segmenter=change(tiny.segmenter, steps=4, batch_size=4, channels=8, test_sizes=(33,))), semi)
+    return job.Job(run_dir, split, held_out, preset, system, strong=split.select(range(6)) if semi else None,
+                   saliency_dir=saliency_dir, training=loop.Options(save_every=2))
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
+                                  for name in SYSTEMS])
+def test_a_system_from_photographs_to_masks(name, photographs, tmp_path):
+    work = _job(tmp_path, photographs, name)
+    rehearsed.rehearse(work)
+    assert not list(tmp_path.glob(".rehearsal*")) and not (tmp_path / "classifier").exists()
+    work.localize()
+    if work.needs_seeds:
+        assert work.make_seeds()["images"] == 16
+    else:
+        assert not (tmp_path / "maps").exists()
+    stage = work.train_segmenter()
+    run = artifacts.read_json(tmp_path / stage / layout.RUN)
+    assert np.isfinite(run["metrics"]["loss"]) and (tmp_path / stage / layout.WEIGHTS).exists()
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize("name", ["em_adapt", "gain"])
+def test_a_system_with_some_masks(name, photographs, tmp_path):
+    work = _job(tmp_path, photographs, name, semi=True)
+    work.localize()
+    if work.needs_seeds:
+        work.make_seeds()
+    run = artifacts.read_json(tmp_path / work.train_segmenter() / layout.RUN)
+    assert run["metrics"]["strong_loss"] > 0 and run["strong"]["images"] == 6
