@@ -16,7 +16,7 @@ AUTO = "auto"
 # Words that name a part of the software: the tables of those parts have the same (tests/training/test_settings.py).
 # To the lists one adds what one adds to such a table (CONTRIBUTING.md).
 BACKBONES = ["vgg16", "resnet50", "resnet101", "small"]
-CLASSIFIER_HEADS, SEGMENTER_HEADS = ["stochastic", "hidden"], ["largefov", "largefov4", "aspp"]
+CLASSIFIER_HEADS, SEGMENTER_HEADS = ["stochastic", "hidden", "mdc"], ["largefov", "largefov4", "aspp"]
 CLASSIFIER_LOSSES = ["tags"]
 SEGMENTER_LOSSES = ["seed", "sec_seed", "expand", "boundary", "full", "em_fixed", "em_adapt", "mil_lse", "mil_max"]
 CUES = ["activation", "gradient", "gradient_pixels", "saliency"]
@@ -41,9 +41,9 @@ class ClassifierConfig(Checked):
     kernel_size: int = number(9, (1, 99), "Side of the window of the head's convolution, an odd number: s.", _PAPER)
     rate: float = number(0.9, SHARE, "Share of hidden units that a selection drops: p.", _PAPER)
     rescale: bool = switch(False, "Scale the hidden units that stay by 1 / (1 - rate).")  # measured: docs/voc.md
-    head: str = word("stochastic", CLASSIFIER_HEADS, "The paper's linear convolution, or one with a hidden "
-                     "layer.", _PAPER)
-    hidden: int = number(512, (1, 65536), "Channels of the hidden layer, where head=hidden.")
+    head: str = word("stochastic", CLASSIFIER_HEADS, "The paper's linear convolution, one above hidden "
+                     "layers, or MDC's dilated branches.", _PAPER)
+    hidden: int = number(512, (1, 65536), "head=hidden, mdc: channels of each hidden layer.")
     training_mode: str = word("stochastic", MODES, "Which hidden units take part in training: center-preserving "
                               "selections, general dropout or all.", _PAPER)
     inference_mode: str = word("stochastic", MODES, "Which hidden units take part when tags are predicted.", _PAPER)
@@ -62,6 +62,12 @@ class ClassifierConfig(Checked):
     photometric: float = number(0.2, SHARE, "Strength of random changes of brightness, contrast and colour.")
     precision: str = word("float32", (*PRECISIONS, AUTO), "Of the computation; auto: bfloat16 where the hardware "
                           "has it.")
+    hidden_layers: int = number(1, (1, 16), "head=hidden: how many.")
+    hidden_dropout: float = number(0.0, (0, 0.999), "head=hidden: after each hidden layer, in training.")
+    suppression: float = number(1.0, (0.01, 1), "head=hidden: no unit is above this share of its channel's maximum "
+                                "(DRS); 1: none is cut.")
+    dilations: tuple = number((1, 3, 6, 9), (1, 4096), "head=mdc: of the branches; the maps of all but the first are "
+                              "averaged and added to the first's.", "MDC")
 
     def __post_init__(self) -> None:
         """As `Checked`, and the kernel has a centre."""

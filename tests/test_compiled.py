@@ -31,9 +31,9 @@ def _photographs(start, _):
     return tf.data.Dataset.range(start, 10_000).map(batch)
 
 
-def _classifier(directory, steps, precision="float32", jit_compile=False, save_every=200):
+def _classifier(directory, steps, precision="float32", jit_compile=False, save_every=200, **changes):
     keras.utils.set_random_seed(0)
-    config = dataclasses.replace(presets.TINY.classifier, input_size=SIDE, precision=precision)
+    config = dataclasses.replace(presets.TINY.classifier, input_size=SIDE, precision=precision, **changes)
     model, _ = classifier.build(config, NUM_TAGS)
     losses = classifier_training._losses(model, images.TORCH, dataclasses.replace(config, photometric=0.0))
     learner = loop.Learner(model, keras.optimizers.Adam(1e-3), losses)
@@ -53,6 +53,14 @@ def test_the_compiled_classifier_step_agrees(plain, tmp_path):
     _, rows = plain
     _, compiled = _classifier(tmp_path, 4, jit_compile=True)
     np.testing.assert_allclose([r["loss"] for r in compiled], [r["loss"] for r in rows[:4]], rtol=1e-3)
+
+
+@pytest.mark.parametrize("changes", [{"head": "hidden", "hidden_layers": 2, "suppression": 0.5}, {"head": "mdc"}],
+                         ids=lambda changes: changes["head"])
+def test_the_compiled_step_of_other_heads_agrees(tmp_path, changes):
+    (_, rows), (_, compiled) = (_classifier(tmp_path / str(jit_compile), 3, jit_compile=jit_compile, hidden=8,
+                                            **changes) for jit_compile in (False, True))
+    np.testing.assert_allclose([r["loss"] for r in compiled], [r["loss"] for r in rows], rtol=1e-3)
 
 
 def _segmenter(directory, jit_compile):

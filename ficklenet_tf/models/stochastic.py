@@ -162,8 +162,9 @@ class StochasticHead(keras.layers.Layer):
                                       name="kernel")
         self.bias = self.add_weight(shape=(self.num_tags,), initializer="zeros", name="bias")
 
-    def units(self, x: tf.Tensor) -> tf.Tensor:
+    def units(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns the hidden units that are selected, `[b, h, w, k]`: the features themselves."""
+        del training  # of heads that compute their units
         return x
 
     def call(self, x: tf.Tensor, training: bool = False, rng_seeds: tf.Tensor | None = None) -> tf.Tensor:
@@ -174,15 +175,20 @@ class StochasticHead(keras.layers.Layer):
           training: chooses between the two modes.
           rng_seeds: `[b, 2]` int32, one selection per image; without it the layer's generator draws it.
         """
-        x = self.units(x)
+        return self.logits(*self.selected(x, training, rng_seeds))
+
+    def selected(self, x: tf.Tensor, training: bool = False,
+                 rng_seeds: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """Returns what `logits` takes, units and selection, of the arguments of `call`."""
+        x = self.units(x, training)
         mode = self.training_mode if training else self.inference_mode
         if mode == "deterministic":
-            return self.logits(x)
+            return x, None
         rng_seeds = draw_seeds(self.seed_generator, tf.shape(x)[0]) if rng_seeds is None else rng_seeds
         if mode == "general":
-            return self.logits(x * tf.cast(hidden_units.general_mask(rng_seeds, x.shape[1:], self.rate), x.dtype))
+            return x * tf.cast(hidden_units.general_mask(rng_seeds, x.shape[1:], self.rate), x.dtype), None
         height, width = x.shape[1:3]
-        return self.logits(x, hidden_units.draw(rng_seeds, height, width, self.kernel_size, self.rate, self.rescale))
+        return x, hidden_units.draw(rng_seeds, height, width, self.kernel_size, self.rate, self.rescale)
 
     def logits(self, x: tf.Tensor, selection: tf.Tensor | None = None) -> tf.Tensor:
         """Returns class logits `[b, classes]` float32 on a given selection.
@@ -191,8 +197,11 @@ class StochasticHead(keras.layers.Layer):
           x: `units` `[b, h, w, k]`, static h and w.
           selection: `[b, h * w, s * s]` as `hidden_units.draw` gives it, or None: every hidden unit.
         """
-        scores_of = self._expanded if self.form == "expanded" else self._contracted
-        return scores_of(x, selection) + self.bias
+        return self.scores(x, selection, self.kernel) + self.bias
+
+    def scores(self, x: tf.Tensor, selection: tf.Tensor | None, kernel: keras.Variable | tf.Tensor) -> tf.Tensor:
+        """As `logits`, with a kernel `[s, s, k, classes]` and without a bias."""
+        return (self._expanded if self.form == "expanded" else self._contracted)(x, selection, kernel)
 
     def class_maps(self, x: tf.Tensor, tag_ids: tf.Tensor) -> tf.Tensor:
         """Returns the convolution's output over all hidden units, `[h * w, c]`; its mean is the logit less the bias.
@@ -222,20 +231,21 @@ class StochasticHead(keras.layers.Layer):
         keep_probs[s * s // 2] = 1
         return self.logits(x, tf.repeat(weights * keep_probs, tf.shape(x)[0], axis=0))
 
-    def _expanded(self, x: tf.Tensor, selection: tf.Tensor | None) -> tf.Tensor:
+    def _expanded(self, x: tf.Tensor, selection: tf.Tensor | None, kernel: keras.Variable | tf.Tensor) -> tf.Tensor:
         s = self.kernel_size
         x = self.dropout(self.expansion(x), selection=selection, active=selection is not None)
-        x = tf.nn.conv2d(x, tf.cast(self.kernel, x.dtype), s, "VALID")
+        x = tf.nn.conv2d(x, tf.cast(kernel, x.dtype), s, "VALID")
         return tf.reduce_mean(tf.cast(x, tf.float32), axis=(1, 2))
 
-    def _contracted(self, x: tf.Tensor, selection: tf.Tensor | None) -> tf.Tensor:
+    def _contracted(self, x: tf.Tensor, selection: tf.Tensor | None,
+                    kernel: keras.Variable | tf.Tensor) -> tf.Tensor:
         (height, width, channels), s = x.shape[1:], self.kernel_size
         x = tf.reshape(x, [-1, height * width, channels])
         if selection is None:
             z = tf.einsum("ud,buk->bdk", tf.constant(hidden_units.inside(height, width, s), x.dtype), x)
         else:
             z = tf.matmul(tf.cast(selection, x.dtype), x, transpose_a=True)
-        kernel = tf.reshape(tf.convert_to_tensor(self.kernel), [s * s * channels, self.num_tags])
+        kernel = tf.reshape(tf.convert_to_tensor(kernel), [s * s * channels, self.num_tags])
         return tf.matmul(tf.reshape(tf.cast(z, tf.float32), [-1, s * s * channels]), kernel) / (height * width)
 
     def compute_output_shape(self, input_shape: _Shape) -> _Shape:
