@@ -23,6 +23,7 @@ CUES = ["activation", "gradient", "gradient_pixels", "saliency"]
 REFINEMENTS = ["none", "crf", "srg", "affinity", "saliency", "harmonic"]
 TRAINABLE = ("head", "last_block", "last_two_blocks", "all")
 GROWINGS = ("none", "dsrg")
+ERASINGS = ("photograph", "features")
 MODES = ("stochastic", "general", "deterministic")
 PRECISIONS = ("float32", "bfloat16", "float16")
 
@@ -62,6 +63,12 @@ class ClassifierConfig(Checked):
     photometric: float = number(0.2, SHARE, "Strength of random changes of brightness, contrast and colour.")
     precision: str = word("float32", (*PRECISIONS, AUTO), "Of the computation; auto: bfloat16 where the hardware "
                           "has it.")
+    erase: str = word("photograph", ERASINGS, "Where the regions that earlier maps have found are erased: in the "
+                      "photograph, or in the head's features (TPL).", "AE-PSL")
+    erase_share: float = number(0.2, SHARE, "A position is erased where an earlier mean map is above this share "
+                                "of the map's maximum.", "AE-PSL")
+    snapshots: int = number(0, (0, 10000), "Evenly spaced steps, the last one among them, whose weights are kept as "
+                            "classifiers of their own.")
 
     def __post_init__(self) -> None:
         """As `Checked`, and the kernel has a centre."""
