@@ -9,6 +9,7 @@ as uint8, and `prepared` turns it into what the network expects inside the step.
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -105,6 +106,10 @@ class ExampleReader:
       seeds_dir: directory of label images `<image id>.png` to train on, or None: the split's own labels.
       label_size: side of the label images and small images given; None leaves both out.
       labelled: give label images; without, the small images alone.
+      keep: (image id, side) -> `[side, side]` uint8, 0 where a photograph is erased, see `maps.erased.Erased.keep`;
+        None leaves it out. It is mirrored with the photograph, and with its cached features, whose positions are
+        mirrored too; not cropped.
+      keep_side: the side to ask `keep` for.
 
     Raises:
       UserError: the split is empty, or an image has no label image in seeds_dir.
@@ -119,6 +124,8 @@ class ExampleReader:
     seeds_dir: pathlib.Path | None = None
     label_size: int | None = None
     labelled: bool = True
+    keep: Callable[[str, int], np.ndarray] | None = None
+    keep_side: int = 0
 
     def __post_init__(self) -> None:
         if not len(self.split):
@@ -146,6 +153,8 @@ class ExampleReader:
             if self.labelled:
                 specs["label"] = tf.TensorSpec([self.label_size] * 2, tf.uint8)
             specs["small_image"] = tf.TensorSpec([self.label_size, self.label_size, 3], tf.uint8)
+        if self.keep is not None:
+            specs["keep"] = tf.TensorSpec([self.keep_side] * 2, tf.uint8)
         return specs
 
     def example(self, position: int) -> dict[str, np.ndarray]:
@@ -157,7 +166,7 @@ class ExampleReader:
         Returns:
           dict: "rng_seeds" `[2]` int32, "tags" `[C]` float32; "image" `[size, size, 3]` uint8 RGB or "features"
           `[h, w, k]` float16; with label_size "small_image" `[label_size, label_size, 3]` uint8 and, if labelled,
-          "label" `[label_size, label_size]` uint8.
+          "label" `[label_size, label_size]` uint8; with keep "keep" `[keep_side, keep_side]` uint8.
         """
         record = self.split[index_at(position, len(self.split), self.seed)]
         rng = np.random.default_rng([self.seed, position])
@@ -173,6 +182,8 @@ class ExampleReader:
                 if label is not None:
                     example["label"] = images.nearest(label, (self.label_size, self.label_size))
                 example["small_image"] = images.warp_pixels(image, self.label_size)
+        if self.keep is not None:
+            example["keep"] = augmentation.mirror(self.keep(record["image_id"], self.keep_side), mirrored)
         return example
 
     def _pixels(self, record: dict[str, Any], mirrored: bool,

@@ -10,6 +10,7 @@ import numpy as np
 
 from ficklenet_tf.data import datasets
 from ficklenet_tf.data.feature_cache import FeatureCache
+from ficklenet_tf.maps import erased
 from ficklenet_tf.maps.image_maps import ImageMaps
 from ficklenet_tf.maps.localizer import AUTO, Localizer
 from ficklenet_tf.models import backbones, classifier
@@ -26,12 +27,15 @@ class Options:
       mode: "stochastic", "general" or "deterministic" (a plain Grad-CAM).
       seed: of the selections.
       jit_compile: compile backbone and maps by XLA, anew for each number of tags.
+      erased: names of finished map directories of the split: the classifier gets to see nothing of what they have
+        found, in the form of its own training, see erased.py.
     """
 
     classifier: str = layout.CLASSIFIER
     mode: str = "stochastic"
     seed: int = 0
     jit_compile: bool = False
+    erased: tuple[str, ...] = ()
 
 
 def extract(run_dir: str | pathlib.Path, split: datasets.Split, config: MapsConfig, options: Options = Options(), *,
@@ -74,22 +78,28 @@ def open_localizer(run_dir: str | pathlib.Path, split: datasets.Split, config: M
     """Returns (`Localizer`, the settings that its maps are a function of).
 
     Raises:
-      UserError: the classifier knows other classes than the split.
+      UserError: the classifier knows other classes than the split, or what it did not get to see has been found anew;
+        see `erased.opened`.
     """
     classifier_dir = pathlib.Path(run_dir) / options.classifier
     trained = classifier.load(classifier_dir)
     datasets.check_classes(split, trained.run["class_names"], classifier_dir)
-    localizer = make_localizer(trained, config, options.mode, options.jit_compile)
-    return localizer, settings_of(trained.run, split, config, options)
+    erased.check_same(run_dir, trained.run.get("erased", {}), classifier_dir)
+    covering = erased.opened(run_dir, options.erased, split, trained.config)
+    localizer = make_localizer(trained, config, options.mode, options.jit_compile, covering)
+    settings = settings_of(trained.run, split, config, options)
+    if covering:
+        settings["erased"] = erased.identities(run_dir, options.erased)
+    return localizer, settings
 
 
-def make_localizer(trained: classifier.Trained, config: MapsConfig, mode: str,
-                   jit_compile: bool = False) -> Localizer:
+def make_localizer(trained: classifier.Trained, config: MapsConfig, mode: str, jit_compile: bool = False,
+                   covering: erased.Erased | None = None) -> Localizer:
     """Returns the `Localizer` of a loaded classifier, which takes what the training has cached."""
     model, normalization, run, classifier_config = trained
     features = FeatureCache.of_run(run) if config.sizes[0] == classifier_config.input_size else None
     above = backbones.cut(model.backbone, classifier_config.trainable_layers).above
-    return Localizer(model, normalization, config, mode, features, above, jit_compile)
+    return Localizer(model, normalization, config, mode, features, above, jit_compile, covering)
 
 
 def settings_of(classifier_run: dict[str, Any], split: datasets.Split, config: MapsConfig,
@@ -99,6 +109,12 @@ def settings_of(classifier_run: dict[str, Any], split: datasets.Split, config: M
         "stage": "maps", "config": dataclasses.asdict(config), "mode": options.mode, "seed": options.seed,
         "dataset": split.dataset, "split": split.name, "fingerprint": split.fingerprint,
         "classifier_name": options.classifier, "classifier": classifier_run["finished"]})
+
+
+def options_of(settings: dict[str, Any]) -> Options:
+    """Returns the `Options` that maps of these settings were drawn with; of merged ones those of the first part."""
+    return Options(settings["classifier_name"], settings["mode"], settings["seed"],
+                   erased=tuple(settings.get("erased", ())))
 
 
 def stream(localizer: Localizer, examples: datasets.Split | Sequence[dict[str, Any]], indices: Iterable[int],

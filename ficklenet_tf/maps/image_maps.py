@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from ficklenet_tf.data import datasets
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.runs import artifacts
+from ficklenet_tf.runs import artifacts, layout
 
 _STATISTICS = ("mean", "max", "std", "samples")
 
@@ -76,3 +77,18 @@ class ImageMaps:
             raise
         except Exception as error:  # zip, zlib and NumPy each raise their own kind
             raise UserError(f"{path}: expected maps of tools.extract_maps, found {error!r}") from error
+
+
+def finished_settings(directory: pathlib.Path, split: datasets.Split) -> dict[str, Any]:
+    """Returns the settings of a split's maps.
+
+    Raises:
+      FileNotFoundError: they are not finished.
+      UserError: they are of other images.
+    """
+    artifacts.finished_run(directory, "set of maps", "tools.extract_maps")
+    settings: dict[str, Any] = artifacts.read_json(directory / layout.SETTINGS)
+    if settings["fingerprint"] != split.fingerprint:
+        raise UserError(f"{directory}: expected maps of {split.dataset} {split.name}, found those of other images "
+                        f"({settings['dataset']} {settings['split']})")
+    return settings

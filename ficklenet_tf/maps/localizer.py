@@ -11,7 +11,7 @@ from ficklenet_tf import configs
 from ficklenet_tf.data import images
 from ficklenet_tf.data.feature_cache import FeatureCache
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.maps import aggregation
+from ficklenet_tf.maps import aggregation, erased
 from ficklenet_tf.maps.image_maps import ImageMaps
 from ficklenet_tf.models import backbones
 from ficklenet_tf.models.classifier import Classifier, Trained
@@ -33,6 +33,7 @@ class Localizer:
       features: a `FeatureCache` for the first size, or None.
       above: keras.Model from what the cache keeps to the head's features; None: the cache keeps these.
       jit_compile: compile by XLA; the maps anew for each number of classes, so that all shapes are static.
+      covering: an `erased.Erased`, for photographs that it has maps of: what is not to be seen of them; or None.
 
     Raises:
       UserError: `config.num_maps` is neither a number nor "auto", or `config.gradient` none of `GRADIENTS`.
@@ -40,7 +41,8 @@ class Localizer:
 
     def __init__(self, model: Classifier, normalization: images.Normalization, config: MapsConfig,
                  mode: str = "stochastic", features: FeatureCache | None = None, above: keras.Model | None = None,
-                 jit_compile: bool = False) -> None:
+                 jit_compile: bool = False, covering: erased.Erased | None = None) -> None:
+        self._covering = covering
         self.model, self.normalization, self.config = model, normalization, config
         self._options, self._cache = _options(config, mode), features
         self._views = [(size, mirrored) for size in config.sizes
@@ -66,14 +68,14 @@ class Localizer:
     def _run(self, x: tf.Tensor, tag_ids: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
         return aggregation.localize(self.model.head, x, tag_ids, seed, self._options)
 
-    def _saliency(self, x: tf.Tensor) -> tf.Tensor:
+    def _saliency(self, x: tf.Tensor, keep: tf.Tensor | None = None) -> tf.Tensor:
         """Returns how much the classes' mean scores, added up, depend on each place of the photograph or features."""
         forward = self.model.backbone
         if self.config.gradient == "features":
             x, forward = self._below(x, training=False), self._above_cue
         with tf.GradientTape() as tape:
             tape.watch(x)
-            features = forward(x, training=False)
+            features = self._covered(forward(x, training=False), keep, "features")
             score = tf.reduce_sum(self.model.head.expected_logits(tf.cast(features, tf.float32)))
         gradient = tf.cast(tf.reduce_max(tf.abs(tape.gradient(score, x)), -1)[0], tf.float32)
         return tf.math.divide_no_nan(gradient, tf.reduce_max(gradient))
@@ -84,25 +86,40 @@ class Localizer:
         Returns:
           What `localize` takes: the example's "image_id", "tags", the decoded "image" and "views": for each view
           what the cache keeps, `[h, w, k]`, or the network's input `[1, size, size, 3]`. Of a mirrored photograph the
-          cache has something only if it was made with `flips`.
+          cache has something only if it was made with `flips`. And "keep": for each view `[1, side, side]` uint8, see
+          `Erased.keep`, or None for all of it.
         """
         image = images.decode_image_op(example["image"])
         held = self._cache is not None and self._cache.holds(example["image_id"], example["image"])
+        keeps = [self._keep(example["image_id"], *view) for view in self._views]
         views: list[tf.Tensor] = []
-        for size, mirrored in self._views:
+        for (size, mirrored), keep in zip(self._views, keeps, strict=True):
             path = self._cache.path(example["image_id"], mirrored) if self._cache else None
             if self._cache and held and path and size == self.config.sizes[0] and path.exists():
                 views.append(tf.cast(self._cache.read(path), tf.float32))
                 continue
             x = images.normalize(images.warp(image, size), self.normalization)
-            views.append((tf.reverse(x, [1]) if mirrored else x)[None])
-        return {"image_id": example["image_id"], "tags": example["tags"], "image": image, "views": views}
+            views.append(self._covered((tf.reverse(x, [1]) if mirrored else x)[None], keep, "photograph"))
+        return {"image_id": example["image_id"], "tags": example["tags"], "image": image, "views": views,
+                "keep": keeps}
+
+    def _keep(self, image_id: str, size: int, mirrored: bool) -> np.ndarray | None:
+        """What is to be seen of a view, or None for all."""
+        if self._covering is None:
+            return None
+        keep = self._covering.keep(image_id, -(-size // backbones.STRIDE))[None]
+        return keep[..., ::-1] if mirrored else keep
+
+    def _covered(self, x: tf.Tensor, keep: np.ndarray | tf.Tensor | None, form: str) -> tf.Tensor:
+        """`x` with 0 where it is to be erased in this form."""
+        return x if keep is None or self._covering is None or self._covering.form != form else erased.covered(x, keep)
 
     def features(self, prepared: dict[str, Any]) -> list[tf.Tensor]:
         """Returns the head's features `[h, w, k]` float32 of each view of what `prepare` made."""
-        return [self._features[size](view)[0] if len(view.shape) == 4 else
-                view if self._above is None else self._above(view[None])[0]
-                for (size, _), view in zip(self._views, prepared["views"], strict=True)]
+        features = [self._features[size](view) if len(view.shape) == 4 else
+                    view[None] if self._above is None else self._above(view[None])
+                    for (size, _), view in zip(self._views, prepared["views"], strict=True)]
+        return [self._covered(x, keep, "features")[0] for x, keep in zip(features, prepared["keep"], strict=True)]
 
     def __call__(self, example: dict[str, Any], seed: int | str) -> ImageMaps:
         """As `localize`, of an example that is not prepared yet."""
@@ -130,9 +147,10 @@ class Localizer:
         gradient = None
         if self.config.gradient != "none":
             x = images.normalize(images.warp(prepared["image"], self.config.sizes[0]), self.normalization)
-            gradient = self._gradient(x[None]).numpy()
+            keep = prepared["keep"][0]
+            gradient = self._gradient(self._covered(x[None], keep, "photograph"), keep).numpy()
         height, width = prepared["image"].shape[:2]
-        return ImageMaps(tag_ids, **_merge(views), shape=(height, width), gradient=gradient).rounded()
+        return ImageMaps(tag_ids, **merged(views), shape=(height, width), gradient=gradient).rounded()
 
 
 def _options(config: MapsConfig, mode: str) -> aggregation.Options:
@@ -144,7 +162,7 @@ def _options(config: MapsConfig, mode: str) -> aggregation.Options:
                                config.auto_tolerance if config.num_maps == AUTO else None)
 
 
-def _merge(views: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def merged(views: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Joins the views' aggregates at the first one's size, each view counting alike: those of all their maps together.
 
     So the spread is that of the maps about the joint mean, within the views and between them.

@@ -21,6 +21,16 @@ def deterministic(stage: str) -> str:
     return f"{stage}_deterministic"
 
 
+def in_round(stage: str, number: int) -> str:
+    """Returns the directory's name of a stage in a round of `training.erasing`."""
+    return f"{stage}_round{number}"
+
+
+def at_step(stage: str, step: int) -> str:
+    """Returns the directory's name of a classifier as it was after a step of its training, or of its maps."""
+    return f"{stage}_at{step}"
+
+
 def maps_of(seeds: str) -> str:
     """Returns the directory's name of the maps that seeds are made of: maps for seeds, maps_x for seeds_x."""
     return seeds.replace(SEEDS, MAPS, 1) if seeds.startswith(SEEDS) else f"{seeds}_maps"

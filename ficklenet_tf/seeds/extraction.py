@@ -12,6 +12,7 @@ import numpy as np
 from ficklenet_tf.data import datasets, images, labels
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.evaluation import scoring
+from ficklenet_tf.maps import erased, image_maps, merging
 from ficklenet_tf.maps import extraction as map_extraction
 from ficklenet_tf.maps.image_maps import ImageMaps
 from ficklenet_tf.maps.localizer import AUTO
@@ -60,11 +61,7 @@ def make(run_dir: str | pathlib.Path, split: datasets.Split, config: SeedsConfig
       UserError: the maps are of another split, or what the seeds need is not there.
     """
     map_dir = pathlib.Path(run_dir) / maps
-    artifacts.finished_run(map_dir, "set of maps", "tools.extract_maps")
-    map_settings = artifacts.read_json(map_dir / layout.SETTINGS)
-    if map_settings["fingerprint"] != split.fingerprint:
-        raise UserError(f"{map_dir}: expected maps of {split.dataset} {split.name}, found those of other images "
-                        f"({map_settings['dataset']} {map_settings['split']})")
+    map_settings = image_maps.finished_settings(map_dir, split)
     _check_classifier(pathlib.Path(run_dir), map_dir, map_settings)
     options = with_needed(run_dir, split, config, options, map_settings["classifier"])
     needed.check(config, options.saliency_dir, gradient=map_settings["config"]["gradient"])
@@ -166,7 +163,7 @@ def with_needed(run_dir: str | pathlib.Path, split: datasets.Split, config: Seed
 def _with_score(run_dir: str | pathlib.Path, split: datasets.Split, config: SeedsConfig,
                 map_settings: dict[str, Any], shard: shards.Shard) -> SeedsConfig:
     """As `background_score.settled`, with the classifier of maps that are on disk."""
-    options = map_extraction.Options(map_settings["classifier_name"], map_settings["mode"], map_settings["seed"])
+    options = map_extraction.options_of(map_settings)
     localizer, _ = map_extraction.open_localizer(run_dir, split, MapsConfig(**map_settings["config"]), options)
     return background_score.settled(run_dir, split, config, localizer, map_settings, options.seed, shard)
 
@@ -182,7 +179,11 @@ def settings_of(split: datasets.Split, config: SeedsConfig, options: Options,
 
 
 def _check_classifier(run_dir: pathlib.Path, map_dir: pathlib.Path, map_settings: dict[str, Any]) -> None:
-    """Raises UserError where the classifier that maps were made by has been trained again since."""
+    """Raises UserError where the classifier that maps were made by has been trained again since, or a part of them."""
+    for name, settings in merging.parts_of(map_settings).items():
+        merging.check_part(run_dir, map_dir, name, settings)
+        _check_classifier(run_dir, run_dir / name, settings)
+    erased.check_same(run_dir, map_settings.get("erased", {}), map_dir)
     run = artifacts.read_run(run_dir / map_settings["classifier_name"])
     if run is not None and run["finished"] != map_settings["classifier"]:
         raise UserError(f"{map_dir}: expected maps of {run_dir / map_settings['classifier_name']}, found those of an "

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -13,9 +13,10 @@ from ficklenet_tf import configs, distribution, presets
 from ficklenet_tf.data import datasets, feature_cache, images, input_pipeline
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.evaluation import metrics
+from ficklenet_tf.maps import erased
 from ficklenet_tf.models import backbones, classifier, precision, pretrained
 from ficklenet_tf.runs import artifacts, layout, progress, restart, stage
-from ficklenet_tf.training import classifier_losses, loop, optimizers
+from ficklenet_tf.training import classifier_losses, loop, optimizers, snapshots
 
 AUTO = configs.AUTO  # presets.ClassifierConfig.steps
 
@@ -29,12 +30,15 @@ class Options:
       seed: of weights, order, augmentation and selections.
       cache_flips: also cache the features of the mirrored photographs (twice the time and space).
       training: `loop.Options`; the precision is the config's.
+      erased: names of finished map directories of the split, beside this stage's: the regions that they have found are
+        erased, see maps/erased.py. The mAP is that of whole photographs all the same.
     """
 
     weights: str = ""
     seed: int = 0
     cache_flips: bool = False
     training: loop.Options = loop.Options()
+    erased: tuple[str, ...] = ()
 
 
 def train(directory: str | pathlib.Path, split: datasets.Split, held_out: datasets.Split,
@@ -51,19 +55,27 @@ def train(directory: str | pathlib.Path, split: datasets.Split, held_out: datase
       options: `Options`.
 
     Returns:
-      The content of run.json.
+      The content of run.json; with `config.snapshots` it has {name: step} of them.
+
+    Raises:
+      UserError: see `erased.opened` and `snapshots.keepers`.
     """
     directory = pathlib.Path(directory)
     config = precision.settled(config, directory.parent)
     settings = {"stage": "classifier", "config": dataclasses.asdict(config), "weights": str(options.weights),
                 "seed": options.seed, "dataset": split.dataset, "split": split.name,
                 "fingerprint": split.fingerprint}
+    covering = erased.opened(directory.parent, options.erased, split, config)
+    if covering:
+        settings["erased"] = erased.identities(directory.parent, options.erased)
+    anew = restart.is_requested(directory)
 
-    if artifacts.read_run(directory) is None or restart.is_requested(directory):
+    if artifacts.read_run(directory) is None or anew:
         pretrained.check(options.weights, config.backbone, config.trainable_layers)
 
     def work() -> Callable[[], dict[str, Any]]:
         steps = steps_of(config, len(split))
+        kept = snapshots.steps_of(config.snapshots, steps)
         if not config.epochs and distribution.is_chief():
             batch_size = min(config.batch_size, len(split))
             progress.say(f"{directory.name}: {steps} steps of {batch_size}, {steps * batch_size / len(split):.1f} "
@@ -75,15 +87,20 @@ def train(directory: str | pathlib.Path, split: datasets.Split, held_out: datase
         features = None if below is None else _cached(directory, split, held_out, below, normalization, config,
                                                       options)
         new = (model.head if pretrained.are_given(options.weights) else target).trainable_variables
-        rows = _fit(directory, split, config, target, new, normalization, features, options)
+        made = {"class_names": list(split.class_names), "normalization": dataclasses.asdict(normalization),
+                "features": features and features.as_json(), "held_out": held_out.name}
+        learner = loop.Learner(
+            target, optimizers.classifier_optimizer(config, target, new, max(1, len(split) // config.batch_size)),
+            _losses(target, normalization, config),
+            snapshots=snapshots.keepers(directory, model, settings, made, kept, anew))
+        rows = _fit(directory, split, config, learner, features, covering, options)
 
         def facts() -> dict[str, Any]:
             logits = predict(target, held_out, normalization, config.input_size, features=features)
             tags = np.stack([held_out[i]["tags"] for i in range(len(held_out))])
             mean, ap_per_class = metrics.mean_average_precision(tags, logits)
             artifacts.save_weights(model, directory / layout.WEIGHTS)
-            return {"class_names": list(split.class_names), "normalization": dataclasses.asdict(normalization),
-                    "features": features and features.as_json(), "held_out": held_out.name,
+            return {**made, **({"snapshots": snapshots.names(directory, kept)} if kept else {}),
                     "metrics": {"map": mean, "ap_per_class": ap_per_class, "loss": rows[-1]["loss"] if rows else None}}
 
         return facts
@@ -91,14 +108,12 @@ def train(directory: str | pathlib.Path, split: datasets.Split, held_out: datase
     return stage.run(directory, settings, work)
 
 
-def _fit(directory: pathlib.Path, split: datasets.Split, config: presets.ClassifierConfig,
-         target: keras.layers.Layer, new: Sequence[keras.Variable], normalization: images.Normalization,
-         features: feature_cache.FeatureCache | None, options: Options) -> list[loop.Row]:
-    steps_per_epoch = max(1, len(split) // config.batch_size)
+def _fit(directory: pathlib.Path, split: datasets.Split, config: presets.ClassifierConfig, learner: loop.Learner,
+         features: feature_cache.FeatureCache | None, covering: erased.Erased | None,
+         options: Options) -> list[loop.Row]:
     reader = input_pipeline.ExampleReader(split, options.seed, config.input_size, features=features,
-                                          flips=config.flips)
-    learner = loop.Learner(target, optimizers.classifier_optimizer(config, target, new, steps_per_epoch),
-                           _losses(target, normalization, config))
+                                          flips=config.flips, keep=None if covering is None else covering.keep,
+                                          keep_side=-(-config.input_size // backbones.STRIDE))
     return loop.fit(
         directory, learner, lambda start, context: input_pipeline.training_batches(
             reader, batch_size=min(config.batch_size, len(split)), start_step=start, context=context),

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from ficklenet_tf import presets
 from ficklenet_tf.data import input_pipeline
+from ficklenet_tf.maps import erased
 from ficklenet_tf.training.loop import Batch, Scalars
 
 
@@ -39,7 +40,11 @@ class Step:
     @functools.cached_property
     def x(self) -> tf.Tensor:
         """What is trained gets this: normalised photographs `[b, side, side, 3]`, or cached features."""
-        return input_pipeline.network_input(self.batch)
+        return self._covered(input_pipeline.network_input(self.batch), "photograph")
+
+    def _covered(self, x: tf.Tensor, form: str) -> tf.Tensor:
+        """`x` with 0 where it is to be erased in this form, see maps/erased.py."""
+        return erased.covered(x, self.batch["keep"]) if "keep" in self.batch and self.config.erase == form else x
 
     def features_of(self, x: tf.Tensor) -> tf.Tensor:
         """Returns the head's features `[b, h, w, k]` of what is like `x`."""
@@ -48,7 +53,7 @@ class Step:
     @functools.cached_property
     def features(self) -> tf.Tensor:
         """The head's features of the photographs."""
-        return self.features_of(self.x)
+        return self._covered(self.features_of(self.x), "features")
 
     @functools.cached_property
     def logits(self) -> list[tf.Tensor]:

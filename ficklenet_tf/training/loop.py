@@ -8,7 +8,7 @@ import dataclasses
 import io
 import math
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -35,6 +35,8 @@ class Learner:
       adjust: `gradients -> gradients`, applied before the optimizer, or None. Both are lists in the order of
         `model.trainable_variables`. It must be affine: a batch's gradient is the mean of its parts' gradients.
       pictures: `batch -> dict of [b, h, w, 3] uint8`, shown by TensorBoard at each checkpoint, or None.
+      snapshots: step -> a function that the chief calls once the step is done and its checkpoint written, while the
+        others wait; it is called again where the training goes on from an earlier checkpoint, or from this one.
     """
 
     model: keras.Layer
@@ -42,6 +44,7 @@ class Learner:
     losses: Callable[[Batch], Scalars]
     adjust: Callable[[list[tf.Tensor]], list[tf.Tensor]] | None = None
     pictures: Callable[[Batch], dict[str, tf.Tensor]] | None = None
+    snapshots: Mapping[int, Callable[[], None]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +105,8 @@ def fit(directory: str | pathlib.Path, learner: Learner,
     _restore(checkpoint, directory / layout.CHECKPOINTS)
     done = int(step.numpy())
     distribution.check_same_step(done)
+    if done in learner.snapshots:  # killed between the checkpoint and this
+        distribution.on_chief(learner.snapshots[done])
     rows = _read_log(directory / layout.LOG, done)
     writer = (tf.summary.create_file_writer(str(directory / layout.TENSORBOARD)) if chief else
               tf.summary.create_noop_writer())
@@ -116,7 +121,8 @@ def fit(directory: str | pathlib.Path, learner: Learner,
             done += 1
             saved = done % options.save_every == 0 or done == steps
             logged = done % options.log_every == 0 or done in (1, steps)
-            if saved or logged:
+            kept = done in learner.snapshots
+            if saved or logged or kept:
                 values = {name: float(value) for name, value in metrics.items()}
                 _check_values(values, precision, done, directory)
             if logged:
@@ -125,7 +131,7 @@ def fit(directory: str | pathlib.Path, learner: Learner,
                     tf.summary.scalar(name, value, step=done)
                 bar.set_postfix(loss=f"{values['loss']:.4f}", refresh=False)
             bar.update()
-            if saved:
+            if saved or kept:
                 _check_weights(model, optimizer, done, directory)
             if saved and chief:
                 step.assign(done)
@@ -135,6 +141,8 @@ def fit(directory: str | pathlib.Path, learner: Learner,
                 pictures = learner.pictures(distribution.first(batch)) if learner.pictures else {}
                 for name, images in pictures.items():
                     tf.summary.image(name, images, step=done)
+            if kept:
+                distribution.on_chief(learner.snapshots[done])
     return rows
 
 

@@ -165,7 +165,7 @@ def test_the_joint_spread_is_that_of_all_maps_together():
     """A view whose maps are all 0 and one whose are all 1: mean 1/2, spread 1/2, as of one set of zeros and ones."""
     maps = np.random.default_rng(0).random((2, 7, 3, 4, 1)).astype(np.float32)  # two views of seven maps
     for views in (np.stack([np.zeros((7, 3, 4, 1)), np.ones((7, 3, 4, 1))]), maps):
-        joint = localizer._merge([{"mean": view.mean(0), "max": view.max(0), "std": view.std(0), "samples": None,
+        joint = localizer.merged([{"mean": view.mean(0), "max": view.max(0), "std": view.std(0), "samples": None,
                                    "num_maps": 7} for view in views])
         together = views.reshape(14, 3, 4, 1)
         for name, expected in (("mean", together.mean(0)), ("max", together.max(0)), ("std", together.std(0))):

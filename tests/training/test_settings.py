@@ -10,7 +10,7 @@ import pytest
 
 from ficklenet_tf import configs, presets, setting
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.maps import grad_cam, localizer
+from ficklenet_tf.maps import erased, grad_cam, localizer
 from ficklenet_tf.models import backbones, classifier, precision, segmenter, stochastic
 from ficklenet_tf.seeds import cues, refinement
 from ficklenet_tf.training import classifier_losses, losses, objective, optimizers, settings
@@ -20,7 +20,7 @@ TABLES = {  # what the words in configs.py name
     "classifier": {"backbone": backbones.BACKBONES, "trainable_layers": backbones.TRAINABLE,
                    "head": classifier.HEADS, "training_mode": stochastic.MODES, "inference_mode": stochastic.MODES,
                    "form": stochastic.FORMS, "losses": classifier_losses.LOSSES,
-                   "precision": (*precision.PRECISIONS, precision.AUTO)},
+                   "erase": erased.FORMS, "precision": (*precision.PRECISIONS, precision.AUTO)},
     "maps": {"method": grad_cam.METHODS, "cam": grad_cam.CAMS, "gradient": localizer.GRADIENTS},
     "seeds": {"background_cue": cues.CUES, "refine": refinement.REFINEMENTS},
     "segmenter": {"head": segmenter.HEADS, "initializer": segmenter.INITIALIZERS,
