@@ -122,7 +122,7 @@ class Job:
         if not self.needs_seeds:
             return
         if self.system.maps == "snapshots":
-            accumulation.maps_of_snapshots(self.run_dir, self.split, maps_config, self.map_options, name=name)
+            accumulation.maps_of_snapshots(self.run_dir, self.split, maps_config, self.map_options, maps=name)
         else:
             map_extraction.extract(self.run_dir, self.split, maps_config, self.map_options, name=name)
 

@@ -31,10 +31,11 @@ KEYS = ("miou", "recall", "precision")
 BACKGROUND_SCORES = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 THETAS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6)  # SEC's to well above the paper's
 # Of a refinement: the number that is tried, and at which values.
-NUMBERS = {"none": ("theta", THETAS), "srg": ("theta", THETAS),
-           "affinity": ("walked_background", (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4)),
-           "saliency": ("saliency_threshold", (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)),
-           "harmonic": ("harmonic_threshold", (0.1, 0.2, 0.3, 0.4, 0.5))}
+NUMBERS: dict[str, tuple[str, Sequence[Any]]] = {
+    "none": ("theta", THETAS), "srg": ("theta", THETAS),
+    "affinity": ("walked_background", (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4)),
+    "saliency": ("saliency_threshold", (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)),
+    "harmonic": ("harmonic_threshold", (0.1, 0.2, 0.3, 0.4, 0.5))}
 
 
 def rules(config: presets.SeedsConfig) -> list[presets.SeedsConfig]:

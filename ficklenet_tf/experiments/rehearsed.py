@@ -3,7 +3,6 @@
 import dataclasses
 import pathlib
 
-from ficklenet_tf import presets
 from ficklenet_tf.experiments.job import Job
 from ficklenet_tf.models import precision
 from ficklenet_tf.runs import layout
@@ -46,8 +45,8 @@ def _reduced(job: Job, directory: pathlib.Path) -> Job:
         few = rehearsal.first_images(job.split, count + len(strong))
     classifier = dataclasses.replace(classifier, batch_size=rehearsal.batch_size(classifier), epochs=0, steps=1,
                                      snapshots=min(1, classifier.snapshots))
-    stages = {"classifier": classifier, "segmenter": rehearsal.one_step(segmenter),
-              "affinity": dataclasses.replace(preset.affinity, steps=1)}
+    preset = dataclasses.replace(preset, classifier=classifier, segmenter=rehearsal.one_step(segmenter),
+                                 affinity=dataclasses.replace(preset.affinity, steps=1))
     return dataclasses.replace(
         job, run_dir=directory, split=few, held_out=rehearsal.first_images(job.held_out, 2), strong=strong,
-        saliency_dir=job.saliency, preset=presets.Preset(preset.name, maps=preset.maps, seeds=preset.seeds, **stages))
+        saliency_dir=job.saliency, preset=preset)

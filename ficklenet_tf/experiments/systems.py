@@ -64,7 +64,8 @@ _BOUNDARY: Changes = {"seeds": {"refine": "affinity"}, "affinity": {"kind": "bou
 _SEC_LOSSES: Changes = {"segmenter": {"losses": ("sec_seed", "expand", "boundary")}}
 _GROWING: Changes = {"segmenter": {"growing": "dsrg"}}
 _SEC_HEAD: Changes = {"classifier": {"head": "hidden", "hidden_layers": 2, "hidden_dropout": 0.5, "kernel_size": 1}}
-_MDC: Changes = {"classifier": {"head": "mdc", "kernel_size": 1}}
+# Of MDC's and EPS' heads the window stays the preset's: with all its units it is a 1 x 1 layer, but for the border.
+_MDC: Changes = {"classifier": {"head": "mdc"}}
 _EPS: Changes = {"classifier": {"head": "eps", "losses": ("tags", "saliency")}, "seeds": {"refine": "eps"}}
 _GAIN: Changes = {"classifier": {"losses": ("tags", "mining")}}
 _DRS: Changes = {"classifier": {"head": "hidden", "hidden_layers": 3, "suppression": 0.55, "kernel_size": 1}}
