@@ -66,7 +66,7 @@ def _adaptive_biases(scores: tf.Tensor, present: tf.Tensor, background_share: fl
         own = tf.gather(present, class_ids, batch_dims=1)[:, None]
         score = tf.gather(scores, class_ids, batch_dims=1) + tf.gather(biases, class_ids, batch_dims=1)[:, None]
         behind = tf.sort(highest - score, 1)[:, tf.where(place == 0, ranks[0], ranks[1]), None]
-        biases += tf.where(own, behind, 0.0) * tf.one_hot(class_ids, num_classes)
+        biases += behind * tf.one_hot(class_ids, num_classes)  # absent classes' are not used
         return step + 1, biases, tf.where(own, tf.maximum(highest, score + behind), highest)
 
     highest = tf.reduce_max(tf.where(present[..., None], scores, scores.dtype.min), 1)

@@ -27,6 +27,14 @@ def _posterior(logits, sharpness):
     return joint / joint.sum(-1, keepdims=True)
 
 
+def test_pooled_scores_are_between_the_mean_and_the_maximum():
+    """By hand: of e^f = 1, 3 the mean is 2; of one value everywhere it is that value, whatever the size."""
+    logits = tf.constant([[[[0.0, 7.0], [np.log(3), 7.0]]]], tf.float32)
+    np.testing.assert_allclose(image_prior.pooled_scores(logits, 1.0), [[np.log(2), 7]], rtol=1e-5)
+    np.testing.assert_allclose(image_prior.pooled_scores(logits, 1e-3), [[np.log(3) / 2, 7]], rtol=1e-2)
+    np.testing.assert_allclose(image_prior.pooled_scores(logits, 300.0), [[np.log(3), 7]], rtol=1e-2)
+
+
 def test_it_multiplies_by_what_the_image_says():
     logits = np.random.default_rng(0).normal(size=(2, 3, 4, 5)).astype("float32")
     layer = image_prior.ImagePrior(2.0)

@@ -18,7 +18,7 @@ from ficklenet_tf.data.datasets import records
 from ficklenet_tf.evaluation import prediction
 from ficklenet_tf.models import backbones, classifier, segmenter
 from ficklenet_tf.runs import artifacts
-from ficklenet_tf.training import loop, losses, objective, rounds
+from ficklenet_tf.training import loop, losses, objective, rehearsal, rounds
 from ficklenet_tf.training import segmenter as segmenter_training
 from ficklenet_tf.training.segmenter import Options
 
@@ -281,6 +281,13 @@ def test_tags_and_masks_need_no_seeds_and_the_second_round_learns_labels(run_dir
     for batch in segmenter_training._batches(task, config, parts, run_dir, 1, 0, tf.distribute.InputContext()).take(1):
         assert "label" not in batch and batch["small_image"].shape == (3, 4, 4, 3)
         assert batch["strong"]["label"].shape == (1, 4, 4)
+
+
+def test_tags_alone_are_rehearsed_without_seeds(run_dir):
+    artifacts.write_json(run_dir / "classifier" / "settings.json", {"config": {"precision": "float32"}})
+    config = _config(losses=("em_adapt",), retrain_steps=1)
+    rehearsal.rehearse_segmenter(_without_seeds(run_dir), _split("abcd", ""), config)
+    assert not [path for path in run_dir.iterdir() if "rehearsal" in path.name or "segmenter" in path.name]
 
 
 def test_one_loss_of_seeds_needs_them(run_dir):
