@@ -65,7 +65,7 @@ def missing(run: Run, has_masks: bool) -> list[tuple[str, str]]:
     names = [name for name in _expected(run, has_masks) if run.stages[name].state != "finished"]
     lacking = [(_describe(run, name), _maker(run, name)) for name in names]
     classified = run.stages[layout.CLASSIFIER].state == "finished"
-    if classified and layout.SEEDS not in names and not any((run.directory / layout.MAPS).glob("*.npz")):
+    if classified and not _learned_tags(run) and layout.SEEDS not in names and not any((run.directory / layout.MAPS).glob("*.npz")):
         lacking.insert(0, (_describe(run, layout.MAPS), _maker(run, layout.MAPS)))  # they were not kept
     if not run.exported:
         lacking.append((f"The exported model ({layout.SAVED_MODEL}/1/)", _export(run)))
@@ -78,14 +78,21 @@ def missing(run: Run, has_masks: bool) -> list[tuple[str, str]]:
 
 def _expected(run: Run, has_masks: bool) -> list[str]:
     begun = [name for name in _PLAIN if run.stages[name].state != "missing"]
-    plain = _PLAIN if begun or ("flags" in run.result and run.flags.get("baseline", True)) else ()
+    wanted = "flags" in run.result and run.flags.get("baseline", True) and not run.flags.get("system")
+    plain = _PLAIN if begun or wanted else ()
+    seeds = [] if _learned_tags(run) else [layout.SEEDS]
     config = run.stages[layout.SEGMENTER].settings.get("config", {})
     rounds = config.get("retrain_steps", stage_flags.preset(run).segmenter.retrain_steps)
     refined = run.stages[layout.PREDICTIONS].state != "finished" or run.stages[layout.REFINED_PREDICTIONS].settings
-    return [layout.CLASSIFIER, *plain[:1], layout.SEEDS, *plain[1:], layout.SEGMENTER,
+    return [layout.CLASSIFIER, *plain[:1], *seeds, *plain[1:], layout.SEGMENTER,
             *([layout.FIRST_LABELS, layout.SECOND_SEGMENTER] if rounds else []),
             *([layout.PREDICTIONS] if has_masks else []),
             *([layout.REFINED_PREDICTIONS] if has_masks and refined else [])]  # not after --crf=none
+
+
+def _learned_tags(run: Run) -> bool:
+    """Whether the segmenter has been begun on tags alone, without seeds."""
+    return run.stages[layout.SEGMENTER].settings.get("seeds", layout.SEEDS) is None
 
 
 def _describe(run: Run, name: str) -> str:

@@ -103,7 +103,7 @@ def _learned_seeds(run_dir: pathlib.Path, directory: pathlib.Path) -> tuple[path
     while settings["seeds"] == layout.labels_of(settings["initial"]):
         settings = artifacts.read_json(run_dir / settings["initial"] / layout.SETTINGS)
     if settings["seeds"] is None:
-        raise UserError(f"crf: expected a segmenter that learned seeds, to choose by them; {directory} learned masks")
+        raise UserError(f"crf: expected a segmenter that learned seeds, to choose by them; {directory} learned none")
     path = run_dir / settings["seeds"] / layout.SETTINGS
     learned = artifacts.read_json(path) if path.exists() else {}
     if learned.get("stage") != "seeds":
