@@ -64,8 +64,8 @@ def missing(run: Run, has_masks: bool) -> list[tuple[str, str]]:
     """
     names = [name for name in _expected(run, has_masks) if run.stages[name].state != "finished"]
     lacking = [(_describe(run, name), _maker(run, name)) for name in names]
-    classified = run.stages[layout.CLASSIFIER].state == "finished"
-    if classified and not _learned_tags(run) and layout.SEEDS not in names and not any((run.directory / layout.MAPS).glob("*.npz")):
+    localized = any((run.directory / layout.MAPS).glob("*.npz")) or _learned_tags(run)
+    if run.stages[layout.CLASSIFIER].state == "finished" and layout.SEEDS not in names and not localized:
         lacking.insert(0, (_describe(run, layout.MAPS), _maker(run, layout.MAPS)))  # they were not kept
     if not run.exported:
         lacking.append((f"The exported model ({layout.SAVED_MODEL}/1/)", _export(run)))
