@@ -16,11 +16,11 @@ AUTO = "auto"
 # Words that name a part of the software: the tables of those parts have the same (tests/training/test_settings.py).
 # To the lists one adds what one adds to such a table (CONTRIBUTING.md).
 BACKBONES = ["vgg16", "resnet50", "resnet101", "small"]
-CLASSIFIER_HEADS, SEGMENTER_HEADS = ["stochastic", "hidden"], ["largefov", "largefov4", "aspp"]
-CLASSIFIER_LOSSES = ["tags"]
-SEGMENTER_LOSSES = ["seed", "sec_seed", "expand", "boundary", "full"]
+CLASSIFIER_HEADS, SEGMENTER_HEADS = ["stochastic", "hidden", "eps"], ["largefov", "largefov4", "aspp"]
+CLASSIFIER_LOSSES = ["tags", "mining", "mining_masks", "saliency"]
+SEGMENTER_LOSSES = ["seed", "sec_seed", "expand", "boundary", "full", "stc"]
 CUES = ["activation", "gradient", "gradient_pixels", "saliency"]
-REFINEMENTS = ["none", "crf", "srg", "affinity", "saliency", "harmonic"]
+REFINEMENTS = ["none", "crf", "srg", "affinity", "saliency", "harmonic", "eps"]
 TRAINABLE = ("head", "last_block", "last_two_blocks", "all")
 GROWINGS = ("none", "dsrg")
 MODES = ("stochastic", "general", "deterministic")
@@ -42,8 +42,8 @@ class ClassifierConfig(Checked):
     rate: float = number(0.9, SHARE, "Share of hidden units that a selection drops: p.", _PAPER)
     rescale: bool = switch(False, "Scale the hidden units that stay by 1 / (1 - rate).")  # measured: docs/voc.md
     head: str = word("stochastic", CLASSIFIER_HEADS, "The paper's linear convolution, or one with a hidden "
-                     "layer.", _PAPER)
-    hidden: int = number(512, (1, 65536), "Channels of the hidden layer, where head=hidden.")
+                     "layer; eps: that and a background, for the loss saliency.", _PAPER)
+    hidden: int = number(512, (1, 65536), "Channels of the hidden layer, where head=hidden or eps.")
     training_mode: str = word("stochastic", MODES, "Which hidden units take part in training: center-preserving "
                               "selections, general dropout or all.", _PAPER)
     inference_mode: str = word("stochastic", MODES, "Which hidden units take part when tags are predicted.", _PAPER)
@@ -62,12 +62,24 @@ class ClassifierConfig(Checked):
     photometric: float = number(0.2, SHARE, "Strength of random changes of brightness, contrast and colour.")
     precision: str = word("float32", (*PRECISIONS, AUTO), "Of the computation; auto: bfloat16 where the hardware "
                           "has it.")
+    mining_weight: float = number(1.0, (0, MANY), "losses=mining: of the probability that a class keeps where its "
+                                  "region is erased; alpha.", "GAIN")
+    # [not verified]: the paper's omega, remembered
+    mining_masks_weight: float = number(10.0, (0, MANY), "losses=mining_masks: of the difference between a class's "
+                                        "region and its mask.", "GAIN")
+    eps_tau: float = number(0.4, SHARE, "losses=saliency: a tag counts as background where less of its map is "
+                            "salient.", "EPS")
+    eps_lambda: float = number(0.5, SHARE, "losses=saliency: share of the tags' maps in the estimated saliency; the "
+                               "rest is the background's.", "EPS")
 
     def __post_init__(self) -> None:
-        """As `Checked`, and the kernel has a centre."""
+        """As `Checked`, the kernel has a centre, and the head with a background has the loss that teaches it."""
         super().__post_init__()
         if self.kernel_size % 2 == 0:
             raise UserError(f"kernel_size: expected an odd number, which has a centre, found {self.kernel_size}")
+        if (self.head == "eps") != ("saliency" in self.losses):
+            raise UserError(f"head and losses: expected head eps and the loss saliency together, found head "
+                            f"{self.head} and losses {','.join(self.losses)}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +130,9 @@ class SeedsConfig(Checked):
                              "map is at least this.")
     harmonic_threshold: float = number(0.4, SHARE, "refine=harmonic: against the harmonic mean of map and saliency.",
                                        "DCSP")
+    eps_background: float | str = number(0.2, SHARE, "refine=eps: the background's score against the classes' softmax "
+                                         "maps, each divided by its maximum; head: the head's own background, against "
+                                         "maps as they are.", "EPS", word="head")
     srg_distance: float = number(442.0, (0, 442), "refine=srg: how far in colour seeds grow; 442: without limit.")
 
     def __post_init__(self) -> None:

@@ -15,7 +15,7 @@ from ficklenet_tf.errors import UserError
 from ficklenet_tf.evaluation import metrics
 from ficklenet_tf.models import backbones, classifier, precision, pretrained
 from ficklenet_tf.runs import artifacts, layout, progress, restart, stage
-from ficklenet_tf.training import classifier_losses, loop, optimizers
+from ficklenet_tf.training import classifier_losses, loop, optimizers, pixel_teachers
 
 AUTO = configs.AUTO  # presets.ClassifierConfig.steps
 
@@ -29,12 +29,17 @@ class Options:
       seed: of weights, order, augmentation and selections.
       cache_flips: also cache the features of the mirrored photographs (twice the time and space).
       training: `loop.Options`; the precision is the config's.
+      saliency_dir: directory with `<image id>.png`; None: the run's own saliency/. Used where a loss needs it.
+      strong: `datasets.Split` of images, also in the split to train on, whose masks may be used, where a loss needs
+        them; else None.
     """
 
     weights: str = ""
     seed: int = 0
     cache_flips: bool = False
     training: loop.Options = loop.Options()
+    saliency_dir: str | pathlib.Path | None = None
+    strong: datasets.Split | None = None
 
 
 def train(directory: str | pathlib.Path, split: datasets.Split, held_out: datasets.Split,
@@ -45,19 +50,26 @@ def train(directory: str | pathlib.Path, split: datasets.Split, held_out: datase
 
     Args:
       directory: the stage's directory: checkpoints/, log.csv, tensorboard/, model.weights.h5, run.json.
-      split: `datasets.Split` to train on; only its tags are used.
+      split: `datasets.Split` to train on; only its tags are used, and the masks of `options.strong`.
       held_out: `datasets.Split` for the mAP.
       config: `presets.ClassifierConfig`.
       options: `Options`.
 
     Returns:
       The content of run.json.
+
+    Raises:
+      UserError: a loss needs saliency maps or masks that are not there, see `pixel_teachers`.
     """
     directory = pathlib.Path(directory)
     config = precision.settled(config, directory.parent)
+    saliency_dir = pixel_teachers.saliency(pixel_teachers.saliency_of(directory.parent, options.saliency_dir), split,
+                                           config.losses, classifier_losses.NEED_SALIENCY)
+    options = dataclasses.replace(options, saliency_dir=saliency_dir)
+    pixel_teachers.masked(options.strong, split, config.losses, classifier_losses.NEED_MASKS)
     settings = {"stage": "classifier", "config": dataclasses.asdict(config), "weights": str(options.weights),
                 "seed": options.seed, "dataset": split.dataset, "split": split.name,
-                "fingerprint": split.fingerprint}
+                "fingerprint": split.fingerprint, **pixel_teachers.settings(saliency_dir, options.strong)}
 
     if artifacts.read_run(directory) is None or restart.is_requested(directory):
         pretrained.check(options.weights, config.backbone, config.trainable_layers)
@@ -95,8 +107,12 @@ def _fit(directory: pathlib.Path, split: datasets.Split, config: presets.Classif
          target: keras.layers.Layer, new: Sequence[keras.Variable], normalization: images.Normalization,
          features: feature_cache.FeatureCache | None, options: Options) -> list[loop.Row]:
     steps_per_epoch = max(1, len(split) // config.batch_size)
-    reader = input_pipeline.ExampleReader(split, options.seed, config.input_size, features=features,
-                                          flips=config.flips)
+    masked = pixel_teachers.masked(options.strong, split, config.losses, classifier_losses.NEED_MASKS)
+    map_size = -(-config.input_size // backbones.STRIDE)
+    reader = input_pipeline.ExampleReader(
+        split, options.seed, config.input_size, features=features, flips=config.flips, masked=masked,
+        label_size=None if masked is None else map_size,
+        saliency_dir=options.saliency_dir, saliency_size=map_size)
     learner = loop.Learner(target, optimizers.classifier_optimizer(config, target, new, steps_per_epoch),
                            _losses(target, normalization, config))
     return loop.fit(

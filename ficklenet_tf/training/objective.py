@@ -17,7 +17,7 @@ from ficklenet_tf import configs, presets
 from ficklenet_tf.data import datasets, input_pipeline, labels
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.seeds import region_growing
-from ficklenet_tf.training import losses
+from ficklenet_tf.training import losses, pixel_saliency
 from ficklenet_tf.training.loop import Batch, Scalars
 
 KINDS = ("weak", "semi", "full")
@@ -219,10 +219,16 @@ def _full(step: Step) -> tf.Tensor:
     return losses.full_loss(step.logits, step.batch["label"], step.config.full_loss)
 
 
+def _stc(step: Step) -> tf.Tensor:
+    return pixel_saliency.stc_loss(step.logits, step.batch["saliency"], step.batch["tags"])
+
+
 # The losses of the weak images, by the word in --losses: each a function of a `Step`, weighted; it returns None where
 # its weight is 0. "full" is the cross-entropy on their label images.
 LOSSES: dict[str, Callable[[Step], tf.Tensor | None]] = {
-    "seed": _seed, "sec_seed": _sec_seed, "expand": _expand, "boundary": _boundary, "full": _full}
+    "seed": _seed, "sec_seed": _sec_seed, "expand": _expand, "boundary": _boundary, "full": _full,
+    "stc": _stc}
+NEED_SALIENCY = ("stc",)
 
 
 def _weak_losses(logits: tf.Tensor, batch: Batch, config: presets.SegmenterConfig,

@@ -21,7 +21,7 @@ from ficklenet_tf.runs import hardware, layout, progress
 from ficklenet_tf.seeds import extraction
 from ficklenet_tf.training import affinity as affinity_training
 from ficklenet_tf.training import classifier as classifier_training
-from ficklenet_tf.training import objective, rounds
+from ficklenet_tf.training import classifier_losses, objective, pixel_teachers, rounds
 from ficklenet_tf.training import segmenter as segmenter_training
 
 _FEW = 4  # images of a step without a GPU, where a whole batch of the paper's takes half a minute
@@ -47,6 +47,9 @@ def rehearse_classifier(run_dir: str | pathlib.Path, split: datasets.Split, held
     if layout.begun(pathlib.Path(run_dir) / name):
         return
     config = precision.settled(config, run_dir)
+    taught = pixel_teachers.saliency_of(run_dir, options.saliency_dir)
+    pixel_teachers.saliency(taught, split, config.losses, classifier_losses.NEED_SALIENCY)  # of all, not of a few
+    options = dataclasses.replace(options, saliency_dir=taught)
     with _rehearsal(run_dir, name) as directory:
         _step_classifier(directory / layout.CLASSIFIER, split, held_out, config, options)
 
@@ -72,6 +75,9 @@ def rehearse_segmenter(run_dir: str | pathlib.Path, split: datasets.Split, confi
         if not config.strong_share:  # that of the whole splits, not of the few images
             config = dataclasses.replace(config, strong_share=len(masked) / (len(weak) + len(masked)))
         options = dataclasses.replace(options, strong=_first_images(masked, count))
+    if weak is not None:
+        taught = pixel_teachers.saliency_of(run_dir, options.saliency_dir)
+        pixel_teachers.saliency(taught, weak, config.losses, objective.NEED_SALIENCY)
     learned = masked if weak is None else weak
     assert learned is not None
     with _rehearsal(run_dir, name) as directory:
@@ -93,14 +99,22 @@ def rehearse_run(run_dir: str | pathlib.Path, split: datasets.Split, held_out: d
       options: `classifier_training.Options`.
       last: directory below run_dir of the run's last training: where that has been begun, nothing is done.
       deterministic: `presets.ClassifierConfig` of the baseline, or None.
-      saliency_dir: for the background cue "saliency".
+      saliency_dir: of the seeds, and of losses that need saliency where `options` name none.
+
+    Raises:
+      UserError: a training needs saliency maps or masks that are not there, of all of `split`.
     """
     if layout.begun(pathlib.Path(run_dir) / last):
         return
     classifier_config = precision.settled(preset.classifier, run_dir)
     segmenter_config = precision.settled(preset.segmenter, run_dir)
-    seed = options.seed
-    few = _first_images(split, max(_batch_size(classifier_config), _batch_size(segmenter_config)))
+    seed, taught = options.seed, pixel_teachers.saliency_of(run_dir, options.saliency_dir or saliency_dir)
+    for losses, need in ((classifier_config.losses, classifier_losses.NEED_SALIENCY),
+                         (segmenter_config.losses, objective.NEED_SALIENCY)):
+        pixel_teachers.saliency(taught, split, losses, need)
+    options = dataclasses.replace(options, saliency_dir=taught)
+    few = _first_images(_masked_first(split, classifier_config, options),
+                        max(_batch_size(classifier_config), _batch_size(segmenter_config)))
     with _rehearsal(run_dir, "run") as directory:
         _step_classifier(directory / layout.CLASSIFIER, few, held_out, classifier_config, options)
         if deterministic is not None:
@@ -113,7 +127,8 @@ def rehearse_run(run_dir: str | pathlib.Path, split: datasets.Split, held_out: d
                                                  map_extraction.Options(seed=seed))
         extraction.extract(directory, few, preset.maps, preset.seeds, map_extraction.Options(seed=seed),
                            extraction.Options(saliency_dir, walker=walker))
-        rounds.train_rounds(directory, few, _one_step(segmenter_config), segmenter_training.Options(seed=seed))
+        rounds.train_rounds(directory, few, _one_step(segmenter_config),
+                            segmenter_training.Options(seed=seed, saliency_dir=taught))
 
 
 @contextlib.contextmanager
@@ -144,8 +159,16 @@ def _step_classifier(directory: pathlib.Path, few: datasets.Split, held_out: dat
                      config: presets.ClassifierConfig, options: classifier_training.Options) -> None:
     """Trains a classifier for one step."""
     config = dataclasses.replace(config, batch_size=_batch_size(config), epochs=0, steps=1)
-    classifier_training.train(directory, _first_images(few, config.batch_size), _first_images(held_out, 2), config,
-                              options)
+    few = _first_images(_masked_first(few, config, options), config.batch_size)
+    classifier_training.train(directory, few, _first_images(held_out, 2), config, options)
+
+
+def _masked_first(split: datasets.Split, config: presets.ClassifierConfig,
+                  options: classifier_training.Options) -> datasets.Split:
+    """Returns the split with the images first whose masks the classifier learns; as it is where it learns none."""
+    masked = pixel_teachers.masked(options.strong, split, config.losses, classifier_losses.NEED_MASKS)
+    return split if masked is None else split.select(
+        sorted(range(len(split)), key=lambda i: split.image_ids[i] not in masked))
 
 
 def _one_step(config: presets.SegmenterConfig) -> presets.SegmenterConfig:
