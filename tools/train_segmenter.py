@@ -10,49 +10,26 @@ from them in OUTPUT_DIR/segmenter_retrained/.
 --growing=dsrg lets the seeds grow at each step (DSRG). --losses=sec_seed,expand,boundary is SEC.
 --supervision=full learns the split's own masks and needs no seeds. --supervision=semi adds images with masks
 to every batch (--strong_share of it) with --alpha times their cross-entropy: those of --strong_split (VOC: train), or
-the first --strong_images of the split; they are left out of the images with seeds.
+the first --strong_images of the split; they are left out of the images with seeds. --losses=stc learns saliency maps
+(tools.make_saliency, or --saliency_dir) of the photographs with one tag.
 """
-
-from typing import TYPE_CHECKING
 
 from absl import flags
 
 from ficklenet_tf import presets
-from ficklenet_tf.errors import UserError
 from ficklenet_tf.runs import layout
-from tools import cli, define, words
-
-if TYPE_CHECKING:
-    from ficklenet_tf.data import datasets
+from tools import cli, define, strong, words
 
 flags.DEFINE_string("weights", "", f"With --initial=weights. {define.WEIGHTS}")
 flags.DEFINE_enum("initial", "classifier", ("classifier", "weights"), "Where the backbone's weights come from.")
 flags.DEFINE_string("seeds", layout.SEEDS, "Directory below OUTPUT_DIR with the label images to train on.")
 define.name(layout.SEGMENTER)
 flags.DEFINE_enum("supervision", "weak", words.SUPERVISIONS, "Seeds, seeds and masks, or masks.")
-flags.DEFINE_string("strong_split", None, "semi: split of the images with masks (default: of voc train).")
-flags.DEFINE_integer("strong_images", None, "semi: the first N images of the split are those with masks.",
-                     lower_bound=1)
+strong.define("--supervision=semi")
+flags.DEFINE_string("saliency_dir", None, define.SALIENCY_DIR)
 define.data(None)
 define.training()
 define.stage(presets.SegmenterConfig)
-
-
-def _strong(split: "datasets.Split") -> "datasets.Split | None":
-    """Returns the split of the images whose masks are learned beside the seeds of `split`, or None."""
-    name, count = cli.FLAGS.strong_split, cli.FLAGS.strong_images
-    if cli.FLAGS.supervision != "semi":
-        if name is not None or count is not None:
-            raise UserError("strong_split and strong_images: expected only with --supervision=semi")
-        return None
-    if count is not None:
-        if name is not None or not 0 < count < len(split):
-            raise UserError(f"strong_images: expected 1 to {len(split) - 1} of {len(split)} images and no "
-                            f"strong_split, found {count} and {name}")
-        return split.select(range(count))
-    if name is None and cli.FLAGS.dataset != "voc":
-        raise UserError("supervision semi: expected --strong_split or --strong_images, found neither")
-    return cli.split(name or "train")
 
 
 def main() -> None:
@@ -66,7 +43,9 @@ def main() -> None:
         split = cli.split()
         options = segmenter_training.Options(
             seeds=cli.FLAGS.seeds, initial=cli.FLAGS.initial, supervision=cli.FLAGS.supervision,
-            strong=_strong(split), weights=cli.FLAGS.weights, seed=cli.FLAGS.seed, training=cli.loop_options())
+            strong=strong.split_of(split, cli.FLAGS.supervision == "semi", "--supervision=semi", len(split) - 1),
+            weights=cli.FLAGS.weights, seed=cli.FLAGS.seed, training=cli.loop_options(),
+            saliency_dir=cli.FLAGS.saliency_dir)
         cli.restart_stages(name, layout.labels_of(name), layout.retrained(name))
         if cli.FLAGS.rehearsal:
             rehearsal.rehearse_segmenter(run_dir, split, config, options, name=name)
