@@ -16,11 +16,12 @@ AUTO = "auto"
 # Words that name a part of the software: the tables of those parts have the same (tests/training/test_settings.py).
 # To the lists one adds what one adds to such a table (CONTRIBUTING.md).
 BACKBONES = ["vgg16", "resnet50", "resnet101", "small"]
-CLASSIFIER_HEADS, SEGMENTER_HEADS = ["stochastic", "hidden", "mdc"], ["largefov", "largefov4", "aspp"]
-CLASSIFIER_LOSSES = ["tags"]
-SEGMENTER_LOSSES = ["seed", "sec_seed", "expand", "boundary", "full", "em_fixed", "em_adapt", "mil_lse", "mil_max"]
+CLASSIFIER_HEADS, SEGMENTER_HEADS = ["stochastic", "hidden", "mdc", "eps"], ["largefov", "largefov4", "aspp"]
+OBJECTIVES = ["tags", "mining", "mining_masks", "saliency"]
+SEGMENTER_LOSSES = ["seed", "sec_seed", "expand", "boundary", "full", "em_fixed", "em_adapt", "mil_lse", "mil_max",
+                    "stc"]
 CUES = ["activation", "gradient", "gradient_pixels", "saliency"]
-REFINEMENTS = ["none", "crf", "srg", "affinity", "saliency", "harmonic"]
+REFINEMENTS = ["none", "crf", "srg", "affinity", "saliency", "harmonic", "eps"]
 TRAINABLE = ("head", "last_block", "last_two_blocks", "all")
 GROWINGS = ("none", "dsrg")
 ERASINGS = ("photograph", "features")
@@ -42,15 +43,16 @@ class ClassifierConfig(Checked):
     kernel_size: int = number(9, (1, 99), "Side of the window of the head's convolution, an odd number: s.", _PAPER)
     rate: float = number(0.9, SHARE, "Share of hidden units that a selection drops: p.", _PAPER)
     rescale: bool = switch(False, "Scale the hidden units that stay by 1 / (1 - rate).")  # measured: docs/voc.md
-    head: str = word("stochastic", CLASSIFIER_HEADS, "The paper's linear convolution, one above hidden "
-                     "layers, or MDC's dilated branches.", _PAPER)
-    hidden: int = number(512, (1, 65536), "head=hidden, mdc: channels of each hidden layer.")
+    head: str = word("stochastic", CLASSIFIER_HEADS, "The paper's linear convolution; one above hidden layers; MDC's "
+                     "dilated branches; eps: above hidden layers, with a background, for the objective "
+                     "saliency.", _PAPER)
+    hidden: int = number(512, (1, 65536), "head=hidden, mdc, eps: channels of each hidden layer.")
     training_mode: str = word("stochastic", MODES, "Which hidden units take part in training: center-preserving "
                               "selections, general dropout or all.", _PAPER)
     inference_mode: str = word("stochastic", MODES, "Which hidden units take part when tags are predicted.", _PAPER)
     form: str = word("contracted", ("contracted", "expanded"), "How the head is computed; the same answer, expanded "
                      "as in the paper takes more time and memory.")
-    losses: tuple = several(("tags",), CLASSIFIER_LOSSES, "What is learned of a photograph.", _PAPER)
+    objectives: tuple = several(("tags",), OBJECTIVES, "What is learned of a photograph.", _PAPER)
     batch_size: int = number(10, (1, 65536), "Photographs in a step.", _PAPER)
     epochs: int = number(20, (0, MANY), "Times that every photograph is seen; 0: steps counts in their place.")
     steps: int | str = number(0, (0, MANY), "Steps of training where epochs is 0; auto: 100 times the sixth root of "
@@ -75,12 +77,24 @@ class ClassifierConfig(Checked):
                                 "of the map's maximum.", "AE-PSL")
     snapshots: int = number(0, (0, 10000), "Evenly spaced steps, the last one among them, whose weights are kept as "
                             "classifiers of their own.")
+    mining_weight: float = number(1.0, (0, MANY), "objectives=mining: of the probability that a class keeps "
+                                  "where its region is erased; alpha.", "GAIN")
+    # [not verified]: the paper's omega, remembered
+    mining_masks_weight: float = number(10.0, (0, MANY), "objectives=mining_masks: of the difference between a class's "
+                                        "region and its mask.", "GAIN")
+    eps_tau: float = number(0.4, SHARE, "objectives=saliency: a tag counts as background where less of its "
+                            "map is salient.", "EPS")
+    eps_lambda: float = number(0.5, SHARE, "objectives=saliency: share of the tags' maps in the estimated saliency; the "
+                               "rest is the background's.", "EPS")
 
     def __post_init__(self) -> None:
-        """As `Checked`, and the kernel has a centre."""
+        """As `Checked`, the kernel has a centre, and the head with a background has the loss that teaches it."""
         super().__post_init__()
         if self.kernel_size % 2 == 0:
             raise UserError(f"kernel_size: expected an odd number, which has a centre, found {self.kernel_size}")
+        if (self.head == "eps") != ("saliency" in self.objectives):
+            raise UserError(f"head and objectives: expected head eps and the objective saliency together, "
+                            f"found head {self.head} and objectives {','.join(self.objectives)}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,6 +145,9 @@ class SeedsConfig(Checked):
                              "map is at least this.")
     harmonic_threshold: float = number(0.4, SHARE, "refine=harmonic: against the harmonic mean of map and saliency.",
                                        "DCSP")
+    eps_background: float | str = number(0.2, SHARE, "refine=eps: the background's score against the classes' softmax "
+                                         "maps, each divided by its maximum; head: the head's own background, against "
+                                         "maps as they are.", "EPS", word="head")
     srg_distance: float = number(442.0, (0, 442), "refine=srg: how far in colour seeds grow; 442: without limit.")
 
     def __post_init__(self) -> None:

@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(items):
 def _words_of_configs():
     """What a test adds to the words of configs.py is taken back."""
     lists = (configs.BACKBONES, configs.CLASSIFIER_HEADS, configs.SEGMENTER_HEADS, configs.CUES, configs.REFINEMENTS,
-             configs.CLASSIFIER_LOSSES, configs.SEGMENTER_LOSSES)
+             configs.OBJECTIVES, configs.SEGMENTER_LOSSES)
     before = [list(words) for words in lists]
     yield
     for words, content in zip(lists, before, strict=True):

@@ -139,15 +139,30 @@ def preset(trains: bool = True,
     return preset
 
 
-def strong(train_split: "datasets.Split") -> "datasets.Split | None":
-    """Returns the images of --strong_split, or the first --strong_images of a split; None without these flags."""
+def strong(train_split: "datasets.Split", wanted: bool, what: str) -> "datasets.Split | None":
+    """Returns the split of the images whose masks may be learned beside tags, None where nothing learns any.
+
+    Args:
+      train_split: `datasets.Split` to train on.
+      wanted: whether the training learns masks of some images.
+      what: the flag and value that make it so, for the message.
+
+    Raises:
+      UserError: --strong_split and --strong_images do not say whose, or say it where nothing learns them.
+    """
     name, count = FLAGS.strong_split, FLAGS.strong_images
+    if not wanted:
+        if name is not None or count is not None:
+            raise UserError(f"strong_split and strong_images: expected only with {what}")
+        return None
     if count is not None:
         if name is not None or not 0 < count < len(train_split):
             raise UserError(f"strong_images: expected 1 to {len(train_split) - 1} of {len(train_split)} images and no "
                             f"strong_split, found {count} and {name}")
         return train_split.select(range(count))
-    return None if name is None else split(name)
+    if name is None and FLAGS.dataset != "voc":
+        raise UserError(f"{what}: expected --strong_split or --strong_images, found neither")
+    return split(name or "train")
 
 
 def split_arguments(name: str | None = None, held_out: bool = False) -> dict[str, Any]:

@@ -16,7 +16,7 @@ GROUPS = help_page.Groups()
 HELD_OUT = "Split for evaluation (default: the data set's)."
 WEIGHTS = ("Of the backbone: imagenet (downloaded), a file (.npz, .h5 or .weights.h5), or random where frozen layers "
            "may be that.")
-SALIENCY_DIR = "Saliency maps <image id>.png, where seeds need them (default: the run's own)."
+SALIENCY_DIR = "Saliency maps <image id>.png, where they are needed (default: the run's own)."
 SALIENCY_MODEL = "ONNX file of the saliency network, U2-Net's or one of its form; `make saliency` fetches one."
 
 
@@ -91,10 +91,10 @@ def segmenter() -> None:
     flags.DEFINE_string("segmenter", None, "Directory of the segmenter below OUTPUT_DIR (default: the last round's).")
 
 
-def strong() -> None:
-    """Defines --strong_split and --strong_images, see `cli.strong`."""
-    flags.DEFINE_string("strong_split", None, "Split of images whose masks are learned, too.")
-    flags.DEFINE_integer("strong_images", None, "In its place: the first N images of the split are those with masks.",
+def strong(what: str) -> None:
+    """Defines --strong_split and --strong_images, which go with `what`: a flag and its value; see `cli.strong`."""
+    flags.DEFINE_string("strong_split", None, f"{what}: split of the images with masks (default: of voc train).")
+    flags.DEFINE_integer("strong_images", None, f"{what}: the first N images of the split are those with masks.",
                          lower_bound=1)
 
 

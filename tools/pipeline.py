@@ -33,8 +33,9 @@ def _job(run_dir: pathlib.Path, split: datasets.Split, held_out: datasets.Split,
          system: systems.System) -> job.Job:
     flags = cli.FLAGS
     saliency_dir = pathlib.Path(flags.saliency_dir) if flags.saliency_dir else None
-    return job.Job(run_dir, split, held_out, preset, system, flags.weights, flags.seed, flags.cache_flips,
-                   cli.strong(split), saliency_dir, cli.loop_options())
+    strong = cli.strong(split, flags.supervision == "semi", "--supervision=semi")
+    return job.Job(run_dir, split, held_out, preset, system, flags.weights, flags.seed, flags.cache_flips, strong,
+                   saliency_dir, cli.loop_options())
 
 
 def _baseline(work: job.Job) -> job.Job:
@@ -114,7 +115,8 @@ def run() -> None:
     seconds: dict[str, float] = {}
     result: dict[str, Any] = {}
     system = systems.SYSTEMS[cli.FLAGS.system] if cli.FLAGS.system else systems.System("", {})
-    preset = cli.preset(changed=system.applied)  # first: a wrong number ends before the data are read
+    semi = cli.FLAGS.supervision == "semi"
+    preset = cli.preset(changed=lambda base: system.applied(base, semi))  # a wrong number ends before data are read
     split, held_out = cli.split(), cli.split(cli.FLAGS.held_out, held_out=True)
     work = _job(run_dir, split, held_out, preset, system)
     needed.check(preset.seeds, work.saliency)  # not after the classifier

@@ -14,10 +14,13 @@ from ficklenet_tf.experiments import systems
 from ficklenet_tf.runs import restart
 from tools import cli, define, words
 
+_SEMI = "--supervision=semi"
+
 flags.DEFINE_enum("system", None, list(systems.SYSTEMS), "What the preset is changed to: a compared system, see "
                   "docs/systems.md.")
 flags.DEFINE_string("weights", "", define.WEIGHTS)
-define.strong()
+flags.DEFINE_enum("supervision", "weak", ("weak", "semi"), "Tags, or tags and the masks of some images.")
+define.strong(_SEMI)
 flags.DEFINE_string("held_out", None, define.HELD_OUT)
 flags.DEFINE_string("saliency_dir", None, define.SALIENCY_DIR)
 flags.DEFINE_string("saliency_model", "weights/u2netp.onnx", define.SALIENCY_MODEL)

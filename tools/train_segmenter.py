@@ -9,45 +9,31 @@ from them in OUTPUT_DIR/segmenter_retrained/.
 
 --growing=dsrg lets the seeds grow at each step (DSRG). --losses=sec_seed,expand,boundary is SEC.
 --losses=em_adapt and em_fixed (WSSL), mil_lse (MIL-seg; --image_prior is its prior) and mil_max (MIL-FCN) learn from
-tags alone: OUTPUT_DIR/seeds/ need not be there.
+tags alone: OUTPUT_DIR/seeds/ need not be there. --losses=stc is STC's first network: photographs of one tag and
+saliency maps.
 --supervision=full learns the split's own masks and needs no seeds. --supervision=semi adds images with masks
 to every batch (--strong_share of it) with --alpha times their cross-entropy: those of --strong_split (VOC: train), or
 the first --strong_images of the split; they are left out of the images with seeds.
 """
 
-from typing import TYPE_CHECKING
-
 from absl import flags
 
 from ficklenet_tf import presets
-from ficklenet_tf.errors import UserError
 from ficklenet_tf.runs import layout
 from tools import cli, define, words
 
-if TYPE_CHECKING:
-    from ficklenet_tf.data import datasets
+_SEMI = "--supervision=semi"
 
 flags.DEFINE_string("weights", "", f"With --initial=weights. {define.WEIGHTS}")
 flags.DEFINE_enum("initial", "classifier", ("classifier", "weights"), "Where the backbone's weights come from.")
 flags.DEFINE_string("seeds", layout.SEEDS, "Directory below OUTPUT_DIR with the label images to train on.")
 define.name(layout.SEGMENTER)
 flags.DEFINE_enum("supervision", "weak", words.SUPERVISIONS, "Seeds, seeds and masks, or masks.")
-define.strong()
+define.strong(_SEMI)
+flags.DEFINE_string("saliency_dir", None, define.SALIENCY_DIR)
 define.data(None)
 define.training()
 define.stage(presets.SegmenterConfig)
-
-
-def _strong(split: "datasets.Split") -> "datasets.Split | None":
-    """Returns the split of the images whose masks are learned beside the seeds of `split`, or None."""
-    strong = cli.strong(split)
-    if (strong is not None) and cli.FLAGS.supervision != "semi":
-        raise UserError("strong_split and strong_images: expected only with --supervision=semi")
-    if strong is None and cli.FLAGS.supervision == "semi":
-        if cli.FLAGS.dataset != "voc":
-            raise UserError("supervision semi: expected --strong_split or --strong_images, found neither")
-        return cli.split("train")
-    return strong
 
 
 def main() -> None:
@@ -61,7 +47,9 @@ def main() -> None:
         split = cli.split()
         options = segmenter_training.Options(
             seeds=cli.FLAGS.seeds, initial=cli.FLAGS.initial, supervision=cli.FLAGS.supervision,
-            strong=_strong(split), weights=cli.FLAGS.weights, seed=cli.FLAGS.seed, training=cli.loop_options())
+            strong=cli.strong(split, cli.FLAGS.supervision == "semi", _SEMI),
+            saliency_dir=cli.FLAGS.saliency_dir, weights=cli.FLAGS.weights, seed=cli.FLAGS.seed,
+            training=cli.loop_options())
         cli.restart_stages(name, layout.labels_of(name), layout.retrained(name))
         if cli.FLAGS.rehearsal:
             rehearsal.rehearse_segmenter(run_dir, split, config, options, name=name)

@@ -9,9 +9,10 @@ as uint8, and `prepared` turns it into what the network expects inside the step.
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
+import cv2
 import numpy as np
 import tensorflow as tf
 
@@ -110,9 +111,13 @@ class ExampleReader:
         None leaves it out. It is mirrored with the photograph, and with its cached features, whose positions are
         mirrored too; not cropped.
       keep_side: the side to ask `keep` for.
+      masked: without seeds_dir: ids of the images whose own label is given, of the others it is 255 everywhere; None:
+        all.
+      saliency_dir: directory of grey maps `<image id>.png` that are given too, or None.
+      saliency_size: side of these.
 
     Raises:
-      UserError: the split is empty, or an image has no label image in seeds_dir.
+      UserError: the split is empty, an image has no label image in seeds_dir, or saliency maps would be cropped.
     """
 
     split: datasets.Split
@@ -126,6 +131,9 @@ class ExampleReader:
     labelled: bool = True
     keep: Callable[[str, int], np.ndarray] | None = None
     keep_side: int = 0
+    masked: Collection[str] | None = None
+    saliency_dir: str | pathlib.Path | None = None
+    saliency_size: int = 0
 
     def __post_init__(self) -> None:
         if not len(self.split):
@@ -135,6 +143,8 @@ class ExampleReader:
             if missing:
                 raise UserError(f"{self.seeds_dir}: expected a label image for each of {len(self.split)} images, "
                                 f"{len(missing)} are missing, the first {missing[0]}.png")
+        if self.saliency_dir is not None and self.crop is not None:
+            raise UserError("random_crop: expected none where saliency maps are learned, which are not cropped along")
 
     @functools.cached_property
     def _stream(self) -> np.int32:
@@ -155,6 +165,8 @@ class ExampleReader:
             specs["small_image"] = tf.TensorSpec([self.label_size, self.label_size, 3], tf.uint8)
         if self.keep is not None:
             specs["keep"] = tf.TensorSpec([self.keep_side] * 2, tf.uint8)
+        if self.saliency_dir is not None:
+            specs["saliency"] = tf.TensorSpec([self.saliency_size] * 2, tf.float32)
         return specs
 
     def example(self, position: int) -> dict[str, np.ndarray]:
@@ -166,7 +178,8 @@ class ExampleReader:
         Returns:
           dict: "rng_seeds" `[2]` int32, "tags" `[C]` float32; "image" `[size, size, 3]` uint8 RGB or "features"
           `[h, w, k]` float16; with label_size "small_image" `[label_size, label_size, 3]` uint8 and, if labelled,
-          "label" `[label_size, label_size]` uint8; with keep "keep" `[keep_side, keep_side]` uint8.
+          "label" `[label_size, label_size]` uint8; with keep "keep" `[keep_side, keep_side]` uint8; with saliency_dir
+          "saliency" `[saliency_size, saliency_size]` float32, 0..1.
         """
         record = self.split[index_at(position, len(self.split), self.seed)]
         rng = np.random.default_rng([self.seed, position])
@@ -184,7 +197,15 @@ class ExampleReader:
                 example["small_image"] = images.warp_pixels(image, self.label_size)
         if self.keep is not None:
             example["keep"] = augmentation.mirror(self.keep(record["image_id"], self.keep_side), mirrored)
+        if self.saliency_dir is not None:
+            example["saliency"] = augmentation.mirror(self._saliency(record["image_id"]), mirrored)
         return example
+
+    def _saliency(self, image_id: str) -> np.ndarray:
+        assert self.saliency_dir is not None
+        grey = images.read_grey(layout.label_image(self.saliency_dir, image_id))
+        side = (self.saliency_size, self.saliency_size)
+        return cv2.resize(grey.astype(np.float32) / 255, side, interpolation=cv2.INTER_AREA)
 
     def _pixels(self, record: dict[str, Any], mirrored: bool,
                 rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:
@@ -199,7 +220,9 @@ class ExampleReader:
 
     def _label(self, record: dict[str, Any]) -> np.ndarray:
         if self.seeds_dir is None:
-            return labels.decode_label(record["label"])
+            label = labels.decode_label(record["label"])
+            hidden = self.masked is not None and record["image_id"] not in self.masked
+            return np.full_like(label, labels.IGNORE) if hidden else label
         return labels.decode_label(artifacts.read_bytes(layout.label_image(self.seeds_dir, record["image_id"])))
 
 

@@ -85,11 +85,11 @@ class Job:
     @property
     def classifier_options(self) -> classifier_training.Options:
         """How its classifiers are trained."""
-        in_classifier = "saliency" in self.preset.classifier.losses
+        in_classifier = "saliency" in self.preset.classifier.objectives
         return classifier_training.Options(
             self.weights, self.seed, self.cache_flips, self.training,
             saliency_dir=self.saliency if in_classifier else None,
-            strong=self.strong if "mining_masks" in self.preset.classifier.losses else None)
+            strong=self.strong if "mining_masks" in self.preset.classifier.objectives else None)
 
     @property
     def options_free(self) -> bool:
@@ -167,4 +167,4 @@ class Job:
 def needs_saliency(preset: presets.Preset) -> bool:
     """Whether a preset's stages learn from saliency maps, in whichever of them."""
     return (needed.saliency(preset.seeds) and not objective.SEEDLESS.issuperset(preset.segmenter.losses)
-            or "saliency" in preset.classifier.losses or "stc" in preset.segmenter.losses)
+            or "saliency" in preset.classifier.objectives or "stc" in preset.segmenter.losses)

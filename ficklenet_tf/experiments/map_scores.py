@@ -35,7 +35,8 @@ NUMBERS: dict[str, tuple[str, Sequence[Any]]] = {
     "none": ("theta", THETAS), "srg": ("theta", THETAS),
     "affinity": ("walked_background", (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4)),
     "saliency": ("saliency_threshold", (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)),
-    "harmonic": ("harmonic_threshold", (0.1, 0.2, 0.3, 0.4, 0.5))}
+    "harmonic": ("harmonic_threshold", (0.1, 0.2, 0.3, 0.4, 0.5)),
+    "eps": ("eps_background", (0.05, 0.1, 0.2, 0.3, "head"))}
 
 
 def rules(config: presets.SeedsConfig) -> list[presets.SeedsConfig]:

@@ -66,8 +66,8 @@ _GROWING: Changes = {"segmenter": {"growing": "dsrg"}}
 _SEC_HEAD: Changes = {"classifier": {"head": "hidden", "hidden_layers": 2, "hidden_dropout": 0.5, "kernel_size": 1}}
 # Of MDC's and EPS' heads the window stays the preset's: with all its units it is a 1 x 1 layer, but for the border.
 _MDC: Changes = {"classifier": {"head": "mdc"}}
-_EPS: Changes = {"classifier": {"head": "eps", "losses": ("tags", "saliency")}, "seeds": {"refine": "eps"}}
-_GAIN: Changes = {"classifier": {"losses": ("tags", "mining")}}
+_EPS: Changes = {"classifier": {"head": "eps", "objectives": ("tags", "saliency")}, "seeds": {"refine": "eps"}}
+_GAIN: Changes = {"classifier": {"objectives": ("tags", "mining")}}
 _DRS: Changes = {"classifier": {"head": "hidden", "hidden_layers": 3, "suppression": 0.55, "kernel_size": 1}}
 
 
@@ -100,7 +100,7 @@ SYSTEMS = {
     "ae_psl": System("AE-PSL's erasing (Wei et al. 2017), three rounds",
                      _joined(_D, _CRF, {"classifier": {"erase": "photograph"}}), "erasing", 3, published=55.0),
     "gain": System("GAIN (Li et al. 2018)", _joined(_D, _CRF, _GAIN), published=55.3,
-                   semi={"classifier": {"losses": ("tags", "mining", "mining_masks")}}, published_semi=60.5),
+                   semi={"classifier": {"objectives": ("tags", "mining", "mining_masks")}}, published_semi=60.5),
     "dsrg": System("DSRG (Huang et al. 2018): seeds by theta that grow in training", _joined(_D, _THETA, _GROWING),
                    published=59.0),
     "affinitynet": System("AffinityNet (Ahn & Kwak 2018)", _joined(_D, _AFFINITY), published=58.4),

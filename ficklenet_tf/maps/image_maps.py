@@ -11,7 +11,7 @@ from ficklenet_tf.data import datasets
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.runs import artifacts, layout
 
-_STATISTICS = ("mean", "max", "std", "samples")
+_STATISTICS, _OPTIONAL = ("mean", "max", "std", "samples"), ("gradient", "probs")
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -28,6 +28,8 @@ class ImageMaps:
       shape: (height, width) of the photograph in pixels; the maps are smaller, an eighth of what the network saw.
       gradient: `[h', w']` float32, 0..1, the scores' absolute gradient by features or pixels, the greatest over the
         channels; or None.
+      probs: `[h, w, c + 1]` float32, 0..1, of a head with a background: its softmax maps of the classes and, last, the
+        background; or None.
     """
 
     tag_ids: np.ndarray
@@ -38,6 +40,7 @@ class ImageMaps:
     num_maps: int
     shape: tuple[int, int]
     gradient: np.ndarray | None = None
+    probs: np.ndarray | None = None
 
     def __repr__(self) -> str:
         height, width, classes = self.mean.shape
@@ -45,17 +48,16 @@ class ImageMaps:
 
     def rounded(self) -> "ImageMaps":
         """Returns the maps with the precision of a file, float16: seeds are the same by way of the disk or not."""
-        names = [name for name in (*_STATISTICS, "gradient") if getattr(self, name) is not None]
-        arrays: dict[str, Any] = {name: getattr(self, name).astype(np.float16).astype(np.float32) for name in names}
-        return dataclasses.replace(self, **arrays)
+        return dataclasses.replace(self, **{name: array.astype(np.float32) for name, array in self._halves().items()})
+
+    def _halves(self) -> dict[str, Any]:
+        names = [name for name in (*_STATISTICS, *_OPTIONAL) if getattr(self, name) is not None]
+        return {name: getattr(self, name).astype(np.float16) for name in names}
 
     def write(self, path: str | pathlib.Path) -> None:
         """Writes an .npz file, float16, whole or not at all."""
-        arrays: dict[str, Any] = {name: getattr(self, name).astype(np.float16) for name in _STATISTICS}
-        if self.gradient is not None:
-            arrays["gradient"] = self.gradient.astype(np.float16)
         buffer = io.BytesIO()
-        np.savez(buffer, tag_ids=self.tag_ids, num_maps=self.num_maps, shape=self.shape, **arrays)
+        np.savez(buffer, tag_ids=self.tag_ids, num_maps=self.num_maps, shape=self.shape, **self._halves())
         artifacts.write_bytes(path, buffer.getvalue())
 
     @classmethod
@@ -68,11 +70,10 @@ class ImageMaps:
         """
         try:
             with np.load(io.BytesIO(artifacts.read_bytes(path))) as arrays:
-                statistics = {name: arrays[name].astype(np.float32) for name in _STATISTICS}
-                gradient = arrays["gradient"].astype(np.float32) if "gradient" in arrays else None
+                names = (*_STATISTICS, *(name for name in _OPTIONAL if name in arrays))
+                values: dict[str, Any] = {name: arrays[name].astype(np.float32) for name in names}
                 height, width = arrays["shape"].tolist()
-                return cls(arrays["tag_ids"], **statistics, num_maps=int(arrays["num_maps"]), shape=(height, width),
-                           gradient=gradient)
+                return cls(arrays["tag_ids"], num_maps=int(arrays["num_maps"]), shape=(height, width), **values)
         except (FileNotFoundError, UserError):
             raise
         except Exception as error:  # zip, zlib and NumPy each raise their own kind

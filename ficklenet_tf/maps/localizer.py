@@ -66,7 +66,9 @@ class Localizer:
             self._below, self._above_cue = backbones.after(model.backbone, layer)
 
     def _run(self, x: tf.Tensor, tag_ids: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
-        return aggregation.localize(self.model.head, x, tag_ids, seed, self._options)
+        head = self.model.head
+        aggregates = aggregation.localize(head, x, tag_ids, seed, self._options)
+        return {**aggregates, "probs": head.class_probs(x, tag_ids)} if hasattr(head, "class_probs") else aggregates
 
     def _saliency(self, x: tf.Tensor, keep: tf.Tensor | None = None) -> tf.Tensor:
         """Returns how much the classes' mean scores, added up, depend on each place of the photograph or features."""
@@ -165,17 +167,20 @@ def _options(config: MapsConfig, mode: str) -> aggregation.Options:
 def merged(views: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Joins the views' aggregates at the first one's size, each view counting alike: those of all their maps together.
 
+    Of a head with a background the softmax maps' mean, "probs".
+
     So the spread is that of the maps about the joint mean, within the views and between them.
     """
     shape = views[0]["mean"].shape[:2]
     for view in views[1:]:
-        for name in ("mean", "max", "std"):
+        for name in view.keys() & {"mean", "max", "std", "probs"}:
             view[name] = images.resize_maps(view[name], shape)
     mean = np.mean([view["mean"] for view in views], 0)
     squares = np.mean([view["std"]**2 + view["mean"]**2 for view in views], 0)
+    probs = {"probs": np.mean([view["probs"] for view in views], 0)} if "probs" in views[0] else {}
     return {"mean": mean, "max": np.max([view["max"] for view in views], 0),
             "std": np.sqrt(np.maximum(squares - mean**2, 0)), "samples": views[0]["samples"],
-            "num_maps": max(int(view["num_maps"]) for view in views)}
+            "num_maps": max(int(view["num_maps"]) for view in views), **probs}
 
 
 def localize(classifier: Trained, photograph: np.ndarray, tags: Sequence[str], *, num_maps: int = 200,

@@ -10,15 +10,17 @@ import tensorflow as tf
 from ficklenet_tf import presets
 from ficklenet_tf.data import images
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.models import backbones, hidden_layer_head, mdc_head, pretrained, stochastic
+from ficklenet_tf.models import backbones, background_head, hidden_layer_head, mdc_head, pretrained, stochastic
 from ficklenet_tf.runs import artifacts, layout
 
 # By the name in --head: (`presets.ClassifierConfig`, number of foreground classes) -> an unbuilt float32 layer,
 # features `[b, h, w, k]` -> logits `[b, classes]`. It has `call(x, training, rng_seeds)`, `expected_logits(x)`, and of
 # `units(x)`, where maps are looked for, `logits` and for --cam=cam `class_maps`; see `StochasticHead`. A head of
-# several answers that learn each by itself has a `branch_logits`, which is called like `call`.
+# several answers that learn each by itself has `branch_logits`, which is called like `call`; one with a background has
+# what `background_head.BackgroundHead` has.
 HEADS: dict[str, Callable[[presets.ClassifierConfig, int], keras.layers.Layer]] = {
-    "stochastic": stochastic.build, "hidden": hidden_layer_head.build, "mdc": mdc_head.build}
+    "stochastic": stochastic.build, "hidden": hidden_layer_head.build, "mdc": mdc_head.build,
+    "eps": background_head.build}
 
 
 @keras.saving.register_keras_serializable("ficklenet")

@@ -13,7 +13,7 @@ import numpy as np
 from ficklenet_tf import crf
 from ficklenet_tf.data import images, labels
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.seeds import region_growing, salient
+from ficklenet_tf.seeds import region_growing, salient, softmax_maps
 from ficklenet_tf.seeds.evidence import Evidence
 
 Rule = Callable[[], np.ndarray]
@@ -122,6 +122,7 @@ def _affinity(evidence: Evidence, rule: Rule) -> np.ndarray:
 
 REFINEMENTS: dict[str, Refinement] = {"none": _none, "crf": _crf, "srg": _srg, "affinity": _affinity,
                                       "saliency": lambda evidence, rule: salient.strongest(evidence),
-                                      "harmonic": lambda evidence, rule: salient.harmonic(evidence)}
-CUELESS = ("crf", "affinity", "saliency", "harmonic")  # decide in place of the rule, never ask for a background cue
+                                      "harmonic": lambda evidence, rule: salient.harmonic(evidence),
+                                      "eps": lambda evidence, rule: softmax_maps.greatest(evidence)}
+CUELESS = ("crf", "affinity", "saliency", "harmonic", "eps")  # decide in place of the rule, without a background cue
 NEEDS_SALIENCY = ("saliency", "harmonic")

@@ -16,7 +16,7 @@ from ficklenet_tf.evaluation import metrics
 from ficklenet_tf.maps import erased
 from ficklenet_tf.models import backbones, classifier, precision, pretrained
 from ficklenet_tf.runs import artifacts, layout, progress, restart, stage
-from ficklenet_tf.training import classifier_losses, loop, optimizers, snapshots
+from ficklenet_tf.training import classifier_losses, loop, optimizers, pixel_teachers, snapshots
 
 AUTO = configs.AUTO  # presets.ClassifierConfig.steps
 
@@ -32,6 +32,9 @@ class Options:
       training: `loop.Options`; the precision is the config's.
       erased: names of finished map directories of the split, beside this stage's: the regions that they have found are
         erased, see maps/erased.py. The mAP is that of whole photographs all the same.
+      saliency_dir: directory with `<image id>.png`; None: the run's own saliency/. Used where a loss needs it.
+      strong: `datasets.Split` of images, also in the split to train on, whose masks may be used, where a loss needs
+        them; else None.
     """
 
     weights: str = ""
@@ -39,6 +42,8 @@ class Options:
     cache_flips: bool = False
     training: loop.Options = loop.Options()
     erased: tuple[str, ...] = ()
+    saliency_dir: str | pathlib.Path | None = None
+    strong: datasets.Split | None = None
 
 
 def train(directory: str | pathlib.Path, split: datasets.Split, held_out: datasets.Split,
@@ -49,7 +54,7 @@ def train(directory: str | pathlib.Path, split: datasets.Split, held_out: datase
 
     Args:
       directory: the stage's directory: checkpoints/, log.csv, tensorboard/, model.weights.h5, run.json.
-      split: `datasets.Split` to train on; only its tags are used.
+      split: `datasets.Split` to train on; only its tags are used, and the masks of `options.strong`.
       held_out: `datasets.Split` for the mAP.
       config: `presets.ClassifierConfig`.
       options: `Options`.
@@ -58,13 +63,18 @@ def train(directory: str | pathlib.Path, split: datasets.Split, held_out: datase
       The content of run.json; with `config.snapshots` it has {name: step} of them.
 
     Raises:
-      UserError: see `erased.opened` and `snapshots.keepers`.
+      UserError: see `erased.opened` and `snapshots.keepers`; an objective needs saliency maps or masks that are not
+        there, see `pixel_teachers`.
     """
     directory = pathlib.Path(directory)
     config = precision.settled(config, directory.parent)
+    saliency_dir = pixel_teachers.saliency(pixel_teachers.saliency_of(directory.parent, options.saliency_dir), split,
+                                           config.objectives, classifier_losses.NEED_SALIENCY)
+    options = dataclasses.replace(options, saliency_dir=saliency_dir)
+    pixel_teachers.masked(options.strong, split, config.objectives, classifier_losses.NEED_MASKS)
     settings = {"stage": "classifier", "config": dataclasses.asdict(config), "weights": str(options.weights),
                 "seed": options.seed, "dataset": split.dataset, "split": split.name,
-                "fingerprint": split.fingerprint}
+                "fingerprint": split.fingerprint, **pixel_teachers.settings(saliency_dir, options.strong)}
     covering = erased.opened(directory.parent, options.erased, split, config)
     if covering:
         settings["erased"] = erased.identities(directory.parent, options.erased)
@@ -111,9 +121,12 @@ def train(directory: str | pathlib.Path, split: datasets.Split, held_out: datase
 def _fit(directory: pathlib.Path, split: datasets.Split, config: presets.ClassifierConfig, learner: loop.Learner,
          features: feature_cache.FeatureCache | None, covering: erased.Erased | None,
          options: Options) -> list[loop.Row]:
-    reader = input_pipeline.ExampleReader(split, options.seed, config.input_size, features=features,
-                                          flips=config.flips, keep=None if covering is None else covering.keep,
-                                          keep_side=-(-config.input_size // backbones.STRIDE))
+    masked = pixel_teachers.masked(options.strong, split, config.objectives, classifier_losses.NEED_MASKS)
+    map_size = -(-config.input_size // backbones.STRIDE)
+    reader = input_pipeline.ExampleReader(
+        split, options.seed, config.input_size, features=features, flips=config.flips, masked=masked,
+        label_size=None if masked is None else map_size, saliency_dir=options.saliency_dir, saliency_size=map_size,
+        keep=None if covering is None else covering.keep, keep_side=map_size)
     return loop.fit(
         directory, learner, lambda start, context: input_pipeline.training_batches(
             reader, batch_size=min(config.batch_size, len(split)), start_step=start, context=context),

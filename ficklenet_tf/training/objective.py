@@ -17,7 +17,7 @@ from ficklenet_tf import configs, presets
 from ficklenet_tf.data import datasets, input_pipeline, labels
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.seeds import region_growing
-from ficklenet_tf.training import expectation_maximization, losses, multiple_instance
+from ficklenet_tf.training import expectation_maximization, losses, multiple_instance, pixel_saliency
 from ficklenet_tf.training.loop import Batch, Scalars
 
 KINDS = ("weak", "semi", "full")
@@ -248,13 +248,19 @@ def _mil_max(step: Step) -> tf.Tensor:
     return multiple_instance.max_loss(step.logits, step.batch["tags"])
 
 
+def _stc(step: Step) -> tf.Tensor:
+    return pixel_saliency.stc_loss(step.logits, step.batch["saliency"], step.batch["tags"])
+
+
 # The losses of the weak images, by the word in --losses: each a function of a `Step`, weighted; it returns None where
 # its weight is 0. "full" is the cross-entropy on their label images.
 LOSSES: dict[str, Callable[[Step], tf.Tensor | None]] = {
     "seed": _seed, "sec_seed": _sec_seed, "expand": _expand, "boundary": _boundary, "full": _full,
-    "em_fixed": _em_fixed, "em_adapt": _em_adapt, "mil_lse": _mil_lse, "mil_max": _mil_max}
+    "em_fixed": _em_fixed, "em_adapt": _em_adapt, "mil_lse": _mil_lse, "mil_max": _mil_max,
+    "stc": _stc}
 # Those that look at no label image: a training of these alone needs no seeds.
-SEEDLESS = frozenset(("expand", "boundary", "em_fixed", "em_adapt", "mil_lse", "mil_max"))
+SEEDLESS = frozenset(("expand", "boundary", "em_fixed", "em_adapt", "mil_lse", "mil_max", "stc"))
+NEED_SALIENCY = ("stc",)
 
 
 def _weak_losses(logits: tf.Tensor, batch: Batch, config: presets.SegmenterConfig,

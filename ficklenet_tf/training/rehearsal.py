@@ -18,7 +18,7 @@ from ficklenet_tf.data import datasets
 from ficklenet_tf.models import precision
 from ficklenet_tf.runs import hardware, layout, progress
 from ficklenet_tf.training import classifier as classifier_training
-from ficklenet_tf.training import objective, rounds
+from ficklenet_tf.training import classifier_losses, objective, pixel_teachers, rounds
 from ficklenet_tf.training import segmenter as segmenter_training
 
 _FEW = 4  # images of a step without a GPU, where a whole batch of the paper's takes half a minute
@@ -44,8 +44,11 @@ def rehearse_classifier(run_dir: str | pathlib.Path, split: datasets.Split, held
     if layout.begun(pathlib.Path(run_dir) / name):
         return
     config = precision.settled(config, run_dir)
+    taught = pixel_teachers.saliency_of(run_dir, options.saliency_dir)
+    pixel_teachers.saliency(taught, split, config.objectives, classifier_losses.NEED_SALIENCY)  # of all, not of a few
+    options = dataclasses.replace(options, saliency_dir=taught)
     with hidden(run_dir, name) as directory:
-        step_classifier(directory / layout.CLASSIFIER, split, held_out, config, options)
+        _step_classifier(directory / layout.CLASSIFIER, split, held_out, config, options)
 
 
 def rehearse_segmenter(run_dir: str | pathlib.Path, split: datasets.Split, config: presets.SegmenterConfig,
@@ -69,6 +72,9 @@ def rehearse_segmenter(run_dir: str | pathlib.Path, split: datasets.Split, confi
         if not config.strong_share:  # that of the whole splits, not of the few images
             config = dataclasses.replace(config, strong_share=len(masked) / (len(weak) + len(masked)))
         options = dataclasses.replace(options, strong=first_images(masked, count))
+    if weak is not None:
+        taught = pixel_teachers.saliency_of(run_dir, options.saliency_dir)
+        pixel_teachers.saliency(taught, weak, config.losses, objective.NEED_SALIENCY)
     learned = masked if weak is None else weak
     assert learned is not None
     with hidden(run_dir, name) as directory:
@@ -100,12 +106,20 @@ def _say(text: str) -> None:
         progress.say(text)
 
 
-def step_classifier(directory: pathlib.Path, few: datasets.Split, held_out: datasets.Split,
+def _step_classifier(directory: pathlib.Path, few: datasets.Split, held_out: datasets.Split,
                      config: presets.ClassifierConfig, options: classifier_training.Options) -> None:
     """Trains a classifier for one step."""
     config = dataclasses.replace(config, batch_size=batch_size(config), epochs=0, steps=1)
-    classifier_training.train(directory, first_images(few, config.batch_size), first_images(held_out, 2), config,
-                              options)
+    few = first_images(_masked_first(few, config, options), config.batch_size)
+    classifier_training.train(directory, few, first_images(held_out, 2), config, options)
+
+
+def _masked_first(split: datasets.Split, config: presets.ClassifierConfig,
+                  options: classifier_training.Options) -> datasets.Split:
+    """Returns the split with the images first whose masks the classifier learns; as it is where it learns none."""
+    masked = pixel_teachers.masked(options.strong, split, config.objectives, classifier_losses.NEED_MASKS)
+    return split if masked is None else split.select(
+        sorted(range(len(split)), key=lambda i: split.image_ids[i] not in masked))
 
 
 def one_step(config: presets.SegmenterConfig) -> presets.SegmenterConfig:

@@ -14,7 +14,7 @@ from ficklenet_tf.data.feature_cache import FeatureCache
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.models import backbones, classifier, precision, pretrained, segmenter
 from ficklenet_tf.runs import artifacts, layout, restart, stage
-from ficklenet_tf.training import loop, objective, optimizers
+from ficklenet_tf.training import loop, objective, optimizers, pixel_teachers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Options:
       weights: see `pretrained.load_weights`.
       seed: of weights, order, augmentation and dropout.
       training: `loop.Options`; the precision is the config's.
+      saliency_dir: directory with `<image id>.png`; None: the run's own saliency/. Used where a loss needs it.
     """
 
     seeds: str = layout.SEEDS
@@ -40,6 +41,7 @@ class Options:
     weights: str = ""
     seed: int = 0
     training: loop.Options = loop.Options()
+    saliency_dir: str | pathlib.Path | None = None
 
 
 def train(run_dir: str | pathlib.Path, split: datasets.Split, config: presets.SegmenterConfig,
@@ -63,10 +65,14 @@ def train(run_dir: str | pathlib.Path, split: datasets.Split, config: presets.Se
         run = artifacts.finished_run(run_dir / layout.CLASSIFIER, "classifier", "tools.train_classifier")
         pretrained.check(options.weights, run["config"]["backbone"], config.trainable_layers)
     task = _plan(split, config, options)
+    saliency_dir = None if task.weak is None else pixel_teachers.saliency(
+        pixel_teachers.saliency_of(run_dir, options.saliency_dir), task.weak, task.losses_used,
+        objective.NEED_SALIENCY)
+    options = dataclasses.replace(options, saliency_dir=saliency_dir)
     settings = {"stage": "segmenter", "config": dataclasses.asdict(config), **task.settings(),
                 **_label_settings(run_dir, options.seeds if task.needs_seeds else None), "initial": options.initial,
                 "weights": str(options.weights), "seed": options.seed, "dataset": split.dataset, "split": split.name,
-                "fingerprint": split.fingerprint}
+                "fingerprint": split.fingerprint, **pixel_teachers.settings(saliency_dir)}
 
     def work() -> Callable[[], dict[str, Any]]:
         if config.growing != "none" and task.weak is not None:  # growing wants seeds, see `objective.plan`
@@ -99,7 +105,8 @@ def _fit(directory: pathlib.Path, seeds_dir: pathlib.Path, config: presets.Segme
         optimizers.weight_decay(parts.target, config), lambda batch: _pictures(parts, batch))
     return loop.fit(
         directory, learner,
-        lambda start, context: _batches(task, config, parts, seeds_dir, options.seed + 1, start, context),
+        lambda start, context: _batches(task, config, parts, seeds_dir, options.seed + 1, start, context,
+                                        options.saliency_dir),
         config.steps, dataclasses.replace(options.training, precision=config.precision))
 
 
@@ -209,22 +216,26 @@ def _parts(run_dir: pathlib.Path, split: datasets.Split, config: presets.Segment
 
 
 def _batches(task: objective.Task, config: presets.SegmenterConfig, parts: _Parts, seeds_dir: pathlib.Path, seed: int,
-             start: int, context: tf.distribute.InputContext) -> tf.data.Dataset:
+             start: int, context: tf.distribute.InputContext,
+             saliency_dir: str | pathlib.Path | None = None) -> tf.data.Dataset:
     """Endless batches from step `start` on; with weak and strong images, the strong ones' under "strong"."""
     size = parts.classifier.input_size
+    map_size = -(-size // backbones.STRIDE)
 
     def batches(split: datasets.Split, batch_size: int, seeds_dir: pathlib.Path | None, seed: int,
-                labelled: bool = True) -> tf.data.Dataset:
+                labelled: bool = True, saliency_dir: str | pathlib.Path | None = None) -> tf.data.Dataset:
         reader = input_pipeline.ExampleReader(
             split, seed, size, features=parts.features, flips=config.flips, seeds_dir=seeds_dir, labelled=labelled,
-            crop=(0.5, 1.5) if config.random_crop else None, label_size=-(-size // backbones.STRIDE))
+            crop=(0.5, 1.5) if config.random_crop else None, label_size=map_size,
+            saliency_dir=saliency_dir, saliency_size=map_size)
         return input_pipeline.training_batches(reader, batch_size=batch_size, start_step=start, context=context)
 
     num_weak, num_strong = objective.batch_sizes(config.batch_size, task.weak, task.strong, config.strong_share)
     if task.weak is None:
         assert task.strong is not None
         return batches(task.strong, num_strong, None, seed)
-    weak_batches = batches(task.weak, num_weak, seeds_dir if task.needs_seeds else None, seed, task.needs_seeds)
+    weak_batches = batches(task.weak, num_weak, seeds_dir if task.needs_seeds else None, seed, task.needs_seeds,
+                           saliency_dir)
     if task.strong is None:
         return weak_batches
     pairs = tf.data.Dataset.zip(weak_batches, batches(task.strong, num_strong, None, seed + 1))

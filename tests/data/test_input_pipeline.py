@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ficklenet_tf.data import datasets, images, indexed_dataset, input_pipeline
+from ficklenet_tf.data import datasets, images, indexed_dataset, input_pipeline, labels
 from tools import start
 
 
@@ -90,6 +90,36 @@ def test_without_labels_the_small_images_are_the_same(split):
         assert whole.keys() - plain.keys() == {"label"}
         for name, value in plain.items():
             np.testing.assert_array_equal(value, whole[name], err_msg=name)
+
+
+def test_saliency_is_mirrored_with_the_photograph(split, tmp_path):
+    """Each map is white on the left: on the right in those batches whose photographs are mirrored; means of areas."""
+    for image_id in split.image_ids:
+        height, width = images.decode_image(split[split.image_ids.index(image_id)]["image"]).shape[:2]
+        grey = np.zeros((height, width))
+        grey[:, :width // 2], grey[0] = 1, 0
+        images.write_grey(tmp_path / f"{image_id}.png", grey)
+    options = dict(saliency_dir=tmp_path, saliency_size=4)
+    still, seen = _batches(split, 0, 4, flips=False, **options), set()
+    for plain, moving in zip(still, _batches(split, 0, 4, flips=True, **options), strict=True):
+        assert "label" not in plain and plain["saliency"].dtype == np.float32
+        for k in range(3):
+            mirrored = not np.array_equal(moving["image"][k], plain["image"][k])
+            np.testing.assert_allclose(plain["saliency"][k][1:], [[1, 1, 0, 0]] * 3, atol=0.05)
+            assert 0.5 < plain["saliency"][k][0, 0] < 1  # its first row of pixels is black
+            np.testing.assert_array_equal(moving["saliency"][k], plain["saliency"][k][:, ::-1 if mirrored else 1])
+            seen.add(mirrored)
+    assert seen == {True, False}
+    with pytest.raises(ValueError, match="random_crop: expected none where saliency maps are learned"):
+        _batches(split, 0, 1, crop=(0.5, 1.5), **options)
+
+
+def test_the_labels_of_images_that_may_not_be_seen_are_unknown(split):
+    masked = {split.image_ids[2], split.image_ids[4]}
+    every, some = (_batches(split, 0, 3, label_size=33, masked=ids) for ids in (None, masked))
+    seen = [(a["label"][k], b["label"][k]) for a, b in zip(every, some, strict=True) for k in range(3)]
+    known = [np.array_equal(*pair) for pair in seen]
+    assert sum(known[:7]) == 2 and all(known[i] or (seen[i][1] == labels.IGNORE).all() for i in range(7))
 
 
 def test_missing_seed_images_are_named(split, tmp_path):

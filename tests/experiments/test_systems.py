@@ -18,7 +18,7 @@ ONE_THING = (
     {"classifier.training_mode", "classifier.inference_mode"},
     {"classifier.head", "classifier.hidden_layers", "classifier.hidden_dropout", "classifier.kernel_size",
      "classifier.suppression"},
-    {"classifier.losses"}, {"classifier.snapshots"}, {"classifier.erase"},
+    {"classifier.objectives"}, {"classifier.snapshots"}, {"classifier.erase"},
     {"seeds.refine"}, {"affinity.kind"}, {"segmenter.growing"}, {"segmenter.losses"})
 QUICK = ("em_adapt", "sec", "tpl", "gain", "irn", "stc", "ficklenet_mdc", "oaa", "ficklenet_eps")  # each a mechanism
 

@@ -19,7 +19,7 @@ STAGES = tuple(configs.STAGES)
 TABLES = {  # what the words in configs.py name
     "classifier": {"backbone": backbones.BACKBONES, "trainable_layers": backbones.TRAINABLE,
                    "head": classifier.HEADS, "training_mode": stochastic.MODES, "inference_mode": stochastic.MODES,
-                   "form": stochastic.FORMS, "losses": classifier_losses.LOSSES,
+                   "form": stochastic.FORMS, "objectives": classifier_losses.LOSSES,
                    "erase": erased.FORMS, "precision": (*precision.PRECISIONS, precision.AUTO)},
     "maps": {"method": grad_cam.METHODS, "cam": grad_cam.CAMS, "gradient": localizer.GRADIENTS},
     "seeds": {"background_cue": cues.CUES, "refine": refinement.REFINEMENTS},
@@ -89,7 +89,7 @@ def test_numpys_numbers_are_numbers_and_what_runs_recorded_before_is_read():
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_word_is_checked(stage):
     for name, table in TABLES[stage].items():
-        some = "some" if name == "losses" else "one"
+        some = "some" if name in ("losses", "objectives") else "one"
         expected = rf"^{name}: expected {some} of {', '.join(table)}, (each once, )?found 'foo'"
         with pytest.raises(UserError, match=expected if name != "backbone" else "^backbone: expected one of vgg16"):
             configs.STAGES[stage](**{name: "foo"})

@@ -1,0 +1,172 @@
+"""GAIN: the attention and what it erases by slow NumPy, the gradient through the mask, the drawn tag, masks."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from ficklenet_tf import presets
+from ficklenet_tf.models import classifier
+from ficklenet_tf.training import attention_mining, classifier_losses
+
+TAG = np.array([[0, 1, 0], [1, 0, 0]], np.float64)
+CONFIG = dataclasses.replace(presets.TINY.classifier, kernel_size=3, rate=0.5, objectives=("tags", "mining"))
+
+
+class _Head(keras.layers.Layer):
+    """Scores in float64 that are not linear in the features: mean_u (f W)^2."""
+
+    def __init__(self, kernel):
+        super().__init__(dtype="float64")
+        self.kernel = tf.Variable(kernel)
+
+    def call(self, x, training=False, rng_seeds=None):
+        return tf.reduce_mean((x @ self.kernel)**2, [1, 2])
+
+
+def _made_up():
+    rng = np.random.default_rng(2)
+    return rng.random((2, 3, 4, 5)), rng.normal(size=(5, 3))
+
+
+def _slow_attention(features, kernel):
+    """Of scores mean_u (f W)^2: d/df = 2 (f W)_c W_c / hw, its mean over u weighs the channels."""
+    maps = np.zeros((2, 3, 4))
+    for b in range(2):
+        c = TAG[b].argmax()
+        weights = sum(2 * (features[b, i, j] @ kernel[:, c]) * kernel[:, c] / 12 for i in range(3) for j in range(4))
+        weights = weights / 12
+        for i in range(3):
+            for j in range(4):
+                maps[b, i, j] = max(0, weights @ features[b, i, j])
+        maps[b] = (maps[b] - maps[b].min()) / (maps[b].max() - maps[b].min())
+    return maps
+
+
+def test_the_attention_and_what_it_erases():
+    features, kernel = _made_up()
+    maps = attention_mining.attention(_Head(kernel), tf.constant(features), tf.constant(TAG), None)
+    expected = _slow_attention(features, kernel)
+    np.testing.assert_allclose(maps[..., 0], expected, atol=1e-12)
+    rest = attention_mining.erased(tf.constant(features), maps)  # of the same size: nothing is enlarged
+    kept = 1 - 1 / (1 + np.exp(-10 * (expected - 0.5)))
+    np.testing.assert_allclose(rest, features * kept[..., None], atol=1e-5)
+    image = tf.ones([2, 9, 12, 3])
+    large = attention_mining.erased(image, maps).numpy()
+    assert large.shape == (2, 9, 12, 3)
+    for b in range(2):  # stretched after it is enlarged: from sigmoid(5) to sigmoid(-5)
+        assert (large[b].min(), large[b].max()) == pytest.approx((1 / (1 + np.e**5), 1 / (1 + np.e**-5)), rel=1e-4)
+    flat = attention_mining.erased(image, tf.zeros([2, 3, 4, 1])).numpy()
+    np.testing.assert_allclose(flat, 1 / (1 + np.e**-5), rtol=1e-5)  # no attention: hardly anything is erased
+
+
+def _mining(kernel, features, through_mask=True):
+    head, x, tag = _Head(kernel), tf.constant(features), tf.constant(TAG)
+    with tf.GradientTape() as tape:
+        maps = attention_mining.attention(head, x, tag, None)
+        maps = maps if through_mask else tf.stop_gradient(maps)
+        mask = tf.sigmoid(10 * (maps - 0.5))  # `erased` enlarges in float32
+        loss = attention_mining.mining_loss(head(x - mask * x), tag)
+    return float(loss), tape.gradient(loss, head.kernel).numpy()
+
+
+def test_the_gradient_reaches_the_weights_through_the_mask():
+    """By finite differences; without the mask's part it is another one."""
+    features, kernel = _made_up()
+    _, gradient = _mining(kernel, features)
+    slopes, step = np.zeros_like(kernel), 1e-6
+    for index in np.ndindex(*kernel.shape):
+        shift = np.zeros_like(kernel)
+        shift[index] = step
+        slopes[index] = (_mining(kernel + shift, features)[0] - _mining(kernel - shift, features)[0]) / (2 * step)
+    np.testing.assert_allclose(gradient, slopes, atol=1e-7)
+    assert np.abs(gradient - _mining(kernel, features, through_mask=False)[1]).max() > 0.05 * np.abs(gradient).max()
+
+
+def test_of_the_tags_one_is_drawn_each_as_likely():
+    tags = tf.constant([[1, 0, 1, 1], [0, 1, 0, 0], [0, 0, 0, 0]], tf.float32)
+    every = tf.repeat(tags, 900, axis=0)
+    rng_seeds = tf.stack([tf.fill([2700], 7), tf.range(2700)], 1)
+    drawn = tf.reshape(tf.function(attention_mining.draw_tag)(every, rng_seeds), [3, 900, 4]).numpy()
+    assert set(np.unique(drawn)) == {0, 1}
+    np.testing.assert_array_equal(drawn.sum(-1), np.repeat([[1], [1], [0]], 900, 1))
+    np.testing.assert_allclose(drawn.mean(1), [[1 / 3, 0, 1 / 3, 1 / 3], [0, 1, 0, 0], [0] * 4], atol=0.06)
+    again = attention_mining.draw_tag(tags, rng_seeds[:3])
+    np.testing.assert_array_equal(again, attention_mining.draw_tag(tags, rng_seeds[:3]))
+
+
+def test_the_losses_by_hand():
+    logits = tf.constant([[0.0, 2.0, 9.0], [np.log(3), 0.0, 0.0], [5.0, 5.0, 5.0]])
+    tag = tf.constant(np.concatenate([TAG, [[0, 0, 0]]]), tf.float32)
+    expected = (1 / (1 + np.e**-2) + 0.75 + 0) / 3
+    assert float(attention_mining.mining_loss(logits, tag)) == pytest.approx(expected, rel=1e-6)
+    maps = tf.constant([[[0.5, 0.25]], [[1.0, 0.5]], [[1.0, 1.0]]])[..., None]
+    label = tf.constant([[[2, 255]], [[0, 1]], [[1, 1]]], tf.uint8)  # the last one has no tag
+    masks = float(attention_mining.masks_loss(maps, tag, label))
+    assert masks == pytest.approx((0.25 + (1 + 0.25) / 2) / 2)
+    assert float(attention_mining.masks_loss(maps, tag, tf.fill([3, 1, 2], tf.constant(255, tf.uint8)))) == 0
+
+
+def _step(target, config, **extra):
+    rng = np.random.default_rng(0)
+    batch = {"image": tf.constant(rng.normal(size=(2, 33, 33, 3)), tf.float32), "tags": tf.constant(TAG, tf.float32),
+             "rng_seeds": tf.constant([[1, 2], [3, 4]]), **extra}
+    return classifier_losses.Step(target, batch, config)
+
+
+@pytest.mark.parametrize("mode, head", [("stochastic", "stochastic"), ("deterministic", "hidden")])
+def test_a_step_erases_photographs_in_the_same_selections(mode, head):
+    """By the whole network as it is written, and the parts add up."""
+    config = dataclasses.replace(CONFIG, head=head, hidden=6, training_mode=mode, mining_weight=2.0)
+    keras.utils.set_random_seed(1)
+    model, _ = classifier.build(dataclasses.replace(config, input_size=33), 3)
+    step, start = _step(model, config), model.get_weights()
+    features = model.backbone(step.x, training=True)
+    maps = attention_mining.attention(model.head, features, tf.constant(TAG, tf.float32), step.rng_seeds)
+    rest = model.backbone(attention_mining.erased(step.x, maps), training=False)
+    logits = model.head(rest, training=True, rng_seeds=step.rng_seeds)
+    expected = np.sum(TAG / (1 + np.exp(-logits.numpy().astype(float)))) / 2
+    model.set_weights(start)  # batch norm has moved
+    values = classifier_losses.total_loss(_step(model, config))
+    assert float(values["mining_loss"]) == pytest.approx(2 * expected, rel=1e-4)
+    assert float(values["loss"]) == pytest.approx(float(values["mining_loss"] + values["tags_loss"]), rel=1e-6)
+    assert maps.numpy().std() > 0.05
+
+
+def test_masks_move_the_attention_and_mining_what_is_left():
+    """On two made-up feature maps that a head learns: less is left than by tags alone; masks draw the attention."""
+    rng = np.random.default_rng(5)
+    features = np.abs(rng.normal(size=(2, 5, 5, 8))).astype(np.float32) * 0.1
+    features[0, 0:2, 3:5, 0] += 2  # what the class goes with
+    features[0, 1:4, 0:3, 1] += 1  # the class itself
+    features[1, 2:4, 0:3, 2] += 2
+    label = np.zeros((2, 5, 5), np.uint8)
+    label[0, 1:4, 0:3], label[1] = 2, 255
+    batch = {"features": tf.constant(features), "tags": tf.constant(TAG, tf.float32), "label": tf.constant(label),
+             "rng_seeds": tf.constant([[1, 2], [3, 4]])}
+
+    def learned(*losses):
+        config = dataclasses.replace(CONFIG, kernel_size=1, training_mode="deterministic", losses=losses)
+        keras.utils.set_random_seed(0)
+        head = classifier.HEADS["stochastic"](config, 3)
+        head.build((None, 5, 5, 8))
+        optimizer = keras.optimizers.Adam(0.05)
+        optimizer.build(head.trainable_variables)
+
+        @tf.function
+        def step():
+            with tf.GradientTape() as tape:
+                loss = classifier_losses.total_loss(classifier_losses.Step(head, batch, config))["loss"]
+            optimizer.apply(tape.gradient(loss, head.trainable_variables), head.trainable_variables)
+
+        for _ in range(60):
+            step()
+        every = dataclasses.replace(config, objectives=("tags", "mining", "mining_masks"))
+        return {name: float(value) for name, value in classifier_losses.total_loss(
+            classifier_losses.Step(head, batch, every)).items()}
+
+    alone, mined, masked = learned("tags"), learned("tags", "mining"), learned("tags", "mining", "mining_masks")
+    assert mined["mining_loss"] < 0.9 * alone["mining_loss"] and mined["tags_loss"] < 0.3
+    assert masked["mining_masks_loss"] < 0.7 * min(alone["mining_masks_loss"], mined["mining_masks_loss"])
