@@ -80,12 +80,12 @@ class ClassifierConfig(Checked):
     mining_weight: float = number(1.0, (0, MANY), "objectives=mining: of the probability that a class keeps "
                                   "where its region is erased; alpha.", "GAIN")
     # [not verified]: the paper's omega, remembered
-    mining_masks_weight: float = number(10.0, (0, MANY), "objectives=mining_masks: of the difference between a class's "
-                                        "region and its mask.", "GAIN")
+    mining_masks_weight: float = number(10.0, (0, MANY), "objectives=mining_masks: of the difference between a "
+                                        "class's region and its mask.", "GAIN")
     eps_tau: float = number(0.4, SHARE, "objectives=saliency: a tag counts as background where less of its "
                             "map is salient.", "EPS")
-    eps_lambda: float = number(0.5, SHARE, "objectives=saliency: share of the tags' maps in the estimated saliency; the "
-                               "rest is the background's.", "EPS")
+    eps_lambda: float = number(0.5, SHARE, "objectives=saliency: share of the tags' maps in the estimated "
+                               "saliency; the rest is the background's.", "EPS")
 
     def __post_init__(self) -> None:
         """As `Checked`, the kernel has a centre, and the head with a background has the loss that teaches it."""
@@ -225,6 +225,8 @@ class SegmenterConfig(Checked):
     retrain_steps: int = number(0, (0, MANY), "Steps of a second round on the first network's own labels (DSRG's "
                                 "retraining); 0: none.")
     retrain_learning_rate: float = number(0.001, RATES, "Of the second round.", "DSRG")
+    simple_first: bool = switch(False, "Learn photographs of one tag first, then all of them by the network's own labels "
+                                "(STC): half of the steps, and twice a quarter.")
     test_sizes: tuple = number((241, 321, 401), SIDES, "Sides in pixels whose predictions are averaged.", "SEC")
     test_flip: bool = switch(False, "Also predict the mirrored photograph.")
     em_background_bias: float = number(3.0, (0, MANY), "em_fixed: added to the background's score.")

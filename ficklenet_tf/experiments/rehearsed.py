@@ -20,7 +20,8 @@ def rehearse(*jobs: Job, last: str | None = None, segmenter: bool = True) -> Non
     """
     first = jobs[0]
     name = first.names.segmenter
-    last = last or (layout.retrained(name) if first.preset.segmenter.retrain_steps else name)
+    config = first.preset.segmenter
+    last = last or (layout.retrained(name) if config.retrain_steps or config.simple_first else name)
     if layout.begun(first.run_dir / last):
         return
     with rehearsal.hidden(first.run_dir, "run") as directory:
@@ -39,10 +40,13 @@ def _reduced(job: Job, directory: pathlib.Path) -> Job:
     classifier = precision.settled(preset.classifier, job.run_dir)
     segmenter = precision.settled(preset.segmenter, job.run_dir)
     count = max(rehearsal.batch_size(classifier), rehearsal.batch_size(segmenter))
-    few = rehearsal.first_images(job.split, count)
+    split = job.split
+    if preset.segmenter.simple_first:  # which wants photographs of one tag
+        split = split.select(sorted(range(len(split)), key=lambda i: split[i]["tags"].sum() != 1))
+    few = rehearsal.first_images(split, count)
     strong = None if job.strong is None else rehearsal.first_images(job.strong, max(1, count // 2))
     if strong is not None and set(few.image_ids) <= set(strong.image_ids):  # some must be left for the tags
-        few = rehearsal.first_images(job.split, count + len(strong))
+        few = rehearsal.first_images(split, count + len(strong))
     classifier = dataclasses.replace(classifier, batch_size=rehearsal.batch_size(classifier), epochs=0, steps=1,
                                      snapshots=min(1, classifier.snapshots))
     preset = dataclasses.replace(preset, classifier=classifier, segmenter=rehearsal.one_step(segmenter),

@@ -99,7 +99,7 @@ def train(run_dir: str | pathlib.Path, split: datasets.Split, config: presets.Af
 
 def walker_of(run_dir: str | pathlib.Path, split: datasets.Split, preset: presets.Preset,
               map_options: map_extraction.Options = map_extraction.Options(), maps: str = layout.MAPS,
-              training: loop.Options = loop.Options()) -> Walker:
+              training: loop.Options = loop.Options(), *, name: str = layout.AFFINITY) -> Walker:
     """Extracts maps, trains AffinityNet on them, and returns the `Walker`: all that --refine=affinity needs.
 
     Args:
@@ -107,10 +107,10 @@ def walker_of(run_dir: str | pathlib.Path, split: datasets.Split, preset: preset
       split: `datasets.Split`.
       preset: `presets.Preset`, of which maps and affinity count.
       map_options: `maps.extraction.Options`; the seed is the training's too.
-      maps: directory below run_dir for the maps; the network's has the same ending.
+      maps: directory below run_dir of the maps; unless they are there, they are made.
       training: `loop.Options`.
+      name: directory below run_dir for the network.
     """
-    name = maps.replace(layout.MAPS, layout.AFFINITY, 1)
     affinity.frozen(classifier.load(pathlib.Path(run_dir) / map_options.classifier))  # refused before the maps
     map_extraction.extract(run_dir, split, preset.maps, map_options, name=maps)
     train(run_dir, split, preset.affinity, Options(maps, map_options.seed, training), name=name)

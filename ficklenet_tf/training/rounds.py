@@ -1,4 +1,4 @@
-"""A second round on the network's own predictions (DSRG, Section 4: retraining)."""
+"""Further rounds on the network's own predictions: DSRG's retraining (Section 4), STC's from simple to complex."""
 
 import dataclasses
 import pathlib
@@ -9,6 +9,7 @@ import tensorflow as tf
 from ficklenet_tf import crf, distribution, presets
 from ficklenet_tf.data import datasets, images, labels
 from ficklenet_tf.data.feature_cache import FeatureCache
+from ficklenet_tf.errors import UserError
 from ficklenet_tf.models import backbones, segmenter
 from ficklenet_tf.runs import layout, stage
 from ficklenet_tf.training import losses
@@ -34,6 +35,8 @@ def train_rounds(run_dir: str | pathlib.Path, split: datasets.Split, config: pre
     Returns:
       The name of the last round's directory.
     """
+    if config.simple_first:
+        return _simple_to_complex(run_dir, split, config, options, name)
     segmenter_training.train(run_dir, split, config, options, name=name)
     if not config.retrain_steps or options.supervision == "full":
         return name
@@ -44,6 +47,34 @@ def train_rounds(run_dir: str | pathlib.Path, split: datasets.Split, config: pre
     retrain_options = dataclasses.replace(options, seeds=layout.labels_of(name), initial=name)
     segmenter_training.train(run_dir, split, retrain_config, retrain_options, name=layout.retrained(name))
     return layout.retrained(name)
+
+
+def _simple_to_complex(run_dir: str | pathlib.Path, split: datasets.Split, config: presets.SegmenterConfig,
+                       options: segmenter_training.Options, name: str) -> str:
+    """STC's three networks (Wei et al., TPAMI 2017), each learned from the one before; returns the last one's name.
+
+    The first learns the photographs of one tag by `config.losses`, the second the first one's labels of these, the
+    third the second one's labels of all. Labels are restricted to the tags and refined by the dense CRF at map size.
+    STC's simple photographs are 40,000 from the web, chosen by their saliency; here they are those at hand.
+
+    Raises:
+      UserError: no photograph has one tag, or other rounds or masks are asked for.
+    """
+    simple = split.select([i for i in range(len(split)) if split[i]["tags"].sum() == 1])
+    if not len(simple):
+        raise UserError(f"simple_first: expected photographs of one tag in {split.dataset} {split.name}, found none")
+    if config.retrain_steps or options.supervision != "weak":
+        raise UserError("simple_first: expected no retrain_steps and supervision weak, as it has three rounds of its "
+                        f"own; found {config.retrain_steps} and {options.supervision}")
+    first = dataclasses.replace(config, steps=max(1, config.steps // 2), simple_first=False)
+    later = dataclasses.replace(first, steps=max(1, config.steps // 4), losses=("full",), growing="none")
+    second, third = f"{name}_simple", layout.retrained(name)
+    segmenter_training.train(run_dir, simple, first, options, name=name)
+    for learned, before, now in ((simple, name, second), (split, second, third)):
+        distribution.on_chief(label_split, run_dir, learned, before, layout.labels_of(before))
+        segmenter_training.train(run_dir, learned, later, dataclasses.replace(
+            options, seeds=layout.labels_of(before), initial=before), name=now)
+    return third
 
 
 def label_split(run_dir: str | pathlib.Path, split: datasets.Split, segmenter_name: str, name: str,
