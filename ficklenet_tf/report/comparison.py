@@ -83,12 +83,12 @@ def recommendation(verdict: agreement.Verdict, noun: str = "photograph") -> str:
                 "third with --systems.")
     if len(leading) > 1:
         return (f"Undecided between {_listed(leading)}: on {count} they agree with the other systems equally well, as "
-                "far as so few can tell; take the one that is quickest to make, or look at the masks below.")
+                "far as so few can tell; take the one that is quickest to make, or whose masks you like best.")
     second = verdict.order[1]
     less, low, high = (markup.percent(value) for value in verdict.behind[verdict.names.index(second)])
-    return (f"Take {leading[0]}: on {count} its masks agree best with what the other systems say, "
-            f"{markup.percent(max(verdict.agreement))} %; {second}, the next, is {less} behind (95 % interval {low} "
-            f"to {high}).")
+    return (f"Take {leading[0]}, as far as agreement tells: on {count} its masks agree best with what the other "
+            f"systems say, {markup.percent(max(verdict.agreement))} %; {second}, the next, is {less} behind (95 % "
+            f"interval {low} to {high}).")
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -114,7 +114,8 @@ def _headline(verdict: agreement.Verdict, entries: Sequence[Entry], nouns: str) 
         "headline", "Which to take",
         f"Without masks nobody can say how good a system is. What is measured is how well its masks of the held-out "
         f"{nouns} agree with the vote of the others, of which only those classes count that a {nouns[:-1]} is tagged "
-        "with: the mIoU of the two.",
+        "with: the mIoU of the two. It is a hint: what most systems get wrong it takes for right, which no interval "
+        "covers; look at the masks below.",
         *parts)
 
 

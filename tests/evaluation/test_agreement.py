@@ -31,6 +31,10 @@ def test_no_answer_is_no_vote():
         agreement.votes(_masks([255, 1], [1, 1], [255, 0]), np.array([1]))[:, 0], [[1, 255], [255, 255], [1, 1]])
 
 
+def test_of_a_photograph_without_tags_only_the_background_is_voted_for():
+    np.testing.assert_array_equal(agreement.votes(_masks([1], [1], [0]), np.array([0]))[:, 0], [[0], [0], [255]])
+
+
 def test_pixels_are_counted_where_there_is_a_vote():
     masks = _masks([0, 1, 2, 0, 2], [0, 1, 1, 1, 2], [0, 0, 1, 0, 2])
     both, vote, answer = agreement.counts(masks, np.array([1, 0]))[0]

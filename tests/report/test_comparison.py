@@ -47,8 +47,8 @@ def _page(run_dir, verdict, entries, labelled=True):
 
 def test_a_decision_names_the_best_and_how_far_the_next_is():
     assert comparison.recommendation(_verdict(("dsrg",))) == (
-        "Take dsrg: on 40 held-out photographs its masks agree best with what the other systems say, 73.4 %; sec, the "
-        "next, is 12.4 behind (95 % interval 1.0 to 32.4).")
+        "Take dsrg, as far as agreement tells: on 40 held-out photographs its masks agree best with what the other "
+        "systems say, 73.4 %; sec, the next, is 12.4 behind (95 % interval 1.0 to 32.4).")
 
 
 def test_without_a_decision_all_that_may_be_best_are_named():
@@ -67,7 +67,7 @@ def test_two_systems_are_not_decided():
 def test_the_page_has_all_systems_the_best_first(run_dir):
     text, page = _page(run_dir, _verdict(("dsrg",)), _entries())
     assert page.ids == ["headline", "systems", "masks", "seeds", "commands"]
-    assert "Take dsrg: on 40 held-out drawings" in page.text
+    assert "Take dsrg, as far as agreement tells: on 40 held-out drawings" in page.text
     systems = pages.section(text, "systems")
     assert systems.index("what dsrg") < systems.index("what sec") < systems.index("what em &lt;adapt&gt;")
     for shown in ("73.4", "63.4 to 83.4", "12.4", "1.0 to 32.4", "50.0", "2 min"):
