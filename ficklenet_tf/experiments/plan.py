@@ -9,8 +9,8 @@ from ficklenet_tf import crf, presets
 from ficklenet_tf.data import datasets
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.evaluation import prediction, scoring
-from ficklenet_tf.experiments import costs, map_scores, paper, seed_choice, systems
-from ficklenet_tf.experiments.job import Job, Names
+from ficklenet_tf.experiments import costs, map_scores, paper, seed_choice, shared, systems
+from ficklenet_tf.experiments.job import Job
 from ficklenet_tf.maps import extraction as map_extraction
 from ficklenet_tf.models import precision
 from ficklenet_tf.runs import artifacts, layout
@@ -97,7 +97,7 @@ class Plan:
         mode = paper.MODES[training]
         config = dataclasses.replace(preset_config, rate=float(rate), rescale=rescale, training_mode=mode,
                                      inference_mode=mode)
-        finished = _finished(self.run_dir, self._classifier_settings(seed), config)
+        finished = shared.finished(self.run_dir, self._classifier_settings(seed), config)
         if finished:
             return finished
         name = f"{layout.CLASSIFIER}_{training}" + ("" if training == "D" else f"_p{rate:g}") + (
@@ -193,7 +193,7 @@ class Plan:
                                                   map_options)
         settings = extraction.settings_of(self.split, config, options, map_settings)
         del settings["config"]  # compared by its fields
-        finished = _finished(self.run_dir, settings, config)
+        finished = shared.finished(self.run_dir, settings, config)
         if finished:
             return finished
         name = "_".join([layout.SEEDS, training, *([] if rate is None else [f"p{rate:g}"]), *_words(changes),
@@ -214,22 +214,7 @@ class Plan:
         work = Job(self.run_dir, self.split, self.held_out, preset, system, self.weights, seed, strong=strong,
                    saliency_dir=None if self.saliency_dir is None else pathlib.Path(self.saliency_dir),
                    training=self.options)
-        own = f"{key}_semi_seed{seed}" if semi else f"{key}_seed{seed}"
-        classifier = work.options_free and self._same_classifier(preset, seed) or f"{layout.CLASSIFIER}_{own}"
-        shared = work.options_free and system.maps == "one"
-        maps = classifier.replace(layout.CLASSIFIER, layout.MAPS, 1) if shared else f"{layout.MAPS}_{own}"
-        gradient = needed.with_gradient(preset.maps, preset.seeds).gradient
-        names = Names(classifier, maps if gradient == "none" else f"{maps}_{gradient}", f"{layout.AFFINITY}_{own}",
-                      f"{layout.SEEDS}_{own}", f"{layout.SEGMENTER}_{preset.segmenter.head}_{own}")
-        return dataclasses.replace(work, names=names)
-
-    def _same_classifier(self, preset: presets.Preset, seed: int) -> str | None:
-        """Returns the name of a classifier of these settings that is there, or that the preset's own has."""
-        config = precision.settled(preset.classifier, self.run_dir)
-        own = precision.settled(self.preset.classifier, self.run_dir)
-        if (config, seed) == (own, 0):
-            return layout.CLASSIFIER
-        return _finished(self.run_dir, self._classifier_settings(seed), config)
+        return shared.named(work, key, self.preset.classifier)
 
     def _classifier_settings(self, seed: int) -> dict[str, Any]:
         return {"stage": "classifier", "weights": str(self.weights), "seed": seed, "dataset": self.split.dataset,
@@ -249,19 +234,9 @@ class Plan:
         """
         self.base()
         work = self.job(key, seed, semi)
-        names, run_dir, made = work.names, self.run_dir, []
-        if not work.system.maps == "erasing":
-            costs.measured(run_dir, names.classifier, work.train_classifier)
-            made.append(names.classifier)
-        seeds = None
-        if work.needs_seeds:
-            costs.measured(run_dir, names.maps, work.localize)
-            seeds = costs.measured(run_dir, names.seeds, lambda: self._make_seeds(work))["metrics"]
-            made += [names.maps, names.seeds]
-        segmenter = costs.measured(run_dir, names.segmenter, work.train_segmenter)
-        return {**self.score(segmenter, work.preset.segmenter), "seeds": seeds,
-                "cost": costs.of(run_dir, [*made, names.segmenter]),
-                "cost of seeds": costs.of(run_dir, made[-2:]) if work.needs_seeds else None}
+        made = shared.make(work, self._make_seeds)
+        return {**self.score(made.segmenter, work.preset.segmenter), "seeds": made.seeds and made.seeds["metrics"],
+                "cost": made.cost, "cost of seeds": made.cost_of_seeds}
 
     def _make_seeds(self, work: Job) -> dict[str, Any]:
         finished = artifacts.read_run(self.run_dir / work.names.seeds)
@@ -314,7 +289,8 @@ class Plan:
     def base(self) -> None:
         """Trains the preset's own classifier with seed 0, whose backbone all segmenters start from."""
         letters = {mode: letter for letter, mode in paper.MODES.items()}
-        name = self.classifier(letters[self.preset.classifier.training_mode])
+        name = costs.measured(self.run_dir, layout.CLASSIFIER,
+                              lambda: self.classifier(letters[self.preset.classifier.training_mode]))
         if name != layout.CLASSIFIER:
             raise UserError(f"{self.run_dir / name}: expected the preset's own classifier in "
                             f"{self.run_dir / layout.CLASSIFIER}, found it here; rename the directory")
@@ -341,20 +317,3 @@ def _run(stage_dir: pathlib.Path) -> dict[str, Any]:
 
 def _words(changes: dict[str, Any]) -> list[str]:
     return [f"{key}-{value:g}" if isinstance(value, float) else f"{key}-{value}" for key, value in changes.items()]
-
-
-def _finished(run_dir: pathlib.Path, settings: dict[str, Any],
-              config: presets.ClassifierConfig | presets.SeedsConfig) -> str | None:
-    """Returns the name of a finished stage with these settings below run_dir, or None."""
-    for path in sorted(run_dir.glob(f"*/{layout.SETTINGS}")):
-        recorded = artifacts.read_json(path)
-        if recorded.get("stage") != settings["stage"] or artifacts.read_run(path.parent) is None:
-            continue
-        if "maps" in recorded:
-            maps_config = presets.MapsConfig(**recorded["maps"]["config"])  # a field added since then has its default
-            recorded["maps"]["config"] = artifacts.as_json(dataclasses.asdict(maps_config))
-        same = all(recorded.get(key) == value for key, value in settings.items())
-        earlier = type(config)(**recorded["config"])  # a field added since then has its default
-        if same and artifacts.as_json(dataclasses.asdict(earlier)) == artifacts.as_json(dataclasses.asdict(config)):
-            return path.parent.name
-    return None

@@ -9,14 +9,14 @@ from ficklenet_tf.runs import layout
 from ficklenet_tf.training import rehearsal
 
 
-def rehearse(*jobs: Job, last: str | None = None, segmenter: bool = True) -> None:
+def rehearse(*jobs: Job, last: str | None = None, segmenters: bool = False) -> None:
     """Takes one step of each training; of the first job the segmenter's, too.
 
     Args:
       *jobs: of one run.
       last: directory below the run's of the run's last training: where that has been begun, nothing is done; None:
         that of the first job's segmenter.
-      segmenter: whether the first job's segmenter is trained.
+      segmenters: whether every job's segmenter is trained, and not the first one's alone.
     """
     first = jobs[0]
     name = first.names.segmenter
@@ -30,8 +30,8 @@ def rehearse(*jobs: Job, last: str | None = None, segmenter: bool = True) -> Non
             few.localize()
             if few.needs_seeds:
                 few.make_seeds()
-        if segmenter:
-            _reduced(first, directory).train_segmenter()
+        for job in jobs if segmenters else jobs[:1]:
+            _reduced(job, directory).train_segmenter()
 
 
 def _reduced(job: Job, directory: pathlib.Path) -> Job:

@@ -72,12 +72,21 @@ def seed_pictures(run_dir: str | pathlib.Path, split: datasets.Split, index: int
     return cells | _truth(photo, example)
 
 
-def mask_pictures(run_dir: str | pathlib.Path, split: datasets.Split, index: int, side: int) -> Pictures:
-    """Draws a held-out image and its masks; see `seed_pictures`."""
+def mask_pictures(run_dir: str | pathlib.Path, split: datasets.Split, index: int, side: int,
+                  directories: Iterable[tuple[str, str]] = _PREDICTIONS) -> Pictures:
+    """Draws an image and its masks; see `seed_pictures`.
+
+    Args:
+      run_dir: see there; so are `split`, `index` and `side`.
+      split: see there.
+      index: see there.
+      side: see there.
+      directories: (heading, directory below the run's) of the masks; what is not there is left out.
+    """
     example = split[index]
     photo = _photo(example, side)
     return {noun(split.dataset): Picture(photo),
-            **_masks(pathlib.Path(run_dir), photo, example["image_id"], len(split.class_names), _PREDICTIONS),
+            **_masks(pathlib.Path(run_dir), photo, example["image_id"], len(split.class_names), directories),
             **_truth(photo, example)}
 
 

@@ -1,0 +1,100 @@
+"""Stages that compared systems share: equal classifiers and maps have one name, and are made once."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+from ficklenet_tf import presets
+from ficklenet_tf.experiments import costs
+from ficklenet_tf.experiments.job import Job, Names
+from ficklenet_tf.models import precision
+from ficklenet_tf.runs import artifacts, layout
+from ficklenet_tf.seeds import needed
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+    """A system that has been trained.
+
+    Attributes:
+      work: its `Job`, with the names of its stages.
+      segmenter: name of its last round's directory.
+      seeds: run.json of its seeds, None where it needs none.
+      cost: of all its trainings, see `costs.of`.
+      cost_of_seeds: of its maps and seeds.
+    """
+
+    work: Job
+    segmenter: str
+    seeds: dict[str, Any] | None
+    cost: dict[str, float] | None
+    cost_of_seeds: dict[str, float] | None
+
+
+def named(work: Job, key: str, base: presets.ClassifierConfig, base_seed: int = 0) -> Job:
+    """Returns the job with names of its own, but for what has been made with equal settings.
+
+    Args:
+      work: a `Job`.
+      key: of its system.
+      base: of the run's own classifier, classifier/, from which all segmenters start.
+      base_seed: of the run's own classifier.
+    """
+    own = f"{key}_semi_seed{work.seed}" if work.strong is not None else f"{key}_seed{work.seed}"
+    classifier = work.options_free and _same_classifier(work, base, base_seed) or f"{layout.CLASSIFIER}_{own}"
+    if not work.needs_seeds:  # its segmenter starts from the run's own, as all do
+        classifier = layout.CLASSIFIER
+    shared = work.options_free and work.system.maps == "one"
+    maps = classifier.replace(layout.CLASSIFIER, layout.MAPS, 1) if shared else f"{layout.MAPS}_{own}"
+    gradient = needed.with_gradient(work.preset.maps, work.preset.seeds).gradient
+    names = Names(classifier, maps if gradient == "none" else f"{maps}_{gradient}", f"{layout.AFFINITY}_{own}",
+                  f"{layout.SEEDS}_{own}", f"{layout.SEGMENTER}_{work.preset.segmenter.head}_{own}")
+    return dataclasses.replace(work, names=names)
+
+
+def make(work: Job, make_seeds: Callable[[Job], dict[str, Any]] = Job.make_seeds) -> Made:
+    """Trains a system and measures what that costs; what is finished is not done again.
+
+    Args:
+      work: as `named` returns it, of a run whose own classifier is finished.
+      make_seeds: makes the seeds of its maps and returns their run.json.
+    """
+    names, run_dir, seeds = work.names, work.run_dir, None
+    made = [] if work.system.maps == "erasing" else [names.classifier]
+    if work.needs_seeds:
+        if made:
+            costs.measured(run_dir, names.classifier, work.train_classifier)
+        costs.measured(run_dir, names.maps, work.localize)
+        seeds = costs.measured(run_dir, names.seeds, lambda: make_seeds(work))
+        made += [names.maps, names.seeds]
+    segmenter = costs.measured(run_dir, names.segmenter, work.train_segmenter)
+    return Made(work, segmenter, seeds, costs.of(run_dir, [*made, names.segmenter]),
+                costs.of(run_dir, made[-2:]) if work.needs_seeds else None)
+
+
+def _same_classifier(work: Job, base: presets.ClassifierConfig, base_seed: int) -> str | None:
+    """Returns the name of a classifier of these settings that is there, or that the run's own has."""
+    config = precision.settled(work.preset.classifier, work.run_dir)
+    if (config, work.seed) == (precision.settled(base, work.run_dir), base_seed):
+        return layout.CLASSIFIER
+    return finished(work.run_dir, {"stage": "classifier", "weights": str(work.weights), "seed": work.seed,
+                                   "dataset": work.split.dataset, "split": work.split.name,
+                                   "fingerprint": work.split.fingerprint}, config)
+
+
+def finished(run_dir: pathlib.Path, settings: dict[str, Any],
+             config: presets.ClassifierConfig | presets.SeedsConfig) -> str | None:
+    """Returns the name of a finished stage with these settings below run_dir, or None."""
+    for path in sorted(run_dir.glob(f"*/{layout.SETTINGS}")):
+        recorded = artifacts.read_json(path)
+        if recorded.get("stage") != settings["stage"] or artifacts.read_run(path.parent) is None:
+            continue
+        if "maps" in recorded:
+            maps_config = presets.MapsConfig(**recorded["maps"]["config"])  # a field added since then has its default
+            recorded["maps"]["config"] = artifacts.as_json(dataclasses.asdict(maps_config))
+        same = all(recorded.get(key) == value for key, value in settings.items())
+        earlier = type(config)(**recorded["config"])  # a field added since then has its default
+        if same and artifacts.as_json(dataclasses.asdict(earlier)) == artifacts.as_json(dataclasses.asdict(config)):
+            return path.parent.name
+    return None
