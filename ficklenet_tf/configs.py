@@ -225,8 +225,8 @@ class SegmenterConfig(Checked):
     retrain_steps: int = number(0, (0, MANY), "Steps of a second round on the first network's own labels (DSRG's "
                                 "retraining); 0: none.")
     retrain_learning_rate: float = number(0.001, RATES, "Of the second round.", "DSRG")
-    simple_first: bool = switch(False, "Learn photographs of one tag first, then all of them by the network's own labels "
-                                "(STC): half of the steps, and twice a quarter.")
+    simple_first: bool = switch(False, "Learn photographs of one tag first, then all of them by the network's "
+                                "own labels (STC): half of the steps, and twice a quarter.")
     test_sizes: tuple = number((241, 321, 401), SIDES, "Sides in pixels whose predictions are averaged.", "SEC")
     test_flip: bool = switch(False, "Also predict the mirrored photograph.")
     em_background_bias: float = number(3.0, (0, MANY), "em_fixed: added to the background's score.")

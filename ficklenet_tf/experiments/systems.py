@@ -106,8 +106,8 @@ SYSTEMS = {
     "affinitynet": System("AffinityNet (Ahn & Kwak 2018)", _joined(_D, _AFFINITY), published=58.4),
     "irn": System("IRN (Ahn et al. 2019), its boundaries", _joined(_D, _BOUNDARY)),
     # Saliency maps beside the tags.
-    "stc": System("STC (Wei et al. 2017): simple to complex", _joined(_D, _segmenter(losses=("stc",), simple_first=True)),
-                  published=49.8),
+    "stc": System("STC (Wei et al. 2017): simple to complex",
+                  _joined(_D, _segmenter(losses=("stc",), simple_first=True)), published=49.8),
     "dcsp": System("DCSP (Chaudhry et al. 2017): harmonic mean of map and saliency", _joined(_D, {"seeds": {
         "refine": "harmonic"}}), published=58.6),
     "deterministic_saliency": System("deterministic Grad-CAM, seeds by saliency", _joined(_D, _SALIENCY)),
