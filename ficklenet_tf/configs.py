@@ -27,6 +27,7 @@ GROWINGS = ("none", "dsrg")
 ERASINGS = ("photograph", "features")
 MODES = ("stochastic", "general", "deterministic")
 PRECISIONS = ("float32", "bfloat16", "float16")
+AFFINITIES = ["embedding", "boundary"]
 
 _PAPER = "FickleNet"
 
@@ -159,7 +160,7 @@ class SeedsConfig(Checked):
 
 @dataclasses.dataclass(frozen=True)
 class AffinityConfig(Checked):
-    """Training of AffinityNet (Ahn & Kwak 2018), for refine=affinity."""
+    """Training of AffinityNet (Ahn & Kwak 2018) or IRN (Ahn et al. 2019), for refine=affinity."""
 
     low: float = number(0.01, SHARE, "A pixel is taught as background where it is that even at this "
                         "background score.")
@@ -170,6 +171,8 @@ class AffinityConfig(Checked):
     steps: int = number(500, (1, MANY), "Steps of training.")
     learning_rate: float = number(0.001, RATES, "Of Adam; it falls to 0 by (1 - step / steps) to the power "
                                   "of 0.9.")  # theirs: SGD at 0.1
+    kind: str = word("embedding", AFFINITIES, "What is learned: vectors whose distance is the affinity (AffinityNet), "
+                     "or boundaries, which part what lies on both sides (IRN).", "AffinityNet")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,11 +1,12 @@
-"""Trains AffinityNet, which tells what nearby pixels belong together, on what the maps are sure of.
+"""Trains AffinityNet or IRN, which tell what nearby pixels belong together, on what the maps are sure of.
 
     python -m tools.extract_maps --dataset=voc --data_dir=VOCdevkit --preset=cpu --output_dir=runs/voc
     python -m tools.train_affinity --dataset=voc --data_dir=VOCdevkit --preset=cpu --output_dir=runs/voc
     python -m tools.make_seeds --dataset=voc --data_dir=VOCdevkit --preset=cpu --output_dir=runs/voc --refine=affinity
 
-Reads OUTPUT_DIR/maps/ and the classifier that made them, which must have frozen layers; writes
-OUTPUT_DIR/affinity_labels/ and OUTPUT_DIR/affinity/. Seeds then walk the maps at random over the affinities.
+Reads OUTPUT_DIR/maps/ and the classifier that made them; writes OUTPUT_DIR/affinity_labels/ and OUTPUT_DIR/affinity/.
+Seeds then walk the maps at random over the affinities. --kind=boundary trains IRN. What the classifier's frozen layers
+give is kept; one that was trained whole runs over each photograph again.
 """
 
 import math

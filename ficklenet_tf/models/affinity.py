@@ -1,121 +1,121 @@
-"""AffinityNet: how much two nearby pixels belong together (Ahn & Kwak, CVPR 2018, Section 3.2).
-
-1 x 1 convolutions on features of a frozen backbone give each position a vector; the affinity of two positions is
-exp(-|f_i - f_j|), the mean over its components. Only pairs nearer than a radius count.
-"""
+"""What tells which nearby pixels belong together: small networks above a classifier's backbone, which stays."""
 
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from ficklenet_tf import distribution
+from ficklenet_tf import distribution, presets
 from ficklenet_tf.data import datasets, images
 from ficklenet_tf.data.feature_cache import FeatureCache
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.models import backbones, classifier
+from ficklenet_tf.models import backbones, boundary, classifier, embedding
 from ficklenet_tf.runs import artifacts, layout
 
-RADIUS = 5  # positions of the map (their code, 8 pixels each)
-_TOP, _MIDDLE = 128, 64  # channels of the two branches (their code: conv5_3 and conv4_3)
-_GROUP = 8  # channels per group of the normalisation
 
+class Kind(NamedTuple):
+    """One of these networks, and how maps walk by it (`seeds.affinity`).
 
-def offsets(radius: int = RADIUS) -> list[tuple[int, int]]:
-    """Returns (rows, columns) to every neighbour nearer than `radius`, one of each two opposite ones."""
-    return [(dy, dx) for dy in range(radius) for dx in range(-radius + 1, radius)
-            if 0 < dy * dy + dx * dx < radius * radius and (dy > 0 or dx > 0)]
-
-
-def pairs(x: Any, offset: tuple[int, int]) -> tuple[Any, Any]:
-    """Returns `[b, h', w', ...]` twice of an array `[b, h, w, ...]`: positions, and their neighbours at an offset."""
-    dy, dx = offset
-    height, width = x.shape[1:3]
-    rows, left = max(0, height - dy), max(0, -dx)
-    right = max(left, width - max(0, dx))
-    return x[:, :rows, left:right], x[:, dy:dy + rows, left + dx:right + dx]
-
-
-def affinities(embedding: tf.Tensor) -> Iterator[tf.Tensor]:
-    """Yields for each of `offsets` the affinities `[b, h', w']`, 0..1, of the pairs in `[b, h, w, k]`, see `pairs`."""
-    for offset in offsets():
-        one, other = pairs(embedding, offset)
-        yield tf.exp(-tf.reduce_mean(tf.abs(one - other), -1))
-
-
-def build(feature_shapes: Sequence[tuple[int | None, int | None, int]]) -> keras.Model:
-    """Builds the trained part.
-
-    Args:
-      feature_shapes: (height, width, channels) of each feature map that it takes, the backbone's own last.
-
-    Returns:
-      A functional keras.Model: list of `[b, h, w, channels]` -> embedding `[b, h, w, k]` float32.
+    Attributes:
+      build: (height, width, channels) of each feature map -> keras.Model, list of those maps -> `[b, h, w, k]`.
+      affinities: `[b, h, w, k]` -> for each of `neighbours.offsets` the affinities `[b, h', w']`, 0..1, of its pairs.
+      beta: power of the affinities in a walk.
+      inside: `[h, w, k]` -> share `[h, w, 1]` of a map that begins the walk; None: all of it.
+      joint: whether walked maps are divided by the greatest number of all classes, in place of each by its own.
     """
-    inputs = [keras.Input(shape) for shape in feature_shapes]
-    sizes = [_MIDDLE] * (len(inputs) - 1) + [_TOP]
-    branches = [_unit(x, size) for x, size in zip(inputs, sizes, strict=True)]
-    x = layers.Concatenate()(branches) if len(branches) > 1 else branches[0]
-    # Their code draws these weights with a gain of 4; without it all affinities begin near 1.
-    start = keras.initializers.VarianceScaling(16.0, "fan_avg", "uniform")
-    x = layers.Conv2D(x.shape[-1], 1, use_bias=False, activation="elu", kernel_initializer=start, name="embedding")(x)
-    return keras.Model(inputs, x, name="affinity")
+
+    build: Callable[[Sequence[tuple[int | None, int | None, int]]], keras.Model]
+    affinities: Callable[[tf.Tensor], Iterator[tf.Tensor]]
+    beta: float
+    inside: Callable[[tf.Tensor], tf.Tensor] | None = None
+    joint: bool = False
 
 
-def _unit(x: keras.KerasTensor, channels: int) -> keras.KerasTensor:
-    x = layers.Conv2D(channels, 1, use_bias=False, kernel_initializer="he_normal")(x)
-    return layers.Activation("elu")(layers.GroupNormalization(channels // _GROUP)(x))
+# By the name in --kind.
+KINDS: dict[str, Kind] = {"embedding": Kind(embedding.build, embedding.affinities, 8.0),
+                          "boundary": Kind(boundary.build, boundary.affinities, 10.0, boundary.inside, joint=True)}
 
 
 class Frozen(NamedTuple):
-    """The layers below AffinityNet: a classifier's.
+    """The layers below the trained part: a classifier's.
 
     Attributes:
-      model: what the classifier's cache keeps, `[b, h, w, k]` float32 -> list of feature maps for `build`.
-      features: the `FeatureCache`.
+      model: what the classifier's cache keeps, `[b, h, w, k]` float32, or without one normalised photographs
+        `[b, size, size, 3]` -> list of feature maps of one size for `Kind.build`.
+      features: the `FeatureCache`; None: the classifier was trained whole.
       size: side to which photographs are warped, in pixels.
-      below: keras.Model, normalised photographs -> what is kept.
+      below: keras.Model, normalised photographs -> what is kept; None without a cache.
       normalization: of the photographs.
     """
 
     model: keras.Model
-    features: FeatureCache
+    features: FeatureCache | None
     size: int
-    below: keras.Model
+    below: keras.Model | None
     normalization: images.Normalization
 
     def fill(self, split: datasets.Split) -> None:
-        """Computes what the cache lacks of a split: the classifier may have been trained on other images."""
-        distribution.on_chief(self.features.fill, split, self.below, self.normalization, size=self.size)
+        """Computes what the cache, if there is one, lacks of a split: the classifier may have learned other images."""
+        if self.features is not None and self.below is not None:
+            distribution.on_chief(self.features.fill, split, self.below, self.normalization, size=self.size)
+
+    def network_input(self, image_id: str, image: np.ndarray) -> tf.Tensor:
+        """Returns what `model` takes of one photograph, `[h, w, 3]` uint8, without the batch's axis."""
+        if self.features is not None:
+            return tf.constant(self.features.load(image_id).astype(np.float32))
+        return images.normalize(images.warp_pixels(image, self.size), self.normalization)
 
 
 def frozen(trained: classifier.Trained) -> Frozen:
-    """Returns the feature maps of a classifier that AffinityNet stands on: what is kept below its cut, and its last.
+    """Returns the feature maps of a classifier that affinities stand on.
 
-    Raises:
-      UserError: the classifier was trained whole, so that nothing is kept.
+    With frozen layers these are what is kept below its cut, and its last. One that was trained whole counts as frozen
+    now: its last, and that of the backbone's `cue_layer`, if it has one, are computed of the photograph each time.
     """
     features = FeatureCache.of_run(trained.run)
-    if features is None:
-        raise UserError("affinity: expected a classifier with frozen layers (--trainable_layers=last_block, "
-                        "last_two_blocks or head), whose output is kept; found one that was trained whole")
     below, above = backbones.cut(trained.model.backbone, trained.config.trainable_layers)
-    assert below is not None  # as there are features
-    inputs = keras.Input(features.shape)
-    outputs = [inputs]
-    if above is not None:
-        top = above(inputs)
-        outputs = [layers.Resizing(*top.shape[1:3])(inputs) if top.shape[1] != inputs.shape[1] else inputs, top]
-    model = keras.Model(inputs, outputs)
+    if features is None:
+        inputs = keras.Input((trained.config.input_size,) * 2 + (3,))
+        maps = _of_photographs(trained.model.backbone)(inputs)
+    else:
+        inputs = keras.Input(features.shape)
+        maps = [inputs] if above is None else [inputs, above(inputs)]
+    height, width = maps[-1].shape[1:3]
+    model = keras.Model(inputs, [x if x.shape[1:3] == (height, width) else layers.Resizing(height, width)(x)
+                                 for x in maps])
     model.trainable = False
     return Frozen(model, features, trained.config.input_size, below, trained.normalization)
 
 
-def load(run_dir: str | pathlib.Path, name: str = layout.AFFINITY) -> tuple[Frozen, keras.Model, dict[str, Any]]:
-    """Loads what `tools.train_affinity` finished: (`Frozen`, the trained part, run.json).
+def _of_photographs(backbone: keras.Model) -> keras.Model:
+    """Returns the model normalised photographs -> list of a backbone's feature maps, its own last."""
+    cue_layer = backbones.BACKBONES[backbone.name].cue_layer
+    middle = [] if cue_layer is None else [backbone.get_layer(cue_layer).output]
+    return keras.Model(backbone.input, [*middle, backbone.output])
+
+
+class Trained(NamedTuple):
+    """A trained network of affinities, as `load` returns it.
+
+    Attributes:
+      below: `Frozen`.
+      network: the trained part.
+      kind: `Kind`.
+      run: contents of the stage's run.json.
+    """
+
+    below: Frozen
+    network: keras.Model
+    kind: Kind
+    run: dict[str, Any]
+
+
+def load(run_dir: str | pathlib.Path, name: str = layout.AFFINITY) -> Trained:
+    """Loads what `tools.train_affinity` finished.
 
     Raises:
       FileNotFoundError: it has not.
@@ -127,7 +127,7 @@ def load(run_dir: str | pathlib.Path, name: str = layout.AFFINITY) -> tuple[Froz
     if trained.run["finished"] != run["classifier"]:
         raise UserError(f"{directory}: expected affinities on {run['classifier_name']}, found those on an earlier "
                         f"classifier there; remove {directory}")
-    below = frozen(trained)
-    network = build([tuple(output.shape[1:]) for output in below.model.outputs])
+    below, kind = frozen(trained), KINDS[presets.AffinityConfig(**run["config"]).kind]
+    network = kind.build([tuple(output.shape[1:]) for output in below.model.outputs])
     artifacts.load_weights(network, directory / layout.WEIGHTS)
-    return below, network, run
+    return Trained(below, network, kind, run)

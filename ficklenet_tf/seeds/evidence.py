@@ -31,7 +31,7 @@ class Evidence:
     maps: ImageMaps
     config: SeedsConfig
     saliency_dir: str | pathlib.Path | None = None
-    walker: Callable[[str, np.ndarray], np.ndarray] | None = None
+    walker: Callable[[str, np.ndarray, np.ndarray], np.ndarray] | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -46,11 +46,11 @@ class Evidence:
 
     @functools.cached_property
     def walked(self) -> np.ndarray:
-        """`[h', w', c]` float32, the mean maps after a random walk over affinities, each divided by its maximum.
+        """`[h', w', c]` float32, the mean maps after a random walk over affinities, see `affinity.Walker`.
 
         Raises:
           UserError: there is no walker.
         """
         if self.walker is None:
             raise UserError(f"{self.image_id}: expected an affinity network (tools.train_affinity), found none")
-        return self.walker(self.image_id, self.maps.mean)
+        return self.walker(self.image_id, self.image, self.maps.mean)

@@ -1,4 +1,7 @@
-"""Trains AffinityNet on what the maps are sure of (Ahn & Kwak, CVPR 2018, Sections 3.1 and 3.2)."""
+"""Trains AffinityNet on what the maps are sure of (Ahn & Kwak, CVPR 2018, Sections 3.1 and 3.2), or IRN (2019).
+
+The loss of the affinities is the same; IRN takes surer labels: --low=0.05 --high=0.3 (their code).
+"""
 
 import dataclasses
 import pathlib
@@ -11,7 +14,7 @@ import tensorflow as tf
 from ficklenet_tf import presets
 from ficklenet_tf.data import datasets, input_pipeline, labels
 from ficklenet_tf.maps import extraction as map_extraction
-from ficklenet_tf.models import affinity, backbones, classifier
+from ficklenet_tf.models import affinity, backbones, classifier, neighbours
 from ficklenet_tf.runs import artifacts, layout, stage
 from ficklenet_tf.seeds import extraction
 from ficklenet_tf.seeds.affinity import Walker
@@ -22,7 +25,7 @@ _FLOOR = 1e-5  # of a logarithm's argument (their code)
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What AffinityNet learns from, beside `presets.AffinityConfig`.
+    """What the network learns from, beside `presets.AffinityConfig`.
 
     Attributes:
       maps: directory below the run's with the finished maps of the split.
@@ -37,7 +40,7 @@ class Options:
 
 def train(run_dir: str | pathlib.Path, split: datasets.Split, config: presets.AffinityConfig,
           options: Options = Options(), *, name: str = layout.AFFINITY) -> dict[str, Any]:
-    """Trains AffinityNet on a classifier's frozen features; goes on where an earlier call stopped.
+    """Trains AffinityNet or IRN on a classifier's features, which stay; goes on where an earlier call stopped.
 
     First the labels are made, `<name>_labels/`: seeds by the CRF on a low and a high background score, 255 where the
     two disagree.
@@ -53,14 +56,14 @@ def train(run_dir: str | pathlib.Path, split: datasets.Split, config: presets.Af
       The content of run.json.
 
     Raises:
-      UserError: see `affinity.frozen` and `seeds.extraction.make`.
+      UserError: see `seeds.extraction.make`.
     """
     run_dir = pathlib.Path(run_dir)
     artifacts.finished_run(run_dir / options.maps, "set of maps", "tools.extract_maps")
     map_settings = artifacts.read_json(run_dir / options.maps / layout.SETTINGS)
     classifier_name = map_settings["classifier_name"]
     trained = classifier.load(run_dir / classifier_name)
-    below = affinity.frozen(trained)
+    below, kind = affinity.frozen(trained), affinity.KINDS[config.kind]
     label_config = presets.SeedsConfig(refine="crf", refine_low=config.low, refine_high=config.high,
                                        refine_scale=config.label_scale)
     extraction.make(run_dir, split, label_config, maps=options.maps, name=layout.labels_of(name))
@@ -72,15 +75,16 @@ def train(run_dir: str | pathlib.Path, split: datasets.Split, config: presets.Af
     def work() -> Callable[[], dict[str, Any]]:
         keras.utils.set_random_seed(options.seed)
         below.fill(split)
-        network = affinity.build([tuple(output.shape[1:]) for output in below.model.outputs])
+        network = kind.build([tuple(output.shape[1:]) for output in below.model.outputs])
         reader = input_pipeline.ExampleReader(
             split, options.seed, below.size, features=below.features, seeds_dir=run_dir / layout.labels_of(name),
-            label_size=-(-below.size // backbones.STRIDE), flips=below.features.flips)
+            label_size=-(-below.size // backbones.STRIDE), flips=below.features is None or below.features.flips)
         schedule = keras.optimizers.schedules.PolynomialDecay(config.learning_rate, config.steps, 0.0, 0.9)
 
         def losses(batch: loop.Batch) -> loop.Scalars:
+            batch = input_pipeline.prepared(batch, below.normalization)
             maps = below.model(input_pipeline.network_input(batch), training=False)
-            return loss(network(maps, training=True), batch["label"])
+            return loss(network(maps, training=True), batch["label"], kind)
 
         rows = loop.fit(run_dir / name, loop.Learner(network, keras.optimizers.Adam(schedule), losses),
                         lambda start, context: input_pipeline.training_batches(
@@ -100,7 +104,7 @@ def train(run_dir: str | pathlib.Path, split: datasets.Split, config: presets.Af
 def walker_of(run_dir: str | pathlib.Path, split: datasets.Split, preset: presets.Preset,
               map_options: map_extraction.Options = map_extraction.Options(), maps: str = layout.MAPS,
               training: loop.Options = loop.Options(), *, name: str = layout.AFFINITY) -> Walker:
-    """Extracts maps, trains AffinityNet on them, and returns the `Walker`: all that --refine=affinity needs.
+    """Extracts maps, trains on them what tells affinities, and returns the `Walker`: all that --refine=affinity needs.
 
     Args:
       run_dir: the run's directory, with the classifier.
@@ -111,26 +115,26 @@ def walker_of(run_dir: str | pathlib.Path, split: datasets.Split, preset: preset
       training: `loop.Options`.
       name: directory below run_dir for the network.
     """
-    affinity.frozen(classifier.load(pathlib.Path(run_dir) / map_options.classifier))  # refused before the maps
     map_extraction.extract(run_dir, split, preset.maps, map_options, name=maps)
     train(run_dir, split, preset.affinity, Options(maps, map_options.seed, training), name=name)
     return Walker(run_dir, name)
 
 
-def loss(embedding: tf.Tensor, label: tf.Tensor) -> loop.Scalars:
+def loss(output: tf.Tensor, label: tf.Tensor, kind: affinity.Kind) -> loop.Scalars:
     """Cross-entropy of the affinities, pairs of three kinds weighed apart: L = bg/4 + fg/4 + differing/2 (Eq. 4 to 7).
 
     Args:
-      embedding: `[b, h, w, k]` float32.
+      output: of the network, `[b, h, w, k]` float32.
       label: `[b, h, w]` uint8; pairs with a 255 do not count.
+      kind: of the network.
 
     Returns:
       Scalars: "loss", and the means over the pairs of each kind.
     """
     names = ("background_loss", "foreground_loss", "differing_loss")
     totals, counts = [tf.constant(0.0)] * 3, [tf.constant(0.0)] * 3
-    for offset, pair in zip(affinity.offsets(), affinity.affinities(embedding), strict=True):
-        one, other = affinity.pairs(label, offset)
+    for offset, pair in zip(neighbours.offsets(), kind.affinities(output), strict=True):
+        one, other = neighbours.pairs(label, offset)
         valid = (one != labels.IGNORE) & (other != labels.IGNORE)
         same, background = valid & (one == other), one == labels.BACKGROUND
         entropies = (-tf.math.log(pair + _FLOOR),) * 2 + (-tf.math.log(1 + _FLOOR - pair),)

@@ -11,7 +11,7 @@ import pytest
 from ficklenet_tf import configs, presets, setting
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.maps import erased, grad_cam, localizer
-from ficklenet_tf.models import backbones, classifier, precision, segmenter, stochastic
+from ficklenet_tf.models import affinity, backbones, classifier, precision, segmenter, stochastic
 from ficklenet_tf.seeds import cues, refinement
 from ficklenet_tf.training import classifier_losses, losses, objective, optimizers, settings
 
@@ -28,7 +28,7 @@ TABLES = {  # what the words in configs.py name
                   "schedule": optimizers.SCHEDULES, "log_probs": losses.FORMS, "crf_unaries": losses.UNARIES,
                   "full_loss": losses.MEANS, "losses": objective.LOSSES, "growing": objective.GROWINGS,
                   "precision": (*precision.PRECISIONS, precision.AUTO)},
-    "affinity": {}}
+    "affinity": {"kind": affinity.KINDS}}
 
 
 @pytest.mark.parametrize("stage", STAGES)
