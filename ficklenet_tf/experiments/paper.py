@@ -6,10 +6,11 @@ show the direction of an effect, not its size.
 
 TABLE1 = {"ficklenet": 61.2, "dsrg": 59.0, "sec": 50.7}  # VGG-16, LargeFOV; on the test set 61.9, SEC 51.7
 TABLE2 = {"ficklenet": 64.9, "dsrg": 61.4}  # ResNet-101; on the test set 65.3 and 63.2
-OTHERS1 = {"Guided Labelling (Oh et al. 2017)": 55.7, "DCSP (Chaudhry et al. 2017)": 58.6,
-           "MDC (Wei et al. 2018)": 60.4}  # VGG-16; as their authors published them
-OTHERS2 = {"MCOF (Wang et al. 2018), ResNet-101": 60.3, "AffinityNet (Ahn & Kwak 2018), ResNet-38": 61.7,
-           "AISI (Fan et al. 2018), ResNet-101": 63.6}
+# Those that are not run here, see docs/systems.md; VGG-16, * as remembered and not read again.
+OTHERS1 = {"TransferNet (Hong et al. 2016) *": 52.1, "CBTS (Roy & Todorovic 2017) *": 52.8,
+           "Guided Labelling (Oh et al. 2017)": 55.7, "CrawlSeg (Hong et al. 2017)": 58.1,
+           "MCOF (Wang et al. 2018) *": 56.2}
+OTHERS2 = {"MCOF (Wang et al. 2018), ResNet-101": 60.3, "AISI (Fan et al. 2018), ResNet-101": 63.6}
 TABLE3 = {"strong only": 62.5, "semi": 65.8, "full": 67.6, "weak": 61.2}  # 1.4k strong; 10.6k weak
 TABLE4 = {"naive": (20.0, 2.98, 8.4), "expanded": (1.3, 0.21, 10.1)}  # s per iteration, s per image, GB
 TABLE5 = {("D", 0.0): 56.3, ("S", 0.3): 58.8, ("S", 0.5): 59.4, ("S", 0.7): 60.0, ("S", 0.9): 61.2,

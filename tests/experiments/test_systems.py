@@ -18,7 +18,7 @@ ONE_THING = (
     {"classifier.training_mode", "classifier.inference_mode"},
     {"classifier.head", "classifier.hidden_layers", "classifier.hidden_dropout", "classifier.kernel_size",
      "classifier.suppression"},
-    {"classifier.objectives"}, {"classifier.snapshots"}, {"classifier.erase"},
+    {"classifier.objectives"}, {"classifier.snapshots", "maps"}, {"classifier.erase", "maps"},
     {"seeds.refine"}, {"affinity.kind"}, {"segmenter.growing"}, {"segmenter.losses"})
 QUICK = ("em_adapt", "sec", "tpl", "gain", "irn", "stc", "ficklenet_mdc", "oaa", "ficklenet_eps")  # each a mechanism
 
@@ -32,8 +32,9 @@ def test_a_system_goes_with_a_preset(preset, name):
 
 def _flat(name):
     preset = dataclasses.asdict(SYSTEMS[name].applied(presets.TINY))
-    return {f"{stage}.{field}": value for stage, fields in preset.items() if stage != "name"
-            for field, value in fields.items()}
+    fields = {f"{stage}.{field}": value for stage, fields in preset.items() if stage != "name"
+              for field, value in fields.items()}
+    return {**fields, "maps": (SYSTEMS[name].maps, SYSTEMS[name].rounds)}
 
 
 @pytest.mark.parametrize("pair", systems.CLAIMS, ids="-".join)

@@ -5,11 +5,9 @@ import dataclasses
 import pytest
 
 from ficklenet_tf import presets
-from ficklenet_tf.data import datasets, feature_cache
+from ficklenet_tf.data import datasets
 from ficklenet_tf.runs import artifacts
-from ficklenet_tf.seeds import extraction
-from ficklenet_tf.training import classifier as classifier_training
-from ficklenet_tf.training import losses, optimizers, rehearsal, segmenter
+from ficklenet_tf.training import rehearsal, segmenter
 
 pytestmark = pytest.mark.trains
 SIZE = 33
@@ -23,45 +21,6 @@ SEGMENTER = dataclasses.replace(presets.CPU.segmenter, channels=8, dilation=1, r
 def splits(tmp_path_factory):
     cache = tmp_path_factory.mktemp("data")
     return [datasets.load_split("shapes", name, cache_dir=cache, max_images=9) for name in ("train", "val")]
-
-
-def _rehearse(run_dir, splits, segmenter=SEGMENTER):
-    preset = presets.Preset("test", CLASSIFIER, MAPS, presets.TINY.seeds, segmenter)
-    rehearsal.rehearse_run(run_dir, *splits, preset, classifier_training.Options("random"), deterministic=CLASSIFIER)
-
-
-def test_every_training_takes_a_step_of_a_few_images_and_nothing_is_left(splits, tmp_path, monkeypatch, capsys):
-    num_images, fill = [], feature_cache.FeatureCache.fill
-    monkeypatch.setattr(feature_cache.FeatureCache, "fill", lambda cache, split, *args, **kwargs: (
-        num_images.append(len(split)), fill(cache, split, *args, **kwargs))[1])
-    steps, make_optimizer = [], optimizers.segmenter_optimizer
-    monkeypatch.setattr(optimizers, "segmenter_optimizer", lambda config, *args: (
-        steps.append(config.steps), make_optimizer(config, *args))[1])
-    _rehearse(tmp_path, splits)
-    assert [path.name for path in tmp_path.iterdir()] == ["precision.json"]
-    assert steps == [1, 1] and max(num_images) == 4  # two rounds
-    text = capsys.readouterr().err
-    assert "rehearsal, one step of each training, on " in text and "rehearsal passed (" in text
-    assert "features" not in text
-
-
-def test_a_segmenter_that_cannot_be_trained_is_found_before_the_classifier(splits, tmp_path, monkeypatch):
-    def broken(*_):
-        raise ValueError("no such loss here")
-
-    monkeypatch.setattr(losses, "seed_loss", broken)
-    with pytest.raises(ValueError, match="no such loss here"):
-        _rehearse(tmp_path, splits)
-    assert [path.name for path in tmp_path.iterdir()] == ["precision.json"]
-
-
-def test_what_has_been_begun_is_not_rehearsed(splits, tmp_path, monkeypatch):
-    monkeypatch.setattr(extraction, "extract", None)  # would fail
-    (tmp_path / "segmenter" / "checkpoints").mkdir(parents=True)
-    _rehearse(tmp_path, splits)
-    (tmp_path / "segmenter" / "checkpoints").rmdir()
-    with pytest.raises(TypeError):
-        _rehearse(tmp_path, splits)
 
 
 def test_the_images_of_a_semi_supervised_rehearsal_are_those_of_the_training(splits, tmp_path, monkeypatch):
