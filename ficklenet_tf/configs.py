@@ -24,7 +24,7 @@ CUES = ["activation", "gradient", "gradient_pixels", "saliency"]
 REFINEMENTS = ["none", "crf", "srg", "affinity", "saliency", "harmonic", "eps"]
 TRAINABLE = ("head", "last_block", "last_two_blocks", "all")
 GROWINGS = ("none", "dsrg")
-ERASINGS = ("photograph", "features")
+ERASINGS = ("pixels", "features")
 MODES = ("stochastic", "general", "deterministic")
 PRECISIONS = ("float32", "bfloat16", "float16")
 AFFINITIES = ["embedding", "boundary"]
@@ -72,7 +72,7 @@ class ClassifierConfig(Checked):
                                 "(DRS); 1: none is cut.")
     dilations: tuple = number((1, 3, 6, 9), (1, 4096), "head=mdc: of the branches; the maps of all but the first are "
                               "averaged and added to the first's.", "MDC")
-    erase: str = word("photograph", ERASINGS, "Where the regions that earlier maps have found are erased: in the "
+    erase: str = word("pixels", ERASINGS, "Where the regions that earlier maps have found are erased: in the "
                       "photograph, or in the head's features (TPL).", "AE-PSL")
     erase_share: float = number(0.2, SHARE, "A position is erased where an earlier mean map is above this share "
                                 "of the map's maximum.", "AE-PSL")

@@ -220,9 +220,9 @@ def test_a_flag_by_its_old_name_is_told_the_new_one(tmp_path, old, new, binary):
 def test_one_name_has_one_meaning_in_all_binaries():
     """The same words in its help, or words of which a person has seen that they mean the same of another command."""
     seen = {"batch_size", "crf", "flips", "head", "jit_compile", "learning_rate", "name", "num_maps", "num_shards",
-            "photographs", "photometric", "precision", "pretrained_multiplier", "restart", "rounds", "saliency_dir",
-            "scale", "steps", "strong_split", "test_flip", "test_sizes", "to", "trainable_layers", "version",
-            "weights"}
+            "photographs", "photometric", "precision", "pretrained_multiplier", "restart", "rounds", "rows",
+            "saliency_dir", "scale", "steps", "strong_images", "strong_split", "supervision", "systems",
+            "test_flip", "test_sizes", "to", "trainable_layers", "version", "weights"}
     texts = {}
     for path in WITH_HELP:
         module = f"{path.parent.name}.{path.stem}"

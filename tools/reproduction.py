@@ -63,9 +63,14 @@ def _plan(trains: bool) -> plan.Plan:
                      saliency_dir=needed.saliency_of(cli.run_dir(), preset.seeds, cli.FLAGS.saliency_dir))
 
 
+def _systems() -> list[str]:
+    """Returns the rows of Tables 1 and 2."""
+    return list(systems.SYSTEMS) if cli.FLAGS.systems == ["all"] else cli.FLAGS.systems
+
+
 def _with_saliency(work: plan.Plan, wanted: list[tuple[str, str]]) -> plan.Plan:
     """Returns the plan with saliency maps, made here unless they are given, where a wanted row learns from them."""
-    rows = {"1": cli.FLAGS.systems, "2": cli.FLAGS.systems, "3": mask_tables.SEMI}
+    rows = {"1": _systems(), "2": _systems(), "3": mask_tables.SEMI}
     keys = {key for flag, name in wanted if flag == "table" for key in rows.get(name, ())}
     needing = sorted(key for key in keys if job.needs_saliency(systems.SYSTEMS[key].applied(work.preset)))
     if work.saliency_dir or not needing and not needed.saliency(work.preset.seeds):
@@ -89,8 +94,8 @@ def _residual(work: plan.Plan) -> plan.Plan:
 
 
 _TABLES: dict[str, Callable[[plan.Plan], tables.Table]] = {
-    "1": lambda work: mask_tables.weak(work, cli.FLAGS.systems),
-    "2": lambda work: mask_tables.weak(_residual(work), cli.FLAGS.systems, "table2"),
+    "1": lambda work: mask_tables.weak(work, _systems()),
+    "2": lambda work: mask_tables.weak(_residual(work), _systems(), "table2"),
     "3": mask_tables.supervised,
     "4": lambda work: head_table.table4(cli.FLAGS.scale),
     "5": lambda work: map_tables.table5(work, mask_tables.rate if cli.FLAGS.with_segmenter else None),

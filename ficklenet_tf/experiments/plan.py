@@ -38,7 +38,7 @@ class Plan:
       options: `loop.Options` of all trainings.
 
     Raises:
-      UserError: the preset chooses a number without masks that is chosen by masks here.
+      UserError: the preset's seeds need a training or a choice of their own.
     """
 
     run_dir: pathlib.Path
@@ -54,8 +54,10 @@ class Plan:
     options: loop.Options = loop.Options()
 
     def __post_init__(self) -> None:
-        if self.preset.seeds.refine_low == background_score.AUTO:
-            raise UserError("seeds: expected a background score by number, as it is chosen by masks here, found auto")
+        seeds = self.preset.seeds
+        if seeds.refine == "affinity" or seeds.refine_low == background_score.AUTO:
+            raise UserError("seeds: expected a refinement that depends on one image alone, as all rows share it; "
+                            f"found refine {seeds.refine}, refine_low {seeds.refine_low}")
 
     @property
     def repeats(self) -> str:

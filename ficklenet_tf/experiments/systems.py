@@ -61,6 +61,8 @@ _THETA: Changes = {"seeds": {"refine": "none"}}  # theta and cue alone: sparse s
 _SALIENCY: Changes = {"seeds": {"refine": "saliency"}}  # which class a salient pixel has, the maps say
 _AFFINITY: Changes = {"seeds": {"refine": "affinity"}, "affinity": {"kind": "embedding"}}
 _BOUNDARY: Changes = {"seeds": {"refine": "affinity"}, "affinity": {"kind": "boundary"}}
+_SEC_SEEDS: Changes = {"seeds": {"refine": "none", "theta": 0.2, "background_cue": "gradient",
+                                 "background_threshold": 0.1}}
 _SEC_LOSSES: Changes = {"segmenter": {"losses": ("sec_seed", "expand", "boundary")}}
 _GROWING: Changes = {"segmenter": {"growing": "dsrg"}}
 _SEC_HEAD: Changes = {"classifier": {"head": "hidden", "hidden_layers": 2, "hidden_dropout": 0.5, "kernel_size": 1}}
@@ -91,14 +93,14 @@ SYSTEMS = {
     "em_fixed": System("WSSL, EM-Fixed (Papandreou et al. 2015)", _joined(_D, _segmenter(losses=("em_fixed",)))),
     "em_adapt": System("WSSL, EM-Adapt (Papandreou et al. 2015)", _joined(_D, _segmenter(losses=("em_adapt",))),
                        published=38.2, published_semi=64.6),
-    "sec": System("SEC (Kolesnikov & Lampert 2016)", _joined(_D, _SEC_HEAD, _THETA, _SEC_LOSSES), published=50.7),
+    "sec": System("SEC (Kolesnikov & Lampert 2016)", _joined(_D, _SEC_HEAD, _SEC_SEEDS, _SEC_LOSSES), published=50.7),
     "sec_crf": System("SEC's losses, deterministic, seeds by the CRF", _joined(_D, _CRF, _SEC_LOSSES)),
     "srg": System("deterministic, seeds by theta grown on the colours (SRG)", _joined(_D, {"seeds": {
         "refine": "srg"}})),
     "tpl": System("TPL (Kim et al. 2017): features erased, two rounds",
                   _joined(_D, _CRF, {"classifier": {"erase": "features"}}), "erasing", 2, published=53.1),
     "ae_psl": System("AE-PSL's erasing (Wei et al. 2017), three rounds",
-                     _joined(_D, _CRF, {"classifier": {"erase": "photograph"}}), "erasing", 3, published=55.0),
+                     _joined(_D, _CRF, {"classifier": {"erase": "pixels"}}), "erasing", 3, published=55.0),
     "gain": System("GAIN (Li et al. 2018)", _joined(_D, _CRF, _GAIN), published=55.3,
                    semi={"classifier": {"objectives": ("tags", "mining", "mining_masks")}}, published_semi=60.5),
     "dsrg": System("DSRG (Huang et al. 2018): seeds by theta that grow in training", _joined(_D, _THETA, _GROWING),

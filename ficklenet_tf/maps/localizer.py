@@ -101,7 +101,7 @@ class Localizer:
                 views.append(tf.cast(self._cache.read(path), tf.float32))
                 continue
             x = images.normalize(images.warp(image, size), self.normalization)
-            views.append(self._covered((tf.reverse(x, [1]) if mirrored else x)[None], keep, "photograph"))
+            views.append(self._covered((tf.reverse(x, [1]) if mirrored else x)[None], keep, "pixels"))
         return {"image_id": example["image_id"], "tags": example["tags"], "image": image, "views": views,
                 "keep": keeps}
 
@@ -150,7 +150,7 @@ class Localizer:
         if self.config.gradient != "none":
             x = images.normalize(images.warp(prepared["image"], self.config.sizes[0]), self.normalization)
             keep = prepared["keep"][0]
-            gradient = self._gradient(self._covered(x[None], keep, "photograph"), keep).numpy()
+            gradient = self._gradient(self._covered(x[None], keep, "pixels"), keep).numpy()
         height, width = prepared["image"].shape[:2]
         return ImageMaps(tag_ids, **merged(views), shape=(height, width), gradient=gradient).rounded()
 

@@ -41,7 +41,7 @@ class Step:
     @functools.cached_property
     def x(self) -> tf.Tensor:
         """What is trained gets this: normalised photographs `[b, side, side, 3]`, or cached features."""
-        return self._covered(input_pipeline.network_input(self.batch), "photograph")
+        return self._covered(input_pipeline.network_input(self.batch), "pixels")
 
     def _covered(self, x: tf.Tensor, form: str) -> tf.Tensor:
         """`x` with 0 where it is to be erased in this form, see maps/erased.py."""

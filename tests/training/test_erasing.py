@@ -63,14 +63,14 @@ def test_what_is_kept_by_hand(tmp_path):
     _write(tmp_path / "b", "i", np.zeros((MAP, MAP)), _square(1.0, slice(7, 8), slice(0, 8)), tag_ids=(0, 1))
     expected = np.ones((MAP, MAP))
     expected[1:4, 0:3] = expected[6, 6] = expected[0, 1] = expected[7] = 0
-    both = erased.Erased((tmp_path / "a", tmp_path / "b"), 0.25, "photograph")
+    both = erased.Erased((tmp_path / "a", tmp_path / "b"), 0.25, "pixels")
     np.testing.assert_array_equal(both.keep("i", MAP), expected)
     assert both.keep("i", MAP).dtype == np.uint8
     _write(tmp_path / "b", "none", np.zeros((MAP, MAP)))
     untagged = np.zeros((MAP, MAP, 0), np.float32)
     ImageMaps(np.zeros(0, np.int32), *[untagged] * 3, untagged[None], 1, (70, 90)).write(tmp_path / "a" / "none.npz")
     assert both.keep("none", 5).all()
-    coarse = erased.Erased((tmp_path / "b",), 0.2, "photograph").keep("i", 4)  # rows 1, 3, 5 and 7
+    coarse = erased.Erased((tmp_path / "b",), 0.2, "pixels").keep("i", 4)  # rows 1, 3, 5 and 7
     np.testing.assert_array_equal(coarse, np.repeat([[1], [1], [1], [0]], 4, 1))
 
 
@@ -108,7 +108,7 @@ def _step(directory, form, flips, model):
 def test_a_network_in_training_sees_nothing_there_and_all_of_the_rest(two):
     directory, left = two
     model, _ = classifier.build(CONFIG, 1)
-    step, plain = _step(directory, "photograph", True, model)
+    step, plain = _step(directory, "pixels", True, model)
     mirrored = [not np.array_equal(x, plain.x[0]) for x in plain.x]
     mirrored = mirrored if plain.x[0, 30, 2, 0] > plain.x[0, 30, 61, 0] else [not each for each in mirrored]
     assert any(mirrored) and not all(mirrored)
@@ -138,15 +138,15 @@ def test_the_localizer_sees_what_the_training_saw(two, form):
     prepared, before = localizer.prepare(TwoObjects()[0]), whole.prepare(TwoObjects()[0])
     lefts = [left, left[:, ::-1], *(np.kron(each, np.ones((2, 2))) > 0 for each in (left, left[:, ::-1]))]
     for view, old, kept in zip(prepared["views"], before["views"], lefts, strict=True):
-        kept = kept if form == "photograph" else np.ones_like(kept)
+        kept = kept if form == "pixels" else np.ones_like(kept)
         np.testing.assert_array_equal(view[0], np.where(kept[..., None], old[0], 0))
         assert (old.numpy() != 0).all()
     for features, old, kept in zip(localizer.features(prepared), whole.features(prepared), lefts, strict=True):
         kept = kept[4::8, 4::8] if form == "features" else np.ones(features.shape[:2], bool)
         np.testing.assert_array_equal(features, np.where(kept[..., None], old, 0))
     maps = localizer.localize(prepared, 0)
-    assert (maps.mean.max() > 0) and (form == "photograph" or (maps.max[1:4, 0:3] == 0).all())
-    if form == "photograph":
+    assert (maps.mean.max() > 0) and (form == "pixels" or (maps.max[1:4, 0:3] == 0).all())
+    if form == "pixels":
         gradient = whole._gradient(prepared["views"][0]).numpy()
         np.testing.assert_array_equal(maps.gradient, gradient.astype(np.float16))
     else:
@@ -165,7 +165,7 @@ def _rounds(run_dir, split, config, rounds=2, **options):
 
 @pytest.mark.trains
 @pytest.mark.parametrize("changes", [{}, {"trainable_layers": "head", "erase": "features", "erase_share": 0.5}],
-                         ids=["photograph", "features"])
+                         ids=["pixels", "features"])
 def test_two_rounds_find_what_one_has_not(split, tmp_path, changes):
     config = dataclasses.replace(CONFIG, **changes)
     assert _rounds(tmp_path, split, config) == "maps"
@@ -180,7 +180,7 @@ def test_two_rounds_find_what_one_has_not(split, tmp_path, changes):
                                for name in ("maps_round1", "maps_round2", "maps"))
         np.testing.assert_array_equal(both.mean, np.maximum(first.mean, second.mean))
         gone = (first.mean > share * first.mean.max((0, 1))).any(-1)
-        assert config.erase == "photograph" or (second.max[gone] == 0).all()
+        assert config.erase == "pixels" or (second.max[gone] == 0).all()
         found_more += (both.mean > first.mean).sum()
     assert found_more > 0
     _rounds(tmp_path, split, config)
