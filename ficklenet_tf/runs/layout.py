@@ -21,14 +21,19 @@ def deterministic(stage: str) -> str:
     return f"{stage}_deterministic"
 
 
-def in_round(stage: str, number: int) -> str:
+def in_round(stage: str, number: int | str) -> str:
     """Returns the directory's name of a stage in a round of `training.erasing`."""
     return f"{stage}_round{number}"
 
 
-def at_step(stage: str, step: int) -> str:
+def at_step(stage: str, step: int | str) -> str:
     """Returns the directory's name of a classifier as it was after a step of its training, or of its maps."""
     return f"{stage}_at{step}"
+
+
+def simple(segmenter: str) -> str:
+    """Returns the directory's name of a segmenter's second round on photographs of one tag (`simple_first`)."""
+    return f"{segmenter}_simple"
 
 
 def maps_of(seeds: str) -> str:

@@ -39,6 +39,8 @@ _MADE_FROM = {
     layout.PLAIN_SEEDS: (),
 }
 STAGES = tuple(_MADE_FROM)
+# Of a stage that has rounds or moments, the endings of the other ones' names: they go where it goes.
+_OTHERS = (layout.in_round("", "*"), layout.at_step("", "*"), f"{layout.simple('')}*")
 
 _requested: dict[pathlib.Path, list[pathlib.Path]] = {}  # a directory -> what goes with it
 
@@ -77,7 +79,10 @@ def request(run_dir: str | pathlib.Path, names: Iterable[str], followers: bool) 
     """
     run_dir = pathlib.Path(run_dir).absolute()
     for name in names:
-        together = [run_dir / each for each in (with_followers([name]) if followers else [name])]
+        together = [run_dir / name]
+        if followers:
+            together = [path for each in with_followers([name]) for path in (
+                run_dir / each, *(path for ending in _OTHERS for path in sorted(run_dir.glob(each + ending))))]
         _requested[run_dir / name] = [directory for directory in together if directory.exists()]
         for directory in _requested[run_dir / name]:
             _check(directory)

@@ -68,7 +68,7 @@ def _simple_to_complex(run_dir: str | pathlib.Path, split: datasets.Split, confi
                         f"own; found {config.retrain_steps} and {options.supervision}")
     first = dataclasses.replace(config, steps=max(1, config.steps // 2), simple_first=False)
     later = dataclasses.replace(first, steps=max(1, config.steps // 4), losses=("full",), growing="none")
-    second, third = f"{name}_simple", layout.retrained(name)
+    second, third = layout.simple(name), layout.retrained(name)
     segmenter_training.train(run_dir, simple, first, options, name=name)
     for learned, before, now in ((simple, name, second), (split, second, third)):
         distribution.on_chief(label_split, run_dir, learned, before, layout.labels_of(before))

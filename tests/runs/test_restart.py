@@ -91,3 +91,14 @@ def test_a_command_that_is_refused_removes_nothing(tmp_path):
         ended = subprocess.run([sys.executable, "-m", *flags, *common], capture_output=True, text=True)
         assert ended.returncode == 1 and message in ended.stderr, ended.stderr
         assert len(list((tmp_path / "run").glob("*/a.png"))) == 2
+
+
+def test_rounds_and_moments_of_a_stage_go_with_it(tmp_path):
+    """Those of erasing, of snapshots and of simple photographs; the baseline's are others."""
+    parts = ("classifier", "classifier_round2", "classifier_at40", "maps", "maps_round1", "segmenter",
+             "segmenter_simple", "segmenter_simple_labels")
+    _make(tmp_path, *parts, "classifier_deterministic", "maps_deterministic")
+    restart.request(tmp_path, ["classifier"], followers=True)
+    stage.begin_stage(tmp_path / "classifier", {"seed": 2})
+    assert sorted(path.parent.name for path in tmp_path.glob("*/a.png")) == ["classifier_deterministic",
+                                                                            "maps_deterministic"]
