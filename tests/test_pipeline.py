@@ -195,7 +195,7 @@ def test_the_crf_is_chosen_by_seeds_of_held_out_photographs(whole, monkeypatch):
 
 
 @pytest.mark.parametrize(("changed", "error"), [
-    ({"seeds": None}, "learned masks"), ({"seeds": "brought"}, "brought are others"),
+    ({"seeds": None}, "learned none"), ({"seeds": "brought"}, "brought are others"),
     ({"seeds": "segmenter_labels"}, "segmenter_labels are others")])
 def test_without_seeds_of_its_own_no_crf_is_chosen(whole, tmp_path, changed, error):
     cache_dir, run, _ = whole

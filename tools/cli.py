@@ -139,6 +139,25 @@ def preset(trains: bool = True,
     return preset
 
 
+def systems() -> list[str]:
+    """Returns the names in --systems; of all those that the preset can run, and says which it cannot.
+
+    Raises:
+      UserError: a system that is named cannot be run with the preset.
+    """
+    from ficklenet_tf.experiments.systems import SYSTEMS
+    from ficklenet_tf.runs import progress
+
+    every, base = FLAGS.systems == ["all"], presets.PRESETS[FLAGS.preset]
+    names = list(SYSTEMS) if every else FLAGS.systems
+    refused = {name: reason for name in names if (reason := SYSTEMS[name].refusal(base))}
+    for name, reason in refused.items():
+        if not every:
+            raise UserError(f"systems: {name}: {reason}")
+        progress.say(f"{name}: left out, {reason}")
+    return [name for name in names if name not in refused]
+
+
 def strong(train_split: "datasets.Split", wanted: bool, what: str) -> "datasets.Split | None":
     """Returns the split of the images whose masks may be learned beside tags, None where nothing learns any.
 

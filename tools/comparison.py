@@ -17,7 +17,7 @@ from tools import cli
 
 def run() -> None:
     """Makes what is not there yet, and the page."""
-    keys = list(systems.SYSTEMS) if cli.FLAGS.systems == ["all"] else cli.FLAGS.systems
+    keys = cli.systems()
     base, works = _jobs(keys)
     agreement.check(base.split, base.held_out)
     _make_saliency(works)

@@ -117,6 +117,9 @@ def run() -> None:
     system = systems.SYSTEMS[cli.FLAGS.system] if cli.FLAGS.system else systems.System("", {})
     semi = cli.FLAGS.supervision == "semi"
     preset = cli.preset(changed=lambda base: system.applied(base, semi))  # a wrong number ends before data are read
+    refusal = system.refusal(preset, semi)
+    if refusal:
+        raise UserError(f"system {cli.FLAGS.system}: {refusal}")
     split, held_out = cli.split(), cli.split(cli.FLAGS.held_out, held_out=True)
     work = _job(run_dir, split, held_out, preset, system)
     needed.check(preset.seeds, work.saliency)  # not after the classifier

@@ -37,6 +37,9 @@ def _wanted() -> list[tuple[str, str]]:
             if name not in legal:
                 raise UserError(f"{flag}: expected {', '.join(legal)}, found {name!r}")
         wanted += [(flag, name) for name in legal if name in names]
+    if ("table", "3") in wanted and not _semi():
+        raise UserError(f"systems: expected some of {', '.join(mask_tables.SEMI)} for Table 3, found "
+                        f"{','.join(cli.FLAGS.systems)}")
     if not wanted:
         raise UserError("expected --table, --figure, --study or --all, found none of them")
     return wanted
@@ -63,14 +66,14 @@ def _plan(trains: bool) -> plan.Plan:
                      saliency_dir=needed.saliency_of(cli.run_dir(), preset.seeds, cli.FLAGS.saliency_dir))
 
 
-def _systems() -> list[str]:
-    """Returns the rows of Tables 1 and 2."""
-    return list(systems.SYSTEMS) if cli.FLAGS.systems == ["all"] else cli.FLAGS.systems
+def _semi() -> list[str]:
+    """Returns the systems of Table 3: of those that are asked for, those that it has."""
+    return [key for key in mask_tables.SEMI if key in cli.systems()]
 
 
 def _with_saliency(work: plan.Plan, wanted: list[tuple[str, str]]) -> plan.Plan:
     """Returns the plan with saliency maps, made here unless they are given, where a wanted row learns from them."""
-    rows = {"1": _systems(), "2": _systems(), "3": mask_tables.SEMI}
+    rows = {"1": cli.systems(), "2": cli.systems(), "3": _semi()}
     keys = {key for flag, name in wanted if flag == "table" for key in rows.get(name, ())}
     needing = sorted(key for key in keys if job.needs_saliency(systems.SYSTEMS[key].applied(work.preset)))
     if work.saliency_dir or not needing and not needed.saliency(work.preset.seeds):
@@ -94,9 +97,9 @@ def _residual(work: plan.Plan) -> plan.Plan:
 
 
 _TABLES: dict[str, Callable[[plan.Plan], tables.Table]] = {
-    "1": lambda work: mask_tables.weak(work, _systems()),
-    "2": lambda work: mask_tables.weak(_residual(work), _systems(), "table2"),
-    "3": mask_tables.supervised,
+    "1": lambda work: mask_tables.weak(work, cli.systems()),
+    "2": lambda work: mask_tables.weak(_residual(work), cli.systems(), "table2"),
+    "3": lambda work: mask_tables.supervised(work, _semi()),
     "4": lambda work: head_table.table4(cli.FLAGS.scale),
     "5": lambda work: map_tables.table5(work, mask_tables.rate if cli.FLAGS.with_segmenter else None),
     "6": lambda work: map_tables.table6(work, cli.FLAGS.repeats),
@@ -121,7 +124,9 @@ def run() -> None:
         pretrained.check(table2.weights, classifier.backbone, classifier.trainable_layers,
                          "weights" if table2.weights == work.weights else "table2_weights")
     if cli.FLAGS.rehearsal and trains:
-        rehearsed.rehearse(work.job("ficklenet"), last=layout.CLASSIFIER)
+        rows = cli.systems() if ("table", "1") in wanted else []
+        jobs = [work.job(key) for key in ("ficklenet", *rows)]
+        rehearsed.rehearse(*jobs, last=jobs[-1].names.segmenter if rows else layout.CLASSIFIER, segmenters=bool(rows))
     for flag, name in wanted:
         if flag == "figure":
             path = work.run_dir / layout.FIGURES / f"figure{name}.png"

@@ -50,7 +50,8 @@ def main() -> None:
             strong=cli.strong(split, cli.FLAGS.supervision == "semi", _SEMI),
             saliency_dir=cli.FLAGS.saliency_dir, weights=cli.FLAGS.weights, seed=cli.FLAGS.seed,
             training=cli.loop_options())
-        cli.restart_stages(name, layout.labels_of(name), layout.retrained(name))
+        cli.restart_stages(name, layout.labels_of(name), layout.simple(name), layout.labels_of(layout.simple(name)),
+                           layout.retrained(name))
         if cli.FLAGS.rehearsal:
             rehearsal.rehearse_segmenter(run_dir, split, config, options, name=name)
         stage = rounds.train_rounds(run_dir, split, config, options, name=name)

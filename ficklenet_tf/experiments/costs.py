@@ -22,14 +22,18 @@ def measured(run_dir: pathlib.Path, stage: str, make: Callable[[], _R]) -> _R:
     Returns:
       What `make` returns.
     """
-    if (run_dir / stage).exists():
+    path = run_dir / DIRECTORY / f"{stage}.json"
+    begun = path.with_suffix(".begun")
+    if path.exists() or begun.exists() or (run_dir / stage).exists():
         return make()
+    artifacts.write_bytes(begun, b"")  # of what is killed nobody will know it
     hardware.restart_peak()
     wall, processor = time.monotonic(), time.process_time()
     result = make()
-    artifacts.write_json(run_dir / DIRECTORY / f"{stage}.json", {
+    artifacts.write_json(path, {
         "seconds": time.monotonic() - wall, "processor_seconds": time.process_time() - processor,
         "peak_mib": hardware.peak_mib()})
+    begun.unlink()
     return result
 
 

@@ -149,13 +149,15 @@ class Job:
                                                  self.names.maps, self.training, name=self.names.affinity)
         return extraction.Options(self.saliency, walker=walker)
 
-    def make_seeds(self, config: presets.SeedsConfig | None = None) -> dict[str, Any]:
+    def make_seeds(self, config: presets.SeedsConfig | None = None,
+                   evidence: extraction.Options | None = None) -> dict[str, Any]:
         """Makes the seeds of the maps; returns the stage's run.json.
 
         Args:
           config: `presets.SeedsConfig`; None: the preset's.
+          evidence: what `evidence` returned; None: it is made.
         """
-        return extraction.make(self.run_dir, self.split, config or self.preset.seeds, self.evidence(),
+        return extraction.make(self.run_dir, self.split, config or self.preset.seeds, evidence or self.evidence(),
                                maps=self.names.maps, name=self.names.seeds)
 
     def train_segmenter(self) -> str:

@@ -40,12 +40,12 @@ def weak(plan: Plan, systems: Sequence[str], name: str = "table1") -> Table:
     Returns:
       A `tables.Table`.
     """
-    published, others = {"table1": (paper.TABLE1, paper.OTHERS1), "table2": (paper.TABLE2, paper.OTHERS2)}[name]
+    others = {"table1": paper.OTHERS1, "table2": paper.OTHERS2}[name]
     papers_backbone = {"table1": "vgg16", "table2": "resnet101"}[name]
     rows: dict[str, Row] = {}
     for key in systems:
         runs = [plan.system(key, seed) for seed in range(plan.seeds)]
-        figure = SYSTEMS[key].published if name == "table1" else published.get(key)
+        figure = SYSTEMS[key].published if name == "table1" else paper.TABLE2.get(key)
         rows[key] = {**described(plan, key), **measured(runs), "published: VOC val": figure, **costs_of(plan, runs)}
     backbone = plan.preset.classifier.backbone
     stands_in = "" if backbone == papers_backbone else f" ({backbone} stands in for the paper's {papers_backbone})"
@@ -81,7 +81,7 @@ def supervised(plan: Plan, systems: Sequence[str] = SEMI) -> Table:
 
     Args:
       plan: a `plan.Plan` with strong images.
-      systems: names of `SYSTEMS` that have a `published_semi` or are ours.
+      systems: names of `SYSTEMS`, the first one's rows are those that masks alone are compared with.
 
     Returns:
       A `tables.Table`.
@@ -130,8 +130,10 @@ def notes(plan: Plan) -> tuple[str, ...]:
     return (f"{plan.held_out.dataset}, {len(plan.held_out)} images of {plan.held_out.name}, preset "
             f"{plan.preset.name}, {plan.repeats}, per cent; {rounds}, sizes "
             f"{', '.join(map(str, segmenter.test_sizes))}; CRF: {spec_name}. Trained on {len(plan.split)} images. All "
-            "segmenters start from one backbone, that of the stochastic classifier with seed 0. Seeds: each "
-            f"classifier's own best background score or theta, by the masks of {plan.map_images} training images at "
-            "most, which serve nothing else.",
-            "The paper's column: VOC 2012 val, the network trained whole on 10,582 images, saliency maps for the "
-            "background.")
+            "segmenters start from one backbone, that of the stochastic classifier with seed 0. Seeds: the "
+            "background score, theta or threshold that suits each system's maps best, by the masks of "
+            f"{plan.map_images} training images at most; where masks are learned too, these are more than are named.",
+            "Time and memory are those of the first random seed that knows them. With frozen layers, the row that "
+            "comes first also computes what these give.",
+            "Published: VOC 2012 val, networks trained whole on 10,582 images, most with saliency maps; *: as "
+            "remembered.")

@@ -4,7 +4,6 @@ They come from a network trained whole on 10,582 photographs, with saliency maps
 show the direction of an effect, not its size.
 """
 
-TABLE1 = {"ficklenet": 61.2, "dsrg": 59.0, "sec": 50.7}  # VGG-16, LargeFOV; on the test set 61.9, SEC 51.7
 TABLE2 = {"ficklenet": 64.9, "dsrg": 61.4}  # ResNet-101; on the test set 65.3 and 63.2
 # Those that are not run here, see docs/systems.md; VGG-16, * as remembered and not read again.
 OTHERS1 = {"TransferNet (Hong et al. 2016) *": 52.1, "CBTS (Roy & Todorovic 2017) *": 52.8,

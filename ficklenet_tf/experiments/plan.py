@@ -236,17 +236,14 @@ class Plan:
         """
         self.base()
         work = self.job(key, seed, semi)
-        made = shared.make(work, self._make_seeds)
+        made = shared.make(work, self._choose)
         return {**self.score(made.segmenter, work.preset.segmenter), "seeds": made.seeds and made.seeds["metrics"],
                 "cost": made.cost, "cost of seeds": made.cost_of_seeds}
 
-    def _make_seeds(self, work: Job) -> dict[str, Any]:
-        finished = artifacts.read_run(self.run_dir / work.names.seeds)
-        if finished:
-            return finished
+    def _choose(self, work: Job, evidence: extraction.Options) -> presets.SeedsConfig:
         name = f"{layout.MAP_SCORES}/{work.names.seeds}"
-        return work.make_seeds(seed_choice.choose(self.run_dir, self.scored, work.preset.seeds, work.evidence(),
-                                                  maps=work.names.maps, name=name))
+        return seed_choice.choose(self.run_dir, self.scored, work.preset.seeds, evidence, maps=work.names.maps,
+                                  name=name)
 
     def masks(self, name: str, seeds: str | None = None, seed: int = 0, split: datasets.Split | None = None,
               config: presets.SegmenterConfig | None = None, **options: Any) -> dict[str, Any]:

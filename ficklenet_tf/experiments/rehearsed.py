@@ -27,7 +27,8 @@ def rehearse(*jobs: Job, last: str | None = None, segmenters: bool = False) -> N
     with rehearsal.hidden(first.run_dir, "run") as directory:
         for job in jobs:
             few = _reduced(job, directory)
-            few.localize()
+            if few.needs_seeds or job is first:  # another one without seeds has no classifier of its own
+                few.localize()
             if few.needs_seeds:
                 few.make_seeds()
         for job in jobs if segmenters else jobs[:1]:
@@ -43,10 +44,14 @@ def _reduced(job: Job, directory: pathlib.Path) -> Job:
     split = job.split
     if preset.segmenter.simple_first:  # which wants photographs of one tag
         split = split.select(sorted(range(len(split)), key=lambda i: split[i]["tags"].sum() != 1))
-    few = rehearsal.first_images(split, count)
-    strong = None if job.strong is None else rehearsal.first_images(job.strong, max(1, count // 2))
-    if strong is not None and set(few.image_ids) <= set(strong.image_ids):  # some must be left for the tags
-        few = rehearsal.first_images(split, count + len(strong))
+    few, strong = rehearsal.first_images(split, count), job.strong
+    if strong is not None:  # some of both kinds
+        masked = set(strong.image_ids)
+        kinds = [[i for i, image_id in enumerate(split.image_ids) if (image_id in masked) == own][:count]
+                 for own in (True, False)]
+        few, used = split.select(kinds[0] + kinds[1]), {split.image_ids[i] for i in kinds[0]}
+        strong = strong.select([i for i, image_id in enumerate(strong.image_ids) if image_id in used]) if used else (
+            rehearsal.first_images(strong, count))
     classifier = dataclasses.replace(classifier, batch_size=rehearsal.batch_size(classifier), epochs=0, steps=1,
                                      snapshots=min(1, classifier.snapshots))
     preset = dataclasses.replace(preset, classifier=classifier, segmenter=rehearsal.one_step(segmenter),

@@ -10,7 +10,9 @@ from ficklenet_tf.experiments import costs
 from ficklenet_tf.experiments.job import Job, Names
 from ficklenet_tf.models import precision
 from ficklenet_tf.runs import artifacts, layout
-from ficklenet_tf.seeds import needed
+from ficklenet_tf.seeds import extraction, needed
+
+Choose = Callable[[Job, extraction.Options], presets.SeedsConfig]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Made:
       segmenter: name of its last round's directory.
       seeds: run.json of its seeds, None where it needs none.
       cost: of all its trainings, see `costs.of`.
-      cost_of_seeds: of its maps and seeds.
+      cost_of_seeds: of its maps and seeds; None where that is not known, or trains classifiers too.
     """
 
     work: Job
@@ -46,31 +48,43 @@ def named(work: Job, key: str, base: presets.ClassifierConfig, base_seed: int = 
     if not work.needs_seeds:  # its segmenter starts from the run's own, as all do
         classifier = layout.CLASSIFIER
     shared = work.options_free and work.system.maps == "one"
-    maps = classifier.replace(layout.CLASSIFIER, layout.MAPS, 1) if shared else f"{layout.MAPS}_{own}"
+    maps = f"{layout.MAPS}_{own}"
+    if shared:  # named after the classifier: another system may have the same one, and other maps
+        maps = layout.MAPS if classifier == layout.CLASSIFIER else f"{layout.MAPS}_of_{classifier}"
     gradient = needed.with_gradient(work.preset.maps, work.preset.seeds).gradient
     names = Names(classifier, maps if gradient == "none" else f"{maps}_{gradient}", f"{layout.AFFINITY}_{own}",
                   f"{layout.SEEDS}_{own}", f"{layout.SEGMENTER}_{work.preset.segmenter.head}_{own}")
     return dataclasses.replace(work, names=names)
 
 
-def make(work: Job, make_seeds: Callable[[Job], dict[str, Any]] = Job.make_seeds) -> Made:
+def make(work: Job, choose: Choose | None = None) -> Made:
     """Trains a system and measures what that costs; what is finished is not done again.
 
     Args:
       work: as `named` returns it, of a run whose own classifier is finished.
-      make_seeds: makes the seeds of its maps and returns their run.json.
+      choose: returns the `presets.SeedsConfig` of a job and what its seeds are made of, which costs it nothing; None:
+        the preset's.
     """
     names, run_dir, seeds = work.names, work.run_dir, None
-    made = [] if work.system.maps == "erasing" else [names.classifier]
+    erasing = work.system.maps == "erasing"  # trains its classifiers on the way to its maps
+    made = [] if erasing else [names.classifier]
     if work.needs_seeds:
-        if made:
+        if not erasing:
             costs.measured(run_dir, names.classifier, work.train_classifier)
         costs.measured(run_dir, names.maps, work.localize)
-        seeds = costs.measured(run_dir, names.seeds, lambda: make_seeds(work))
-        made += [names.maps, names.seeds]
+        made.append(names.maps)
+        if work.preset.seeds.refine == "affinity":
+            evidence = costs.measured(run_dir, names.affinity, work.evidence)
+            made.append(names.affinity)
+        else:
+            evidence = work.evidence()
+        seeds = artifacts.read_run(run_dir / names.seeds)
+        config = choose(work, evidence) if choose and seeds is None else None
+        seeds = seeds or costs.measured(run_dir, names.seeds, lambda: work.make_seeds(config, evidence))
+        made.append(names.seeds)
     segmenter = costs.measured(run_dir, names.segmenter, work.train_segmenter)
     return Made(work, segmenter, seeds, costs.of(run_dir, [*made, names.segmenter]),
-                costs.of(run_dir, made[-2:]) if work.needs_seeds else None)
+                costs.of(run_dir, [names.maps, names.seeds]) if work.needs_seeds and not erasing else None)
 
 
 def _same_classifier(work: Job, base: presets.ClassifierConfig, base_seed: int) -> str | None:
@@ -83,6 +97,9 @@ def _same_classifier(work: Job, base: presets.ClassifierConfig, base_seed: int) 
                                    "fingerprint": work.split.fingerprint}, config)
 
 
+_BESIDE = {"config", "format"}  # of settings, what is compared otherwise
+
+
 def finished(run_dir: pathlib.Path, settings: dict[str, Any],
              config: presets.ClassifierConfig | presets.SeedsConfig) -> str | None:
     """Returns the name of a finished stage with these settings below run_dir, or None."""
@@ -93,7 +110,8 @@ def finished(run_dir: pathlib.Path, settings: dict[str, Any],
         if "maps" in recorded:
             maps_config = presets.MapsConfig(**recorded["maps"]["config"])  # a field added since then has its default
             recorded["maps"]["config"] = artifacts.as_json(dataclasses.asdict(maps_config))
-        same = all(recorded.get(key) == value for key, value in settings.items())
+        same = recorded.keys() - _BESIDE == settings.keys() and all(
+            recorded[key] == value for key, value in settings.items())
         earlier = type(config)(**recorded["config"])  # a field added since then has its default
         if same and artifacts.as_json(dataclasses.asdict(earlier)) == artifacts.as_json(dataclasses.asdict(config)):
             return path.parent.name

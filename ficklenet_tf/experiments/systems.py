@@ -38,6 +38,16 @@ class System:
     semi: Changes = dataclasses.field(default_factory=dict)
     published_semi: float | None = None
 
+    def refusal(self, preset: presets.Preset, semi: bool = False) -> str:
+        """Returns why it cannot be run with a preset, or with masks of some images; "" where it can."""
+        changed = self.applied(preset, semi)
+        if self.maps == "erasing" and changed.classifier.erase == "pixels" and (
+                changed.classifier.trainable_layers != "all"):
+            return "it erases pixels, and frozen layers have seen whole photographs; take --system=tpl"
+        if semi and changed.segmenter.simple_first:
+            return "its three rounds learn no masks"
+        return ""
+
     def applied(self, preset: presets.Preset, semi: bool = False) -> presets.Preset:
         """Returns the preset with this system's changes, with `semi` those for masks of some images too."""
         changes = _joined(self.changes, self.semi if semi else {})
@@ -70,7 +80,7 @@ _SEC_HEAD: Changes = {"classifier": {"head": "hidden", "hidden_layers": 2, "hidd
 _MDC: Changes = {"classifier": {"head": "mdc"}}
 _EPS: Changes = {"classifier": {"head": "eps", "objectives": ("tags", "saliency")}, "seeds": {"refine": "eps"}}
 _GAIN: Changes = {"classifier": {"objectives": ("tags", "mining")}}
-_DRS: Changes = {"classifier": {"head": "hidden", "hidden_layers": 3, "suppression": 0.55, "kernel_size": 1}}
+_HIDDEN: Changes = {"classifier": {"head": "hidden", "hidden_layers": 3, "kernel_size": 1}}  # OAA's and DRS'
 
 
 def _segmenter(**fields: Any) -> Changes:
@@ -114,11 +124,12 @@ SYSTEMS = {
         "refine": "harmonic"}}), published=58.6),
     "deterministic_saliency": System("deterministic Grad-CAM, seeds by saliency", _joined(_D, _SALIENCY)),
     "ficklenet_saliency": System("FickleNet, seeds by saliency", _joined(_S, _SALIENCY)),
+    "hidden_saliency": System("the same deterministic, three hidden layers", _joined(_D, _HIDDEN, _SALIENCY)),
     "mdc": System("MDC (Wei et al. 2018): four dilations", _joined(_D, _MDC, _SALIENCY), published=60.4),
     "oaa": System("OAA (Jiang et al. 2019): maps of the training's moments",
-                  _joined(_D, _SALIENCY, {"classifier": {"snapshots": 5}}), "snapshots"),
+                  _joined(_D, _HIDDEN, _SALIENCY, {"classifier": {"snapshots": 5}}), "snapshots"),
     "eps": System("EPS (Lee et al. 2021)", _joined(_D, _EPS)),
-    "drs": System("DRS (Kim et al. 2021)", _joined(_D, _DRS, _SALIENCY)),
+    "drs": System("DRS (Kim et al. 2021)", _joined(_D, _HIDDEN, _SALIENCY, {"classifier": {"suppression": 0.55}})),
     # FickleNet's selections with others' parts.
     "ficklenet_mdc": System("FickleNet on MDC's units", _joined(_S, _MDC, _SALIENCY)),
     "ficklenet_affinity": System("FickleNet, AffinityNet's refinement", _joined(_S, _AFFINITY)),
@@ -131,6 +142,6 @@ CLAIMS = (
     ("ficklenet_saliency", "deterministic_saliency"), ("ficklenet_mdc", "mdc"), ("ficklenet_affinity", "affinitynet"),
     ("ficklenet_eps", "eps"), ("ficklenet_dsrg", "dsrg"), ("ficklenet_dsrg", "ficklenet_theta"),
     ("dsrg", "deterministic_theta"), ("gain", "deterministic"), ("tpl", "deterministic"), ("ae_psl", "deterministic"),
-    ("affinitynet", "deterministic"), ("irn", "affinitynet"), ("mdc", "deterministic_saliency"),
-    ("oaa", "deterministic_saliency"), ("drs", "deterministic_saliency"), ("dcsp", "deterministic_saliency"),
+    ("affinitynet", "deterministic"), ("irn", "affinitynet"), ("hidden_saliency", "deterministic_saliency"),
+    ("oaa", "hidden_saliency"), ("drs", "hidden_saliency"), ("dcsp", "deterministic_saliency"),
     ("em_adapt", "em_fixed"))

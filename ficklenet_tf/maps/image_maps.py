@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import pathlib
+import threading
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from ficklenet_tf.errors import UserError
 from ficklenet_tf.runs import artifacts, layout
 
 _STATISTICS, _OPTIONAL = ("mean", "max", "std", "samples"), ("gradient", "probs")
+# Python 3.11's parser, by which NumPy reads an array's header, fails now and then where several threads use it.
+_ONE_PARSER = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -68,14 +71,13 @@ class ImageMaps:
           UserError: the file is damaged or holds something else; names it.
           FileNotFoundError: it does not exist.
         """
+        content = artifacts.read_bytes(path)
         try:
-            with np.load(io.BytesIO(artifacts.read_bytes(path))) as arrays:
+            with _ONE_PARSER, np.load(io.BytesIO(content)) as arrays:
                 names = (*_STATISTICS, *(name for name in _OPTIONAL if name in arrays))
                 values: dict[str, Any] = {name: arrays[name].astype(np.float32) for name in names}
                 height, width = arrays["shape"].tolist()
                 return cls(arrays["tag_ids"], num_maps=int(arrays["num_maps"]), shape=(height, width), **values)
-        except (FileNotFoundError, UserError):
-            raise
         except Exception as error:  # zip, zlib and NumPy each raise their own kind
             raise UserError(f"{path}: expected maps of tools.extract_maps, found {error!r}") from error
 

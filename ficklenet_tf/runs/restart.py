@@ -83,9 +83,12 @@ def request(run_dir: str | pathlib.Path, names: Iterable[str], followers: bool) 
         if followers:
             together = [path for each in with_followers([name]) for path in (
                 run_dir / each, *(path for ending in _OTHERS for path in sorted(run_dir.glob(each + ending))))]
-        _requested[run_dir / name] = [directory for directory in together if directory.exists()]
-        for directory in _requested[run_dir / name]:
+        together = [directory for directory in together if directory.exists()]
+        for directory in together:
             _check(directory)
+        # Whichever begins first: that of a stage in rounds is not the one that has its name.
+        first = [path for ending in _OTHERS for path in run_dir.glob(name + ending)] if followers else []
+        _requested.update({path: together for path in (run_dir / name, *first)})
 
 
 def is_requested(directory: str | pathlib.Path) -> bool:
@@ -99,7 +102,10 @@ def remove(directory: str | pathlib.Path) -> None:
     Raises:
       UserError: see `request`.
     """
-    directories = [each for each in _requested.pop(pathlib.Path(directory).absolute(), []) if each.exists()]
+    together = _requested.get(pathlib.Path(directory).absolute(), [])
+    for path in [path for path, others in _requested.items() if others is together]:
+        del _requested[path]
+    directories = [each for each in together if each.exists()]
     with contextlib.ExitStack() as locks:
         for each in directories:
             _check(each)

@@ -108,6 +108,9 @@ def _learned_seeds(run_dir: pathlib.Path, directory: pathlib.Path) -> tuple[path
     learned = artifacts.read_json(path) if path.exists() else {}
     if learned.get("stage") != "seeds":
         raise UserError(f"crf: expected seeds that this run has made, to choose by them; {path.parent} are others")
+    if "merged" in learned["maps"]:
+        raise UserError(f"crf: expected seeds of one classifier's maps, to choose by them; those of {path.parent} are "
+                        "of several")
     if settings["seeds_made"] != artifacts.identity(path.parent):
         raise UserError(f"crf: expected the seeds that {directory} has learned, found {path.parent} made again")
     return path.parent, learned

@@ -115,7 +115,8 @@ def walker_of(run_dir: str | pathlib.Path, split: datasets.Split, preset: preset
       training: `loop.Options`.
       name: directory below run_dir for the network.
     """
-    map_extraction.extract(run_dir, split, preset.maps, map_options, name=maps)
+    if artifacts.read_run(pathlib.Path(run_dir) / maps) is None:
+        map_extraction.extract(run_dir, split, preset.maps, map_options, name=maps)
     train(run_dir, split, preset.affinity, Options(maps, map_options.seed, training), name=name)
     return Walker(run_dir, name)
 

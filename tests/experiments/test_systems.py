@@ -16,8 +16,7 @@ SYSTEMS = systems.SYSTEMS
 # What may differ between the two of a claim: the fields of one of these.
 ONE_THING = (
     {"classifier.training_mode", "classifier.inference_mode"},
-    {"classifier.head", "classifier.hidden_layers", "classifier.hidden_dropout", "classifier.kernel_size",
-     "classifier.suppression"},
+    {"classifier.head", "classifier.hidden_layers", "classifier.kernel_size"}, {"classifier.suppression"},
     {"classifier.objectives"}, {"classifier.snapshots", "maps"}, {"classifier.erase", "maps"},
     {"seeds.refine"}, {"affinity.kind"}, {"segmenter.growing"}, {"segmenter.losses"})
 QUICK = ("em_adapt", "sec", "tpl", "gain", "irn", "stc", "ficklenet_mdc", "oaa", "ficklenet_eps")  # each a mechanism

@@ -148,7 +148,7 @@ def test_masks_move_the_attention_and_mining_what_is_left():
              "rng_seeds": tf.constant([[1, 2], [3, 4]])}
 
     def learned(*losses):
-        config = dataclasses.replace(CONFIG, kernel_size=1, training_mode="deterministic", losses=losses)
+        config = dataclasses.replace(CONFIG, kernel_size=1, training_mode="deterministic", objectives=losses)
         keras.utils.set_random_seed(0)
         head = classifier.HEADS["stochastic"](config, 3)
         head.build((None, 5, 5, 8))

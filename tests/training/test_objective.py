@@ -301,6 +301,8 @@ def test_one_loss_of_seeds_needs_them(run_dir):
 def test_a_loss_looks_at_label_images_or_needs_none():
     """Those that are said to need none are given none; the others miss them."""
     batch = {name: value for name, value in _batch(2, 0).items() if name != "label"}
+    batch["saliency"] = tf.fill(batch["image"].shape[:3], 0.3)
+    batch["tags"] = tf.one_hot([0, 1], batch["tags"].shape[-1])  # of one tag, which stc looks at
     for name, loss in objective.LOSSES.items():
         step = objective.Step(3 * batch["image"], batch, presets.PAPER.segmenter)
         if name in objective.SEEDLESS:

@@ -9,6 +9,7 @@ import pytest
 from ficklenet_tf import presets
 from ficklenet_tf.data import datasets, images, labels
 from ficklenet_tf.errors import UserError
+from ficklenet_tf.experiments import job, rehearsed, systems
 from ficklenet_tf.maps import extraction as map_extraction
 from ficklenet_tf.maps.image_maps import ImageMaps
 from ficklenet_tf.models import classifier
@@ -64,7 +65,7 @@ def test_only_masks_that_may_be_used_are_read(split, tmp_path, monkeypatch):
     monkeypatch.setitem(classifier_losses.LOSSES, "mining_masks", lambda step: (
         seen.append(step.batch["label"].shape), loss(step))[1])
     strong = split.select([1, 3, 6])
-    masked = pixel_teachers.masked(strong, split, GAIN.losses, classifier_losses.NEED_MASKS)
+    masked = pixel_teachers.masked(strong, split, GAIN.objectives, classifier_losses.NEED_MASKS)
     assert masked == set(strong.image_ids)
     classifier_training.train(tmp_path / "classifier", split, split, GAIN, Options(strong=strong))
     assert seen and seen[0] == (4, 5, 5)
@@ -153,13 +154,14 @@ def test_a_rehearsal_finds_the_runs_saliency_and_images_with_masks(split, salien
     segmenter = dataclasses.replace(presets.TINY.segmenter, channels=4, batch_size=4, losses=("stc",))
     preset = presets.Preset("test", EPS, presets.MapsConfig(num_maps=5, sizes=(33,)),
                             presets.SeedsConfig(refine="eps"), segmenter)
-    rehearsal.rehearse_run(tmp_path, split, split, preset)
+    whole = job.Job(tmp_path, split, split, preset, systems.System("", {}))
+    rehearsed.rehearse(whole)
     monkeypatch.undo()
     (tmp_path / "saliency").unlink()
-    with pytest.raises(UserError, match="losses saliency: expected a saliency map for each of 8 images"):
-        rehearsal.rehearse_run(tmp_path, split, split, preset)
-    with pytest.raises(UserError, match="losses stc: expected a saliency map for each of 8 images"):
-        rehearsal.rehearse_run(tmp_path, split, split, dataclasses.replace(preset, classifier=CONFIG))
+    with pytest.raises(UserError, match="losses saliency: expected a saliency map for each of"):
+        rehearsed.rehearse(whole)
+    with pytest.raises(UserError, match="losses stc: expected a saliency map for each of"):
+        rehearsed.rehearse(dataclasses.replace(whole, preset=dataclasses.replace(preset, classifier=CONFIG)))
     with pytest.raises(UserError, match="losses saliency: expected a saliency map for each of 8 images"):
         rehearsal.rehearse_classifier(tmp_path, split, split, EPS)
     with pytest.raises(UserError, match="losses stc: expected a saliency map for each of 8 images"):
