@@ -3,7 +3,6 @@
 A loss is a function of a `Step` that returns a scalar, already weighted, and a line in `LOSSES`.
 """
 
-import functools
 from collections.abc import Callable
 
 import keras
@@ -14,6 +13,7 @@ from ficklenet_tf.data import input_pipeline
 from ficklenet_tf.maps import erased
 from ficklenet_tf.training import attention_mining, pixel_saliency
 from ficklenet_tf.training.loop import Batch, Scalars
+from ficklenet_tf.training.once import once
 
 
 class Step:
@@ -38,7 +38,7 @@ class Step:
         """The classifier's head, see `classifier.HEADS`."""
         return getattr(self.target, "head", self.target)
 
-    @functools.cached_property
+    @once
     def x(self) -> tf.Tensor:
         """What is trained gets this: normalised photographs `[b, side, side, 3]`, or cached features."""
         return self._covered(input_pipeline.network_input(self.batch), "pixels")
@@ -51,23 +51,23 @@ class Step:
         """Returns the head's features `[b, h, w, k]` of what is like `x`."""
         return self.target.backbone(x, training=training) if self.head is not self.target else x
 
-    @functools.cached_property
+    @once
     def features(self) -> tf.Tensor:
         """The head's features of the photographs."""
         return self._covered(self.features_of(self.x), "features")
 
-    @functools.cached_property
+    @once
     def logits(self) -> list[tf.Tensor]:
         """`[b, classes - 1]` float32 of each branch of the head, on the step's selections."""
         branches = getattr(self.head, "branch_logits", lambda *args, **kwargs: [self.head(*args, **kwargs)])
         return branches(self.features, training=True, rng_seeds=self.rng_seeds)
 
-    @functools.cached_property
+    @once
     def drawn_tag(self) -> tf.Tensor:
         """`[b, classes - 1]` float32, one of each photograph's tags, see `attention_mining.draw_tag`."""
         return attention_mining.draw_tag(self.tags, self.rng_seeds)
 
-    @functools.cached_property
+    @once
     def attention(self) -> tf.Tensor:
         """`[b, h, w, 1]` float32, 0..1: where the head sees the drawn tag, see `attention_mining.attention`."""
         features = tf.cast(self.features, tf.float32)

@@ -5,7 +5,6 @@ L_seed + L_boundary + alpha L_full.
 """
 
 import dataclasses
-import functools
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -19,6 +18,7 @@ from ficklenet_tf.errors import UserError
 from ficklenet_tf.seeds import region_growing
 from ficklenet_tf.training import expectation_maximization, losses, multiple_instance, pixel_saliency
 from ficklenet_tf.training.loop import Batch, Scalars
+from ficklenet_tf.training.once import once
 
 KINDS = ("weak", "semi", "full")
 GROWINGS = configs.GROWINGS
@@ -190,7 +190,7 @@ class Step:
                  growing: str = "none") -> None:
         self.logits, self.batch, self.config, self.growing = logits, batch, config, growing
 
-    @functools.cached_property
+    @once
     def seeds(self) -> tf.Tensor:
         """`[b, h, w]` uint8, 255 where there is none: the label images, grown where that is asked for."""
         if self.growing == "none":
@@ -198,7 +198,7 @@ class Step:
         return region_growing.dsrg(tf.exp(self.refined), self.batch["label"], self.batch["tags"],
                                    self.config.growing_foreground, self.config.growing_background)
 
-    @functools.cached_property
+    @once
     def refined(self) -> tf.Tensor:
         """The dense CRF's answer to the logits, `[b, h, w, classes]` log Q; one CRF per step serves all losses."""
         return losses.refine(self.logits, self.batch["small_image"], unaries=self.config.crf_unaries)

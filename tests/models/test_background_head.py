@@ -78,7 +78,7 @@ def test_it_is_loaded_and_its_tags_are_the_hidden_heads():
                                   head.position_logits(_features(), rng_seeds=SEEDS))
 
 
-@pytest.mark.parametrize("changes", [{"head": "hidden"}, {"losses": ("tags",)}])
+@pytest.mark.parametrize("changes", [{"head": "hidden"}, {"objectives": ("tags",)}])
 def test_the_head_and_its_loss_go_together(changes):
     with pytest.raises(UserError, match="expected head eps and the objective saliency together, found head"):
         dataclasses.replace(CONFIG, **changes)

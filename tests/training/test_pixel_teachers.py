@@ -158,9 +158,9 @@ def test_a_rehearsal_finds_the_runs_saliency_and_images_with_masks(split, salien
     rehearsed.rehearse(whole)
     monkeypatch.undo()
     (tmp_path / "saliency").unlink()
-    with pytest.raises(UserError, match="losses saliency: expected a saliency map for each of"):
+    with pytest.raises(UserError, match="expected a saliency map for each of"):
         rehearsed.rehearse(whole)
-    with pytest.raises(UserError, match="losses stc: expected a saliency map for each of"):
+    with pytest.raises(UserError, match="expected a saliency map for each of"):
         rehearsed.rehearse(dataclasses.replace(whole, preset=dataclasses.replace(preset, classifier=CONFIG)))
     with pytest.raises(UserError, match="losses saliency: expected a saliency map for each of 8 images"):
         rehearsal.rehearse_classifier(tmp_path, split, split, EPS)
