@@ -226,6 +226,20 @@ def test_tables_1_2_and_3_and_figure_4(small_plan):
     assert figures.figure4(small_plan, rows=2).shape[1] > 5 * figures.SIDE
 
 
+def test_a_systems_seeds_are_made_by_the_number_that_suits_its_maps(small_plan, monkeypatch):
+    """The scores of maps from the disk are those of maps in memory, and the best of them is taken."""
+    in_memory = small_plan.maps("D", refine="crf")["seeds"]
+    monkeypatch.setattr(map_scores, "best_rule", lambda run: 2)
+    scored = small_plan.system("deterministic")
+    names = small_plan.job("deterministic").names
+    choice = artifacts.read_json(small_plan.run_dir / "map_scores" / names.seeds / "run.json")
+    assert choice["seeds"] == in_memory and choice["images"] == 4
+    config = artifacts.read_json(small_plan.run_dir / names.seeds / "settings.json")["config"]
+    assert config["refine_low"] == config["refine_high"] == map_scores.BACKGROUND_SCORES[2]
+    assert scored["seeds"]["miou"] == artifacts.read_json(small_plan.run_dir / names.seeds / "run.json")[
+        "metrics"]["miou"]
+
+
 def test_figures_1_3_and_6(small_plan):
     assert figures.figure1(small_plan, rows=2, single=2).shape[0] > 2 * figures.SIDE
     assert figures.figure3(small_plan).shape[0] > 200

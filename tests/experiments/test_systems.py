@@ -8,7 +8,7 @@ import pytest
 
 from ficklenet_tf import presets
 from ficklenet_tf.data import datasets, images, labels
-from ficklenet_tf.experiments import job, rehearsed, systems
+from ficklenet_tf.experiments import job, rehearsed, shared, systems
 from ficklenet_tf.runs import artifacts, layout
 from ficklenet_tf.training import loop, settings
 
@@ -42,6 +42,13 @@ def test_the_two_of_a_claim_differ_in_one_thing(pair):
     changed = {name for name in high if high[name] != low[name]}
     changed -= {"affinity.kind"} if "seeds.refine" in changed else set()  # means nothing to the other refinement
     assert changed and any(changed <= fields for fields in ONE_THING), changed
+
+
+def test_what_a_preset_cannot_run_is_refused():
+    refused = {preset: [name for name in SYSTEMS if SYSTEMS[name].refusal(presets.PRESETS[preset])]
+               for preset in presets.PRESETS}
+    assert refused == {"paper": [], "cpu": ["ae_psl"], "evening": ["ae_psl"], "tiny": []}
+    assert [name for name in SYSTEMS if SYSTEMS[name].refusal(presets.TINY, semi=True)] == ["stc"]
 
 
 def test_all_systems_differ():
@@ -99,3 +106,19 @@ def test_a_system_with_some_masks(name, photographs, tmp_path):
         work.make_seeds()
     run = artifacts.read_json(tmp_path / work.train_segmenter() / layout.RUN)
     assert run["metrics"]["strong_loss"] > 0 and run["strong"]["images"] == 6
+
+
+def test_what_systems_share_is_of_equal_settings(photographs, tmp_path):
+    """Seeds by theta take the classifier and maps of those by the CRF; the maps of other rounds are nobody else's."""
+    names = {}
+    for key in ("tpl", "oaa", "deterministic", "deterministic_theta", "em_adapt"):
+        work = shared.named(_job(tmp_path, photographs, key), key, presets.TINY.classifier)
+        if work.needs_seeds:
+            work.localize()
+        names[key] = work.names
+    plain = names["deterministic"]
+    assert names["deterministic_theta"].classifier == plain.classifier and plain.maps == f"maps_of_{plain.classifier}"
+    assert names["deterministic_theta"].maps == plain.maps and names["em_adapt"].classifier == layout.CLASSIFIER
+    assert len({each.maps for each in names.values()}) == 4 and len({each.seeds for each in names.values()}) == 5
+    again = {key: shared.named(_job(tmp_path, photographs, key), key, presets.TINY.classifier).names for key in names}
+    assert again == names
