@@ -219,10 +219,10 @@ def run_dir() -> pathlib.Path:
     return pathlib.Path(FLAGS.output_dir)
 
 
-def title(dataset: str) -> str:
-    """Returns a report's title: the data set, of one's own photographs the name of their directory."""
+def title(dataset: str, system: str = "FickleNet") -> str:
+    """Returns a report's title: what was run on which data set, of one's own photographs the name of their folder."""
     name = pathlib.Path(FLAGS.data_dir).resolve().name if dataset == "folder" and FLAGS.data_dir else dataset
-    return f"FickleNet on {name}"
+    return f"{system} on {name}"
 
 
 def done(result: str, where: str | pathlib.Path) -> None:

@@ -114,7 +114,7 @@ def run() -> None:
     run_dir = cli.run_dir()
     seconds: dict[str, float] = {}
     result: dict[str, Any] = {}
-    system = systems.SYSTEMS[cli.FLAGS.system] if cli.FLAGS.system else systems.System("", {})
+    system = systems.SYSTEMS[cli.FLAGS.system] if cli.FLAGS.system else systems.System("FickleNet", {})
     semi = cli.FLAGS.supervision == "semi"
     preset = cli.preset(changed=lambda base: system.applied(base, semi))  # a wrong number ends before data are read
     refusal = system.refusal(preset, semi)
@@ -149,7 +149,7 @@ def run() -> None:
               "held_out": held_out.name, "flags": cli.given_flags(), **result, "seconds": seconds}
     artifacts.write_json(path, result)
     page = report.write_report(run_dir, train_split=split, val_split=held_out,
-                               title=cli.title(split.dataset))
+                               title=cli.title(split.dataset, system.title))
     print(_closing(run_dir, page, served, result))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from ficklenet_tf.data import datasets
 from ficklenet_tf.report import (
     charts,
+    commands,
     facts,
     gallery,
     markup,
@@ -48,9 +49,8 @@ def write_report(run_dir: str | pathlib.Path, *, train_split: datasets.Split, va
     names = train_split.class_names
     train, val = used.of_training(run, train_split), used.of_held_out(run, val_split)
     body = [facts.headline(run, names, val), facts.still_missing(run, val_split.has_labels),
-            own_masks.section(train_split, val_split, SIDE), _seeds(run, train_split, rows),
-            score_sections.of_seeds(run, train_split), _masks(run, val, rows),
-            *_scores(run, val_split), _curves(run, picture_rows.noun(train_split.dataset)),
+            own_masks.section(train_split, val_split, SIDE), *_localized(run, train_split, rows),
+            _masks(run, val, rows), *_scores(run, val_split), _curves(run, picture_rows.noun(train_split.dataset)),
             facts.what_was_run(run, (train, val))]
     subtitle = f"{run.directory.name}: {train_split.dataset}, {train.text}, {val.text}, {len(names) - 1} classes"
     html = template.PAGE.substitute(title=escape(title), subtitle=escape(subtitle), style=template.STYLE,
@@ -58,6 +58,14 @@ def write_report(run_dir: str | pathlib.Path, *, train_split: datasets.Split, va
     path = pathlib.Path(run_dir) / layout.REPORT
     artifacts.write_bytes(path, html.encode())
     return path
+
+
+def _localized(run: stages.Run, split: datasets.Split, rows: int) -> list[str]:
+    """The sections of maps and seeds, or that there are none."""
+    if commands.learned_tags_alone(run):
+        return [markup.section("seeds", "From tags to masks", "This segmenter has learned tags alone: no maps and no "
+                               "seeds lie between.")]
+    return [_seeds(run, split, rows), score_sections.of_seeds(run, split)]
 
 
 def _seeds(run: stages.Run, split: datasets.Split, rows: int) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -165,3 +166,15 @@ def test_picture_has_the_rows_asked_for(run_dir, train, val, tmp_path):
     report.write_picture(run_dir, train, path, rows=2, val_split=val, side=60)
     with Image.open(path) as image:
         assert image.size == (6 + 6 * 66, 2 * (22 + 2 * (40 + 6)))
+
+
+def test_a_system_of_tags_alone_has_no_seeds_to_show(run_dir, train, val):
+    """And none is said to be missing; another system than FickleNet is not compared with plain Grad-CAM here."""
+    for name in ("seeds_deterministic", "classifier_deterministic", "maps_deterministic"):
+        shutil.rmtree(run_dir / name, ignore_errors=True)
+    settings = artifacts.read_json(run_dir / "segmenter" / "settings.json")
+    artifacts.write_json(run_dir / "segmenter" / "settings.json", {**settings, "seeds": None})
+    artifacts.write_json(run_dir / "result.json", {"system": "em_adapt", "flags": {"system": "em_adapt"}})
+    _, shown = page(run_dir, train, val)
+    assert "no maps and no seeds lie between" in shown.text and "seeds" in shown.ids
+    assert "seed-scores" not in shown.ids and "plain Grad-CAM" not in shown.text
