@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterable
 
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.runs import layout, lock, progress
+from ficklenet_tf.runs import artifacts, layout, lock, progress
 
 _LABELS = layout.labels_of(layout.AFFINITY)
 _PLAIN_MAPS = layout.deterministic(layout.MAPS)
@@ -78,6 +78,8 @@ def request(run_dir: str | pathlib.Path, names: Iterable[str], followers: bool) 
       UserError: a process is at work in one of them, or it is no stage's.
     """
     run_dir = pathlib.Path(run_dir).absolute()
+    if followers:
+        names = [*names, *_taught_by_saliency(run_dir, names)]
     for name in names:
         together = [run_dir / name]
         if followers:
@@ -89,6 +91,13 @@ def request(run_dir: str | pathlib.Path, names: Iterable[str], followers: bool) 
         # Whichever begins first: that of a stage in rounds is not the one that has its name.
         first = [path for ending in _OTHERS for path in run_dir.glob(name + ending)] if followers else []
         _requested.update({path: together for path in (run_dir / name, *first)})
+
+
+def _taught_by_saliency(run_dir: pathlib.Path, names: Iterable[str]) -> list[str]:
+    """Returns the classifier where it has learned the saliency maps that are to be made again (EPS)."""
+    path = run_dir / layout.CLASSIFIER / layout.SETTINGS
+    taught = layout.SALIENCY in names and path.exists() and "saliency" in artifacts.read_json(path)
+    return [layout.CLASSIFIER] if taught else []
 
 
 def is_requested(directory: str | pathlib.Path) -> bool:

@@ -19,7 +19,7 @@ ONE_THING = (
     {"classifier.head", "classifier.hidden_layers", "classifier.kernel_size"}, {"classifier.suppression"},
     {"classifier.objectives"}, {"classifier.snapshots", "maps"}, {"classifier.erase", "maps"},
     {"seeds.refine"}, {"affinity.kind"}, {"segmenter.growing"}, {"segmenter.losses"})
-QUICK = ("em_adapt", "sec", "tpl", "gain", "irn", "stc", "ficklenet_mdc", "oaa", "ficklenet_eps")  # each a mechanism
+QUICK = ("em_adapt", "sec", "tpl", "stc", "ficklenet_eps")  # what others have is run by the tests of its own room
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
@@ -98,7 +98,7 @@ def test_a_system_from_photographs_to_masks(name, photographs, tmp_path):
 
 
 @pytest.mark.trains
-@pytest.mark.parametrize("name", ["em_adapt", "gain"])
+@pytest.mark.parametrize("name", [pytest.param("em_adapt", marks=pytest.mark.slow), "gain"])
 def test_a_system_with_some_masks(name, photographs, tmp_path):
     work = _job(tmp_path, photographs, name, semi=True)
     work.localize()

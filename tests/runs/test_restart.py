@@ -102,3 +102,11 @@ def test_rounds_and_moments_of_a_stage_go_with_it(tmp_path):
     stage.begin_stage(tmp_path / "classifier", {"seed": 2})
     assert sorted(path.parent.name for path in tmp_path.glob("*/a.png")) == ["classifier_deterministic",
                                                                             "maps_deterministic"]
+
+
+@pytest.mark.parametrize("settings", [{"seed": 1}, {"seed": 1, "saliency": "made by abc"}], ids=str)
+def test_a_classifier_follows_the_saliency_that_it_has_learned(settings, tmp_path):
+    _make(tmp_path, "saliency", "seeds")
+    stage.begin_stage(tmp_path / "classifier", settings)
+    restart.request(tmp_path, ["saliency"], followers=True)
+    assert restart.is_requested(tmp_path / "classifier") == ("saliency" in settings)
