@@ -30,8 +30,8 @@ def test_what_systems_share_is_made_once_and_a_third_is_added(tmp_path):
     output = _compare(tmp_path, "--systems=deterministic,sec_crf")
     assert "Undecided between " in output and "name a third with --systems" in output
     names = {path.name for path in run.iterdir()}
-    assert {"classifier", "classifier_deterministic_seed0", "maps_of_classifier_deterministic_seed0", "seeds_sec_crf_seed0",
-            "segmenter_largefov_deterministic_seed0"} <= names
+    assert {"classifier", "classifier_deterministic_seed0", "maps_of_classifier_deterministic_seed0",
+            "seeds_sec_crf_seed0", "segmenter_largefov_deterministic_seed0"} <= names
     assert not {"classifier_sec_crf_seed0", "maps_sec_crf_seed0", "maps"} & names
     kept = {path: path.stat().st_mtime_ns for path in run.glob("*/*") if path.parent.name != "evaluation"}
     output = _compare(tmp_path, "--systems=deterministic,sec_crf,ficklenet", "--crf=none")
