@@ -88,6 +88,11 @@ class ClassifierConfig(Checked):
     eps_lambda: float = number(0.5, SHARE, "objectives=saliency: share of the tags' maps in the estimated "
                                "saliency; the rest is the background's.", "EPS")
 
+    @property
+    def erases_in_vain(self) -> bool:
+        """Whether pixels would be erased that frozen layers have seen: their output is computed once, of them all."""
+        return self.erase == "pixels" and self.trainable_layers != "all"
+
     def __post_init__(self) -> None:
         """As `Checked`, the kernel has a centre, and the head with a background has the loss that teaches it."""
         super().__post_init__()

@@ -4,6 +4,7 @@ Whatever needs TensorFlow is imported where it is used, so that --help answers a
 """
 
 import dataclasses
+import functools
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
@@ -139,6 +140,7 @@ def preset(trains: bool = True,
     return preset
 
 
+@functools.cache  # says once what is left out
 def systems() -> list[str]:
     """Returns the names in --systems; of all those that the preset can run, and says which it cannot.
 
@@ -156,6 +158,27 @@ def systems() -> list[str]:
             raise UserError(f"systems: {name}: {reason}")
         progress.say(f"{name}: left out, {reason}")
     return [name for name in names if name not in refused]
+
+
+def make_saliency(run_dir: pathlib.Path, train_split: "datasets.Split", needing: Sequence[str]) -> pathlib.Path:
+    """Makes the photographs' saliency maps by --saliency_model; returns their directory.
+
+    Args:
+      run_dir: the run's directory.
+      train_split: `datasets.Split`.
+      needing: the systems that learn from them, for the message.
+
+    Raises:
+      UserError: the network's file is not there.
+    """
+    from ficklenet_tf.seeds import saliency
+
+    if not pathlib.Path(FLAGS.saliency_model).exists():
+        raise UserError(f"saliency_model: expected {FLAGS.saliency_model}, which `make saliency` fetches, or "
+                        f"--saliency_dir, or --systems without {', '.join(needing)}; found none of them")
+    saliency.make(run_dir, train_split, FLAGS.saliency_model)
+    done("saliency", run_dir / layout.SALIENCY)
+    return run_dir / layout.SALIENCY
 
 
 def strong(train_split: "datasets.Split", wanted: bool, what: str) -> "datasets.Split | None":

@@ -5,13 +5,11 @@ import pathlib
 from typing import Any
 
 from ficklenet_tf import crf
-from ficklenet_tf.errors import UserError
 from ficklenet_tf.evaluation import agreement, prediction, scoring
 from ficklenet_tf.experiments import costs, rehearsed, shared, systems
 from ficklenet_tf.experiments.job import Job
 from ficklenet_tf.report import commands, comparison, picture_rows
 from ficklenet_tf.runs import artifacts, layout
-from ficklenet_tf.seeds import saliency
 from tools import cli
 
 
@@ -57,14 +55,9 @@ def _named(key: str, work: Job, base: Job) -> Job:
 def _make_saliency(works: dict[str, Job]) -> None:
     """Makes the photographs' saliency maps once, where a system learns from them and none are given."""
     needing = [key for key, work in works.items() if work.needs_saliency]
-    if not needing or cli.FLAGS.saliency_dir:
-        return
-    work, model = works[needing[0]], cli.FLAGS.saliency_model
-    if not pathlib.Path(model).exists():
-        raise UserError(f"saliency_model: expected {model}, which `make saliency` fetches, or --saliency_dir, or "
-                        f"--systems without {', '.join(needing)}; found none of them")
-    saliency.make(work.run_dir, work.split, model)
-    cli.done("saliency", work.run_dir / layout.SALIENCY)
+    if needing and not cli.FLAGS.saliency_dir:
+        work = works[needing[0]]
+        cli.make_saliency(work.run_dir, work.split, needing)
 
 
 def _rehearse(base: Job, works: dict[str, Job]) -> None:

@@ -1,7 +1,6 @@
 """The job of tools.reproduce: what it trains for which table or figure."""
 
 import dataclasses
-import pathlib
 from collections.abc import Callable
 
 import numpy as np
@@ -23,7 +22,7 @@ from ficklenet_tf.experiments import (
 )
 from ficklenet_tf.models import pretrained
 from ficklenet_tf.runs import layout
-from ficklenet_tf.seeds import needed, saliency
+from ficklenet_tf.seeds import needed
 from tools import cli, words
 from tools.benchmarks import head_table
 
@@ -78,11 +77,7 @@ def _with_saliency(work: plan.Plan, wanted: list[tuple[str, str]]) -> plan.Plan:
     needing = sorted(key for key in keys if job.needs_saliency(systems.SYSTEMS[key].applied(work.preset)))
     if work.saliency_dir or not needing and not needed.saliency(work.preset.seeds):
         return work
-    if not pathlib.Path(cli.FLAGS.saliency_model).exists():
-        raise UserError(f"saliency_model: expected {cli.FLAGS.saliency_model}, which `make saliency` fetches, or "
-                        f"--saliency_dir, or --systems without {', '.join(needing)}; found none of them")
-    saliency.make(work.run_dir, work.split, cli.FLAGS.saliency_model)
-    return dataclasses.replace(work, saliency_dir=work.run_dir / layout.SALIENCY)
+    return dataclasses.replace(work, saliency_dir=cli.make_saliency(work.run_dir, work.split, needing))
 
 
 def _residual(work: plan.Plan) -> plan.Plan:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Iterable
 from typing import Any
 
 from ficklenet_tf import presets
@@ -10,7 +11,7 @@ from ficklenet_tf.experiments.systems import System
 from ficklenet_tf.maps import extraction as map_extraction
 from ficklenet_tf.runs import layout
 from ficklenet_tf.seeds import extraction, needed, saliency
-from ficklenet_tf.training import accumulation, erasing, loop, objective, rounds
+from ficklenet_tf.training import accumulation, classifier_losses, erasing, loop, objective, rounds
 from ficklenet_tf.training import affinity as affinity_training
 from ficklenet_tf.training import classifier as classifier_training
 from ficklenet_tf.training import segmenter as segmenter_training
@@ -75,7 +76,7 @@ class Job:
     @property
     def needs_seeds(self) -> bool:
         """Whether its segmenter learns from seeds, and not from tags alone."""
-        return not objective.SEEDLESS.issuperset(self.preset.segmenter.losses)
+        return objective.needs_seeds(self.preset.segmenter.losses)
 
     @property
     def saliency(self) -> pathlib.Path | None:
@@ -85,11 +86,11 @@ class Job:
     @property
     def classifier_options(self) -> classifier_training.Options:
         """How its classifiers are trained."""
-        in_classifier = "saliency" in self.preset.classifier.objectives
+        learned = self.preset.classifier.objectives
         return classifier_training.Options(
             self.weights, self.seed, self.cache_flips, self.training,
-            saliency_dir=self.saliency if in_classifier else None,
-            strong=self.strong if "mining_masks" in self.preset.classifier.objectives else None)
+            saliency_dir=self.saliency if _some(learned, classifier_losses.NEED_SALIENCY) else None,
+            strong=self.strong if _some(learned, classifier_losses.NEED_MASKS) else None)
 
     @property
     def options_free(self) -> bool:
@@ -105,7 +106,7 @@ class Job:
     @property
     def segmenter_options(self) -> segmenter_training.Options:
         """What its segmenter learns from."""
-        in_segmenter = "stc" in self.preset.segmenter.losses
+        in_segmenter = _some(self.preset.segmenter.losses, objective.NEED_SALIENCY)
         return segmenter_training.Options(
             self.names.seeds, supervision="weak" if self.strong is None else "semi", strong=self.strong,
             seed=self.seed, training=self.training, saliency_dir=self.saliency if in_segmenter else None)
@@ -168,5 +169,10 @@ class Job:
 
 def needs_saliency(preset: presets.Preset) -> bool:
     """Whether a preset's stages learn from saliency maps, in whichever of them."""
-    return (needed.saliency(preset.seeds) and not objective.SEEDLESS.issuperset(preset.segmenter.losses)
-            or "saliency" in preset.classifier.objectives or "stc" in preset.segmenter.losses)
+    return (needed.saliency(preset.seeds) and objective.needs_seeds(preset.segmenter.losses)
+            or _some(preset.classifier.objectives, classifier_losses.NEED_SALIENCY)
+            or _some(preset.segmenter.losses, objective.NEED_SALIENCY))
+
+
+def _some(words: Iterable[str], of: Iterable[str]) -> bool:
+    return not set(words).isdisjoint(of)

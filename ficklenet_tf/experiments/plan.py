@@ -99,7 +99,8 @@ class Plan:
         mode = paper.MODES[training]
         config = dataclasses.replace(preset_config, rate=float(rate), rescale=rescale, training_mode=mode,
                                      inference_mode=mode)
-        finished = shared.finished(self.run_dir, self._classifier_settings(seed), config)
+        finished = shared.finished(
+            self.run_dir, shared.classifier_settings(self.weights, seed, self.split), config)
         if finished:
             return finished
         name = f"{layout.CLASSIFIER}_{training}" + ("" if training == "D" else f"_p{rate:g}") + (
@@ -217,10 +218,6 @@ class Plan:
                    saliency_dir=None if self.saliency_dir is None else pathlib.Path(self.saliency_dir),
                    training=self.options)
         return shared.named(work, key, self.preset.classifier)
-
-    def _classifier_settings(self, seed: int) -> dict[str, Any]:
-        return {"stage": "classifier", "weights": str(self.weights), "seed": seed, "dataset": self.split.dataset,
-                "split": self.split.name, "fingerprint": self.split.fingerprint}
 
     def system(self, key: str, seed: int = 0, semi: bool = False) -> dict[str, Any]:
         """Trains and scores a system; each side's seeds are made by the number that suits its maps best.

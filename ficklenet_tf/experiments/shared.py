@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ficklenet_tf import presets
+from ficklenet_tf.data import datasets
 from ficklenet_tf.experiments import costs
 from ficklenet_tf.experiments.job import Job, Names
 from ficklenet_tf.models import precision
@@ -92,9 +93,13 @@ def _same_classifier(work: Job, base: presets.ClassifierConfig, base_seed: int) 
     config = precision.settled(work.preset.classifier, work.run_dir)
     if (config, work.seed) == (precision.settled(base, work.run_dir), base_seed):
         return layout.CLASSIFIER
-    return finished(work.run_dir, {"stage": "classifier", "weights": str(work.weights), "seed": work.seed,
-                                   "dataset": work.split.dataset, "split": work.split.name,
-                                   "fingerprint": work.split.fingerprint}, config)
+    return finished(work.run_dir, classifier_settings(work.weights, work.seed, work.split), config)
+
+
+def classifier_settings(weights: str, seed: int, split: datasets.Split) -> dict[str, Any]:
+    """Returns the settings of a classifier that learns from tags alone, without its config."""
+    return {"stage": "classifier", "weights": str(weights), "seed": seed, "dataset": split.dataset,
+            "split": split.name, "fingerprint": split.fingerprint}
 
 
 _BESIDE = {"config", "format"}  # of settings, what is compared otherwise

@@ -41,8 +41,7 @@ class System:
     def refusal(self, preset: presets.Preset, semi: bool = False) -> str:
         """Returns why it cannot be run with a preset, or with masks of some images; "" where it can."""
         changed = self.applied(preset, semi)
-        if self.maps == "erasing" and changed.classifier.erase == "pixels" and (
-                changed.classifier.trainable_layers != "all"):
+        if self.maps == "erasing" and changed.classifier.erases_in_vain:
             return "it erases pixels, and frozen layers have seen whole photographs; take --system=tpl"
         if semi and changed.segmenter.simple_first:
             return "its three rounds learn no masks"

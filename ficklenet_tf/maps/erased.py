@@ -96,7 +96,7 @@ def opened(run_dir: str | pathlib.Path, names: Iterable[str], split: datasets.Sp
 
 def check(config: ClassifierConfig) -> None:
     """Raises UserError where photographs are to be erased, and frozen layers have seen them whole."""
-    if config.erase == "pixels" and config.trainable_layers != "all":
+    if config.erases_in_vain:
         raise UserError("erase: expected features where layers are frozen, whose output is computed once, from whole "
                         f"photographs, found {config.erase}; pass --erase=features, or --trainable_layers=all")
 

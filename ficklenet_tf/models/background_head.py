@@ -6,7 +6,6 @@ each position. EPS' own is ResNet-38 with one 1 x 1 convolution: --kernel_size=1
 """
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from ficklenet_tf import presets
@@ -33,17 +32,9 @@ class BackgroundHead(hidden_layer_head.HiddenLayerHead):
         Args:
           x: features `[b, h, w, k]`, static h and w.
           training: chooses between the two modes.
-          rng_seeds: `[b, 2]` int32, one selection per image; not needed where the mode is "deterministic".
+          rng_seeds: `[b, 2]` int32, one selection per image.
         """
-        units = self.units(x)
-        mode = self.training_mode if training else self.inference_mode
-        if mode == "deterministic":
-            return self._at_positions(units)
-        if mode == "general":
-            return self._at_positions(units * hidden_units.general_mask(rng_seeds, units.shape[1:], self.rate))
-        height, width = units.shape[1:3]
-        return self._at_positions(units, hidden_units.draw(rng_seeds, height, width, self.kernel_size, self.rate,
-                                                           self.rescale))
+        return self._at_positions(*self.selected(x, training, rng_seeds))
 
     def class_probs(self, x: tf.Tensor, tag_ids: tf.Tensor) -> tf.Tensor:
         """Returns the softmax over all classes and the background at each position of a photograph.
@@ -57,13 +48,8 @@ class BackgroundHead(hidden_layer_head.HiddenLayerHead):
         Returns:
           `[h, w, c + 1]` float32, the background last.
         """
-        units, selection = self.units(x[None]), None
-        if self.inference_mode == "stochastic":
-            (height, width), s = units.shape[1:3], self.kernel_size
-            every = tf.ones([1, height * width, s * s], tf.bool)
-            keep_probs = np.where(np.arange(s * s) == s * s // 2, 1, 1 - self.rate).astype(np.float32)
-            selection = keep_probs * hidden_units.weights_of(every, height, width, s, self.rate, self.rescale)
-        probs = tf.nn.softmax(self._at_positions(units, selection))[0]
+        units = self.units(x[None])
+        probs = tf.nn.softmax(self._at_positions(units, self.expected_selection(*units.shape[1:3])))[0]
         return tf.gather(probs, tf.concat([tag_ids, [self.num_tags]], 0), axis=-1)
 
     def _at_positions(self, units: tf.Tensor, selection: tf.Tensor | None = None) -> tf.Tensor:

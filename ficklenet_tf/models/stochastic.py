@@ -222,14 +222,19 @@ class StochasticHead(keras.layers.Layer):
           x: features `[b, h, w, k]`, static h and w.
         """
         x = self.units(x)
+        expected = self.expected_selection(*x.shape[1:3])
+        return self.logits(x, None if expected is None else tf.repeat(expected, tf.shape(x)[0], axis=0))
+
+    def expected_selection(self, height: int, width: int) -> tf.Tensor | None:
+        """Returns the mean of all selections of the inference mode, `[1, h * w, s * s]`; None: every hidden unit."""
         if self.inference_mode != "stochastic":
-            return self.logits(x)
-        (height, width), s = x.shape[1:3], self.kernel_size
+            return None
+        s = self.kernel_size
         keep_all = tf.ones([1, height * width, s * s], tf.bool)
         weights = hidden_units.weights_of(keep_all, height, width, s, self.rate, self.rescale)
         keep_probs = np.full(s * s, 1 - self.rate, np.float32)
         keep_probs[s * s // 2] = 1
-        return self.logits(x, tf.repeat(weights * keep_probs, tf.shape(x)[0], axis=0))
+        return weights * keep_probs
 
     def _expanded(self, x: tf.Tensor, selection: tf.Tensor | None, kernel: keras.Variable | tf.Tensor) -> tf.Tensor:
         s = self.kernel_size

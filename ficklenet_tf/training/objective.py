@@ -45,7 +45,7 @@ class Task:
     @property
     def needs_seeds(self) -> bool:
         """Whether the weak images are learned from label images, and not from their tags alone."""
-        return self.weak is not None and not SEEDLESS.issuperset(self.losses_used)
+        return self.weak is not None and needs_seeds(self.losses_used)
 
     def settings(self) -> dict[str, Any]:
         """Returns the part of it that decides a run's result, for settings.json."""
@@ -261,6 +261,11 @@ LOSSES: dict[str, Callable[[Step], tf.Tensor | None]] = {
 # Those that look at no label image: a training of these alone needs no seeds.
 SEEDLESS = frozenset(("expand", "boundary", "em_fixed", "em_adapt", "mil_lse", "mil_max", "stc"))
 NEED_SALIENCY = ("stc",)
+
+
+def needs_seeds(losses_used: Iterable[str]) -> bool:
+    """Whether one of these losses looks at label images."""
+    return not SEEDLESS.issuperset(losses_used)
 
 
 def _weak_losses(logits: tf.Tensor, batch: Batch, config: presets.SegmenterConfig,

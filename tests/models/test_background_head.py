@@ -11,7 +11,7 @@ from ficklenet_tf import presets
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.maps import grad_cam
 from ficklenet_tf.models import classifier
-from ficklenet_tf.training import classifier_losses
+from tests.training import descent
 
 CONFIG = dataclasses.replace(presets.TINY.classifier, input_size=33, kernel_size=3, rate=0.7, head="eps", hidden=6,
                              objectives=("tags", "saliency"))
@@ -99,17 +99,7 @@ def test_a_background_is_learned_where_saliency_tells_it(mode):
     head.build((None, 5, 5, 7))
     batch = {"features": tf.constant(features), "saliency": tf.constant(salient), "tags": tf.eye(3)[:2],
              "rng_seeds": SEEDS}
-    optimizer = keras.optimizers.Adam(0.05)
-    optimizer.build(head.trainable_variables)
-
-    @tf.function
-    def step():
-        with tf.GradientTape() as tape:
-            loss = classifier_losses.total_loss(classifier_losses.Step(head, batch, config))["loss"]
-        optimizer.apply(tape.gradient(loss, head.trainable_variables), head.trainable_variables)
-
-    for _ in range(60):
-        step()
+    descent.learn(head, batch, config)
     for k in range(2):
         background = head.class_probs(tf.constant(features[k]), tf.constant([k])).numpy()[..., 1]
         assert background[salient[k] == 0].mean() > background[salient[k] == 1].mean() + 0.3

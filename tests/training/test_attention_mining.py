@@ -10,6 +10,7 @@ import tensorflow as tf
 from ficklenet_tf import presets
 from ficklenet_tf.models import classifier
 from ficklenet_tf.training import attention_mining, classifier_losses
+from tests.training import descent
 
 TAG = np.array([[0, 1, 0], [1, 0, 0]], np.float64)
 CONFIG = dataclasses.replace(presets.TINY.classifier, kernel_size=3, rate=0.5, objectives=("tags", "mining"))
@@ -152,17 +153,7 @@ def test_masks_move_the_attention_and_mining_what_is_left():
         keras.utils.set_random_seed(0)
         head = classifier.HEADS["stochastic"](config, 3)
         head.build((None, 5, 5, 8))
-        optimizer = keras.optimizers.Adam(0.05)
-        optimizer.build(head.trainable_variables)
-
-        @tf.function
-        def step():
-            with tf.GradientTape() as tape:
-                loss = classifier_losses.total_loss(classifier_losses.Step(head, batch, config))["loss"]
-            optimizer.apply(tape.gradient(loss, head.trainable_variables), head.trainable_variables)
-
-        for _ in range(60):
-            step()
+        descent.learn(head, batch, config)
         every = dataclasses.replace(config, objectives=("tags", "mining", "mining_masks"))
         return {name: float(value) for name, value in classifier_losses.total_loss(
             classifier_losses.Step(head, batch, every)).items()}

@@ -10,10 +10,6 @@ from ficklenet_tf.runs import artifacts
 from ficklenet_tf.training import rehearsal, segmenter
 
 pytestmark = pytest.mark.trains
-SIZE = 33
-CLASSIFIER = dataclasses.replace(presets.CPU.classifier, backbone="small", input_size=SIZE, kernel_size=3,
-                                 batch_size=4)
-MAPS = dataclasses.replace(presets.TINY.maps, sizes=(SIZE,), num_maps=5)
 SEGMENTER = dataclasses.replace(presets.CPU.segmenter, channels=8, dilation=1, retrain_steps=5)
 
 
