@@ -78,6 +78,9 @@ class ClassifierConfig(Checked):
                                 "of the map's maximum.", "AE-PSL")
     snapshots: int = number(0, (0, 10000), "Evenly spaced steps, the last one among them, whose weights are kept as "
                             "classifiers of their own.")
+    early_stopping: int = number(0, (0, MANY), "Steps between two looks at the tags' loss of a tenth of the "
+                                 "photographs, which are then not learned from; after three that are no better the "
+                                 "training ends with the best weights. 0: it does not.")
     mining_weight: float = number(1.0, (0, MANY), "objectives=mining: of the probability that a class keeps "
                                   "where its region is erased; alpha.", "GAIN")
     # [not verified]: the paper's omega, remembered
@@ -94,10 +97,13 @@ class ClassifierConfig(Checked):
         return self.erase == "pixels" and self.trainable_layers != "all"
 
     def __post_init__(self) -> None:
-        """As `Checked`, the kernel has a centre, and the head with a background has the loss that teaches it."""
+        """As `Checked`; the kernel has a centre, snapshots their steps, the head with a background its loss."""
         super().__post_init__()
         if self.kernel_size % 2 == 0:
             raise UserError(f"kernel_size: expected an odd number, which has a centre, found {self.kernel_size}")
+        if self.early_stopping and self.snapshots:
+            raise UserError(f"early_stopping: expected 0 beside {self.snapshots} snapshots, which are spaced over the "
+                            f"whole training, found {self.early_stopping}")
         if (self.head == "eps") != ("saliency" in self.objectives):
             raise UserError(f"head and objectives: expected head eps and the objective saliency together, "
                             f"found head {self.head} and objectives {','.join(self.objectives)}")

@@ -49,9 +49,13 @@ def strategy(name: str) -> tf.distribute.Strategy:
 def is_chief() -> bool:
     """Whether this process writes the files: the first worker of the strategy in force, or the only process."""
     resolver = tf.distribute.get_strategy().cluster_resolver
-    if resolver is None or not resolver.cluster_spec().as_dict().get("worker"):
-        return True
-    return resolver.task_type == "worker" and resolver.task_id == 0
+    return not has_workers() or (resolver.task_type == "worker" and resolver.task_id == 0)
+
+
+def has_workers() -> bool:
+    """Whether the strategy in force is of a cluster, each of whose processes runs the same command."""
+    resolver = tf.distribute.get_strategy().cluster_resolver
+    return resolver is not None and bool(resolver.cluster_spec().as_dict().get("worker"))
 
 
 def replica_batch(batch_size: int, context: tf.distribute.InputContext) -> int:

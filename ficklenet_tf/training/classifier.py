@@ -16,7 +16,7 @@ from ficklenet_tf.evaluation import metrics
 from ficklenet_tf.maps import erased
 from ficklenet_tf.models import backbones, classifier, precision, pretrained
 from ficklenet_tf.runs import artifacts, layout, progress, restart, stage
-from ficklenet_tf.training import classifier_losses, loop, optimizers, pixel_teachers, snapshots
+from ficklenet_tf.training import classifier_losses, early_stopping, loop, optimizers, pixel_teachers, snapshots
 
 AUTO = configs.AUTO  # presets.ClassifierConfig.steps
 
@@ -60,7 +60,8 @@ def train(directory: str | pathlib.Path, split: datasets.Split, held_out: datase
       options: `Options`.
 
     Returns:
-      The content of run.json; with `config.snapshots` it has {name: step} of them.
+      The content of run.json; with `config.snapshots` it has {name: step} of them, with
+      `config.early_stopping` the looks, [step, loss] each, and the step whose weights were taken.
 
     Raises:
       UserError: see `erased.opened` and `snapshots.keepers`; an objective needs saliency maps or masks that are not
@@ -84,12 +85,13 @@ def train(directory: str | pathlib.Path, split: datasets.Split, held_out: datase
         pretrained.check(options.weights, config.backbone, config.trainable_layers)
 
     def work() -> Callable[[], dict[str, Any]]:
-        steps = steps_of(config, len(split))
+        learned, watched = early_stopping.divide(split) if config.early_stopping else (split, None)
+        steps = steps_of(config, len(learned))
         kept = snapshots.steps_of(config.snapshots, steps)
         if not config.epochs and distribution.is_chief():
-            batch_size = min(config.batch_size, len(split))
-            progress.say(f"{directory.name}: {steps} steps of {batch_size}, {steps * batch_size / len(split):.1f} "
-                         f"epochs of {len(split)} photographs")
+            batch_size = min(config.batch_size, len(learned))
+            progress.say(f"{directory.name}: {steps} steps of {batch_size}, {steps * batch_size / len(learned):.1f} "
+                         f"epochs of {len(learned)} photographs")
         keras.utils.set_random_seed(options.seed)
         model, normalization = classifier.build(config, len(split.class_names) - 1, options.weights)
         target = classifier.above_cut(model, config.trainable_layers)
@@ -99,18 +101,25 @@ def train(directory: str | pathlib.Path, split: datasets.Split, held_out: datase
         new = (model.head if pretrained.are_given(options.weights) else target).trainable_variables
         made = {"class_names": list(split.class_names), "normalization": dataclasses.asdict(normalization),
                 "features": features and features.as_json(), "held_out": held_out.name}
+
+        def logits_of(part: datasets.Split) -> np.ndarray:
+            return predict(target, part, normalization, config.input_size, features=features)
+
+        stopping = None if watched is None else early_stopping.EarlyStopping(
+            directory, config.early_stopping, early_stopping.tag_loss(logits_of, watched), model)
         learner = loop.Learner(
-            target, optimizers.classifier_optimizer(config, target, new, max(1, len(split) // config.batch_size)),
+            target, optimizers.classifier_optimizer(config, target, new, max(1, len(learned) // config.batch_size)),
             _losses(target, normalization, config),
-            snapshots=snapshots.keepers(directory, model, settings, made, kept, anew))
-        rows = _fit(directory, split, config, learner, features, covering, options)
+            snapshots=snapshots.keepers(directory, model, settings, made, kept, anew), stopping=stopping)
+        rows = _fit(directory, learned, config, learner, features, covering, options)
 
         def facts() -> dict[str, Any]:
-            logits = predict(target, held_out, normalization, config.input_size, features=features)
+            logits = logits_of(held_out)
             tags = np.stack([held_out[i]["tags"] for i in range(len(held_out))])
             mean, ap_per_class = metrics.mean_average_precision(tags, logits)
             artifacts.save_weights(model, directory / layout.WEIGHTS)
             return {**made, **({"snapshots": snapshots.names(directory, kept)} if kept else {}),
+                    **({"looks": stopping.looks, "best_step": stopping.best[0]} if stopping else {}),
                     "metrics": {"map": mean, "ap_per_class": ap_per_class, "loss": rows[-1]["loss"] if rows else None}}
 
         return facts

@@ -17,7 +17,7 @@ import tensorflow as tf
 from ficklenet_tf import distribution
 from ficklenet_tf.errors import UserError, first_line
 from ficklenet_tf.runs import artifacts, layout, progress
-from ficklenet_tf.training import loss_scale
+from ficklenet_tf.training import early_stopping, loss_scale
 
 Batch = dict[str, Any]  # name -> tensor; under "strong" a batch of images with masks, see objective.py
 Scalars = dict[str, tf.Tensor]
@@ -37,6 +37,7 @@ class Learner:
       pictures: `batch -> dict of [b, h, w, 3] uint8`, shown by TensorBoard at each checkpoint, or None.
       snapshots: step -> a function that the chief calls once the step is done and its checkpoint written, while the
         others wait; it is called again where the training goes on from an earlier checkpoint, or from this one.
+      stopping: `early_stopping.EarlyStopping`, which may end the training before its last step, or None.
     """
 
     model: keras.Layer
@@ -45,6 +46,7 @@ class Learner:
     adjust: Callable[[list[tf.Tensor]], list[tf.Tensor]] | None = None
     pictures: Callable[[Batch], dict[str, tf.Tensor]] | None = None
     snapshots: Mapping[int, Callable[[], None]] = dataclasses.field(default_factory=dict)
+    stopping: early_stopping.EarlyStopping | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Options:
 def fit(directory: str | pathlib.Path, learner: Learner,
         make_batches: Callable[[int, tf.distribute.InputContext], tf.data.Dataset], steps: int,
         options: Options = Options()) -> list[Row]:
-    """Trains until `steps` are done, going on from the last checkpoint in `directory`.
+    """Trains until `steps` are done, or `learner.stopping` ends it; goes on from the last checkpoint in `directory`.
 
     What a step does must be a function of the variables, its batch and the step's number; then a
     run killed anywhere and started again ends with the weights of an uninterrupted one.
@@ -108,6 +110,9 @@ def fit(directory: str | pathlib.Path, learner: Learner,
     if done in learner.snapshots:  # killed between the checkpoint and this
         distribution.on_chief(learner.snapshots[done])
     rows = _read_log(directory / layout.LOG, done)
+    stopping = learner.stopping
+    if stopping:
+        stopping.begin(done)
     writer = (tf.summary.create_file_writer(str(directory / layout.TENSORBOARD)) if chief else
               tf.summary.create_noop_writer())
     compiled = _compile(learner, scale, options.jit_compile)
@@ -115,11 +120,12 @@ def fit(directory: str | pathlib.Path, learner: Learner,
         lambda context: make_batches(done, context)) if done < steps else ())
     with progress.bar(total=steps, initial=done, desc=directory.name, unit="step", disable=not chief) as bar, \
             writer.as_default():
-        while done < steps:
+        while done < steps and not (stopping and stopping.over):
             batch = next(batches)
             metrics = compiled(batch)
             done += 1
-            saved = done % options.save_every == 0 or done == steps
+            looked = stopping is not None and done % stopping.every == 0
+            saved = done % options.save_every == 0 or done == steps or looked
             logged = done % options.log_every == 0 or done in (1, steps)
             kept = done in learner.snapshots
             if saved or logged or kept:
@@ -133,6 +139,8 @@ def fit(directory: str | pathlib.Path, learner: Learner,
             bar.update()
             if saved or kept:
                 _check_weights(model, optimizer, done, directory)
+            if stopping and looked:
+                stopping.look(done)
             if saved and chief:
                 step.assign(done)
                 if rows:
@@ -143,6 +151,8 @@ def fit(directory: str | pathlib.Path, learner: Learner,
                     tf.summary.image(name, images, step=done)
             if kept:
                 distribution.on_chief(learner.snapshots[done])
+    if stopping:
+        stopping.end()
     return rows
 
 

@@ -1,0 +1,113 @@
+"""Ending a classifier's training where it begins to learn its photographs by heart (early stopping).
+
+A tenth of the photographs, two hundred at most, evenly spaced, is not learned from. Every so many steps the loss of
+their tags is taken; after three looks that were no better than the best before, the training ends, and the best
+weights are taken back. Nothing of the held-out split is used, so its scores stay clean.
+"""
+
+import math
+import pathlib
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ficklenet_tf import distribution
+from ficklenet_tf.data import datasets
+from ficklenet_tf.errors import UserError
+from ficklenet_tf.runs import artifacts, progress
+
+LOOKS = "watched.csv"
+BEST = "best.weights.h5"
+PATIENCE = 3
+_MOST = 200
+
+
+def divide(split: datasets.Split) -> tuple[datasets.Split, datasets.Split]:
+    """Returns the photographs that are learned from and those that are watched.
+
+    Args:
+      split: `datasets.Split` to train on.
+
+    Raises:
+      UserError: there are fewer than two.
+    """
+    if len(split) < 2:
+        raise UserError(f"early_stopping: expected at least 2 photographs, one to learn and one to watch, found "
+                        f"{len(split)}")
+    count = min(max(1, len(split) // 10), _MOST)
+    watched = {(2 * i + 1) * len(split) // (2 * count) for i in range(count)}
+    return split.select([i for i in range(len(split)) if i not in watched]), split.select(sorted(watched))
+
+
+class EarlyStopping:
+    """What `loop.fit` asks whether to go on. Losses are finite; a step's is a function of the training and the step.
+
+    Attributes:
+      every: steps between two looks.
+      looks: (step, loss) of every look so far.
+    """
+
+    def __init__(self, directory: str | pathlib.Path, every: int, loss: Callable[[], float],
+                 network: keras.Model) -> None:
+        """Watches a training.
+
+        Args:
+          directory: of the training; gets the looks and the best weights.
+          every: steps between two looks, from 1.
+          loss: takes the loss of what is watched.
+          network: what is trained: its weights are kept and taken back.
+
+        Raises:
+          UserError: under workers, which might not agree.
+        """
+        if distribution.has_workers():
+            raise UserError("early_stopping: expected one machine; leave --distribute=multi_worker or "
+                            "--early_stopping out")
+        self.every, self.looks = every, list[tuple[int, float]]()
+        self._directory, self._loss, self._network = pathlib.Path(directory), loss, network
+
+    @property
+    def best(self) -> tuple[int, float]:
+        """Step and loss of the best look, the first one of equals; (0, inf) before any."""
+        return min(self.looks, key=lambda look: look[1], default=(0, math.inf))
+
+    @property
+    def over(self) -> bool:
+        """Whether the last looks were no better than one before them."""
+        return len(self.looks) > PATIENCE and self.best not in self.looks[-PATIENCE:]
+
+    def begin(self, done: int) -> None:
+        """Recalls the looks of an earlier run up to step `done`: what came after the checkpoint is made again."""
+        path = self._directory / LOOKS
+        rows = artifacts.read_numbers(path) if done and path.exists() else []
+        self.looks = [(int(row["step"]), row["loss"]) for row in rows if row["step"] <= done]
+
+    def look(self, done: int) -> None:
+        """Takes the loss after step `done`; keeps the weights where it is the best so far."""
+        before = self.best
+        self.looks.append((done, self._loss()))
+        if self.best != before:
+            artifacts.save_weights(self._network, self._directory / BEST)
+        artifacts.write_bytes(self._directory / LOOKS, "".join(
+            ["step,loss\n", *(f"{step},{loss!r}\n" for step, loss in self.looks)]).encode())
+
+    def end(self) -> None:
+        """Takes the best weights back."""
+        if self.looks:
+            artifacts.load_weights(self._network, self._directory / BEST)
+            step, loss = self.best
+            progress.say(f"{self._directory.name}: weights of step {step}, where the watched photographs' loss was "
+                         f"least ({loss:.4f})")
+
+
+def tag_loss(logits_of: Callable[[datasets.Split], np.ndarray], watched: datasets.Split) -> Callable[[], float]:
+    """Returns the function that takes the mean sigmoid cross-entropy of the watched photographs' tags.
+
+    Args:
+      logits_of: split -> `[n, tags]`, the expected logits of its photographs.
+      watched: `datasets.Split`.
+    """
+    tags = np.stack([watched[i]["tags"] for i in range(len(watched))]).astype(np.float32)
+    return lambda: float(tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(tags, logits_of(watched))))
