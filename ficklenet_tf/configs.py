@@ -56,8 +56,8 @@ class ClassifierConfig(Checked):
     objectives: tuple = several(("tags",), OBJECTIVES, "What is learned of a photograph.", _PAPER)
     batch_size: int = number(10, (1, 65536), "Photographs in a step.", _PAPER)
     epochs: int = number(20, (0, MANY), "Times that every photograph is seen; 0: steps counts in their place.")
-    steps: int | str = number(0, (0, MANY), "Steps of training where epochs is 0; auto: 100 times the sixth root of "
-                              "the number of photographs.", word=AUTO)
+    steps: int | str = number(0, (0, MANY), "Steps of training where epochs is 0; auto: 150; of heads with hidden "
+                              "layers 100 times the sixth root of the number of photographs.", word=AUTO)
     learning_rate: float = number(0.001, RATES, "Of Adam, for layers that are new.", _PAPER)
     pretrained_multiplier: float = number(0.01, (0, 100), "Times the learning rate, for layers with pretrained "
                                           "weights.")  # not the paper's: docs/voc.md

@@ -86,6 +86,9 @@ class EarlyStopping:
 
     def look(self, done: int) -> None:
         """Takes the loss after step `done`; keeps the weights where it is the best so far."""
+        distribution.on_chief(self._look, done)  # where no strategy is in force: a network cannot be called there
+
+    def _look(self, done: int) -> None:
         before = self.best
         self.looks.append((done, self._loss()))
         if self.best != before:
@@ -96,7 +99,7 @@ class EarlyStopping:
     def end(self) -> None:
         """Takes the best weights back."""
         if self.looks:
-            artifacts.load_weights(self._network, self._directory / BEST)
+            distribution.on_chief(artifacts.load_weights, self._network, self._directory / BEST)
             step, loss = self.best
             progress.say(f"{self._directory.name}: weights of step {step}, where the watched photographs' loss was "
                          f"least ({loss:.4f})")

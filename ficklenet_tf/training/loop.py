@@ -132,7 +132,7 @@ def fit(directory: str | pathlib.Path, learner: Learner,
                 values = {name: float(value) for name, value in metrics.items()}
                 _check_values(values, precision, done, directory)
             if logged:
-                rows.append({"step": done, "learning_rate": float(optimizer.learning_rate), **values})
+                rows.append({"step": done, "learning_rate": _rate(optimizer), **values})
                 for name, value in rows[-1].items():
                     tf.summary.scalar(name, value, step=done)
                 bar.set_postfix(loss=f"{values['loss']:.4f}", refresh=False)
@@ -154,6 +154,12 @@ def fit(directory: str | pathlib.Path, learner: Learner,
     if stopping:
         stopping.end()
     return rows
+
+
+def _rate(optimizer: keras.Optimizer) -> float:
+    """Returns the learning rate: a schedule's, or a variable, of which every replica has its own."""
+    rate = optimizer.learning_rate
+    return float(distribution.first(getattr(rate, "value", rate)))
 
 
 def _check_list(directory: pathlib.Path) -> None:

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from ficklenet_tf import distribution, presets
 from ficklenet_tf.models import segmenter
-from ficklenet_tf.training import loop, objective, optimizers
+from ficklenet_tf.training import early_stopping, loop, objective, optimizers
 
 BATCH, SIDE = 4, 5
 
@@ -33,7 +33,7 @@ def _batches(start, context):
 
 
 def _train(strategy, precision):
-    """Returns (weights, rows) of a head trained by seed, boundary and full loss, SGD with multipliers and decay."""
+    """Returns (weights, rows, looks) of a head: seed, boundary and full loss, SGD with multipliers, early stopping."""
     config = dataclasses.replace(presets.PAPER.segmenter, channels=8, dilation=1, dropout=0.0, precision=precision,
                                  learning_rate=1e-3, decay=0.5, decay_every=4)
     task = objective.Task("weak", None, None, ("seed", "boundary", "full"), "none")
@@ -41,9 +41,12 @@ def _train(strategy, precision):
         keras.utils.set_random_seed(0)
         head = segmenter.build_head(config, (None, None, 8), 3)
         optimizer = optimizers.segmenter_optimizer(config, head, head.trainable_variables)
-        learner = loop.Learner(head, optimizer, task.total_loss(head, config), optimizers.weight_decay(head, config))
+        probe = tf.random.stateless_uniform([1, SIDE, SIDE, 8], [0, 3])
+        stopping = early_stopping.EarlyStopping(directory, 2, lambda: float(tf.reduce_mean(head(probe)[..., 0])), head)
+        learner = loop.Learner(head, optimizer, task.total_loss(head, config), optimizers.weight_decay(head, config),
+                               stopping=stopping)
         rows = loop.fit(pathlib.Path(directory), learner, _batches, 6, loop.Options(log_every=1, precision=precision))
-        return head.get_weights(), rows
+        return head.get_weights(), rows, stopping.looks
 
 
 def main():
@@ -51,12 +54,14 @@ def main():
     single, mirrored = distribution.strategy("none"), distribution.strategy("mirrored")
     assert mirrored.num_replicas_in_sync == 2
     for precision, tolerance in (("float32", 1e-5), ("float16", 2e-3)):
-        weights, rows = _train(single, precision)
-        mirrored_weights, mirrored_rows = _train(mirrored, precision)
+        weights, rows, looks = _train(single, precision)
+        mirrored_weights, mirrored_rows, mirrored_looks = _train(mirrored, precision)
         assert rows[0].keys() == mirrored_rows[0].keys() and ("loss_scale" in rows[0]) == (precision == "float16")
         for name in rows[0]:
             np.testing.assert_allclose([row[name] for row in mirrored_rows], [row[name] for row in rows],
                                        rtol=tolerance, err_msg=name)
+        assert [step for step, _ in looks] == [step for step, _ in mirrored_looks] == [2, 4, 6]
+        np.testing.assert_allclose(mirrored_looks, looks, rtol=tolerance, atol=tolerance)
         for weight, mirrored_weight in zip(weights, mirrored_weights, strict=True):
             np.testing.assert_allclose(mirrored_weight, weight, atol=tolerance)
     print("segmenter: the same")

@@ -21,10 +21,11 @@ MAPS = presets.MapsConfig(num_maps=10, sizes=(33,))
 
 
 @pytest.mark.parametrize("changes, count, expected", [
-    ({"epochs": 3, "steps": "auto"}, 10, 6), ({"steps": 7}, 10, 7), ({"steps": "auto"}, 64, 200),
-    ({"steps": "auto"}, 729, 300), ({"epochs": 2, "steps": 0}, 3, 2)])
+    ({"epochs": 3, "steps": "auto"}, 10, 6), ({"steps": 7}, 10, 7), ({"steps": "auto"}, 64, 150),
+    ({"steps": "auto", "head": "hidden"}, 64, 200), ({"steps": "auto", "head": "mdc"}, 729, 300),
+    ({"epochs": 2, "steps": 0}, 3, 2)])
 def test_how_many_steps(changes, count, expected):
-    """Epochs of whole batches of 4, or steps; "auto" is 100 times the sixth root of the number of photographs."""
+    """Epochs of whole batches of 4, or steps; "auto" is 150, or by the sixth root of the number of photographs."""
     assert classifier_training.steps_of(dataclasses.replace(CONFIG, **changes), count) == expected
 
 

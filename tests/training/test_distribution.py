@@ -21,8 +21,8 @@ from ficklenet_tf.data import datasets, labels
 from ficklenet_tf.runs import artifacts
 
 ROOT = pathlib.Path(__file__).parents[2]
-SETTINGS = ["--dataset=folder", "--preset=tiny", "--input_size=33", "--batch_size=4", "--epochs=4", "--save_every=2",
-            "--norehearsal"]
+SETTINGS = ["--dataset=folder", "--preset=tiny", "--input_size=33", "--batch_size=4", "--epochs=0", "--steps=8",
+            "--save_every=2", "--norehearsal"]
 
 
 def _start(data, run_dir, *further, cluster=None, index=0, binary="tools.train_classifier", settings=SETTINGS):
