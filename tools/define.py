@@ -57,8 +57,8 @@ def run() -> None:
     with _group("The run"):
         run_dir()
         flags.DEFINE_enum("preset", "tiny", list(presets.PRESETS), "Numbers of every stage; flags override them. "
-                          "paper: for a GPU; cpu: two cores, an hour or two; evening: longer and better; tiny: for "
-                          "shapes.")
+                          "paper: for a GPU; cpu: two cores, an hour or two; evening: longer, for thousands of "
+                          "photographs; tiny: for shapes.")
         flags.DEFINE_integer("seed", 0, "Random seed of weights, order, augmentation and selections.", lower_bound=0,
                              upper_bound=2**31 - 1)
         imports()
