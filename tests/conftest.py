@@ -11,7 +11,8 @@ from ficklenet_tf import configs
 
 _VOC = pathlib.Path(os.environ.get("FICKLENET_VOC", pathlib.Path(__file__).parents[2] / "shared" / "VOCdevkit"))
 
-_LONG = ("test_pipeline.py", "test_distribution.py", "test_reproduce.py", "test_presets.py", "test_benchmark.py")
+_LONG = ("test_pipeline.py", "test_distribution.py", "test_reproduce.py", "test_systems.py", "test_presets.py",
+         "test_benchmark.py")
 
 
 def pytest_collection_modifyitems(items):

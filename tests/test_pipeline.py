@@ -66,12 +66,15 @@ def test_one_run_from_photographs_to_a_served_answer(whole):
     assert rows[0].startswith("step,learning_rate,loss") and rows[-1].startswith("12,")
 
 
-def test_killed_in_every_stage_the_end_is_the_same(whole, tmp_path):
+SIGNS = ("classifier/checkpoints/ckpt-4.index", "seeds/*.png", "segmenter/checkpoints/ckpt-4.index",
+         "segmenter_labels/*.png", "segmenter_retrained/checkpoints/ckpt-2.index", "predictions/*.png", "saved_model")
+
+
+@pytest.mark.parametrize("signs", [SIGNS[1:5:3], pytest.param(SIGNS, marks=pytest.mark.slow)], ids=len)
+def test_killed_in_stages_the_end_is_the_same(signs, whole, tmp_path):
     cache_dir, run, _ = whole
     again = tmp_path / "run"
-    for sign in ("classifier/checkpoints/ckpt-4.index", "seeds/*.png", "segmenter/checkpoints/ckpt-4.index",
-                 "segmenter_labels/*.png", "segmenter_retrained/checkpoints/ckpt-2.index", "predictions/*.png",
-                 "saved_model"):
+    for sign in signs:
         process = _start(cache_dir, again, "--norehearsal")
         while not list(again.glob(sign)):
             assert process.poll() is None, process.communicate()[0][-3000:]
@@ -154,6 +157,7 @@ def _same_weights(expected_path, path):
             np.testing.assert_allclose(weights[name][()], expected[name][()], rtol=1e-3, atol=1e-4, err_msg=name)
 
 
+@pytest.mark.slow
 def test_the_crf_is_chosen_by_seeds_of_held_out_photographs(whole, monkeypatch):
     cache_dir, run, _ = whole
     with pytest.raises(UserError, match="segmenter_retrained has one chosen, found none; first run tools.evaluate"):

@@ -19,7 +19,7 @@ ONE_THING = (
     {"classifier.head", "classifier.hidden_layers", "classifier.kernel_size"}, {"classifier.suppression"},
     {"classifier.objectives"}, {"classifier.snapshots", "maps"}, {"classifier.erase", "maps"},
     {"seeds.refine"}, {"affinity.kind"}, {"segmenter.growing"}, {"segmenter.losses"})
-QUICK = ("em_adapt", "sec", "tpl", "stc", "ficklenet_eps")  # what others have is run by the tests of its own room
+QUICK = ("tpl", "stc")  # what others have is run by the tests of its own room
 
 
 @pytest.mark.parametrize("name", SYSTEMS)

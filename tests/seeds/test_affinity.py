@@ -165,7 +165,7 @@ def test_a_classifier_that_was_trained_whole_gives_the_maps_of_its_cue_layer_and
 
 
 @pytest.mark.trains
-@pytest.mark.parametrize("kind", network.KINDS)
+@pytest.mark.parametrize("kind", ["boundary", pytest.param("embedding", marks=pytest.mark.slow)])
 def test_a_classifier_that_was_trained_whole_is_trained_upon_and_a_stopped_training_goes_on(kind, tmp_path):
     split = datasets.load_split("shapes", "train", cache_dir=tmp_path / "data", max_images=4)
     classifier_training.train(tmp_path / "classifier", split, split, dataclasses.replace(

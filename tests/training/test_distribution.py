@@ -105,6 +105,7 @@ SEGMENTER = ["--dataset=folder", "--preset=tiny", "--batch_size=4", "--steps=4",
              "--dropout=0", "--supervision=semi", "--strong_images=4", "--save_every=2"]
 
 
+@pytest.mark.slow
 def test_two_workers_train_the_segmenter_of_one_process(single, tmp_path):
     """Seeds and masks in every batch, and a second round on labels that the chief predicts."""
     (photographs, _), classifier_run = single
