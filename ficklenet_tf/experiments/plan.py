@@ -100,7 +100,7 @@ class Plan:
         config = dataclasses.replace(preset_config, rate=float(rate), rescale=rescale, training_mode=mode,
                                      inference_mode=mode)
         finished = shared.finished(
-            self.run_dir, shared.classifier_settings(self.weights, seed, self.split), config)
+            self.run_dir, classifier_training.settings_of(self.weights, seed, self.split), config)
         if finished:
             return finished
         name = f"{layout.CLASSIFIER}_{training}" + ("" if training == "D" else f"_p{rate:g}") + (

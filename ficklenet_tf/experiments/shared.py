@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from ficklenet_tf import presets
-from ficklenet_tf.data import datasets
 from ficklenet_tf.experiments import costs
 from ficklenet_tf.experiments.job import Job, Names
 from ficklenet_tf.models import precision
 from ficklenet_tf.runs import artifacts, layout
 from ficklenet_tf.seeds import extraction, needed
+from ficklenet_tf.training import classifier as classifier_training
 
 Choose = Callable[[Job, extraction.Options], presets.SeedsConfig]
 
@@ -93,13 +93,7 @@ def _same_classifier(work: Job, base: presets.ClassifierConfig, base_seed: int) 
     config = precision.settled(work.preset.classifier, work.run_dir)
     if (config, work.seed) == (precision.settled(base, work.run_dir), base_seed):
         return layout.CLASSIFIER
-    return finished(work.run_dir, classifier_settings(work.weights, work.seed, work.split), config)
-
-
-def classifier_settings(weights: str, seed: int, split: datasets.Split) -> dict[str, Any]:
-    """Returns the settings of a classifier that learns from tags alone, without its config."""
-    return {"stage": "classifier", "weights": str(weights), "seed": seed, "dataset": split.dataset,
-            "split": split.name, "fingerprint": split.fingerprint}
+    return finished(work.run_dir, classifier_training.settings_of(work.weights, work.seed, work.split), config)
 
 
 _BESIDE = {"config", "format"}  # of settings, what is compared otherwise

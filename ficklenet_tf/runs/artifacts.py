@@ -9,6 +9,7 @@ import pathlib
 import platform
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any, Protocol
 
@@ -123,6 +124,20 @@ def read_numbers(path: str | pathlib.Path) -> list[dict[str, float]]:
     except (TypeError, ValueError) as error:
         raise UserError(f"{path}: expected rows of numbers, found {error}; remove it, then run the stage again"
                         ) from error
+
+
+def write_numbers(path: str | pathlib.Path, rows: Sequence[Mapping[str, float]]) -> None:
+    """Writes what `read_numbers` reads, whole or not at all.
+
+    Args:
+      path: the CSV file.
+      rows: at least one, of the same names.
+    """
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, fieldnames=list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    write_bytes(path, buffer.getvalue().encode())
 
 
 def versions() -> dict[str, str]:

@@ -10,6 +10,7 @@ MAP_SCORES, FIGURES, TABLES = "map_scores", "figures", "tables"  # of tools.repr
 
 RUN, SETTINGS = "run.json", "settings.json"  # of a finished stage; of one that has begun
 WEIGHTS, CHECKPOINTS, LOG, TENSORBOARD = "model.weights.h5", "checkpoints", "log.csv", "tensorboard"  # of a training
+LOOKS, BEST = "watched.csv", "best.weights.h5"  # of one that may end early
 MANIFESTS = "manifest"  # of a stage done in shards
 PRECISION, RESULT, REPORT = "precision.json", "result.json", "report.html"  # of the whole run
 BACKGROUND_SCORES = "background_scores.json"  # of all seeds of a run

@@ -1,6 +1,7 @@
 """Trains the classifier on image-level tags and measures the mAP of the tags on held-out images."""
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -73,9 +74,8 @@ def train(directory: str | pathlib.Path, split: datasets.Split, held_out: datase
                                            config.objectives, classifier_losses.NEED_SALIENCY)
     options = dataclasses.replace(options, saliency_dir=saliency_dir)
     pixel_teachers.masked(options.strong, split, config.objectives, classifier_losses.NEED_MASKS)
-    settings = {"stage": "classifier", "config": dataclasses.asdict(config), "weights": str(options.weights),
-                "seed": options.seed, "dataset": split.dataset, "split": split.name,
-                "fingerprint": split.fingerprint, **pixel_teachers.settings(saliency_dir, options.strong)}
+    settings = {**settings_of(options.weights, options.seed, split), "config": dataclasses.asdict(config),
+                **pixel_teachers.settings(saliency_dir, options.strong)}
     covering = erased.opened(directory.parent, options.erased, split, config)
     if covering:
         settings["erased"] = erased.identities(directory.parent, options.erased)
@@ -88,8 +88,8 @@ def train(directory: str | pathlib.Path, split: datasets.Split, held_out: datase
         learned, watched = early_stopping.divide(split) if config.early_stopping else (split, None)
         steps = steps_of(config, len(learned))
         kept = snapshots.steps_of(config.snapshots, steps)
+        batch_size = min(config.batch_size, len(learned))
         if not config.epochs and distribution.is_chief():
-            batch_size = min(config.batch_size, len(learned))
             progress.say(f"{directory.name}: {steps} steps of {batch_size}, {steps * batch_size / len(learned):.1f} "
                          f"epochs of {len(learned)} photographs")
         keras.utils.set_random_seed(options.seed)
@@ -101,22 +101,20 @@ def train(directory: str | pathlib.Path, split: datasets.Split, held_out: datase
         new = (model.head if pretrained.are_given(options.weights) else target).trainable_variables
         made = {"class_names": list(split.class_names), "normalization": dataclasses.asdict(normalization),
                 "features": features and features.as_json(), "held_out": held_out.name}
-
-        def logits_of(part: datasets.Split) -> np.ndarray:
-            return predict(target, part, normalization, config.input_size, features=features)
-
-        stopping = None if watched is None else early_stopping.EarlyStopping(
-            directory, config.early_stopping, early_stopping.tag_loss(logits_of, watched), model)
+        predict = predictor(target, normalization, config.input_size, features=features)
+        stopping = None if watched is None else early_stopping.of_tags(
+            directory, config.early_stopping, _tags(watched), functools.partial(predict, watched), model)
         learner = loop.Learner(
             target, optimizers.classifier_optimizer(config, target, new, max(1, len(learned) // config.batch_size)),
             _losses(target, normalization, config),
             snapshots=snapshots.keepers(directory, model, settings, made, kept, anew), stopping=stopping)
-        rows = _fit(directory, learned, config, learner, features, covering, options)
+        reader = _reader(learned, config, features, covering, options)
+        rows = loop.fit(directory, learner, lambda start, context: input_pipeline.training_batches(
+            reader, batch_size=batch_size, start_step=start, context=context), steps,
+            dataclasses.replace(options.training, precision=config.precision))
 
         def facts() -> dict[str, Any]:
-            logits = logits_of(held_out)
-            tags = np.stack([held_out[i]["tags"] for i in range(len(held_out))])
-            mean, ap_per_class = metrics.mean_average_precision(tags, logits)
+            mean, ap_per_class = metrics.mean_average_precision(_tags(held_out), predict(held_out))
             artifacts.save_weights(model, directory / layout.WEIGHTS)
             return {**made, **({"snapshots": snapshots.names(directory, kept)} if kept else {}),
                     **({"looks": stopping.looks, "best_step": stopping.best[0]} if stopping else {}),
@@ -127,20 +125,24 @@ def train(directory: str | pathlib.Path, split: datasets.Split, held_out: datase
     return stage.run(directory, settings, work)
 
 
-def _fit(directory: pathlib.Path, split: datasets.Split, config: presets.ClassifierConfig, learner: loop.Learner,
-         features: feature_cache.FeatureCache | None, covering: erased.Erased | None,
-         options: Options) -> list[loop.Row]:
+def settings_of(weights: str, seed: int, split: datasets.Split) -> dict[str, Any]:
+    """Returns the settings of a classifier that learns from tags alone, without its config."""
+    return {"stage": "classifier", "weights": str(weights), "seed": seed, "dataset": split.dataset,
+            "split": split.name, "fingerprint": split.fingerprint}
+
+
+def _tags(split: datasets.Split) -> np.ndarray:
+    return np.stack([split[i]["tags"] for i in range(len(split))])
+
+
+def _reader(split: datasets.Split, config: presets.ClassifierConfig, features: feature_cache.FeatureCache | None,
+            covering: erased.Erased | None, options: Options) -> input_pipeline.ExampleReader:
     masked = pixel_teachers.masked(options.strong, split, config.objectives, classifier_losses.NEED_MASKS)
     map_size = -(-config.input_size // backbones.STRIDE)
-    reader = input_pipeline.ExampleReader(
+    return input_pipeline.ExampleReader(
         split, options.seed, config.input_size, features=features, flips=config.flips, masked=masked,
         label_size=None if masked is None else map_size, saliency_dir=options.saliency_dir, saliency_size=map_size,
         keep=None if covering is None else covering.keep, keep_side=map_size)
-    return loop.fit(
-        directory, learner, lambda start, context: input_pipeline.training_batches(
-            reader, batch_size=min(config.batch_size, len(split)), start_step=start, context=context),
-        steps_of(config, len(split)),
-        dataclasses.replace(options.training, precision=config.precision))
 
 
 def steps_of(config: presets.ClassifierConfig, count: int) -> int:
@@ -193,32 +195,33 @@ def _losses(target: keras.Layer, normalization: images.Normalization,
     return losses
 
 
-def predict(model: keras.layers.Layer, split: datasets.Split, normalization: images.Normalization, size: int,
-            batch_size: int = 8, features: feature_cache.FeatureCache | None = None) -> np.ndarray:
-    """Returns `[n, tags]` float32: each image's expected logits, the mean over all selections.
+def predictor(model: keras.layers.Layer, normalization: images.Normalization, size: int, batch_size: int = 8,
+              features: feature_cache.FeatureCache | None = None) -> Callable[[datasets.Split], np.ndarray]:
+    """Returns the function that predicts a split's tags: its `[n, tags]` float32 expected logits.
 
     Args:
       model: a `classifier.Classifier`, or with `features` what is above its cut.
-      split: `datasets.Split`.
       normalization: the backbone's `images.Normalization`.
       size: side to which photographs are warped, in pixels.
       batch_size: images per pass.
-      features: a `FeatureCache` that holds the split, or None.
+      features: a `FeatureCache` that holds the splits, or None.
     """
-    batches: Iterable[tf.Tensor | np.ndarray]
-    if features is None:
-        signature = tf.TensorSpec([None, size, size, 3])
-        batches = input_pipeline.examples(split, size=size).map(
-            lambda example: images.normalize(example["input"], normalization)).batch(batch_size)
-    else:
-        signature, ids = tf.TensorSpec([None, *features.shape]), split.image_ids
-        batches = (np.stack([features.load(image_id) for image_id in ids[start:start + batch_size]], dtype=np.float32)
-                   for start in range(0, len(ids), batch_size))
+    shape = (size, size, 3) if features is None else features.shape
 
-    @tf.function(input_signature=[signature])
+    @tf.function(input_signature=[tf.TensorSpec([None, *shape])])
     def forward(x: tf.Tensor) -> tf.Tensor:
         return model.expected_logits(x)
 
-    return np.concatenate([forward(batch).numpy() for batch in
-                           progress.bar(batches, total=-(-len(split) // batch_size), desc="tags",
-                                        unit="batch")])
+    def predict(split: datasets.Split) -> np.ndarray:
+        batches: Iterable[tf.Tensor | np.ndarray]
+        if features is None:
+            batches = input_pipeline.examples(split, size=size).map(
+                lambda example: images.normalize(example["input"], normalization)).batch(batch_size)
+        else:
+            ids = split.image_ids
+            batches = (np.stack([features.load(image_id) for image_id in ids[start:start + batch_size]],
+                                dtype=np.float32) for start in range(0, len(ids), batch_size))
+        return np.concatenate([forward(batch).numpy() for batch in
+                               progress.bar(batches, total=-(-len(split) // batch_size), desc="tags", unit="batch")])
+
+    return predict

@@ -16,10 +16,8 @@ import tensorflow as tf
 from ficklenet_tf import distribution
 from ficklenet_tf.data import datasets
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.runs import artifacts, progress
+from ficklenet_tf.runs import artifacts, layout, progress
 
-LOOKS = "watched.csv"
-BEST = "best.weights.h5"
 PATIENCE = 3
 _MOST = 200
 
@@ -80,7 +78,7 @@ class EarlyStopping:
 
     def begin(self, done: int) -> None:
         """Recalls the looks of an earlier run up to step `done`: what came after the checkpoint is made again."""
-        path = self._directory / LOOKS
+        path = self._directory / layout.LOOKS
         rows = artifacts.read_numbers(path) if done and path.exists() else []
         self.looks = [(int(row["step"]), row["loss"]) for row in rows if row["step"] <= done]
 
@@ -92,25 +90,30 @@ class EarlyStopping:
         before = self.best
         self.looks.append((done, self._loss()))
         if self.best != before:
-            artifacts.save_weights(self._network, self._directory / BEST)
-        artifacts.write_bytes(self._directory / LOOKS, "".join(
-            ["step,loss\n", *(f"{step},{loss!r}\n" for step, loss in self.looks)]).encode())
+            artifacts.save_weights(self._network, self._directory / layout.BEST)
+        artifacts.write_numbers(self._directory / layout.LOOKS,
+                                [{"step": step, "loss": loss} for step, loss in self.looks])
 
     def end(self) -> None:
         """Takes the best weights back."""
         if self.looks:
-            distribution.on_chief(artifacts.load_weights, self._network, self._directory / BEST)
+            distribution.on_chief(artifacts.load_weights, self._network, self._directory / layout.BEST)
             step, loss = self.best
             progress.say(f"{self._directory.name}: weights of step {step}, where the watched photographs' loss was "
                          f"least ({loss:.4f})")
 
 
-def tag_loss(logits_of: Callable[[datasets.Split], np.ndarray], watched: datasets.Split) -> Callable[[], float]:
-    """Returns the function that takes the mean sigmoid cross-entropy of the watched photographs' tags.
+def of_tags(directory: str | pathlib.Path, every: int, tags: np.ndarray, logits: Callable[[], np.ndarray],
+            network: keras.Model) -> EarlyStopping:
+    """Returns the `EarlyStopping` by the mean sigmoid cross-entropy of tags.
 
     Args:
-      logits_of: split -> `[n, tags]`, the expected logits of its photographs.
-      watched: `datasets.Split`.
+      directory: see `EarlyStopping`; so are `every` and `network`.
+      every: see there.
+      tags: `[n, tags]`, 0 or 1, of what is watched.
+      logits: predicts them, `[n, tags]`.
+      network: see there.
     """
-    tags = np.stack([watched[i]["tags"] for i in range(len(watched))]).astype(np.float32)
-    return lambda: float(tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(tags, logits_of(watched))))
+    expected = tags.astype(np.float32)
+    return EarlyStopping(directory, every, lambda: float(tf.reduce_mean(
+        tf.nn.sigmoid_cross_entropy_with_logits(expected, logits()))), network)

@@ -3,9 +3,7 @@
 It works under the `tf.distribute` strategy in force, see distribution.py; without one, on one device.
 """
 
-import csv
 import dataclasses
-import io
 import math
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
@@ -97,11 +95,7 @@ def fit(directory: str | pathlib.Path, learner: Learner,
     optimizer.build(model.trainable_variables)
     scale = loss_scale.LossScale() if precision == "float16" else None
     step = tf.Variable(0, dtype=tf.int64, trainable=False)
-    # Variable by variable: tracked as an object, a Keras model leaves out the state of its seed generators.
-    checkpoint = tf.train.Checkpoint(model=[v.value for v in model.variables], step=step,
-                                     optimizer=[v.value for v in optimizer.variables],
-                                     **({"loss_scale": scale.variables} if scale else {}))
-    checkpoint.save_counter.numpy()  # made at its first use: by all workers now; later the chief would wait for them
+    checkpoint = _checkpoint(learner, step, scale)
     _check_list(directory / layout.CHECKPOINTS)
     manager = tf.train.CheckpointManager(checkpoint, str(directory / layout.CHECKPOINTS), max_to_keep=2)
     _restore(checkpoint, directory / layout.CHECKPOINTS)
@@ -144,7 +138,7 @@ def fit(directory: str | pathlib.Path, learner: Learner,
             if saved and chief:
                 step.assign(done)
                 if rows:
-                    _write_log(directory / layout.LOG, rows)
+                    artifacts.write_numbers(directory / layout.LOG, rows)
                 manager.save(checkpoint_number=done)
                 pictures = learner.pictures(distribution.first(batch)) if learner.pictures else {}
                 for name, images in pictures.items():
@@ -154,6 +148,16 @@ def fit(directory: str | pathlib.Path, learner: Learner,
     if stopping:
         stopping.end()
     return rows
+
+
+def _checkpoint(learner: Learner, step: tf.Variable, scale: loss_scale.LossScale | None) -> tf.train.Checkpoint:
+    """Returns the checkpoint of all that a step changes."""
+    # Variable by variable: tracked as an object, a Keras model leaves out the state of its seed generators.
+    checkpoint = tf.train.Checkpoint(model=[v.value for v in learner.model.variables], step=step,
+                                     optimizer=[v.value for v in learner.optimizer.variables],
+                                     **({"loss_scale": scale.variables} if scale else {}))
+    checkpoint.save_counter.numpy()  # made at its first use: by all workers now; later the chief would wait for them
+    return checkpoint
 
 
 def _rate(optimizer: keras.Optimizer) -> float:
@@ -257,10 +261,3 @@ def _read_log(path: pathlib.Path, done: int) -> list[Row]:
         return []
     return [{**row, "step": int(row["step"])} for row in artifacts.read_numbers(path) if row["step"] <= done]
 
-
-def _write_log(path: pathlib.Path, rows: list[Row]) -> None:
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, fieldnames=list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
-    artifacts.write_bytes(path, buffer.getvalue().encode())

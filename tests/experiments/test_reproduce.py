@@ -270,8 +270,8 @@ def test_tags_from_cached_features_are_those_from_photographs(small_plan, tmp_pa
                                     classifier_training.Options("random"))
     model, normalization, _, _ = classifier.load(tmp_path / "classifier")
     held_out, features = small_plan.held_out, FeatureCache.of_run(run)
-    from_cache = classifier_training.predict(model.head, held_out, normalization, 33, features=features)
-    from_photographs = classifier_training.predict(model, held_out, normalization, 33)
+    from_cache = classifier_training.predictor(model.head, normalization, 33, features=features)(held_out)
+    from_photographs = classifier_training.predictor(model, normalization, 33)(held_out)
     assert from_photographs.std() > 0
     np.testing.assert_allclose(from_cache, from_photographs, atol=2e-2 * from_photographs.std())
 

@@ -47,7 +47,6 @@ def test_snapshots_are_spaced_over_the_whole_training():
 def _train(directory, split, monkeypatch, losses=LOSSES, **changes):
     """Trains with made-up losses of the looks; returns run.json and the weights of the head at each look."""
     weights = {}
-    monkeypatch.setattr(early_stopping, "tag_loss", lambda *_: None)
     def look(self, done, real=early_stopping.EarlyStopping.look):
         self._loss = lambda: losses[done // CONFIG.early_stopping - 1]
         real(self, done)
@@ -83,7 +82,7 @@ def test_the_loss_is_that_of_the_tags_that_are_watched(split, tmp_path):
                                     classifier_training.Options("random"))
     _, watched = early_stopping.divide(split)
     trained = classifier.load(tmp_path / "classifier")
-    logits = classifier_training.predict(trained.model, watched, trained.normalization, 33).astype(np.float64)
+    logits = classifier_training.predictor(trained.model, trained.normalization, 33)(watched).astype(np.float64)
     tags = watched[0]["tags"]
     probability = 1 / (1 + np.exp(-logits[0]))
     expected = -np.mean(np.where(tags > 0, np.log(probability), np.log(1 - probability)))
