@@ -22,7 +22,13 @@ BINARIES = sorted(p for folder in ("tools", "export") for p in (ROOT / folder).g
 
 def _start(*arguments):
     return subprocess.Popen([sys.executable, "-m", *map(str, arguments)], cwd=ROOT, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, text=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
+                            stderr=subprocess.PIPE, text=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+                            preexec_fn=_heed_interrupts)
+
+
+def _heed_interrupts():
+    """In the new process: what started the tests may have them ignored, as a shell does in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize("path", BINARIES, ids=lambda p: p.stem)
@@ -143,6 +149,32 @@ def test_a_keyboards_interrupt_ends_in_one_line(tmp_path):
     output, errors = process.communicate(timeout=100)
     assert process.returncode == 130 and "Traceback" not in errors
     assert errors.splitlines()[-1] == "stopped; a stage that was begun goes on with the same command"
+
+
+_DROPS = """
+import os, signal, time
+from tools import cli, start
+start._PATIENCE = 0.5
+
+class Dropped:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0)  # here Python raises KeyboardInterrupt, which leaves no __del__
+
+def main():
+    Dropped()
+    while True:
+        time.sleep(1)
+
+cli.start(main)
+"""
+
+
+def test_an_interrupt_that_python_drops_still_ends_the_process():
+    ended = subprocess.run([sys.executable, "-c", _DROPS], cwd=ROOT, capture_output=True, text=True, timeout=120,
+                           preexec_fn=_heed_interrupts)
+    assert "Exception ignored" in ended.stderr and ended.returncode == 130
+    assert ended.stderr.splitlines()[-1].startswith("stopped; a stage that was begun goes on")
 
 
 def test_the_runs_data_set_is_not_taken_for_another(tmp_path):

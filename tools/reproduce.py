@@ -25,8 +25,10 @@ flags.DEFINE_list("table", [], f"Tables to make: {', '.join(words.TABLES)}.")
 flags.DEFINE_list("figure", [], f"Figures to make: {', '.join(words.FIGURES)}.")
 flags.DEFINE_list("study", [], f"Studies beyond the paper: {', '.join(words.STUDIES)}.")
 flags.DEFINE_boolean("all", False, "Every table, figure and study.")
-flags.DEFINE_integer("random_seeds", 5, "How many random seeds, from 0: mean and deviation are over them; fewer "
-                     "than 5 decide no claim.", lower_bound=1)
+flags.DEFINE_integer("random_seeds", 5, "How many random seeds: mean and deviation are over them; fewer than 5 decide "
+                     "no claim.", lower_bound=1)
+flags.DEFINE_integer("first_random_seed", 0, "The first of them; tools.join_tables joins tables of several nights or "
+                     "machines.", lower_bound=0)
 flags.DEFINE_integer("map_images", 200, "Training images that maps are scored on, evenly spaced.", lower_bound=1)
 flags.DEFINE_integer("repeats", 10, "Repeats of Table 6 and Figure 5.", lower_bound=2)
 flags.DEFINE_enum("scale", "full", words.SCALES, "Of Table 4. full: the paper's size; tiny: to see that it runs.")

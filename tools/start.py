@@ -6,9 +6,13 @@ import importlib
 import logging
 import os
 import re
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Sequence
+from types import FrameType
+from typing import NoReturn
 
 import absl.logging
 from absl import app, flags
@@ -18,6 +22,7 @@ from ficklenet_tf.runs import quiet
 from tools import checks, help_page
 
 FLAGS = flags.FLAGS
+_PATIENCE = 10.0  # seconds for what cleans up after an interrupt
 
 
 def start(main: Callable[..., None], arguments: bool, modules: Iterable[str], groups: help_page.Groups) -> None:
@@ -51,9 +56,7 @@ def start(main: Callable[..., None], arguments: bool, modules: Iterable[str], gr
                 main()
             failed = False
         except KeyboardInterrupt:
-            print("stopped; a stage that was begun goes on with the same command", file=sys.stderr)
-            sys.stdout.flush()
-            os._exit(130)  # not by way of the input pipelines, whose threads would speak of it
+            _stop()
         except Exception as error:
             text = _text(error)
             if text is None or os.environ.get("FICKLENET_TRACEBACK"):
@@ -65,7 +68,23 @@ def start(main: Callable[..., None], arguments: bool, modules: Iterable[str], gr
             sys.exit(1)
 
     checks.check_renamed(sys.argv[1:])
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored, as by nohup
+        signal.signal(signal.SIGINT, _interrupt)
     app.run(wrapped, flags_parser=_parse)
+
+
+def _stop() -> NoReturn:
+    print("stopped; a stage that was begun goes on with the same command", file=sys.stderr)
+    sys.stdout.flush()
+    os._exit(130)  # not by way of the input pipelines, whose threads would speak of it
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
+    """Raises KeyboardInterrupt; Python drops it where it falls into a __del__, so a timer sees to it that all ends."""
+    timer = threading.Timer(_PATIENCE, _stop)
+    timer.daemon = True
+    timer.start()
+    raise KeyboardInterrupt
 
 
 # What absl says of a wrong value, and our own words for it.

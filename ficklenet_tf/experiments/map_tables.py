@@ -63,8 +63,8 @@ def table5(plan: Plan, segmenter: Callable[[Plan, str, float], Row] | None = Non
     """
     rows: dict[tuple[str, float], Row] = {}
     for training, rate in rates:
-        runs = [plan.maps(training, seed=seed, rate=rate) for seed in range(plan.seeds)]
-        tags = [plan.average_precision(training, seed, rate) for seed in range(plan.seeds)]
+        runs = [plan.maps(training, seed=seed, rate=rate) for seed in plan.random_seeds]
+        tags = [plan.average_precision(training, seed, rate) for seed in plan.random_seeds]
         rows[training, rate] = {"selection": _NAMES[training], "p": rate, "tags: mAP": Measured(tuple(tags)),
                                 **scores(runs),
                                 **(segmenter(plan, training, rate) if segmenter else {}),
@@ -72,7 +72,8 @@ def table5(plan: Plan, segmenter: Callable[[Plan, str, float], Row] | None = Non
     names = {key: f"{_NAMES[key[0]]} {key[1]:g}" if key[1] else "deterministic" for key in rows}
     pairs = {f"{names[high]} above {names[low]}": (rows[high], rows[low]) for high, low in _TABLE5
              if high in rows and low in rows}
-    return Table("table5", "Table 5: dropout rate", tuple(rows.values()), _claims(pairs), _notes(plan))
+    return Table("table5", "Table 5: dropout rate", tuple(rows.values()), _claims(pairs), _notes(plan),
+                 tuple(plan.random_seeds))
 
 
 def rescaling(plan: Plan, rates: Sequence[tuple[str, float]] = RATES) -> Table:
@@ -82,13 +83,13 @@ def rescaling(plan: Plan, rates: Sequence[tuple[str, float]] = RATES) -> Table:
     for training, rate in [key for key in rates if key[0] == "S"]:
         by_rescale: dict[bool, Row] = {}
         for rescale in (False, True):
-            runs = [plan.maps(training, seed=seed, rate=rate, rescale=rescale) for seed in range(plan.seeds)]
+            runs = [plan.maps(training, seed=seed, rate=rate, rescale=rescale) for seed in plan.random_seeds]
             by_rescale[rescale] = {"p": rate, "survivors": "scaled by 1/(1-p)" if rescale else "as they are",
                                    **scores(runs)}
         rows += by_rescale.values()
         pairs[f"p = {rate:g}: as they are above scaled"] = (by_rescale[False], by_rescale[True])
     return Table("rescale", "Study: are the survivors scaled by 1/(1-p)?", tuple(rows), _claims(pairs),
-                 ("The paper does not say which; these claims are ours.", *_notes(plan)))
+                 ("The paper does not say which; these claims are ours.", *_notes(plan)), tuple(plan.random_seeds))
 
 
 def table6(plan: Plan, repeats: int = 10) -> Table:
@@ -119,14 +120,14 @@ def table7(plan: Plan) -> Table:
     rows: dict[str, Row] = {}
     for training in "GSD":
         for inference in "GSD":
-            runs = [plan.maps(training, inference, seed=seed) for seed in range(plan.seeds)]
+            runs = [plan.maps(training, inference, seed=seed) for seed in plan.random_seeds]
             rows[training + inference] = {
                 "training": training, "inference": inference,
                 "in the paper": "yes" if (training, inference) in paper.TABLE7 else "no", **scores(runs),
                 "paper: val mIoU of the segmenter": paper.TABLE7.get((training, inference))}
     pairs = {f"{a[0]}/{a[1]} above {b[0]}/{b[1]}": (rows[a], rows[b]) for a, b in _TABLE7}
     return Table("table7", "Table 7: training and inference with general dropout (G), stochastic selection (S), "
-                 "deterministic (D)", tuple(rows.values()), _claims(pairs), _notes(plan))
+                 "deterministic (D)", tuple(rows.values()), _claims(pairs), _notes(plan), tuple(plan.random_seeds))
 
 
 def _claims(pairs: dict[str, tuple[Row, Row]]) -> tuple[Claim, ...]:
@@ -140,7 +141,7 @@ def _notes(plan: Plan) -> tuple[str, ...]:
     seeds = plan.preset.seeds
     rule = "the dense CRF" if seeds.refine == "crf" else seeds.refine if seeds.refine != "none" else "theta and cue"
     return (f"{plan.split.dataset}, preset {plan.preset.name}, backbone {plan.preset.classifier.backbone}, "
-            f"{plan.repeats}, per cent. Maps: {len(plan.scored)} training images, mean of "
+            f"per cent. Maps: {len(plan.scored)} training images, mean of "
             f"N = {plan.preset.maps.num_maps} maps, the best of {len(map_scores.THRESHOLDS)} thresholds per row. "
             f"Seeds: by the preset's rule ({rule}) at the background score or theta that gives each classifier's "
             "seeds the highest mIoU on these images.",

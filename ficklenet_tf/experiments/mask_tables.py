@@ -17,7 +17,7 @@ SEMI = ("ficklenet", "em_adapt", "gain", "mdc")  # of Table 3: those that learn 
 def rate(plan: Plan, training: str, rate: float) -> Row:
     """Returns the cells of Table 5 that need segmenters, trained on the seeds of a dropout rate."""
     runs = []
-    for seed in range(plan.seeds):
+    for seed in plan.random_seeds:
         seeds = plan.seed_images(training, seed, rate)
         runs.append(plan.masks(f"{training}_p{rate:g}", seeds, seed))
     return measured(runs)
@@ -44,7 +44,7 @@ def weak(plan: Plan, systems: Sequence[str], name: str = "table1") -> Table:
     papers_backbone = {"table1": "vgg16", "table2": "resnet101"}[name]
     rows: dict[str, Row] = {}
     for key in systems:
-        runs = [plan.system(key, seed) for seed in range(plan.seeds)]
+        runs = [plan.system(key, seed) for seed in plan.random_seeds]
         figure = SYSTEMS[key].published if name == "table1" else paper.TABLE2.get(key)
         rows[key] = {**described(plan, key), **measured(runs), "published: VOC val": figure, **costs_of(plan, runs)}
     backbone = plan.preset.classifier.backbone
@@ -52,7 +52,8 @@ def weak(plan: Plan, systems: Sequence[str], name: str = "table1") -> Table:
     title = f"Table {name[-1]}: weakly supervised, {backbone} with {plan.preset.segmenter.head}{stands_in}"
     not_run = tuple({"system": f"{system}, not run here", "published: VOC val": miou}
                     for system, miou in others.items())
-    return Table(name, title, (*rows.values(), *not_run), claims(pairs(rows)), notes(plan))
+    return Table(name, title, (*rows.values(), *not_run), claims(pairs(rows)), notes(plan),
+                 tuple(plan.random_seeds))
 
 
 def described(plan: Plan, key: str) -> Row:
@@ -92,24 +93,25 @@ def supervised(plan: Plan, systems: Sequence[str] = SEMI) -> Table:
     rows = {"strong only": {"learned from": "masks of a few images only", "images with masks": num_strong,
                             "images with tags": 0, **measured([plan.masks(
                                 "strong", None, seed, split=plan.strong, supervision="full")
-                                for seed in range(plan.seeds)]), "published: VOC val": paper.TABLE3["strong only"]}}
+                                for seed in plan.random_seeds]), "published: VOC val": paper.TABLE3["strong only"]}}
     for key in systems:
         for semi in (False, True):
-            system, runs = SYSTEMS[key], [plan.system(key, seed, semi) for seed in range(plan.seeds)]
+            system, runs = SYSTEMS[key], [plan.system(key, seed, semi) for seed in plan.random_seeds]
             rows[f"{key} {'semi' if semi else 'weak'}"] = {
                 "learned from": f"{system.title}{', and masks' if semi else ''}",
                 "images with masks": num_strong if semi else 0,
                 "images with tags": num_images - num_shared if semi else num_images, **measured(runs),
                 "published: VOC val": system.published_semi if semi else system.published}
     rows["full"] = {"learned from": "masks of all images", "images with masks": num_images, "images with tags": 0,
-                    **measured([plan.masks("full", None, seed, supervision="full") for seed in range(plan.seeds)]),
+                    **measured([plan.masks("full", None, seed, supervision="full") for seed in plan.random_seeds]),
                     "published: VOC val": paper.TABLE3["full"]}
     compared = [(f"{key} semi", f"{key} weak") for key in systems] + [
         (f"{key} semi", "strong only") for key in systems] + [
         ("full", f"{systems[0]} semi"), ("strong only", f"{systems[0]} weak")]
     texts = {f"{high} above {low}": (rows[high], rows[low]) for high, low in compared}
     lines = (*notes(plan), f"semi: masks and tags, alpha = {plan.preset.segmenter.alpha:g}.")
-    return Table("table3", "Table 3: semi-supervised", tuple(rows.values()), claims(texts), lines)
+    return Table("table3", "Table 3: semi-supervised", tuple(rows.values()), claims(texts), lines,
+                 tuple(plan.random_seeds))
 
 
 def claims(pairs: dict[str, tuple[Row, Row]]) -> tuple[Claim, ...]:
@@ -128,7 +130,7 @@ def notes(plan: Plan) -> tuple[str, ...]:
                                            if segmenter.retrain_steps else ", one round")
     spec_name = next((name for name, spec in crf.SPECS.items() if spec == plan.spec), "of one's own")
     return (f"{plan.held_out.dataset}, {len(plan.held_out)} images of {plan.held_out.name}, preset "
-            f"{plan.preset.name}, {plan.repeats}, per cent; {rounds}, sizes "
+            f"{plan.preset.name}, per cent; {rounds}, sizes "
             f"{', '.join(map(str, segmenter.test_sizes))}; CRF: {spec_name}. Trained on {len(plan.split)} images. All "
             "segmenters start from one backbone, that of the stochastic classifier with seed 0. Seeds: the "
             "background score, theta or threshold that suits each system's maps best, by the masks of "

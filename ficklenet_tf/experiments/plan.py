@@ -30,7 +30,7 @@ class Plan:
       held_out: `datasets.Split` to evaluate on.
       preset: `presets.Preset`.
       weights: of the backbone, see `pretrained.load_weights`.
-      seeds: how many seeds, from 0.
+      random_seeds: with which everything is made once each.
       map_images: how many training images, evenly spaced, the maps are scored on.
       strong: the training images whose masks semi-supervision may use (Table 3), or None.
       spec: `crf.CRFSpec` of the evaluation, or None.
@@ -46,7 +46,7 @@ class Plan:
     held_out: datasets.Split
     preset: presets.Preset
     weights: str = ""
-    seeds: int = 3
+    random_seeds: Sequence[int] = range(3)
     map_images: int = 200
     strong: datasets.Split | None = None
     spec: crf.CRFSpec | None = crf.DSRG_TEST
@@ -58,11 +58,6 @@ class Plan:
         if seeds.refine == "affinity" or seeds.refine_low == background_score.AUTO:
             raise UserError("seeds: expected a refinement that depends on one image alone, as all rows share it; "
                             f"found refine {seeds.refine}, refine_low {seeds.refine_low}")
-
-    @property
-    def repeats(self) -> str:
-        """How often a number was measured, for the notes below a table."""
-        return "one seed" if self.seeds == 1 else f"{self.seeds} seeds (mean ± deviation)"
 
     @property
     def scored(self) -> datasets.Split:

@@ -38,7 +38,7 @@ def uncertainty(plan: Plan, limits: Sequence[float] = LIMITS) -> Table:
     rows: dict[float, Row] = {}
     for limit in limits:
         runs, seed_scores = [], []
-        for seed in range(plan.seeds):
+        for seed in plan.random_seeds:
             if limit == 1:
                 runs.append(plan.system("ficklenet", seed))
                 seed_scores.append(runs[-1]["seeds"])
@@ -57,7 +57,7 @@ def uncertainty(plan: Plan, limits: Sequence[float] = LIMITS) -> Table:
     return Table("uncertainty", "Study: does leaving out the most uncertain seeds help the segmenter?",
                  tuple(rows.values()), mask_tables.claims(pairs),
                  ("Uncertainty: the spread over the N maps as a share of mean and spread. These claims are ours.",
-                  *mask_tables.notes(plan)))
+                  *mask_tables.notes(plan)), tuple(plan.random_seeds))
 
 
 def _answered(confusion: Sequence[Sequence[int]]) -> float:
@@ -77,7 +77,7 @@ def convergence(plan: Plan, count: int = 20, large: int = LARGE) -> Table:
     Returns:
       A `tables.Table`.
     """
-    runs = [_distances(plan, seed, count, large) for seed in range(plan.seeds)]
+    runs = [_distances(plan, seed, count, large) for seed in plan.random_seeds]
     rows: dict[str, Row] = {}
     for name in runs[0]["rows"]:
         by_seed = [run["rows"][name] for run in runs]
@@ -91,10 +91,10 @@ def convergence(plan: Plan, count: int = 20, large: int = LARGE) -> Table:
     claims = tuple(Claim(f"{few} is farther from the reference than {many}", rows[few]["mean map, difference"],
                          rows[many]["mean map, difference"]) for few, many in itertools.pairwise(steady))
     return Table("convergence", f"Study: distance to N = {large}", tuple(rows.values()), claims, (
-        f"Stochastic classifiers, {plan.repeats}, {runs[0]['images']} training images; per cent: mean absolute "
+        f"Stochastic classifiers, {runs[0]['images']} training images; per cent: mean absolute "
         'difference of maps in 0..1, and share of the positions whose label by theta is another one. "limit": what '
         'the maximum tends to for N to infinity, exactly. "normal": the mean by normal distributions, without '
-        "drawing.",))
+        "drawing.",), tuple(plan.random_seeds))
 
 
 def _distances(plan: Plan, seed: int, count: int, large: int) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import pathlib
 from typing import Any
 
 from ficklenet_tf.experiments.claims import Claim, Measured, judge
-from ficklenet_tf.runs import artifacts
+from ficklenet_tf.runs import artifacts, hardware
 
 Row = dict[str, Any]  # heading -> str, number, `Measured` or None (nothing there)
 
@@ -23,6 +23,7 @@ class Table:
       rows: of `Row`; its keys are the headings.
       claims: of `Claim`.
       notes: lines below the table: what was measured on what.
+      random_seeds: of the values of every `Measured`, in their order; empty where these are not over random seeds.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Table:
     rows: tuple[Row, ...]
     claims: tuple[Claim, ...] = ()
     notes: tuple[str, ...] = ()
+    random_seeds: tuple[int, ...] = ()
 
     @property
     def headings(self) -> list[str]:
@@ -43,12 +45,14 @@ def write(table: Table, directory: str | pathlib.Path) -> str:
     artifacts.write_bytes(directory / f"{table.name}.md", text.encode())
     artifacts.write_bytes(directory / f"{table.name}.csv", _csv(table).encode())
     claims = [{"claim": judged.claim.text, "verdict": judged.verdict, "difference": _known(judged.claim.difference),
-               "interval": judged.claim.interval, "p": judged.p_value, "pairs": judged.claim.pairs}
+               "interval": judged.claim.interval, "p": judged.p_value, "pairs": judged.claim.pairs,
+               "greater": _plain(judged.claim.greater), "less": _plain(judged.claim.less)}
               for judged in judge(table.claims)]
     artifacts.write_json(directory / f"{table.name}.json", {
-        "title": table.title,
+        "title": table.title, "random_seeds": list(table.random_seeds),
         "rows": [{key: _plain(cell) for key, cell in row.items()} for row in table.rows],
-        "claims": claims, "notes": list(table.notes), "versions": artifacts.versions()})
+        "claims": claims, "notes": list(table.notes), "versions": artifacts.versions(),
+        "hardware": hardware.describe()})
     return text
 
 
@@ -56,11 +60,20 @@ def markdown(table: Table) -> str:
     """Returns the table, its notes and claims as Markdown."""
     lines = [f"# {table.title}", "", "| " + " | ".join(table.headings) + " |", "|" + "---|" * len(table.headings)]
     lines += ["| " + " | ".join(_text(row.get(key)) for key in table.headings) + " |" for row in table.rows]
-    lines += [line for note in table.notes for line in ("", note)]
+    lines += [line for note in (*_repeats(table.random_seeds), *table.notes) for line in ("", note)]
     if table.claims:
         lines += ["", "Claims, by paired t tests over the seeds, p after Holm's correction; fewer than five pairs "
                   "give a direction:", "", *(f"- {judged}" for judged in judge(table.claims))]
     return "\n".join(lines) + "\n"
+
+
+def _repeats(random_seeds: tuple[int, ...]) -> tuple[str, ...]:
+    """Returns the line that says over what the numbers are, if they are over random seeds."""
+    if not random_seeds:
+        return ()
+    named = ", ".join(map(str, random_seeds))
+    return (f"One random seed: {named}." if len(random_seeds) == 1 else
+            f"Mean ± deviation over {len(random_seeds)} random seeds: {named}.",)
 
 
 def _text(cell: Any) -> str:
@@ -77,7 +90,8 @@ def _known(number: float) -> float | None:
 def _plain(cell: Any) -> Any:
     """Returns what JSON can hold of a cell."""
     if isinstance(cell, Measured):
-        return {"mean": cell.mean, "deviation": _known(cell.deviation), "values": [v * cell.unit for v in cell.values]}
+        return {"mean": cell.mean, "deviation": _known(cell.deviation), "values": list(cell.values),
+                "unit": cell.unit, "digits": cell.digits}
     return cell
 
 

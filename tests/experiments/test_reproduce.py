@@ -145,8 +145,8 @@ def small_plan(tmp_path_factory):
         tiny, classifier=replace(tiny.classifier, input_size=33, epochs=2, batch_size=4),
         maps=replace(tiny.maps, sizes=(33,), num_maps=10), seeds=replace(tiny.seeds, refine="none"),
         segmenter=replace(tiny.segmenter, steps=2, batch_size=4, channels=8, test_sizes=(33,)))
-    return plan.Plan(root / "run", split, held_out, preset, seeds=1, map_images=4, strong=split.select((0, 3)),
-                     spec=None, options=loop.Options(save_every=2))
+    return plan.Plan(root / "run", split, held_out, preset, random_seeds=(0,), map_images=4,
+                     strong=split.select((0, 3)), spec=None, options=loop.Options(save_every=2))
 
 
 def _check(table, small_plan, rows):

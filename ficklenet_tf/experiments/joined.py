@@ -1,0 +1,88 @@
+"""Tables of several nights or machines as one: what each measured with random seeds of its own."""
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from ficklenet_tf.errors import UserError
+from ficklenet_tf.experiments.claims import Claim, Measured
+from ficklenet_tf.experiments.tables import Table
+from ficklenet_tf.runs import artifacts
+
+_MEASURED = {"mean", "deviation", "values", "unit", "digits"}  # keys of a `Measured` in a table's JSON
+
+
+def read(path: str | pathlib.Path) -> Table:
+    """Returns the table in a JSON file that `tables.write` wrote.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      UserError: it holds no table over random seeds.
+    """
+    path = pathlib.Path(path)
+    try:
+        content = artifacts.read_json(path)
+        table = Table(path.stem, content["title"],
+                      tuple({key: _cell(cell) for key, cell in row.items()} for row in content["rows"]),
+                      tuple(Claim(claim["claim"], _cell(claim["greater"]), _cell(claim["less"]))
+                            for claim in content["claims"]),
+                      tuple(content["notes"]), tuple(content["random_seeds"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: expected a table of tools.reproduce, found {error!r}") from error
+    if not table.random_seeds:
+        raise UserError(f"{path}: expected a table over random seeds, found one that is over something else")
+    return table
+
+
+def join(parts: Sequence[Table]) -> Table:
+    """Joins tables of the same settings and of different random seeds; the claims are judged over all of them.
+
+    A cell that is not measured once per seed (a threshold, a cost) keeps the values of all parts where they differ,
+    "a / b" in the order of the parts.
+
+    Args:
+      parts: one `Table` or more, as `read` returns them.
+
+    Returns:
+      A `Table` of the first one's name, its seeds in the order of the parts.
+
+    Raises:
+      UserError: two parts have a seed in common, or differ in title, rows, claims or notes.
+    """
+    first, *others = parts
+    seeds = [seed for part in parts for seed in part.random_seeds]
+    if len(set(seeds)) < len(seeds):
+        raise UserError(f"{first.name}: expected parts with random seeds of their own, found "
+                        f"{' and '.join(str(list(part.random_seeds)) for part in parts)}")
+    for what, of in (("title", lambda part: part.title), ("notes", lambda part: part.notes),
+                     ("columns", lambda part: part.headings),
+                     ("rows", lambda part: [next(iter(row.values())) for row in part.rows]),
+                     ("claims", lambda part: [claim.text for claim in part.claims])):
+        for part in others:
+            if of(part) != of(first):
+                raise UserError(f"{first.name}: expected parts of equal {what}, found {of(first)} and {of(part)}")
+    rows = tuple({key: _joined([row.get(key) for row in same]) for key in same[0]}
+                 for same in zip(*(part.rows for part in parts), strict=True))
+    claims = tuple(Claim(same[0].text, _all_values([claim.greater for claim in same]),
+                         _all_values([claim.less for claim in same]))
+                   for same in zip(*(part.claims for part in parts), strict=True))
+    return Table(first.name, first.title, rows, claims, first.notes, tuple(seeds))
+
+
+def _cell(stored: Any) -> Any:
+    if not isinstance(stored, dict):
+        return stored
+    if stored.keys() != _MEASURED:
+        raise KeyError(*sorted(_MEASURED - stored.keys()))
+    return Measured(tuple(stored["values"]), stored["unit"], stored["digits"])
+
+
+def _joined(cells: Sequence[Any]) -> Any:
+    if all(isinstance(cell, Measured) for cell in cells):
+        return _all_values(cells)
+    different = list(dict.fromkeys(cells))
+    return different[0] if len(different) == 1 else " / ".join("–" if cell is None else f"{cell}" for cell in cells)
+
+
+def _all_values(measured: Sequence[Measured]) -> Measured:
+    return Measured(tuple(value for each in measured for value in each.values), measured[0].unit, measured[0].digits)

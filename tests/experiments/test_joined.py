@@ -1,0 +1,79 @@
+"""Tables of several parts joined are the table that one run over all the seeds would have written."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import pytest
+
+from ficklenet_tf.errors import UserError
+from ficklenet_tf.experiments import joined, tables
+from ficklenet_tf.experiments.claims import Claim, Measured
+
+HIGH, LOW = (0.61, 0.66, 0.64, 0.65, 0.63), (0.55, 0.56, 0.58, 0.52, 0.57)
+
+
+def _table(seeds, threshold=0.2):
+    high, low = (Measured(tuple(values[seed] for seed in seeds)) for values in (HIGH, LOW))
+    return tables.Table("table5", "Table 5: made up", (
+        {"system": "a", "mIoU": high, "threshold": threshold}, {"system": "b", "mIoU": low, "threshold": None},
+        {"system": "not run here"}), (Claim("a above b", high, low),), ("Made up.",), tuple(seeds))
+
+
+def _written(directory, seeds, **options):
+    tables.write(_table(seeds, **options), directory)
+    return directory / "table5.json"
+
+
+def test_parts_joined_are_the_whole(tmp_path):
+    parts = [joined.read(_written(tmp_path / str(k), seeds)) for k, seeds in enumerate(((0, 1), (2, 3, 4)))]
+    whole = joined.join(parts)
+    assert tables.markdown(whole) == tables.markdown(_table(range(5)))
+    assert "over 5 random seeds: 0, 1, 2, 3, 4" in tables.markdown(whole)
+    verdicts = [each.verdict for table in (parts[0], whole) for each in tables.judge(table.claims)]
+    assert verdicts == ["direction: agrees", "agrees"], "two seeds say a direction, five decide"
+    assert joined.join(parts[:1]) == parts[0]
+
+
+def test_seeds_stay_paired_in_any_order_of_the_parts(tmp_path):
+    parts = [joined.read(_written(tmp_path / str(k), seeds)) for k, seeds in enumerate(((3, 4), (0, 1, 2)))]
+    claim = joined.join(parts).claims[0]
+    assert claim.greater.values == pytest.approx([HIGH[seed] for seed in (3, 4, 0, 1, 2)])
+    assert claim.p_value == pytest.approx(_table(range(5)).claims[0].p_value)
+
+
+def test_a_number_chosen_in_each_part_is_kept_of_each(tmp_path):
+    parts = [joined.read(_written(tmp_path / str(seed), [seed], threshold=0.1 * (seed + 1))) for seed in (0, 1)]
+    assert joined.join(parts).rows[0]["threshold"] == "0.1 / 0.2"
+    assert joined.join(parts).rows[1]["threshold"] is None
+
+
+def test_what_does_not_belong_together_is_refused(tmp_path):
+    part = joined.read(_written(tmp_path, (0, 1)))
+    with pytest.raises(UserError, match=r"random seeds of their own, found \[0, 1\] and \[1, 2\]"):
+        joined.join([part, _table((1, 2))])
+    other = _table((2, 3))
+    for changes in ({"title": "x"}, {"notes": ("Another preset.",)}, {"rows": other.rows[:2]}, {"claims": ()}):
+        with pytest.raises(UserError, match=f"parts of equal {next(iter(changes))}"):
+            joined.join([part, dataclasses.replace(other, **changes)])
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"random_seeds": []}, "over something else"), ({"rows": [{"mIoU": {"mean": 1}}]}, "a table of tools.reproduce"),
+    ({"claims": None}, "a table of tools.reproduce")])
+def test_another_file_is_refused(tmp_path, change, message):
+    path = _written(tmp_path, (0, 1))
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(UserError, match=message):
+        joined.read(path)
+
+
+def test_the_command_joins_by_name(tmp_path):
+    parts = [str(_written(tmp_path / str(k), seeds)) for k, seeds in enumerate(((0, 1), (2, 3, 4)))]
+    command = [sys.executable, "-m", "tools.join_tables", f"--output_dir={tmp_path / 'joined'}"]
+    ended = subprocess.run([*command, *parts], capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "joined" / "tables" / "table5.md").read_text() == tables.markdown(_table(range(5)))
+    none = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert none.returncode == 1 and "expected files of tables after the flags" in none.stderr
