@@ -74,7 +74,7 @@ def _cell(stored: Any) -> Any:
         return stored
     if stored.keys() != _MEASURED:
         raise KeyError(*sorted(_MEASURED - stored.keys()))
-    return Measured(tuple(stored["values"]), stored["unit"], stored["digits"])
+    return Measured(tuple(value / stored["unit"] for value in stored["values"]), stored["unit"], stored["digits"])
 
 
 def _joined(cells: Sequence[Any]) -> Any:

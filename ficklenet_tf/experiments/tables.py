@@ -90,7 +90,7 @@ def _known(number: float) -> float | None:
 def _plain(cell: Any) -> Any:
     """Returns what JSON can hold of a cell."""
     if isinstance(cell, Measured):
-        return {"mean": cell.mean, "deviation": _known(cell.deviation), "values": list(cell.values),
+        return {"mean": cell.mean, "deviation": _known(cell.deviation), "values": [v * cell.unit for v in cell.values],
                 "unit": cell.unit, "digits": cell.digits}
     return cell
 
