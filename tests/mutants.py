@@ -1,16 +1,20 @@
 """Breaks the core at one place at a time, at random, and counts how often the tests notice.
 
     make mutants                        # an hour; again: goes on where it stopped
-    .venv_mutants/bin/python tests/mutants.py --python=.venv/bin/python --minutes=60 --output=runs/mutants
+    .venv_mutants/bin/python tests/mutants.py --python=.venv/bin/python --minutes=60
 
 cosmic-ray (requirements-mutants.txt, in an environment of its own) makes the mutants. They are shuffled, so that any
 number of them is a fair sample of the core. Each runs in a copy of the tree: first the tests of its file, then, if it
-lives, those of its room and what else uses it. Writes OUTPUT/results.jsonl, one line per mutant, and prints who lives.
+lives, those of its room and what else uses it. Writes tests/mutants.jsonl, one line per mutant, which is committed:
+what was judged of a file counts until the file changes. Where no test can tell a mutant from the code, write
+"equivalent" in place of "lives", and "why" beside it.
 """
 
 import argparse
+import collections
 import hashlib
 import json
+import os
 import pathlib
 import random
 import shutil
@@ -71,7 +75,35 @@ def tests_of(file: str) -> Iterator[list[str]]:
         yield BESIDE[path.parts[1]]
 
 
-def judge(mutant: dict[str, Any], tree: pathlib.Path, python: str) -> dict[str, Any]:
+class Runner:
+    """Runs tests in a tree, see mutants_runner.py.
+
+    Args:
+      python: of the environment that has what the tests need.
+      tree: a copy of this one.
+    """
+
+    def __init__(self, python: str, tree: pathlib.Path) -> None:
+        self._tree = tree
+        self._process = subprocess.Popen([python, str(pathlib.Path(__file__).with_name("mutants_runner.py"))],
+                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})  # none of another mutant
+
+    def __call__(self, tests: list[str]) -> str:
+        """Returns "passed", "failed", or "slow" after `LONGEST` seconds."""
+        assert self._process.stdin and self._process.stdout
+        arguments = ["-q", "-x", "-p", "no:cacheprovider", *tests]
+        asked = {"tree": str(self._tree), "arguments": arguments, "seconds": LONGEST}
+        self._process.stdin.write(json.dumps(asked) + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline().strip()
+        known = {"0": "passed", "1": "failed", "2": "failed", "slow": "slow"}  # 2: a file could not be imported
+        if answer not in known:
+            raise SystemExit(f"{' '.join(tests)}: ended with {answer}, which says nothing of the mutant")
+        return known[answer]
+
+
+def judge(mutant: dict[str, Any], tree: pathlib.Path, run: Runner) -> dict[str, Any]:
     """Returns the mutant with its fate, "killed", "slow" or "lives", its diff and the seconds it took."""
     start, fate = time.monotonic(), "lives"
     operator = cosmic_ray.plugins.get_operator(mutant["operator"])()
@@ -79,27 +111,20 @@ def judge(mutant: dict[str, Any], tree: pathlib.Path, python: str) -> dict[str, 
         changed = [f"{old.strip()}  ->  {new.strip()}"
                    for old, new in zip(before.splitlines(), after.splitlines(), strict=False) if old != new]
         for tests in tests_of(mutant["file"]):
-            command = [python, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
-            try:
-                code = subprocess.run(command, cwd=tree, capture_output=True, timeout=LONGEST).returncode
-            except subprocess.TimeoutExpired:
-                fate = "slow"
+            answer = run(tests)
+            if answer != "passed":
+                fate = "killed" if answer == "failed" else answer
                 break
-            if code not in (0, 1, 2):  # 1: tests failed, 2: a file could not be imported
-                raise SystemExit(f"{' '.join(command)}: ended with {code}, which says nothing of the mutant")
-            if code:
-                fate = "killed"
-                break
-    return {**mutant, "fate": fate, "change": changed[0] if changed else "", "seconds": time.monotonic() - start}
+    seconds = round(time.monotonic() - start)
+    return {**mutant, "fate": fate, "change": changed[0] if changed else "", "seconds": seconds}
 
 
-def check_sound(mutant: dict[str, Any], tree: pathlib.Path, python: str, sound: set[str]) -> None:
+def check_sound(mutant: dict[str, Any], run: Runner, sound: set[str]) -> None:
     """Sees once that the tests of a mutant's file pass on the sound tree: else every mutant would count as noticed."""
     for tests in tests_of(mutant["file"]):
         if " ".join(tests) not in sound:
-            command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
-            if subprocess.run(command, cwd=tree, capture_output=True).returncode:
-                raise SystemExit(f"{' '.join(command)}: fails without a mutant too")
+            if run(tests) != "passed":
+                raise SystemExit(f"{' '.join(tests)}: fails without a mutant too")
             sound.add(" ".join(tests))
 
 
@@ -108,40 +133,42 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", default=".venv/bin/python", help="that has what the tests need")
     parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--output", type=pathlib.Path, default=ROOT / "runs" / "mutants")
+    parser.add_argument("--results", type=pathlib.Path, default=ROOT / "tests" / "mutants.jsonl")
     parser.add_argument("--seed", type=int, default=0, help="of the order")
     options = parser.parse_args()
-    python = str(pathlib.Path(options.python).absolute())
-    options.output.mkdir(parents=True, exist_ok=True)
-    tree, results = options.output / "tree", options.output / "results.jsonl"
+    tree = ROOT / "runs" / "mutants"
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
     shutil.rmtree(tree, ignore_errors=True)
     for file in listed.stdout.splitlines():
         if (ROOT / file).is_file():
             (tree / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / file, tree / file)
-    keys = ("file", "operator", "occurrence", "source")
-    judged = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+    order, keys = mutants(options.seed), ("file", "operator", "occurrence", "source")
+    lines = options.results.read_text().splitlines() if options.results.exists() else []
+    judged = [json.loads(line) for line in lines]
     done = {tuple(each[key] for key in keys): each for each in judged}
-    sound: set[str] = set()
-    order, deadline = mutants(options.seed), time.monotonic() + 60 * options.minutes
+    run, sound = Runner(str(pathlib.Path(options.python).absolute()), tree), set[str]()
+    deadline = time.monotonic() + 60 * options.minutes
     for mutant in order:
         if time.monotonic() > deadline:
             break
-        if tuple(mutant[key] for key in keys) not in done:
-            check_sound(mutant, tree, python, sound)
-            fate = judge(mutant, tree, python)
-            done[tuple(mutant[key] for key in keys)] = fate
-            with results.open("a") as file_:
+        key = tuple(mutant[key] for key in keys)
+        if key not in done:
+            check_sound(mutant, run, sound)
+            fate = done[key] = judge(mutant, tree, run)
+            with options.results.open("a") as file_:
                 file_.write(json.dumps(fate) + "\n")
             print(f"{fate['fate']:7}{fate['seconds']:5.0f} s  {fate['file']}:{fate['line']}  {fate['change'][:100]}",
                   flush=True)
     current = [done[key] for key in (tuple(mutant[key] for key in keys) for mutant in order) if key in done]
-    alive = [each for each in current if each["fate"] == "lives"]
-    print(f"\n{len(current)} of {len(order)} places tried, {len(current) - len(alive)} noticed "
-          f"({100 * (1 - len(alive) / max(len(current), 1)):.1f} %). Alive:")
-    for each in alive:
-        print(f"  {each['file']}:{each['line']}  {each['change']}")
+    options.results.write_text("".join(json.dumps(each) + "\n" for each in current))  # of files as they are now
+    fates = collections.Counter(each["fate"] for each in current)
+    others = len(current) - fates["equivalent"]
+    print(f"\n{len(current)} of {len(order)} places tried, {fates['equivalent']} equivalent; of the others "
+          f"{others - fates['lives']} noticed ({100 * (1 - fates['lives'] / max(others, 1)):.1f} %). Alive:")
+    for each in current:
+        if each["fate"] == "lives":
+            print(f"  {each['file']}:{each['line']}  {each['change']}")
 
 
 if __name__ == "__main__":
