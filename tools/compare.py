@@ -18,16 +18,9 @@ flags.DEFINE_list("systems", ["ficklenet", "deterministic", "sec", "em_adapt", "
                   f"three or more of {', '.join(systems.SYSTEMS)}; or all.")
 flags.register_validator("systems", lambda names: names == ["all"] or len(set(names)) == len(names) > 1 and set(
     names) <= set(systems.SYSTEMS), f"expected all, or two or more of {', '.join(systems.SYSTEMS)}, each once")
-flags.DEFINE_string("weights", "", define.WEIGHTS)
-flags.DEFINE_string("held_out", None, define.HELD_OUT)
-flags.DEFINE_string("saliency_dir", None, define.SALIENCY_DIR)
-flags.DEFINE_string("saliency_model", "weights/u2netp.onnx", define.SALIENCY_MODEL)
 flags.DEFINE_enum("crf", "dsrg", words.CRFS, "Dense CRF's parameters for the masks that are compared.")
 flags.DEFINE_integer("rows", 8, "How many photographs of each split the page shows.", lower_bound=1)
-define.save_every()
-define.rehearsal()
-define.data(None)
-define.all_stages()
+define.whole_job()
 
 
 def main() -> None:

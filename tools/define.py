@@ -202,7 +202,14 @@ class _NumberOrWord(flags.ArgumentParser[float | str]):
             return argument
 
 
-def all_stages() -> None:
-    """Defines the flags of every stage, with its name before a dot, as --maps.num_maps=100."""
+def whole_job() -> None:
+    """Defines what the binaries share that go through every stage; each config's flags as --maps.num_maps=100."""
+    flags.DEFINE_string("weights", "", WEIGHTS)
+    flags.DEFINE_string("held_out", None, HELD_OUT)
+    flags.DEFINE_string("saliency_dir", None, SALIENCY_DIR)
+    flags.DEFINE_string("saliency_model", "weights/u2netp.onnx", SALIENCY_MODEL)
+    save_every()
+    rehearsal()
+    data(None)
     for name, config in configs.STAGES.items():
         stage(config, prefix=f"{name}.")

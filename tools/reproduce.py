@@ -46,16 +46,9 @@ flags.DEFINE_string("strong_split", None, "Images with masks for Table 3 (voc: t
 flags.DEFINE_integer("table3_images", 60, "Images with masks for Table 3, without --strong_split: this many of the "
                      "training images, evenly spaced.", lower_bound=1)
 flags.DEFINE_enum("crf", "dsrg", words.CRFS, "Dense CRF's parameters for evaluation.")
-flags.DEFINE_string("saliency_dir", None, define.SALIENCY_DIR)
-flags.DEFINE_string("saliency_model", "weights/u2netp.onnx", define.SALIENCY_MODEL)
-flags.DEFINE_string("weights", "", define.WEIGHTS)
 flags.DEFINE_string("table2_backbone", None, "Of Table 2 (default: resnet50; small where the preset's is small).")
 flags.DEFINE_string("table2_weights", "", "Of Table 2's backbone, as --weights.")
-flags.DEFINE_string("held_out", None, define.HELD_OUT)
-define.save_every()
-define.rehearsal()
-define.data(None)
-define.all_stages()
+define.whole_job()
 
 
 def main() -> None:

@@ -18,14 +18,9 @@ _SEMI = "--supervision=semi"
 
 flags.DEFINE_enum("system", None, list(systems.SYSTEMS), "What the preset is changed to: a compared system, see "
                   "docs/systems.md.")
-flags.DEFINE_string("weights", "", define.WEIGHTS)
 flags.DEFINE_enum("supervision", "weak", ("weak", "semi"), "Tags, or tags and the masks of some images.")
 define.strong(_SEMI)
-flags.DEFINE_string("held_out", None, define.HELD_OUT)
-flags.DEFINE_string("saliency_dir", None, define.SALIENCY_DIR)
-flags.DEFINE_string("saliency_model", "weights/u2netp.onnx", define.SALIENCY_MODEL)
 flags.DEFINE_boolean("closer_looks", True, "With saliency made here: look again where the maps point.")
-define.save_every()
 flags.DEFINE_boolean("cache_flips", False, "With frozen layers: keep what they give of the mirrored photographs too.")
 flags.DEFINE_boolean("baseline", True, "Also train a deterministic classifier and extract plain Grad-CAM seeds; never "
                      "with --system.")
@@ -33,9 +28,7 @@ flags.DEFINE_enum("crf", "dsrg", [*words.CRFS, words.AUTO], "Dense CRF's paramet
                   "auto: what agrees best with seeds of held-out photographs.")
 define.restart("Directories of stages to remove first and make again, with all that is made from them: some of "
                f"{', '.join(restart.STAGES)}.")
-define.rehearsal()
-define.data(None)
-define.all_stages()
+define.whole_job()
 
 
 def main() -> None:
