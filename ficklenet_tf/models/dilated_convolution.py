@@ -19,7 +19,8 @@ def conv2d(x: tf.Tensor, kernel: tf.Tensor, dilation: tuple[int, int]) -> tf.Ten
 
     The forward pass is `tf.nn.conv2d`, and on a GPU so is the backward pass. On a CPU the gradient of the input is
     a convolution of the same dilation with the kernel rotated by 180 degrees, and that of the kernel is one matrix
-    product per tap.
+    product per tap. Where the taps' outputs together are fewer than the channels, as where ASPP goes straight to the
+    classes, they are computed first, one matrix product for all taps, and shifted then: what is moved is smaller.
 
     Args:
       x: `[batch, height, width, channels]`, a float type.
@@ -31,6 +32,9 @@ def conv2d(x: tf.Tensor, kernel: tf.Tensor, dilation: tuple[int, int]) -> tf.Ten
     """
     if _on_gpu():
         return tf.nn.conv2d(x, kernel, 1, "SAME", dilations=dilation)
+    taps, channels, out = kernel.shape[0] * kernel.shape[1], kernel.shape[2], kernel.shape[3]
+    if taps * out <= channels and x.dtype.size >= 4:  # half precision would round every tap's output
+        return _product_first(x, kernel, dilation)
 
     @tf.custom_gradient
     def convolve(x: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Callable]:
@@ -46,6 +50,23 @@ def conv2d(x: tf.Tensor, kernel: tf.Tensor, dilation: tuple[int, int]) -> tf.Ten
 def _on_gpu() -> bool:
     """Whether an operation made here will run on a GPU, as far as can be told while a graph is traced."""
     return bool(tf.config.list_logical_devices("GPU")) and "CPU" not in tf.zeros([]).device
+
+
+def _product_first(x: tf.Tensor, kernel: tf.Tensor, dilation: tuple[int, int]) -> tf.Tensor:
+    """`conv2d` as a sum of shifted outputs, one per tap; plain operations, which have gradients."""
+    batch, *sides = tf.unstack(tf.shape(x)[:3])
+    height, width, channels, out = kernel.shape
+    columns = tf.reshape(tf.transpose(kernel, [2, 0, 1, 3]), [channels, -1])
+    products = tf.reshape(tf.reshape(x, [-1, channels]) @ columns, [batch, *sides, height * width * out])
+    shifted = []
+    for tap in range(height * width):
+        steps = tap // width - height // 2, tap % width - width // 2
+        (x_rows, rows), (x_columns, columns) = (_overlap(step * distance, side) for step, distance, side in
+                                                zip(steps, dilation, sides, strict=True))
+        around = [[0, 0], *([part.start, side - part.stop] for part, side in
+                            zip((rows, columns), sides, strict=True)), [0, 0]]
+        shifted.append(tf.pad(products[:, x_rows, x_columns, tap * out:(tap + 1) * out], around))
+    return tf.add_n(shifted)
 
 
 def _kernel_gradient(x: tf.Tensor, upstream: tf.Tensor, shape: Sequence[int], dilation: tuple[int, int]) -> tf.Tensor:
