@@ -4,7 +4,7 @@ TensorFlow itself has no CPU gradient of a convolution with dilations. oneDNN br
 processors and absent on others. So the gradient is written here, from operations that every device has.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -19,8 +19,8 @@ def conv2d(x: tf.Tensor, kernel: tf.Tensor, dilation: tuple[int, int]) -> tf.Ten
 
     The forward pass is `tf.nn.conv2d`, and on a GPU so is the backward pass. On a CPU the gradient of the input is
     a convolution of the same dilation with the kernel rotated by 180 degrees, and that of the kernel is one matrix
-    product per tap. Where the taps' outputs together are fewer than the channels, as where ASPP goes straight to the
-    classes, they are computed first, one matrix product for all taps, and shifted then: what is moved is smaller.
+    product per tap. Where all taps together have fewer outputs than there are channels, as where ASPP goes straight to
+    the classes, outputs are shifted in place of inputs, and one matrix product does for all taps.
 
     Args:
       x: `[batch, height, width, channels]`, a float type.
@@ -32,18 +32,18 @@ def conv2d(x: tf.Tensor, kernel: tf.Tensor, dilation: tuple[int, int]) -> tf.Ten
     """
     if _on_gpu():
         return tf.nn.conv2d(x, kernel, 1, "SAME", dilations=dilation)
-    taps, channels, out = kernel.shape[0] * kernel.shape[1], kernel.shape[2], kernel.shape[3]
-    if taps * out <= channels and x.dtype.size >= 4:  # half precision would round every tap's output
-        return _product_first(x, kernel, dilation)
-
     @tf.custom_gradient
     def convolve(x: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Callable]:
         def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             rotated = tf.transpose(tf.reverse(kernel, [0, 1]), [0, 1, 3, 2])
-            return conv2d(upstream, rotated, dilation), _kernel_gradient(x, upstream, kernel.shape, dilation)
+            return conv2d(upstream, rotated, dilation), kernel_gradient(x, upstream, kernel.shape, dilation)
 
+        if few and x.dtype.size >= 4:  # half precision would round every tap's output
+            return _product_first(x, kernel, dilation), gradient
         return tf.nn.conv2d(x, kernel, 1, "SAME", dilations=dilation), gradient
 
+    few = kernel.shape[0] * kernel.shape[1] * kernel.shape[3] <= kernel.shape[2]
+    kernel_gradient = _kernel_gradient_of_few if few else _kernel_gradient
     return convolve(x, kernel)
 
 
@@ -53,34 +53,50 @@ def _on_gpu() -> bool:
 
 
 def _product_first(x: tf.Tensor, kernel: tf.Tensor, dilation: tuple[int, int]) -> tf.Tensor:
-    """`conv2d` as a sum of shifted outputs, one per tap; plain operations, which have gradients."""
-    batch, *sides = tf.unstack(tf.shape(x)[:3])
-    height, width, channels, out = kernel.shape
-    columns = tf.reshape(tf.transpose(kernel, [2, 0, 1, 3]), [channels, -1])
-    products = tf.reshape(tf.reshape(x, [-1, channels]) @ columns, [batch, *sides, height * width * out])
-    shifted = []
-    for tap in range(height * width):
-        steps = tap // width - height // 2, tap % width - width // 2
-        (x_rows, rows), (x_columns, columns) = (_overlap(step * distance, side) for step, distance, side in
-                                                zip(steps, dilation, sides, strict=True))
-        around = [[0, 0], *([part.start, side - part.stop] for part, side in
-                            zip((rows, columns), sides, strict=True)), [0, 0]]
-        shifted.append(tf.pad(products[:, x_rows, x_columns, tap * out:(tap + 1) * out], around))
-    return tf.add_n(shifted)
+    """The convolution as a sum of shifted products, one for each tap."""
+    taps, channels, out = kernel.shape[0] * kernel.shape[1], kernel.shape[2], kernel.shape[3]
+    columns = tf.reshape(tf.transpose(kernel, [2, 0, 1, 3]), [channels, taps * out])
+    products = tf.split(tf.tensordot(x, columns, 1), taps, axis=-1)
+    shifts = _shifts(tf.shape(x), kernel.shape, dilation)
+    return tf.add_n([_moved(product, *shift) for product, shift in zip(products, shifts, strict=True)])
+
+
+def _kernel_gradient_of_few(x: tf.Tensor, upstream: tf.Tensor, shape: Sequence[int],
+                            dilation: tuple[int, int]) -> tf.Tensor:
+    """`_kernel_gradient` by one product with the upstream gradients of all taps, each at the positions it saw."""
+    shifted = tf.concat([_moved(upstream, to, of) for of, to in _shifts(tf.shape(x), shape, dilation)], -1)
+    columns = tf.matmul(tf.reshape(x, [-1, shape[2]]),
+                        tf.reshape(shifted, [-1, shape[0] * shape[1] * shape[3]]), transpose_a=True)
+    return tf.transpose(tf.reshape(columns, [shape[2], shape[0], shape[1], shape[3]]), [1, 2, 0, 3])
 
 
 def _kernel_gradient(x: tf.Tensor, upstream: tf.Tensor, shape: Sequence[int], dilation: tuple[int, int]) -> tf.Tensor:
     """The gradient of `conv2d` with respect to the kernel, `[k, k', channels, out]`."""
-    sides = tf.shape(x)[1], tf.shape(x)[2]
-    tap_gradients = []
-    for row in range(-(shape[0] // 2), shape[0] // 2 + 1):
-        for column in range(-(shape[1] // 2), shape[1] // 2 + 1):
-            # This tap sees x[u + shift] where the output is at u: only where both lie inside.
-            (x_rows, rows), (x_columns, columns) = (_overlap(step * distance, side) for step, distance, side in
-                                                    zip((row, column), dilation, sides, strict=True))
-            tap_gradients.append(tf.matmul(tf.reshape(x[:, x_rows, x_columns], [-1, shape[2]]),
-                                           tf.reshape(upstream[:, rows, columns], [-1, shape[3]]), transpose_a=True))
+    tap_gradients = [tf.matmul(tf.reshape(x[:, *of], [-1, shape[2]]), tf.reshape(upstream[:, *to], [-1, shape[3]]),
+                               transpose_a=True) for of, to in _shifts(tf.shape(x), shape, dilation)]
     return tf.reshape(tf.stack(tap_gradients), shape)
+
+
+_Window = tuple[slice, slice]
+
+
+def _shifts(input_shape: tf.Tensor, kernel_shape: Sequence[int],
+            dilation: tuple[int, int]) -> Iterator[tuple[_Window, _Window]]:
+    """Yields for each tap, row by row, the window of the input that it sees and that of the output it adds to."""
+    sides = input_shape[1], input_shape[2]
+    for row in range(-(kernel_shape[0] // 2), kernel_shape[0] // 2 + 1):
+        for column in range(-(kernel_shape[1] // 2), kernel_shape[1] // 2 + 1):
+            # This tap sees x[u + shift] where the output is at u: only where both lie inside.
+            rows, columns = (_overlap(step * distance, side) for step, distance, side in
+                             zip((row, column), dilation, sides, strict=True))
+            yield (rows[0], columns[0]), (rows[1], columns[1])
+
+
+def _moved(x: tf.Tensor, of: _Window, to: _Window) -> tf.Tensor:
+    """Returns the window `of` of `[b, h, w, channels]` at the place `to`, zeros around it."""
+    sides = tf.shape(x)[1], tf.shape(x)[2]
+    around = [[part.start, side - part.stop] for part, side in zip(to, sides, strict=True)]
+    return tf.pad(x[:, *of], [[0, 0], *around, [0, 0]])
 
 
 def _overlap(shift: int, side: tf.Tensor) -> tuple[slice, slice]:
