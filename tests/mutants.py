@@ -103,9 +103,9 @@ class Runner:
         return known[answer]
 
 
-def judge(mutant: dict[str, Any], tree: pathlib.Path, run: Runner) -> dict[str, Any]:
-    """Returns the mutant with its fate, "killed", "slow" or "lives", its diff and the seconds it took."""
-    start, fate = time.monotonic(), "lives"
+def judge(mutant: dict[str, Any], tree: pathlib.Path, run: Runner) -> tuple[dict[str, Any], list[str]]:
+    """Returns the mutant with its fate, "killed", "slow" or "lives", its diff and seconds, and what noticed it."""
+    start, fate, noticed = time.monotonic(), "lives", list[str]()
     operator = cosmic_ray.plugins.get_operator(mutant["operator"])()
     with use_mutation(tree / mutant["file"], operator, mutant["occurrence"]) as (before, after):
         changed = [f"{old.strip()}  ->  {new.strip()}"
@@ -113,19 +113,18 @@ def judge(mutant: dict[str, Any], tree: pathlib.Path, run: Runner) -> dict[str, 
         for tests in tests_of(mutant["file"]):
             answer = run(tests)
             if answer != "passed":
-                fate = "killed" if answer == "failed" else answer
+                fate, noticed = "killed" if answer == "failed" else answer, tests
                 break
     seconds = round(time.monotonic() - start)
-    return {**mutant, "fate": fate, "change": changed[0] if changed else "", "seconds": seconds}
+    return {**mutant, "fate": fate, "change": changed[0] if changed else "", "seconds": seconds}, noticed
 
 
-def check_sound(mutant: dict[str, Any], run: Runner, sound: set[str]) -> None:
-    """Sees once that the tests of a mutant's file pass on the sound tree: else every mutant would count as noticed."""
-    for tests in tests_of(mutant["file"]):
-        if " ".join(tests) not in sound:
-            if run(tests) != "passed":
-                raise SystemExit(f"{' '.join(tests)}: fails without a mutant too")
-            sound.add(" ".join(tests))
+def check_sound(tests: list[str], run: Runner, sound: set[str]) -> None:
+    """Sees once that tests which noticed a mutant pass on the sound tree: else they would notice every one."""
+    if " ".join(tests) not in sound:
+        if run(tests) != "passed":
+            raise SystemExit(f"{' '.join(tests)}: fails without a mutant too")
+        sound.add(" ".join(tests))
 
 
 def main() -> None:
@@ -154,8 +153,10 @@ def main() -> None:
             break
         key = tuple(mutant[key] for key in keys)
         if key not in done:
-            check_sound(mutant, run, sound)
-            fate = done[key] = judge(mutant, tree, run)
+            fate, noticed = judge(mutant, tree, run)
+            if noticed:
+                check_sound(noticed, run, sound)
+            done[key] = fate
             with options.results.open("a") as file_:
                 file_.write(json.dumps(fate) + "\n")
             print(f"{fate['fate']:7}{fate['seconds']:5.0f} s  {fate['file']}:{fate['line']}  {fate['change'][:100]}",

@@ -60,9 +60,9 @@ def _plan(trains: bool) -> plan.Plan:
         preset = dataclasses.replace(preset, segmenter=dataclasses.replace(preset.segmenter, retrain_steps=0))
     split, first = cli.split(), cli.FLAGS.first_random_seed
     return plan.Plan(cli.run_dir(), split, cli.split(cli.FLAGS.held_out, held_out=True), preset,
-                     weights=cli.FLAGS.weights, random_seeds=range(first, first + cli.FLAGS.random_seeds),
-                     map_images=cli.FLAGS.map_images,
-                     strong=_strong(split), spec=crf.SPECS[cli.FLAGS.crf], options=cli.loop_options(),
+                     weights=cli.FLAGS.weights, random_seeds=tuple(range(first, first + cli.FLAGS.random_seeds)),
+                     map_images=cli.FLAGS.map_images, strong=_strong(split), spec=crf.SPECS[cli.FLAGS.crf],
+                     options=cli.loop_options(),
                      saliency_dir=needed.saliency_of(cli.run_dir(), preset.seeds, cli.FLAGS.saliency_dir))
 
 

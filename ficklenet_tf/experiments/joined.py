@@ -6,10 +6,8 @@ from typing import Any
 
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.experiments.claims import Claim, Measured
-from ficklenet_tf.experiments.tables import Table
+from ficklenet_tf.experiments.tables import Table, text_of
 from ficklenet_tf.runs import artifacts
-
-_MEASURED = {"mean", "deviation", "values", "unit", "digits"}  # keys of a `Measured` in a table's JSON
 
 
 def read(path: str | pathlib.Path) -> Table:
@@ -26,7 +24,7 @@ def read(path: str | pathlib.Path) -> Table:
                       tuple({key: _cell(cell) for key, cell in row.items()} for row in content["rows"]),
                       tuple(Claim(claim["claim"], _cell(claim["greater"]), _cell(claim["less"]))
                             for claim in content["claims"]),
-                      tuple(content["notes"]), tuple(content["random_seeds"]))
+                      tuple(content["notes"]), tuple(content["random_seeds"]), tuple(content["made_on"]))
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: expected a table of tools.reproduce, found {error!r}") from error
     if not table.random_seeds:
@@ -66,14 +64,13 @@ def join(parts: Sequence[Table]) -> Table:
     claims = tuple(Claim(same[0].text, _all_values([claim.greater for claim in same]),
                          _all_values([claim.less for claim in same]))
                    for same in zip(*(part.claims for part in parts), strict=True))
-    return Table(first.name, first.title, rows, claims, first.notes, tuple(seeds))
+    return Table(first.name, first.title, rows, claims, first.notes, tuple(seeds),
+                 tuple(made for part in parts for made in part.made_on))
 
 
 def _cell(stored: Any) -> Any:
     if not isinstance(stored, dict):
         return stored
-    if stored.keys() != _MEASURED:
-        raise KeyError(*sorted(_MEASURED - stored.keys()))
     return Measured(tuple(value / stored["unit"] for value in stored["values"]), stored["unit"], stored["digits"])
 
 
@@ -81,7 +78,7 @@ def _joined(cells: Sequence[Any]) -> Any:
     if all(isinstance(cell, Measured) for cell in cells):
         return _all_values(cells)
     different = list(dict.fromkeys(cells))
-    return different[0] if len(different) == 1 else " / ".join("–" if cell is None else f"{cell}" for cell in cells)
+    return different[0] if len(different) == 1 else " / ".join(map(text_of, cells))
 
 
 def _all_values(measured: Sequence[Measured]) -> Measured:

@@ -73,7 +73,7 @@ def table5(plan: Plan, segmenter: Callable[[Plan, str, float], Row] | None = Non
     pairs = {f"{names[high]} above {names[low]}": (rows[high], rows[low]) for high, low in _TABLE5
              if high in rows and low in rows}
     return Table("table5", "Table 5: dropout rate", tuple(rows.values()), _claims(pairs), _notes(plan),
-                 tuple(plan.random_seeds))
+                 plan.random_seeds)
 
 
 def rescaling(plan: Plan, rates: Sequence[tuple[str, float]] = RATES) -> Table:
@@ -89,7 +89,7 @@ def rescaling(plan: Plan, rates: Sequence[tuple[str, float]] = RATES) -> Table:
         rows += by_rescale.values()
         pairs[f"p = {rate:g}: as they are above scaled"] = (by_rescale[False], by_rescale[True])
     return Table("rescale", "Study: are the survivors scaled by 1/(1-p)?", tuple(rows), _claims(pairs),
-                 ("The paper does not say which; these claims are ours.", *_notes(plan)), tuple(plan.random_seeds))
+                 ("The paper does not say which; these claims are ours.", *_notes(plan)), plan.random_seeds)
 
 
 def table6(plan: Plan, repeats: int = 10) -> Table:
@@ -127,7 +127,7 @@ def table7(plan: Plan) -> Table:
                 "paper: val mIoU of the segmenter": paper.TABLE7.get((training, inference))}
     pairs = {f"{a[0]}/{a[1]} above {b[0]}/{b[1]}": (rows[a], rows[b]) for a, b in _TABLE7}
     return Table("table7", "Table 7: training and inference with general dropout (G), stochastic selection (S), "
-                 "deterministic (D)", tuple(rows.values()), _claims(pairs), _notes(plan), tuple(plan.random_seeds))
+                 "deterministic (D)", tuple(rows.values()), _claims(pairs), _notes(plan), plan.random_seeds)
 
 
 def _claims(pairs: dict[str, tuple[Row, Row]]) -> tuple[Claim, ...]:

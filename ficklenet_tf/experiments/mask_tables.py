@@ -53,7 +53,7 @@ def weak(plan: Plan, systems: Sequence[str], name: str = "table1") -> Table:
     not_run = tuple({"system": f"{system}, not run here", "published: VOC val": miou}
                     for system, miou in others.items())
     return Table(name, title, (*rows.values(), *not_run), claims(pairs(rows)), notes(plan),
-                 tuple(plan.random_seeds))
+                 plan.random_seeds)
 
 
 def described(plan: Plan, key: str) -> Row:
@@ -111,7 +111,7 @@ def supervised(plan: Plan, systems: Sequence[str] = SEMI) -> Table:
     texts = {f"{high} above {low}": (rows[high], rows[low]) for high, low in compared}
     lines = (*notes(plan), f"semi: masks and tags, alpha = {plan.preset.segmenter.alpha:g}.")
     return Table("table3", "Table 3: semi-supervised", tuple(rows.values()), claims(texts), lines,
-                 tuple(plan.random_seeds))
+                 plan.random_seeds)
 
 
 def claims(pairs: dict[str, tuple[Row, Row]]) -> tuple[Claim, ...]:

@@ -46,7 +46,7 @@ class Plan:
     held_out: datasets.Split
     preset: presets.Preset
     weights: str = ""
-    random_seeds: Sequence[int] = range(3)
+    random_seeds: tuple[int, ...] = (0, 1, 2)
     map_images: int = 200
     strong: datasets.Split | None = None
     spec: crf.CRFSpec | None = crf.DSRG_TEST

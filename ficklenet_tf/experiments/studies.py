@@ -57,7 +57,7 @@ def uncertainty(plan: Plan, limits: Sequence[float] = LIMITS) -> Table:
     return Table("uncertainty", "Study: does leaving out the most uncertain seeds help the segmenter?",
                  tuple(rows.values()), mask_tables.claims(pairs),
                  ("Uncertainty: the spread over the N maps as a share of mean and spread. These claims are ours.",
-                  *mask_tables.notes(plan)), tuple(plan.random_seeds))
+                  *mask_tables.notes(plan)), plan.random_seeds)
 
 
 def _answered(confusion: Sequence[Sequence[int]]) -> float:
@@ -94,7 +94,7 @@ def convergence(plan: Plan, count: int = 20, large: int = LARGE) -> Table:
         f"Stochastic classifiers, {runs[0]['images']} training images; per cent: mean absolute "
         'difference of maps in 0..1, and share of the positions whose label by theta is another one. "limit": what '
         'the maximum tends to for N to infinity, exactly. "normal": the mean by normal distributions, without '
-        "drawing.",), tuple(plan.random_seeds))
+        "drawing.",), plan.random_seeds)
 
 
 def _distances(plan: Plan, seed: int, count: int, large: int) -> dict[str, Any]:

@@ -24,6 +24,7 @@ class Table:
       claims: of `Claim`.
       notes: lines below the table: what was measured on what.
       random_seeds: of the values of every `Measured`, in their order; empty where these are not over random seeds.
+      made_on: versions, hardware and random seeds of each part; empty: here, all of it.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Table:
     claims: tuple[Claim, ...] = ()
     notes: tuple[str, ...] = ()
     random_seeds: tuple[int, ...] = ()
+    made_on: tuple[dict[str, Any], ...] = ()
 
     @property
     def headings(self) -> list[str]:
@@ -51,15 +53,15 @@ def write(table: Table, directory: str | pathlib.Path) -> str:
     artifacts.write_json(directory / f"{table.name}.json", {
         "title": table.title, "random_seeds": list(table.random_seeds),
         "rows": [{key: _plain(cell) for key, cell in row.items()} for row in table.rows],
-        "claims": claims, "notes": list(table.notes), "versions": artifacts.versions(),
-        "hardware": hardware.describe()})
+        "claims": claims, "notes": list(table.notes), "made_on": table.made_on or [
+            {"versions": artifacts.versions(), "hardware": hardware.describe(), "random_seeds": table.random_seeds}]})
     return text
 
 
 def markdown(table: Table) -> str:
     """Returns the table, its notes and claims as Markdown."""
     lines = [f"# {table.title}", "", "| " + " | ".join(table.headings) + " |", "|" + "---|" * len(table.headings)]
-    lines += ["| " + " | ".join(_text(row.get(key)) for key in table.headings) + " |" for row in table.rows]
+    lines += ["| " + " | ".join(text_of(row.get(key)) for key in table.headings) + " |" for row in table.rows]
     lines += [line for note in (*_repeats(table.random_seeds), *table.notes) for line in ("", note)]
     if table.claims:
         lines += ["", "Claims, by paired t tests over the seeds, p after Holm's correction; fewer than five pairs "
@@ -76,7 +78,8 @@ def _repeats(random_seeds: tuple[int, ...]) -> tuple[str, ...]:
             f"Mean ± deviation over {len(random_seeds)} random seeds: {named}.",)
 
 
-def _text(cell: Any) -> str:
+def text_of(cell: Any) -> str:
+    """Returns a cell as it is written; a dash where nothing is there."""
     if cell is None:
         return "–"
     return f"{cell:g}" if isinstance(cell, float) else str(cell)

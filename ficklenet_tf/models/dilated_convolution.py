@@ -32,6 +32,9 @@ def conv2d(x: tf.Tensor, kernel: tf.Tensor, dilation: tuple[int, int]) -> tf.Ten
     """
     if _on_gpu():
         return tf.nn.conv2d(x, kernel, 1, "SAME", dilations=dilation)
+    few = kernel.shape[0] * kernel.shape[1] * kernel.shape[3] <= kernel.shape[2]
+    kernel_gradient = _kernel_gradient_of_few if few else _kernel_gradient
+
     @tf.custom_gradient
     def convolve(x: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Callable]:
         def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -42,8 +45,6 @@ def conv2d(x: tf.Tensor, kernel: tf.Tensor, dilation: tuple[int, int]) -> tf.Ten
             return _product_first(x, kernel, dilation), gradient
         return tf.nn.conv2d(x, kernel, 1, "SAME", dilations=dilation), gradient
 
-    few = kernel.shape[0] * kernel.shape[1] * kernel.shape[3] <= kernel.shape[2]
-    kernel_gradient = _kernel_gradient_of_few if few else _kernel_gradient
     return convolve(x, kernel)
 
 

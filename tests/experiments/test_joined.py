@@ -34,6 +34,7 @@ def test_parts_joined_are_the_whole(tmp_path):
     verdicts = [each.verdict for table in (parts[0], whole) for each in tables.judge(table.claims)]
     assert verdicts == ["direction: agrees", "agrees"], "two seeds say a direction, five decide"
     assert joined.join(parts[:1]) == parts[0]
+    assert [made["random_seeds"] for made in whole.made_on] == [[0, 1], [2, 3, 4]]
 
 
 def test_seeds_stay_paired_in_any_order_of_the_parts(tmp_path):
