@@ -29,6 +29,21 @@ from cosmic_ray.mutating import use_mutation
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 CORE = ("models/*.py", "maps/*.py", "seeds/*.py", "crf/*.py", "training/losses.py", "evaluation/metrics.py")
+# The tests of a file that has none of its own name, the nearest first.
+NEAREST = {
+    "models/affinity.py": ["tests/seeds/test_affinity.py", "tests/training/test_affinity_training.py"],
+    "models/classifier.py": ["tests/models/test_stochastic.py", "tests/training/test_classifier.py"],
+    "models/embedding.py": ["tests/seeds/test_affinity.py", "tests/training/test_affinity_training.py"],
+    "models/neighbours.py": ["tests/models/test_boundary.py", "tests/seeds/test_affinity.py"],
+    "models/resnet.py": ["tests/models/test_backbones.py"],
+    "models/segmenter.py": ["tests/models/test_image_prior.py", "tests/training/test_objective.py"],
+    "maps/erased.py": ["tests/training/test_erasing.py"],
+    "maps/grad_cam.py": ["tests/maps/test_aggregation.py"],
+    "maps": ["tests/maps/test_map_extraction.py"],
+    "seeds/salient.py": ["tests/seeds/test_saliency.py"],
+    "seeds": ["tests/seeds/test_seed_extraction.py"],
+    "crf/pydensecrf.py": ["tests/crf/test_crf_parity.py"],
+    "crf": ["tests/crf/test_crf.py"]}
 # What tests a room beside tests/<room>/.
 BESIDE = {"models": ["tests/training/test_objective.py", "tests/training/test_classifier.py", "tests/test_compiled.py",
                      "tests/maps", "tests/serving/test_saved_model.py"],
@@ -36,7 +51,7 @@ BESIDE = {"models": ["tests/training/test_objective.py", "tests/training/test_cl
           "seeds": ["tests/experiments", "tests/test_pipeline.py", "tests/training/test_objective.py"],
           "crf": ["tests/seeds", "tests/training/test_losses.py", "tests/serving/test_saved_model.py"],
           "training": [], "evaluation": ["tests/experiments"]}
-LONGEST = 900  # seconds that the tests of one mutant may take; more counts as noticed
+LONGEST = 600  # seconds that the tests of one mutant may take; more counts as noticed
 # Too easy: types in annotations, operators that floats do not have, what is never raised, dataclasses without the word
 _EASY = ("BitOr", "BitAnd", "BitXor", "Shift", "Invert", "USub_Not", "UAdd_Not", "ExceptionReplacer",
          "RemoveDecorator")
@@ -67,12 +82,11 @@ def mutants(seed: int) -> list[dict[str, Any]]:
 def tests_of(file: str) -> Iterator[list[str]]:
     """Yields the tests to run for a file, the nearest first."""
     path = pathlib.Path(file)
-    nearest = ROOT / "tests" / path.parts[1] / f"test_{path.stem}.py"
-    if nearest.exists():
-        yield [str(nearest.relative_to(ROOT))]
-    yield [f"tests/{path.parts[1]}"]
-    if BESIDE[path.parts[1]]:
-        yield BESIDE[path.parts[1]]
+    own, room = f"tests/{path.parts[1]}/test_{path.stem}.py", path.parts[1]
+    yield [own] if (ROOT / own).exists() else NEAREST.get(f"{room}/{path.name}") or NEAREST[room]
+    yield [f"tests/{room}"]
+    if BESIDE[room]:
+        yield BESIDE[room]
 
 
 class Runner:

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+import scipy.stats
 import tensorflow as tf
 
 from ficklenet_tf.maps import aggregation, grad_cam, reference
@@ -73,10 +74,24 @@ def test_the_normal_approximation_is_near_on_a_map_of_many_positions():
     assert error < float(tf.reduce_mean(tf.abs(few["mean"] - target["mean"])))
 
 
+def test_the_normal_approximation_by_hand():
+    """Two positions, of N(0.5, 0.2) and N(0.3, 0.4), and a grid of three steps up to the greater mean + 6 std, 2.7."""
+    mean, std = np.array([0.5, 0.3]), np.array([0.2, 0.4])
+    at = 0.9 * np.arange(4)
+    below = scipy.stats.norm.cdf((at[:, None] - mean) / std).prod(1)
+    inverse = sum((below[i + 1] - below[i]) / (0.45 + 0.9 * i) for i in range(3))
+    rectified = mean * scipy.stats.norm.cdf(mean / std) + std * scipy.stats.norm.pdf(mean / std)  # E[ReLU]
+    found = reference.normal(tf.constant(mean.reshape(1, 2, 1), tf.float32),
+                             tf.constant(std.reshape(1, 2, 1), tf.float32), points=3).numpy()
+    np.testing.assert_allclose(found.ravel(), rectified * inverse, rtol=1e-5)
+
+
 def test_distance_by_hand():
-    maps = {"mean": tf.constant([[[0.2, 0.1], [0.1, 0.3]]]), "max": tf.constant([[[0.5, 0.2], [0.3, 0.3]]])}
-    target = {"mean": tf.constant([[[0.2, 0.3], [0.1, 0.3]]]), "max": tf.constant([[[0.5, 0.6], [0.3, 0.5]]])}
-    # Position 0: class 0 before, class 1 in the reference; position 1: nobody before, class 1 in the reference.
+    maps = {"mean": tf.constant([[[0.2, 0.1], [0.1, 0.3], [0.2, 0.1]]]),
+            "max": tf.constant([[[0.5, 0.2], [0.3, 0.3], [0.3, 0.2]]])}
+    target = {"mean": tf.constant([[[0.2, 0.3], [0.1, 0.3], [0.2, 0.1]]]),
+              "max": tf.constant([[[0.5, 0.6], [0.3, 0.5], [0.3, 0.2]]])}
+    # Position 0: class 0 before, class 1 in the reference; 1: nobody before, class 1 in the reference; 2: nobody.
     assert reference.distance(maps, target, 0.35) == pytest.approx(
-        {"mean": 0.2 / 4, "max": 0.6 / 4, "labels": 1.0, "unclaimed": 0.5})
+        {"mean": 0.2 / 6, "max": 0.6 / 6, "labels": 2 / 3, "unclaimed": 1 / 3})
     assert reference.distance(target, target, 0.35) == {"mean": 0, "max": 0, "labels": 0, "unclaimed": 0}

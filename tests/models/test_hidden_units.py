@@ -56,3 +56,29 @@ def test_windows_by_hand():
                     inside = 0 <= uy < height and 0 <= ux < width
                     expected = t[0, uy * width + ux, dy * s + dx] if inside else 0
                     assert windows[y, x, dy, dx] == expected
+
+
+@pytest.mark.parametrize(("rate", "rescale", "survivor"), [(0.75, False, 1.0), (0.75, True, 4.0), (1.0, True, 1.0)])
+def test_a_selection_keeps_the_centre_and_nothing_beyond_the_border(rate, rescale, survivor):
+    """Position u is seen through d by the window centred at u - (d - 1), if that lies on the map."""
+    height, width, s = 3, 4, 3
+    keep = np.random.default_rng(1).random((2, height * width, s * s)) < 0.5
+    selection = hidden_units.weights_of(tf.constant(keep), height, width, s, rate, rescale).numpy()
+    assert selection.dtype == np.float32
+    selection = selection.reshape(2, height, width, s, s)
+    for y, x, dy, dx in np.ndindex(height, width, s, s):
+        on_map = 0 <= y - (dy - 1) < height and 0 <= x - (dx - 1) < width
+        assert hidden_units.inside(height, width, s)[y * width + x, dy * s + dx] == on_map
+        expected = np.ones(2) if (dy, dx) == (1, 1) else survivor * keep[:, y * width + x, dy * s + dx] * on_map
+        np.testing.assert_array_equal(selection[:, y, x, dy, dx], expected)
+
+
+def test_each_image_draws_by_its_own_seed():
+    seeds = tf.constant([[7, 8], [9, 10]])
+    drawn = hidden_units.draw(seeds, 3, 4, 3, 0.5, True).numpy()
+    masks = hidden_units.general_mask(seeds, (3, 4), 0.75).numpy()
+    for i in range(2):
+        keep = hidden_units.keep_bits(seeds[i], (12, 9), 0.5)
+        np.testing.assert_array_equal(drawn[i], hidden_units.weights_of(keep, 3, 4, 3, 0.5, True))
+        np.testing.assert_array_equal(masks[i], 4.0 * hidden_units.keep_bits(seeds[i], (3, 4), 0.75).numpy())
+    assert (drawn[0] != drawn[1]).any() and (hidden_units.general_mask(seeds, (3, 4), 1.0).numpy() == 0).all()

@@ -1,9 +1,11 @@
 """Seeds by the dense CRF on two background scores: the rule behind every headline seed, by hand."""
 
+import types
+
 import numpy as np
 import pytest
 
-from ficklenet_tf import crf
+from ficklenet_tf import crf, presets
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.seeds import refinement
 
@@ -38,3 +40,28 @@ def test_the_messages_of_like_pixels_decide():
     alone, together = (refinement.crf_refine(image, mean, np.array([0]), 0.2, 0.2, spec=spec, backend="exact")
                        for spec in (NO_MESSAGES, refinement.IRN))
     assert alone.tolist() == [[0] * 5 + [1] + [0] * 4] and not together.any()
+
+
+def test_on_a_reduced_photograph_the_widths_are_reduced_too():
+    """Half of a photograph of doubled pixels is the small one, and its CRF has half the widths, not the colour's."""
+    rng = np.random.default_rng(0)
+    image, mean = rng.integers(0, 256, (8, 10, 3)).astype(np.uint8), rng.random((8, 10, 2), np.float32)
+    half = crf.CRFSpec(10.0, 25.0, 5.0, 3.0, 1.5, 10)
+    small = refinement.crf_refine(image, mean, np.array([0, 1]), 0.4, 0.6, spec=half, backend="exact")
+    doubled = image.repeat(2, 0).repeat(2, 1)
+    found = refinement.crf_refine(doubled, mean, np.array([0, 1]), 0.4, 0.6, scale=0.5, backend="exact")
+    np.testing.assert_array_equal(found, small.repeat(2, 0).repeat(2, 1))
+    assert len(np.unique(small)) > 2
+
+
+def test_the_affinity_refinement_takes_the_walked_maps_and_one_score():
+    config = presets.SeedsConfig(refine="affinity", walked_background=0.3, refine_scale=1.0)
+    image, rng = np.zeros((6, 7, 3), np.uint8), np.random.default_rng(1)
+    for tag_ids in (np.array([0, 2]), np.array([], int)):
+        maps = types.SimpleNamespace(tag_ids=tag_ids)
+        evidence = types.SimpleNamespace(config=config, maps=maps, image=image, shape=(6, 7),
+                                         walked=rng.random((6, 7, len(tag_ids)), np.float32))
+        found = refinement.REFINEMENTS["affinity"](evidence, None)
+        expected = refinement.crf_refine(image, evidence.walked, tag_ids, 0.3, 0.3)
+        np.testing.assert_array_equal(found, expected)
+        assert found.any() == bool(len(tag_ids))
