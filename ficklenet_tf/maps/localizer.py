@@ -19,7 +19,6 @@ from ficklenet_tf.presets import MapsConfig
 
 AUTO = configs.AUTO  # presets.MapsConfig.num_maps
 SAMPLES = 3  # single maps that an answer holds
-GRADIENTS = ("none", "features", "pixels")  # presets.MapsConfig.gradient
 
 
 class Localizer:
@@ -34,9 +33,6 @@ class Localizer:
       above: keras.Model from what the cache keeps to the head's features; None: the cache keeps these.
       jit_compile: compile by XLA; the maps anew for each number of classes, so that all shapes are static.
       covering: an `erased.Erased`, for photographs that it has maps of: what is not to be seen of them; or None.
-
-    Raises:
-      UserError: `config.num_maps` is neither a number nor "auto", or `config.gradient` none of `GRADIENTS`.
     """
 
     def __init__(self, model: Classifier, normalization: images.Normalization, config: MapsConfig,
@@ -56,8 +52,6 @@ class Localizer:
         self._localize = {size: tf.function(self._run, jit_compile=jit_compile, reduce_retracing=not jit_compile)
                           for size in config.sizes}
         self._gradient = tf.function(self._saliency)
-        if config.gradient not in GRADIENTS:
-            raise UserError(f"gradient: expected one of {', '.join(GRADIENTS)}, found {config.gradient!r}")
         if config.gradient == "features":
             layer = backbones.BACKBONES[model.backbone.name].cue_layer
             if layer is None:
@@ -156,9 +150,7 @@ class Localizer:
 
 
 def _options(config: MapsConfig, mode: str) -> aggregation.Options:
-    """Returns what `aggregation.localize` does for a config; a config that cannot be is refused."""
-    if isinstance(config.num_maps, str) and config.num_maps != AUTO:
-        raise UserError(f"num_maps: expected a number or {AUTO}, found {config.num_maps!r}")
+    """Returns what `aggregation.localize` does for a config."""
     greatest = config.auto_most if isinstance(config.num_maps, str) else config.num_maps
     return aggregation.Options(greatest, mode, config.method, config.cam, 1 if mode == "deterministic" else SAMPLES,
                                config.auto_tolerance if config.num_maps == AUTO else None)

@@ -9,7 +9,6 @@ import tensorflow as tf
 
 from ficklenet_tf import presets
 from ficklenet_tf.data import images
-from ficklenet_tf.errors import UserError
 from ficklenet_tf.models import backbones, background_head, hidden_layer_head, mdc_head, pretrained, stochastic
 from ficklenet_tf.runs import artifacts, layout
 
@@ -75,13 +74,11 @@ def build(config: presets.ClassifierConfig, num_tags: int,
       (a built `Classifier`, the `images.Normalization` that it expects).
 
     Raises:
-      UserError: unknown head or backbone, or weights that do not fit.
+      UserError: unknown backbone, or weights that do not fit.
       FileNotFoundError: the file of the weights is absent.
     """
     backbone = backbones.build(config.backbone, config.trainable_layers, config.precision)
     pretrained.load_weights(backbone, weights)
-    if config.head not in HEADS:
-        raise UserError(f"head: expected one of {', '.join(HEADS)}, found {config.head!r}")
     head = HEADS[config.head](config, num_tags)
     head.build((None, *feature_shape(config, backbone)))
     model = Classifier(backbone, head)

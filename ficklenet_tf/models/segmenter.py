@@ -11,13 +11,10 @@ from keras import layers
 
 from ficklenet_tf import presets
 from ficklenet_tf.data import images
-from ficklenet_tf.errors import UserError
 from ficklenet_tf.models import backbones, image_prior, pretrained
 from ficklenet_tf.models.dilated_convolution import DilatedConv2D
 from ficklenet_tf.models.precision import policy
 from ficklenet_tf.runs import artifacts, layout
-
-INITIALIZERS = ("normal", "he_normal")
 
 
 def _convolution(x: keras.KerasTensor, channels: int, size: int, dilation: int, name: str,
@@ -72,13 +69,7 @@ def build_head(config: presets.SegmenterConfig, feature_shape: Sequence[int | No
 
     Returns:
       A functional keras.Model: `[b, h, w, k]` features -> `[b, h, w, classes]` float32 logits.
-
-    Raises:
-      UserError: unknown head, initializer or precision.
     """
-    for field, legal in (("head", HEADS), ("initializer", INITIALIZERS)):
-        if getattr(config, field) not in legal:
-            raise UserError(f"{field}: expected one of {', '.join(legal)}, found {getattr(config, field)!r}")
     inputs = keras.Input(feature_shape, name="features")
     with policy(config.precision):
         branches = HEADS[config.head](inputs, config, num_classes)

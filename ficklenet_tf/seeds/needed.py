@@ -7,7 +7,7 @@ from ficklenet_tf.data import datasets
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.presets import MapsConfig, SeedsConfig
 from ficklenet_tf.runs import artifacts, layout
-from ficklenet_tf.seeds import affinity, background_score, cues, refinement
+from ficklenet_tf.seeds import affinity, cues, refinement
 
 
 def check(config: SeedsConfig, saliency_dir: str | pathlib.Path | None, gradient: str | None = None) -> None:
@@ -19,13 +19,8 @@ def check(config: SeedsConfig, saliency_dir: str | pathlib.Path | None, gradient
       gradient: which one the maps hold, see `MapsConfig.gradient`; None: what is needed.
 
     Raises:
-      UserError: an unknown word, or a cue without what it needs.
+      UserError: a cue or refinement without what it needs.
     """
-    if isinstance(config.refine_low, str) and config.refine_low != background_score.AUTO:
-        raise UserError(f"refine_low: expected a number or {background_score.AUTO}, found {config.refine_low!r}")
-    for field, legal in (("refine", refinement.REFINEMENTS), ("background_cue", cues.CUES)):
-        if getattr(config, field) not in legal:
-            raise UserError(f"{field}: expected one of {', '.join(legal)}, found {getattr(config, field)!r}")
     if saliency(config) and not saliency_dir:
         raise UserError("saliency: expected a map for each image; make them by tools.make_saliency, or pass "
                         "--saliency_dir")

@@ -6,9 +6,6 @@ import keras
 import tensorflow as tf
 
 from ficklenet_tf import presets
-from ficklenet_tf.errors import UserError
-
-SCHEDULES, OPTIMIZERS = ("staircase", "poly"), ("sgd", "adam")
 
 
 def staircase(rate: float, factor: float, every: int) -> keras.optimizers.schedules.LearningRateSchedule:
@@ -73,13 +70,7 @@ def segmenter_optimizer(config: presets.SegmenterConfig, model: keras.Model,
       config: `presets.SegmenterConfig`.
       model: what is trained.
       new: those of its variables that start from nothing.
-
-    Raises:
-      UserError: unknown schedule or optimizer.
     """
-    for field, legal in (("schedule", SCHEDULES), ("optimizer", OPTIMIZERS)):
-        if getattr(config, field) not in legal:
-            raise UserError(f"{field}: expected one of {', '.join(legal)}, found {getattr(config, field)!r}")
     schedule = (staircase(config.learning_rate, config.decay, config.decay_every)
                 if config.schedule == "staircase" else
                 keras.optimizers.schedules.PolynomialDecay(config.learning_rate, config.steps, 0.0, config.poly_power))

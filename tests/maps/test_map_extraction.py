@@ -80,8 +80,6 @@ def test_the_gradient_is_that_of_the_mean_score_scaled_to_one(run_dir):
     expected = np.abs(tape.gradient(score, features)).max(-1)[0]
     np.testing.assert_allclose(localizer(PHOTOGRAPHS[1], 5).gradient, expected / expected.max(), atol=1e-3)
     assert expected.shape == (5, 5)
-    with pytest.raises(UserError, match="gradient: expected one of none, features, pixels, found 'colours'"):
-        _localizer(run_dir, dataclasses.replace(CONFIG, gradient="colours"))
 
 
 def test_vgg_has_secs_layer():

@@ -45,13 +45,18 @@ def test_the_messages_of_like_pixels_decide():
 def test_on_a_reduced_photograph_the_widths_are_reduced_too():
     """Half of a photograph of doubled pixels is the small one, and its CRF has half the widths, not the colour's."""
     rng = np.random.default_rng(0)
-    image, mean = rng.integers(0, 256, (8, 10, 3)).astype(np.uint8), rng.random((8, 10, 2), np.float32)
-    half = crf.CRFSpec(10.0, 25.0, 5.0, 3.0, 1.5, 10)
-    small = refinement.crf_refine(image, mean, np.array([0, 1]), 0.4, 0.6, spec=half, backend="exact")
-    doubled = image.repeat(2, 0).repeat(2, 1)
-    found = refinement.crf_refine(doubled, mean, np.array([0, 1]), 0.4, 0.6, scale=0.5, backend="exact")
-    np.testing.assert_array_equal(found, small.repeat(2, 0).repeat(2, 1))
-    assert len(np.unique(small)) > 2
+    image = np.repeat(rng.integers(0, 2, (24, 30, 1)), 3, 2).astype(np.uint8) * 4
+    blocks = rng.random((4, 5, 2), np.float32).repeat(6, 0).repeat(6, 1)
+    mean, tag_ids = 0.6 * blocks + 0.4 * rng.random((24, 30, 2), np.float32), np.array([0, 1])
+
+    def refined(image, scale, *widths):
+        spec = crf.CRFSpec(4.0, widths[0], 5.0, 3.0, widths[1], 10)
+        return refinement.crf_refine(image, mean, tag_ids, 0.4, 0.6, scale=scale, spec=spec, backend="exact")
+
+    small, doubled = refined(image, 1.0, 2.0, 1.5), image.repeat(2, 0).repeat(2, 1)
+    np.testing.assert_array_equal(refined(doubled, 0.5, 4.0, 3.0), small.repeat(2, 0).repeat(2, 1))
+    for other in ((3.5, 1.5), (2.0, 2.5)):
+        assert (refined(image, 1.0, *other) != small).any()
 
 
 def test_the_affinity_refinement_takes_the_walked_maps_and_one_score():

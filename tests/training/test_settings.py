@@ -10,10 +10,10 @@ import pytest
 
 from ficklenet_tf import configs, presets, setting
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.maps import erased, grad_cam, localizer
+from ficklenet_tf.maps import erased, grad_cam
 from ficklenet_tf.models import affinity, backbones, classifier, precision, segmenter, stochastic
 from ficklenet_tf.seeds import cues, refinement
-from ficklenet_tf.training import classifier_losses, losses, objective, optimizers, settings
+from ficklenet_tf.training import classifier_losses, losses, objective, settings
 
 STAGES = tuple(configs.STAGES)
 TABLES = {  # what the words in configs.py name
@@ -21,11 +21,11 @@ TABLES = {  # what the words in configs.py name
                    "head": classifier.HEADS, "training_mode": stochastic.MODES, "inference_mode": stochastic.MODES,
                    "form": stochastic.FORMS, "objectives": classifier_losses.LOSSES,
                    "erase": erased.FORMS, "precision": (*precision.PRECISIONS, precision.AUTO)},
-    "maps": {"method": grad_cam.METHODS, "cam": grad_cam.CAMS, "gradient": localizer.GRADIENTS},
+    "maps": {"method": grad_cam.METHODS, "cam": grad_cam.CAMS, "gradient": ("none", *cues.GRADIENTS.values())},
     "seeds": {"background_cue": cues.CUES, "refine": refinement.REFINEMENTS},
-    "segmenter": {"head": segmenter.HEADS, "initializer": segmenter.INITIALIZERS,
-                  "trainable_layers": backbones.TRAINABLE, "optimizer": optimizers.OPTIMIZERS,
-                  "schedule": optimizers.SCHEDULES, "log_probs": losses.FORMS, "crf_unaries": losses.UNARIES,
+    "segmenter": {"head": segmenter.HEADS, "initializer": ("normal", "he_normal"),
+                  "trainable_layers": backbones.TRAINABLE, "optimizer": ("sgd", "adam"),
+                  "schedule": ("staircase", "poly"), "log_probs": losses.FORMS, "crf_unaries": losses.UNARIES,
                   "full_loss": losses.MEANS, "losses": objective.LOSSES, "growing": objective.GROWINGS,
                   "precision": (*precision.PRECISIONS, precision.AUTO)},
     "affinity": {"kind": affinity.KINDS}}

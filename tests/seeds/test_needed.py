@@ -1,0 +1,59 @@
+"""What seeds need beside maps: each setting by hand."""
+
+import pytest
+
+from ficklenet_tf.errors import UserError
+from ficklenet_tf.presets import MapsConfig, SeedsConfig
+from ficklenet_tf.runs import artifacts
+from ficklenet_tf.seeds import needed
+from tests import tiny_run
+
+
+@pytest.mark.parametrize(("settings", "saliency", "gradient"), [
+    ({"refine": "none", "background_cue": "activation"}, False, None),
+    ({"refine": "none", "background_cue": "saliency"}, True, None),
+    ({"refine": "none", "background_cue": "gradient"}, False, "features"),
+    ({"refine": "srg", "background_cue": "gradient_pixels"}, False, "pixels"),
+    ({"refine": "crf", "background_cue": "saliency"}, False, None),  # it decides without a cue
+    ({"refine": "crf", "background_cue": "gradient"}, False, None),
+    ({"refine": "saliency", "background_cue": "activation"}, True, None),
+    ({"refine": "harmonic", "background_cue": "activation"}, True, None),
+    ({"refine": "affinity", "background_cue": "activation"}, False, None)])
+def test_a_setting_needs_saliency_or_a_gradient_or_neither(tmp_path, settings, saliency, gradient):
+    config, finished = SeedsConfig(**settings), tmp_path / "saliency"
+    assert needed.saliency(config) == saliency
+    assert needed.with_gradient(MapsConfig(), config).gradient == (gradient or MapsConfig().gradient)
+    needed.check(config, "there", gradient)
+    needed.check(config, "there")
+    if saliency:
+        with pytest.raises(UserError, match="expected a map for each image"):
+            needed.check(config, None)
+    else:
+        needed.check(config, None)
+    if gradient:
+        with pytest.raises(UserError, match=f"expected maps with the gradient by {gradient}, found none"):
+            needed.check(config, None, "none")
+
+    assert needed.saliency_of(tmp_path, config, "there") == "there"
+    assert needed.saliency_of(tmp_path, config, None) is None  # not made
+    finished.mkdir()
+    assert needed.saliency_of(tmp_path, config, None) is None  # not finished
+    artifacts.write_run(finished, model="u2netp")
+    assert needed.saliency_of(tmp_path, config, None) == (finished if saliency else None)
+
+
+def test_every_photograph_has_its_saliency_map(tmp_path):
+    (tmp_path / "a.png").touch()
+    with pytest.raises(UserError, match="each of 3 images, 2 are missing, the first b.png"):
+        needed.check_saliency(tmp_path, tiny_run.Photographs())
+    for name in "bc":
+        (tmp_path / f"{name}.png").touch()
+    needed.check_saliency(tmp_path, tiny_run.Photographs())
+
+
+def test_saliency_maps_are_told_apart_by_what_made_them(tmp_path):
+    assert needed.saliency_identity(tmp_path) == str(tmp_path)
+    artifacts.write_run(tmp_path, model="0123")
+    assert needed.saliency_identity(tmp_path) == "made by 0123"
+    artifacts.write_run(tmp_path, model="0123", maps="then")
+    assert needed.saliency_identity(tmp_path) == "made by 0123, closer by maps of then"
