@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 import subprocess
 import sys
 
@@ -78,3 +79,14 @@ def test_the_command_joins_by_name(tmp_path):
     assert (tmp_path / "joined" / "tables" / "table5.md").read_text() == tables.markdown(_table(range(5)))
     none = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert none.returncode == 1 and "expected files of tables after the flags" in none.stderr
+
+
+def test_the_document_says_what_the_kept_tables_hold():
+    """docs/reproduced.md has the tables of docs/reproduced/*.json as they are written today, verdicts too."""
+    documents = pathlib.Path(__file__).resolve().parents[2] / "docs"
+    text, kept = (documents / "reproduced.md").read_text(), sorted((documents / "reproduced").glob("*.json"))
+    assert kept
+    for path in kept:
+        table = joined.read(path)
+        heading, _, body = tables.markdown(table).partition("\n")
+        assert f"#{heading}\n" in text and body.strip() in text, path
