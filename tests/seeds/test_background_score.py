@@ -17,7 +17,7 @@ AUTO = presets.SeedsConfig(refine="crf", refine_low="auto", refine_scale=1.0)
 
 
 def test_the_score_of_the_greatest_product_is_chosen():
-    assert background_score.SCORES[3:5] == (0.03, 0.05)
+    assert background_score.SCORES == (0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.18, 0.25)
     lost, left = [3.0, 3.0, 2.9, 2.8, 2.6, 2.2, 1.8, 1.4, 0.8], [0.4, 0.5, 0.6, 0.65, 0.7, 0.8, 0.85, 0.9, 0.95]
     assert background_score.choose(lost, left) == 0.03  # 2.8 x 0.65 and 2.6 x 0.7 are 1.82 both: the lower one
     assert background_score.choose([*lost[:4], 2.61, *lost[5:]], left) == 0.05

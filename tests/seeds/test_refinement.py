@@ -19,6 +19,12 @@ def _seeds(low, high, mean=MEAN):
     return refinement.crf_refine(IMAGE, mean, np.array([2, 6]), low, high, spec=NO_MESSAGES, backend="exact").tolist()
 
 
+def test_the_crf_is_that_of_irns_code():
+    assert refinement.IRN == crf.CRFSpec(10.0, 50.0, 5.0, 3.0, 3.0, 10) and refinement.CONFIDENCE == 0.7
+    logits = refinement._log_probs(np.array([[0, 2]]), 3)
+    np.testing.assert_allclose(np.exp(logits), [[[0.7, 0.15, 0.15], [0.15, 0.15, 0.7]]], rtol=1e-6)
+
+
 def test_foreground_by_the_higher_score_background_by_the_lower_one():
     assert _seeds(0.2, 0.5) == [[0, 255, 3, 7, 255]]
     assert _seeds(0.2, 0.2) == [[0, 3, 3, 7, 7]]
