@@ -59,11 +59,14 @@ _EASY = ("BitOr", "BitAnd", "BitXor", "Shift", "Invert", "USub_Not", "UAdd_Not",
 
 
 def mutants(seed: int) -> list[dict[str, Any]]:
-    """Returns one mutant for each place that can be broken, all in random order: file, operator, occurrence, line."""
-    found = []
+    """Returns one mutant for each place that can be broken, all in random order: file, operator, occurrence, line.
+
+    A file's mutants and the numbers they are sorted by depend on the file alone: a change elsewhere keeps the order.
+    """
+    drawn = []
     for path in sorted(path for pattern in CORE for path in (ROOT / "ficklenet_tf").glob(pattern)):
         by_place: dict[tuple[Any, Any], list[dict[str, Any]]] = {}
-        tree = get_ast_from_path(path)
+        tree, source = get_ast_from_path(path), hashlib.sha256(path.read_bytes()).hexdigest()[:12]
         for name in cosmic_ray.plugins.operator_names():
             operator_class = cosmic_ray.plugins.get_operator(name)
             if operator_class.arguments() or any(word in name for word in _EASY):
@@ -73,11 +76,10 @@ def mutants(seed: int) -> list[dict[str, Any]]:
             for occurrence, (start, end) in enumerate(places):
                 by_place.setdefault((start, end), []).append(
                     {"file": str(path.relative_to(ROOT)), "operator": name, "occurrence": occurrence,
-                     "line": start[0], "source": hashlib.sha256(path.read_bytes()).hexdigest()[:12]})
-        found += list(by_place.values())
-    chance = random.Random(seed)
-    chance.shuffle(found)
-    return [chance.choice(choices) for choices in found]
+                     "line": start[0], "source": source})
+        chance = random.Random(f"{seed} {path.relative_to(ROOT)} {source}")
+        drawn += [(chance.random(), chance.choice(choices)) for choices in by_place.values()]
+    return [mutant for _, mutant in sorted(drawn, key=lambda each: each[0])]
 
 
 def tests_of(file: str) -> Iterator[list[str]]:
@@ -176,8 +178,9 @@ def main() -> None:
                 file_.write(json.dumps(fate) + "\n")
             print(f"{fate['fate']:7}{fate['seconds']:5.0f} s  {fate['file']}:{fate['line']}  {fate['change'][:100]}",
                   flush=True)
-    current = [done[key] for key in (tuple(mutant[key] for key in keys) for mutant in order) if key in done]
-    options.results.write_text("".join(json.dumps(each) + "\n" for each in current))  # of files as they are now
+    sources = {mutant["file"]: mutant["source"] for mutant in order}
+    current = [each for each in done.values() if sources.get(each["file"]) == each["source"]]  # no file that changed
+    options.results.write_text("".join(json.dumps(each) + "\n" for each in current))
     fates = collections.Counter(each["fate"] for each in current)
     others = len(current) - fates["equivalent"]
     print(f"\n{len(current)} of {len(order)} places tried, {fates['equivalent']} equivalent; of the others "
