@@ -24,7 +24,6 @@ def _compare(tmp_path, *flags, code=0):
     return ended.stdout + ended.stderr
 
 
-@pytest.mark.trains
 def test_what_systems_share_is_made_once_and_a_third_is_added(tmp_path):
     run = tmp_path / "run"
     output = _compare(tmp_path, "--systems=deterministic,sec_crf")

@@ -50,7 +50,6 @@ def server(tmp_path):
         process.wait()
 
 
-@pytest.mark.trains
 def test_the_tutorial(tmp_path, server):
     said, seen = {}, set()
     for block in _blocks():
