@@ -7,7 +7,7 @@ cosmic-ray (requirements-mutants.txt, in an environment of its own) makes the mu
 number of them is a fair sample of the core. Each runs in a copy of the tree: first the tests of its file, then, if it
 lives, those of its room and what else uses it. Writes tests/mutants.jsonl, one line per mutant, which is committed:
 what was judged of a file counts until the file changes. Where no test can tell a mutant from the code, write
-"equivalent" in place of "lives", and "why" beside it.
+"equivalent" in place of "lives", and "why" beside it; where a new test can, delete the line: it is judged again.
 """
 
 import argparse
@@ -86,8 +86,9 @@ def tests_of(file: str) -> Iterator[list[str]]:
     """Yields the tests to run for a file, the nearest first."""
     path = pathlib.Path(file)
     own, room = f"tests/{path.parts[1]}/test_{path.stem}.py", path.parts[1]
-    yield [own] if (ROOT / own).exists() else NEAREST.get(f"{room}/{path.name}") or NEAREST[room]
-    yield [f"tests/{room}"]
+    nearest = [own] if (ROOT / own).exists() else NEAREST.get(f"{room}/{path.name}") or NEAREST[room]
+    yield nearest
+    yield [f"tests/{room}", *(f"--ignore={tests}" for tests in nearest)]
     if BESIDE[room]:
         yield BESIDE[room]
 

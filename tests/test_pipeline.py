@@ -15,15 +15,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ficklenet_tf import crf
-from ficklenet_tf.data import datasets, images, labels
+from ficklenet_tf.data import datasets, labels
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.evaluation import metrics, prediction
 from ficklenet_tf.maps import extraction as map_extraction
 from ficklenet_tf.presets import MapsConfig, SeedsConfig
 from ficklenet_tf.runs import artifacts
 from ficklenet_tf.seeds import crf_choice, extraction, needed
-from tests.seeds import test_saliency
+from tests.seeds import agreement_by_hand, test_saliency
 
 ROOT = pathlib.Path(__file__).parents[1]
 SETTINGS = ["--dataset=shapes", "--preset=tiny", "--max_images=24", "--save_every=2", "--classifier.epochs=4",
@@ -172,13 +170,8 @@ def test_the_crf_is_chosen_by_seeds_of_held_out_photographs(whole, monkeypatch):
     maps = MapsConfig(**{**settings["maps"]["config"], "sizes": (65,)})
     extraction.extract(run, held_out, maps, SeedsConfig(**settings["config"]), map_extraction.Options(),
                        name="seeds_held_out")
-    predictor = prediction.load_segmenter(run)
-    for key in crf_choice.CANDIDATES:
-        pairs = [(labels.read_label(run / "seeds_held_out" / f"{image_id}.png"),
-                  predictor.labels(images.decode_image(held_out[i]["image"]), crf.SPECS[key]))
-                 for i, image_id in enumerate(held_out.image_ids)]
-        expected = metrics.scores(sum(metrics.confusion(*pair, 7) for pair in pairs))["miou"]
-        assert choice["agreement"][key] == pytest.approx(expected, abs=1e-12)
+    expected = agreement_by_hand.of_candidates(run, "seeds_held_out", held_out)
+    assert choice["agreement"] == pytest.approx(expected, abs=1e-12) and list(expected) == list(crf_choice.CANDIDATES)
     evaluated = subprocess.run(
         [sys.executable, "-m", "tools.evaluate", "--dataset=shapes", "--preset=tiny", "--max_images=24", "--crf=auto",
          f"--cache_dir={cache_dir}", f"--output_dir={run}"], cwd=ROOT, capture_output=True, text=True, check=True)

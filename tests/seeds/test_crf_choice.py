@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 
 from ficklenet_tf import crf, presets
-from ficklenet_tf.data import images, labels
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.evaluation import metrics, prediction
 from ficklenet_tf.runs import artifacts
 from ficklenet_tf.seeds import crf_choice, extraction
 from tests import tiny_run
+from tests.seeds import agreement_by_hand
 
 
 class _Predictor:
@@ -102,13 +101,9 @@ def test_the_candidate_that_agrees_best_with_seeds_of_the_tagged_photographs(run
 
     tagged = type("Tagged", (_HeldOut,), {"__len__": lambda self: 3, "image_ids": ("d", "e", "f")})()
     extraction.extract(run_dir, tagged, MAPS, SEEDS, name="seeds_by_hand")
-    predictor = prediction.load_segmenter(run_dir)
-    for key in crf_choice.CANDIDATES:
-        pairs = [(labels.read_label(run_dir / "seeds_by_hand" / f"{image_id}.png"),
-                  predictor.labels(images.decode_image(tagged[i]["image"]), crf.SPECS[key]))
-                 for i, image_id in enumerate(tagged.image_ids)]
-        expected = metrics.scores(sum(metrics.confusion(*pair, 4) for pair in pairs))["miou"]
-        assert choice["agreement"][key] == pytest.approx(expected, abs=1e-12) and 0 < expected < 1
+    expected = agreement_by_hand.of_candidates(run_dir, "seeds_by_hand", tagged)
+    assert choice["agreement"] == pytest.approx(expected, abs=1e-12)
+    assert list(expected) == list(crf_choice.CANDIDATES) and all(0 < value < 1 for value in expected.values())
     assert choice["agreement"][best] == max(choice["agreement"].values()) and choice["images"] == 4
 
     said = []
