@@ -31,6 +31,7 @@ def test_means_are_over_all_classes_present_or_not():
     assert scores["foreground_precision"] == pytest.approx(1 / 3) and scores["accuracy"] == pytest.approx(7 / 10)
     nothing = metrics.scores(np.zeros((2, 3)))
     assert nothing["accuracy"] == nothing["miou"] == nothing["classes_present"] == 0
+    assert metrics.scores([[1, 0, 0], [0, 0, 0]])["accuracy"] == 1  # a single pixel
 
 
 def test_the_matrix_of_a_set_is_the_sum_over_its_images():

@@ -19,6 +19,34 @@ def test_backbones_have_stride_8(name, channels):
     assert not model.trainable_variables
 
 
+def _convolutions_of(model):
+    return [(layer.filters, layer.strides[0], layer.dilation_rate[0]) for layer in model.layers
+            if isinstance(layer, layers.Conv2D)]
+
+
+def test_the_convolutions_of_vgg16_and_the_small_backbone():
+    """Channels, stride, dilation; and as many parameters as Keras' own VGG-16 without its top has."""
+    model = backbones.build("vgg16")
+    assert _convolutions_of(model) == [(64, 1, 1)] * 2 + [(128, 1, 1)] * 2 + [(256, 1, 1)] * 3 + [
+        (512, 1, 1)] * 3 + [(512, 1, 2)] * 3
+    assert model.count_params() == 14_714_688
+    assert _convolutions_of(backbones.build("small")) == [(24, 2, 1), (32, 1, 1), (48, 2, 1), (64, 1, 1), (96, 2, 1),
+                                                          (128, 1, 1)]
+
+
+@pytest.mark.parametrize("name, depths, parameters", [
+    ("resnet50", (3, 4, 6, 3), 23_587_712), ("resnet101", (3, 4, 23, 3), 42_658_176)])
+def test_the_convolutions_of_a_resnet(name, depths, parameters):
+    """Stride 8 by dilation (DeepLab-v2); and as many parameters as Keras' own ResNets without their tops have."""
+    expected = [(64, 2, 1)]
+    for depth, channels, stride, dilation in zip(depths, (64, 128, 256, 512), (1, 2, 1, 1), (1, 1, 2, 4), strict=True):
+        expected += [(4 * channels, stride, 1), (channels, stride, 1), (channels, 1, dilation), (4 * channels, 1, 1)]
+        expected += [(channels, 1, 1), (channels, 1, dilation), (4 * channels, 1, 1)] * (depth - 1)
+    model = backbones.build(name)
+    assert sorted(_convolutions_of(model)) == sorted(expected)
+    assert model.count_params() == parameters
+
+
 def test_vgg16_gives_41_positions_for_321_pixels():
     assert backbones.build("vgg16").compute_output_shape((1, 321, 321, 3)) == (1, 41, 41, 512)
 

@@ -75,6 +75,9 @@ def test_squares_where_the_maps_point_by_hand():
     mean[30:34, 74:80, 1] = 1.0
     mean[:, 10:60, 2] = 0.2  # its square is the whole photograph
     assert saliency.squares(mean) == [(slice(8, 20), slice(17, 29)), (slice(27, 37), slice(72, 80))]
+    odd = np.zeros((40, 80, 1), np.float32)
+    odd[12:19, 20:27] = 1.0  # centre (15.5, 23.5), half of 1.5 x 7: from 10.25 to 20.75 and 18.25 to 28.75
+    assert saliency.squares(odd) == [(slice(10, 20), slice(18, 28))]
     assert saliency.squares(np.zeros((40, 80, 2), np.float32)) == saliency.squares(np.zeros((9, 9, 0))) == []
 
 
