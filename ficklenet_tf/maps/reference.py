@@ -47,10 +47,7 @@ def exact(head: StochasticHead, features: tf.Tensor, tag_ids: tf.Tensor) -> dict
         worst = tf.nn.relu(centre - tf.reduce_sum(tf.nn.relu(-others), 1))
     else:
         best = worst = tf.nn.relu(mean)  # one selection only
-    top, places = tf.math.top_k(tf.transpose(worst), 2)
-    is_highest = tf.range(tf.shape(worst)[0])[:, None] == places[:, 0]
-    floor = tf.where(is_highest, top[:, 1], top[:, 0])  # the highest among the other positions
-    limit = tf.math.divide_no_nan(best, tf.maximum(best, floor))
+    limit = tf.math.divide_no_nan(best, tf.maximum(best, tf.reduce_max(worst, 0)))  # where worst is highest, 1
     shape = [*features.shape[:2], -1]
     return {name: tf.reshape(value, shape) for name, value in (("response_mean", mean), ("response_std", spread),
                                                                ("max_limit", limit))}

@@ -153,7 +153,7 @@ def test_refine_clips_what_misses_its_range_by_rounding():
     probs = softmax(logits)
     probs[0, 0, 0] = 1, 0, 0, 0
     resized, rounded = images.astype(np.float32), probs.copy()
-    resized[0, 0], resized[0, 1], rounded[0, 0, 0] = -1e-3, 255.00002, (1.000001, -1e-9, 0, 0)
+    resized[0, 0], resized[0, 1], rounded[0, 0, 0] = -0.4, 255.4, (1.000001, -1e-9, 0, 0)
     np.testing.assert_allclose(crf.refine(resized, rounded), crf.refine(images, probs), atol=1e-6)
     np.testing.assert_array_equal(crf.refine(resized, rounded, None), probs)
 
@@ -171,6 +171,7 @@ def test_refine_refuses_what_it_cannot_mean():
                            ((images / 255 + 1e-6, probs), "if they are 0..1, multiply them by 255"),
                            ((images.astype(np.float32) - 120, probs), "images: expected RGB 0..255, found numbers"),
                            ((images.astype(np.float32) + 2, probs), "images: expected RGB 0..255, found numbers"),
+                           ((np.minimum(images, [-0.6, 255, 255]), probs), "found numbers from -0.6"),
                            ((images * np.nan, probs), "images: expected RGB 0..255, found numbers from nan"),
                            ((images, logits), "probs: expected probabilities, .* logits go to mean_field"),
                            ((images, probs / 2), "1 in sum over the classes, found .* in sum 0.5 to 0.5"),

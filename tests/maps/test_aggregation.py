@@ -84,6 +84,15 @@ def test_no_positive_evidence_gives_an_empty_map():
     assert float(tf.reduce_max(answer["max"])) == 0 and not np.isnan(answer["mean"].numpy()).any()
 
 
+def test_general_dropout_of_everything_gives_empty_maps():
+    answer = localize(_head(rate=1.0), _features(), tf.constant([0, 1]), tf.constant([1, 2]), Options(mode="general"))
+    assert not answer["mean"].numpy().any() and not answer["std"].numpy().any()
+
+
+def test_what_is_not_asked_for():
+    assert Options() == Options(200, "stochastic", "closed_form", "gradcam", samples=0, tolerance=None)
+
+
 def test_unknown_names_are_refused():
     with pytest.raises(ValueError, match="method"):
         localize(_head(), _features(), tf.constant([0]), tf.constant([0, 0]), Options(num_maps=1, method="x"))

@@ -46,6 +46,10 @@ def test_maps_on_disk_are_those_of_the_localizer_whatever_the_shards(run_dir):
             assert (maps.num_maps, maps.shape, maps.gradient) == (20, (40 + 8 * index, 48), None)
 
 
+def test_what_is_not_asked_for():
+    assert extraction.Options() == extraction.Options("classifier", "stochastic", 0, jit_compile=False, erased=())
+
+
 def test_a_file_is_half_precision_and_a_damaged_one_is_named(run_dir, tmp_path):
     maps = ImageMaps(np.array([1], np.int32), *(np.full((2, 3, 1), value, np.float32) for value in (0.1, 0.2, 0.3)),
                      np.full((1, 2, 3, 1), 1 / 3, np.float32), 7, (4, 6), np.full((5, 5), 0.7, np.float32))

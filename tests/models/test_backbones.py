@@ -45,6 +45,7 @@ def test_the_convolutions_of_a_resnet(name, depths, parameters):
     model = backbones.build(name)
     assert sorted(_convolutions_of(model)) == sorted(expected)
     assert model.count_params() == parameters
+    assert not any(layer.trainable for layer in model.layers if isinstance(layer, layers.BatchNormalization))
 
 
 def test_vgg16_gives_41_positions_for_321_pixels():

@@ -43,16 +43,17 @@ def test_compiled_and_uncompiled_draws_are_the_same():
         np.testing.assert_array_equal(tf.function(draw, jit_compile=True)(seed), draw(seed))
 
 
-def test_windows_by_hand():
-    """Window v sees position v + d - 1 through d: its mask entry is t at that position, 0 beyond the border."""
-    height, width, s = 3, 4, 3
+@pytest.mark.parametrize("s", [3, 5])
+def test_windows_by_hand(s):
+    """Window v sees position v + d - s // 2 through d: its mask is t at that position, 0 beyond the border."""
+    height, width = 3, 4
     t = np.random.default_rng(0).random((1, height * width, s * s)).astype("float32")
     windows = hidden_units.windows_of(tf.constant(t), height, width, s).numpy()[0].reshape(height, width, s, s)
     for y in range(height):
         for x in range(width):
             for dy in range(s):
                 for dx in range(s):
-                    uy, ux = y + dy - 1, x + dx - 1
+                    uy, ux = y + dy - {3: 1, 5: 2}[s], x + dx - {3: 1, 5: 2}[s]
                     inside = 0 <= uy < height and 0 <= ux < width
                     expected = t[0, uy * width + ux, dy * s + dx] if inside else 0
                     assert windows[y, x, dy, dx] == expected

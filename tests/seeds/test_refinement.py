@@ -32,6 +32,8 @@ def test_foreground_by_the_higher_score_background_by_the_lower_one():
     assert _seeds(0.05, 0.95) == [[255, 255, 255, 255, 255]]
     with pytest.raises(UserError, match="expected 0 <= low <= high, found 0.5 and 0.2"):
         _seeds(0.5, 0.2)
+    with pytest.raises(UserError, match="expected 0 <= low <= high, found -0.1 and 0.2"):
+        _seeds(-0.1, 0.2)
 
 
 def test_an_image_without_tags_is_background():
