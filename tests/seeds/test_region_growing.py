@@ -43,6 +43,15 @@ def test_what_is_too_far_in_colour_stays_unlabelled():
     assert _srg([[0, 20, 31]], [[1, X, X]]) == [[1, 1, 1]]
 
 
+@pytest.mark.parametrize("channel", range(3))
+def test_a_regions_mean_colour_is_no_whole_number(channel):
+    """Of 0 and 1 the mean is 0.5, and 10 lies 9.5 from it."""
+    image, seeds = np.zeros((1, 3, 3), np.uint8), np.array([[1, X, X]], np.uint8)
+    image[0, :, channel] = 0, 1, 10
+    assert region_growing.srg(image, seeds, 9.7).tolist() == [[1, 1, 1]]
+    assert region_growing.srg(image, seeds, 9.4).tolist() == [[1, 1, X]]
+
+
 def test_a_region_grows_round_corners_and_through_diagonals():
     greys = [[0, 200, 200], [200, 0, 200], [200, 200, 0]]
     assert _srg(greys, [[3, X, X], [X, X, X], [X, X, X]], 50) == [[3, X, X], [X, 3, X], [X, X, 3]]

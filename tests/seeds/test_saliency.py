@@ -41,7 +41,7 @@ def test_the_network_sees_a_normalised_photograph_and_its_first_output_is_stretc
 
 def test_a_network_of_open_sides_sees_320_pixels(tmp_path):
     """As U2-Net was trained: a photograph of that size is not resized, one of another size is."""
-    (tmp_path / "open.onnx").write_bytes(ONNX.replace(b"\x0a\x02\x08\x08", b"\x0a\x02\x12\x00"))  # sides without numbers
+    (tmp_path / "open.onnx").write_bytes(ONNX.replace(b"\x0a\x02\x08\x08", b"\x0a\x02\x12\x00"))  # no numbers
     network = saliency.Network(tmp_path / "open.onnx")
     image = np.random.default_rng(2).integers(0, 200, (320, 320, 3)).astype(np.uint8)
     expected = (image / image.max() - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225] @ [1, 2, -1]
