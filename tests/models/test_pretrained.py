@@ -203,3 +203,13 @@ def test_a_registered_backbone_takes_the_weights_of_the_same_layers_in_the_same_
         (tmp_path / "keras.h5").touch()
         with pytest.raises(UserError, match=r"expected a \.weights\.h5 file of mine"):
             classifier.build(config, 3, wrong)
+
+
+def test_a_large_backbone_that_begins_at_random_is_told_once_and_the_small_one_never(monkeypatch, capsys):
+    monkeypatch.setattr(pretrained, "_told", set())
+    for backbone in ("small", "resnet50", "resnet50", "vgg16"):
+        pretrained.check("", backbone, "all")
+    told = capsys.readouterr().err
+    assert [told.count(f"NO PRETRAINED WEIGHTS: {name}") for name in ("small", "resnet50", "vgg16")] == [0, 1, 1]
+    with pytest.raises(UserError, match="expected --weights=imagenet or a file, because trainable_layers=head"):
+        pretrained.check("", "small", "head")

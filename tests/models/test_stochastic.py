@@ -160,3 +160,6 @@ def test_the_mean_over_all_selections_is_what_many_selections_tend_to():
     logits = model.head(tf.repeat(x, 1000, axis=0), rng_seeds=rng_seeds).numpy()
     np.testing.assert_allclose(model.head.expected_logits(x)[0], logits.mean(0),
                                atol=5 * logits.std(0).max() / 1000**0.5)
+    both = model.head.expected_logits(tf.concat([x, 2 * x], 0)).numpy()  # each image of a batch by itself
+    each = [model.head.expected_logits(value)[0] for value in (x, 2 * x)]
+    np.testing.assert_allclose(both, each, rtol=1e-5, atol=1e-5)

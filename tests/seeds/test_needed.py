@@ -1,5 +1,7 @@
 """What seeds need beside maps: each setting by hand."""
 
+import types
+
 import pytest
 
 from ficklenet_tf.errors import UserError
@@ -57,3 +59,11 @@ def test_saliency_maps_are_told_apart_by_what_made_them(tmp_path):
     assert needed.saliency_identity(tmp_path) == "made by 0123"
     artifacts.write_run(tmp_path, model="0123", maps="then")
     assert needed.saliency_identity(tmp_path) == "made by 0123, closer by maps of then"
+
+
+def test_affinities_stand_on_the_classifier_of_the_maps(tmp_path, monkeypatch):
+    walker = types.SimpleNamespace(run={"classifier": "then"})
+    monkeypatch.setattr(needed.affinity, "Walker", lambda run_dir, name: walker)
+    assert needed.open_walker(tmp_path, "affinity", "then") is walker
+    with pytest.raises(UserError, match="affinity: expected affinities on the classifier of the maps"):
+        needed.open_walker(tmp_path, "affinity", "later")

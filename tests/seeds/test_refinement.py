@@ -67,6 +67,18 @@ def test_on_a_reduced_photograph_the_widths_are_reduced_too():
         assert (refined(image, 1.0, *other) != small).any()
 
 
+def test_the_crfs_refinement_takes_the_mean_maps_and_both_scores():
+    image, rng = np.zeros((6, 7, 3), np.uint8), np.random.default_rng(1)
+    maps = types.SimpleNamespace(tag_ids=np.array([0, 2]), mean=rng.random((6, 7, 2), np.float32))
+    config = presets.SeedsConfig(refine="crf", refine_low=0.2, refine_high=0.5, refine_scale=0.5)
+    evidence = types.SimpleNamespace(config=config, maps=maps, image=image)
+    np.testing.assert_array_equal(refinement.REFINEMENTS["crf"](evidence, None),
+                                  refinement.crf_refine(image, maps.mean, maps.tag_ids, 0.2, 0.5, scale=0.5))
+    evidence.config = presets.SeedsConfig(refine="crf", refine_low="auto")
+    with pytest.raises(UserError, match="refine_low: expected a number, found 'auto'"):
+        refinement.REFINEMENTS["crf"](evidence, None)
+
+
 def test_the_affinity_refinement_takes_the_walked_maps_and_one_score():
     config = presets.SeedsConfig(refine="affinity", walked_background=0.3, refine_scale=1.0)
     image, rng = np.zeros((6, 7, 3), np.uint8), np.random.default_rng(1)

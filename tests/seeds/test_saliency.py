@@ -88,6 +88,9 @@ def test_squares_where_the_maps_point_by_hand():
     odd = np.zeros((40, 80, 1), np.float32)
     odd[12:19, 20:27] = 1.0  # centre (15.5, 23.5), half of 1.5 x 7: from 10.25 to 20.75 and 18.25 to 28.75
     assert saliency.squares(odd) == [(slice(10, 20), slice(18, 28))]
+    everywhere = np.ones((40, 80, 1), np.float32)
+    everywhere[4:12, 4:12] = 0.0  # what a map leaves out is no region
+    assert saliency.squares(everywhere) == []
     assert saliency.squares(np.zeros((40, 80, 2), np.float32)) == saliency.squares(np.zeros((9, 9, 0))) == []
 
 
