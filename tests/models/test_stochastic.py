@@ -152,6 +152,13 @@ def test_the_benchmarks_naive_head_is_the_same_function():
                                atol=2e-5)
 
 
+@pytest.mark.parametrize("size", [32, 33, 40])
+def test_the_shape_of_the_features_is_the_backbones(size):
+    config = dataclasses.replace(presets.TINY.classifier, input_size=size)
+    model, _ = classifier.build(config, 3)
+    assert classifier.feature_shape(config, model.backbone) == model.backbone(tf.zeros([1, size, size, 3])).shape[1:]
+
+
 def test_the_mean_over_all_selections_is_what_many_selections_tend_to():
     config = dataclasses.replace(presets.TINY.classifier, input_size=33)
     model, _ = classifier.build(config, 3)
