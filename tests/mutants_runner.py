@@ -1,7 +1,7 @@
 """Runs pytest for mutants.py, each time in a fork of this process, which has imported TensorFlow already.
 
 Reads {"tree": ..., "arguments": [...], "seconds": ...} from each line of its input; answers with pytest's exit code,
-or "slow" after so many seconds.
+or "slow" after so many seconds. What pytest said last is in `LOG` of the tree.
 """
 
 import contextlib
@@ -17,6 +17,8 @@ import pytest
 import scipy.stats  # noqa: F401
 import tensorflow  # noqa: F401
 
+LOG = "tests.log"
+
 
 def run(tree: str, arguments: list[str], seconds: float) -> int | str:
     """Returns how pytest ends in `tree`."""
@@ -25,9 +27,9 @@ def run(tree: str, arguments: list[str], seconds: float) -> int | str:
         os.setsid()
         os.chdir(tree)
         sys.path.insert(0, tree)  # as python -m pytest does
-        silence = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(silence, 1)
-        os.dup2(silence, 2)
+        log = os.open(LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
         os._exit(pytest.main(arguments))
     ended, deadline = (0, 0), time.monotonic() + seconds
     while not ended[0] and time.monotonic() < deadline:

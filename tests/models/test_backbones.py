@@ -30,8 +30,9 @@ def test_the_convolutions_of_vgg16_and_the_small_backbone():
     assert _convolutions_of(model) == [(64, 1, 1)] * 2 + [(128, 1, 1)] * 2 + [(256, 1, 1)] * 3 + [
         (512, 1, 1)] * 3 + [(512, 1, 2)] * 3
     assert model.count_params() == 14_714_688
-    assert _convolutions_of(backbones.build("small")) == [(24, 2, 1), (32, 1, 1), (48, 2, 1), (64, 1, 1), (96, 2, 1),
-                                                          (128, 1, 1)]
+    small = backbones.build("small")
+    assert _convolutions_of(small) == [(24, 2, 1), (32, 1, 1), (48, 2, 1), (64, 1, 1), (96, 2, 1), (128, 1, 1)]
+    assert all(layer.trainable for layer in small.layers)  # its batch norm, too: there are no pretrained weights
 
 
 @pytest.mark.parametrize("name, depths, parameters", [
