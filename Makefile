@@ -1,5 +1,5 @@
 # `make demo`: from photographs and tags to a served model, on the embedded data set. `make test`: the tests.
-# `make reproduce`: every table and figure of the paper and all compared systems on that data set, a night; in parts:
+# `make reproduce`: every table and figure of the paper and all systems on that data set, several nights; in parts:
 # `make reproduce_maps`, `reproduce_systems`, `reproduce_table2`. `make benchmark`: what costs what.
 # `make mutants`: breaks the core on purpose, to see the tests notice. `make saliency`: the network of saliency maps.
 # `make wheel`: the library alone, dist/*.whl. `make docs`: the tour again, from runs/demo, and API pages.

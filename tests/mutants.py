@@ -6,8 +6,9 @@
 cosmic-ray (requirements-mutants.txt, in an environment of its own) makes the mutants. They are shuffled, so that any
 number of them is a fair sample of the core. Each runs in a copy of the tree: first the tests of its file, then, if it
 lives, those of its room and what else uses it. Writes tests/mutants.jsonl, one line per mutant, which is committed:
-what was judged of a file counts until the file changes. Where no test can tell a mutant from the code, write
-"equivalent" in place of "lives", and "why" beside it; where a new test can, delete the line: it is judged again.
+what was judged of a file counts until that file changes, even if its tests do. Where no test can tell a mutant from
+the code, write "equivalent" in place of "lives", and "why" beside it; where a new test can, delete the line: it is
+judged again.
 """
 
 import argparse
