@@ -15,20 +15,19 @@ def read(path: str | pathlib.Path) -> Table:
 
     Raises:
       FileNotFoundError: there is no such file.
-      UserError: it holds no table over random seeds.
+      UserError: it holds no table.
     """
     path = pathlib.Path(path)
     try:
         content = artifacts.read_json(path)
         table = Table(path.stem, content["title"],
                       tuple({key: _cell(cell) for key, cell in row.items()} for row in content["rows"]),
-                      tuple(Claim(claim["claim"], _cell(claim["greater"]), _cell(claim["less"]))
+                      tuple(Claim(claim["claim"], _cell(claim["greater"]), _cell(claim["less"]),
+                                  claim.get("spread", False))
                             for claim in content["claims"]),
                       tuple(content["notes"]), tuple(content["random_seeds"]), tuple(content["made_on"]))
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: expected a table of tools.reproduce, found {error!r}") from error
-    if not table.random_seeds:
-        raise UserError(f"{path}: expected a table over random seeds, found one that is over something else")
     return table
 
 
@@ -45,9 +44,12 @@ def join(parts: Sequence[Table]) -> Table:
       A `Table` of the first one's name, its seeds in the order of the parts.
 
     Raises:
-      UserError: two parts have a seed in common, or differ in title, rows, claims or notes.
+      UserError: a part is over something else than random seeds; two parts have a seed in common, or differ in
+        title, rows, claims or notes.
     """
     first, *others = parts
+    if not all(part.random_seeds for part in parts):
+        raise UserError(f"{first.name}: expected a table over random seeds, found one that is over something else")
     seeds = [seed for part in parts for seed in part.random_seeds]
     if len(set(seeds)) < len(seeds):
         raise UserError(f"{first.name}: expected parts with random seeds of their own, found "
@@ -62,7 +64,7 @@ def join(parts: Sequence[Table]) -> Table:
     rows = tuple({key: _joined([row.get(key) for row in same]) for key in same[0]}
                  for same in zip(*(part.rows for part in parts), strict=True))
     claims = tuple(Claim(same[0].text, _all_values([claim.greater for claim in same]),
-                         _all_values([claim.less for claim in same]))
+                         _all_values([claim.less for claim in same]), same[0].spread)
                    for same in zip(*(part.claims for part in parts), strict=True))
     return Table(first.name, first.title, rows, claims, first.notes, tuple(seeds),
                  tuple(made for part in parts for made in part.made_on))

@@ -48,6 +48,7 @@ def write(table: Table, directory: str | pathlib.Path) -> str:
     artifacts.write_bytes(directory / f"{table.name}.csv", _csv(table).encode())
     claims = [{"claim": judged.claim.text, "verdict": judged.verdict, "difference": _known(judged.claim.difference),
                "interval": judged.claim.interval, "p": judged.p_value, "pairs": judged.claim.pairs,
+               "spread": judged.claim.spread,
                "greater": _plain(judged.claim.greater), "less": _plain(judged.claim.less)}
               for judged in judge(table.claims)]
     artifacts.write_json(directory / f"{table.name}.json", {
@@ -64,7 +65,8 @@ def markdown(table: Table) -> str:
     lines += ["| " + " | ".join(text_of(row.get(key)) for key in table.headings) + " |" for row in table.rows]
     lines += [line for note in (*_repeats(table.random_seeds), *table.notes) for line in ("", note)]
     if table.claims:
-        lines += ["", "Claims, by paired t tests over the seeds, p after Holm's correction; fewer than five pairs "
+        tests = "Pitman's and Morgan's test of paired spreads" if table.claims[0].spread else "paired t tests"
+        lines += ["", f"Claims, by {tests} over the seeds, p after Holm's correction; fewer than five pairs "
                   "give a direction:", "", *(f"- {judged}" for judged in judge(table.claims))]
     return "\n".join(lines) + "\n"
 

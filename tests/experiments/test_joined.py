@@ -61,8 +61,20 @@ def test_what_does_not_belong_together_is_refused(tmp_path):
             joined.join([part, dataclasses.replace(other, **changes)])
 
 
+def test_spreads_over_repeats_are_read_and_not_joined(tmp_path):
+    """As Table 6: each value is of a repeat, and its claims are of deviations."""
+    spreads = dataclasses.replace(_table((0, 1, 2, 3, 4)), random_seeds=(), claims=(Claim(
+        "the deviation is greater for a", Measured(HIGH), Measured(LOW), True),))
+    tables.write(spreads, tmp_path)
+    kept, text = joined.read(tmp_path / "table5.json"), tables.markdown(spreads)
+    assert tables.markdown(kept) == text and "Morgan's test of paired spreads over the seeds" in text
+    assert kept.claims[0].difference == pytest.approx(spreads.claims[0].difference)
+    with pytest.raises(UserError, match="table5: expected a table over random seeds, .* something else"):
+        joined.join([kept])
+
+
 @pytest.mark.parametrize("change, message", [
-    ({"random_seeds": []}, "over something else"), ({"rows": [{"mIoU": {"mean": 1}}]}, "a table of tools.reproduce"),
+    ({"rows": [{"mIoU": {"mean": 1}}]}, "a table of tools.reproduce"),
     ({"claims": None}, "a table of tools.reproduce")])
 def test_another_file_is_refused(tmp_path, change, message):
     path = _written(tmp_path, (0, 1))
