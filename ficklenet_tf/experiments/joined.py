@@ -20,15 +20,13 @@ def read(path: str | pathlib.Path) -> Table:
     path = pathlib.Path(path)
     try:
         content = artifacts.read_json(path)
-        table = Table(path.stem, content["title"],
-                      tuple({key: _cell(cell) for key, cell in row.items()} for row in content["rows"]),
-                      tuple(Claim(claim["claim"], _cell(claim["greater"]), _cell(claim["less"]),
-                                  claim.get("spread", False))
-                            for claim in content["claims"]),
-                      tuple(content["notes"]), tuple(content["random_seeds"]), tuple(content["made_on"]))
+        return Table(path.stem, content["title"],
+                     tuple({key: _cell(cell) for key, cell in row.items()} for row in content["rows"]),
+                     tuple(Claim(claim["claim"], _cell(claim["greater"]), _cell(claim["less"]),
+                                 claim.get("spread", False)) for claim in content["claims"]),
+                     tuple(content["notes"]), tuple(content["random_seeds"]), tuple(content["made_on"]))
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: expected a table of tools.reproduce, found {error!r}") from error
-    return table
 
 
 def join(parts: Sequence[Table]) -> Table:

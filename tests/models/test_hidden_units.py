@@ -43,9 +43,9 @@ def test_compiled_and_uncompiled_draws_are_the_same():
         np.testing.assert_array_equal(tf.function(draw, jit_compile=True)(seed), draw(seed))
 
 
-@pytest.mark.parametrize("s", [3, 5])
-def test_windows_by_hand(s):
-    """Window v sees position v + d - s // 2 through d: its mask is t at that position, 0 beyond the border."""
+@pytest.mark.parametrize("s, middle", [(3, 1), (5, 2)])
+def test_windows_by_hand(s, middle):
+    """Window v sees position v + d - middle through d: its mask is t at that position, 0 beyond the border."""
     height, width = 3, 4
     t = np.random.default_rng(0).random((1, height * width, s * s)).astype("float32")
     windows = hidden_units.windows_of(tf.constant(t), height, width, s).numpy()[0].reshape(height, width, s, s)
@@ -53,7 +53,7 @@ def test_windows_by_hand(s):
         for x in range(width):
             for dy in range(s):
                 for dx in range(s):
-                    uy, ux = y + dy - {3: 1, 5: 2}[s], x + dx - {3: 1, 5: 2}[s]
+                    uy, ux = y + dy - middle, x + dx - middle
                     inside = 0 <= uy < height and 0 <= ux < width
                     expected = t[0, uy * width + ux, dy * s + dx] if inside else 0
                     assert windows[y, x, dy, dx] == expected

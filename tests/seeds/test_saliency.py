@@ -30,12 +30,15 @@ def onnx_file(tmp_path):
     return tmp_path / "network.onnx"
 
 
+def _answer(image):
+    """What the network of `ONNX` says of a photograph, stretched to 0..1."""
+    y = (image / image.max() - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225] @ [1, 2, -1]
+    return (y - y.min()) / (y.max() - y.min())
+
+
 def test_the_network_sees_a_normalised_photograph_and_its_first_output_is_stretched(onnx_file):
     image = np.random.default_rng(1).integers(0, 200, (8, 8, 3)).astype(np.uint8)
-    x = (image / image.max() - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
-    expected = x @ [1, 2, -1]
-    expected = (expected - expected.min()) / (expected.max() - expected.min())
-    np.testing.assert_allclose(saliency.Network(onnx_file)(image), expected, atol=1e-5)
+    np.testing.assert_allclose(saliency.Network(onnx_file)(image), _answer(image), atol=1e-5)
     assert saliency.Network(onnx_file)(np.zeros((20, 30, 3), np.uint8)).shape == (20, 30)
 
 
@@ -44,9 +47,7 @@ def test_a_network_of_open_sides_sees_320_pixels(tmp_path):
     (tmp_path / "open.onnx").write_bytes(ONNX.replace(b"\x0a\x02\x08\x08", b"\x0a\x02\x12\x00"))  # no numbers
     network = saliency.Network(tmp_path / "open.onnx")
     image = np.random.default_rng(2).integers(0, 200, (320, 320, 3)).astype(np.uint8)
-    expected = (image / image.max() - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225] @ [1, 2, -1]
-    expected = (expected - expected.min()) / (expected.max() - expected.min())
-    np.testing.assert_allclose(network(image), expected, atol=1e-5)
+    np.testing.assert_allclose(network(image), _answer(image), atol=1e-5)
 
 
 def test_the_stage_writes_maps_once_and_seeds_find_them(onnx_file, tmp_path):
