@@ -211,7 +211,8 @@ class SegmenterConfig(Checked):
     poly_power: float = number(0.9, (0, 100), "poly: rate * (1 - step / steps) ** power.", "DeepLab-v2")
     pretrained_multiplier: float = number(1.0, (0, 100), "adam: times the learning rate, for layers that are not "
                                           "new.")
-    weight_decay: float = number(5e-4, SHARE, "Of the layers' kernels.", "SEC")
+    weight_decay: float = number(5e-4, SHARE, "Of the layers' kernels; adam: at the full rate, whatever the "
+                                 "multiplier.", "SEC")
     flips: bool = switch(True, "Mirror half of the photographs at random.", "DSRG")
     photometric: float = number(0.0, SHARE, "Strength of random changes of brightness, contrast and colour.")
     random_crop: bool = switch(False, "Scale photographs by 0.5 to 1.5 and crop, in place of warping.")

@@ -43,8 +43,8 @@ EVENING = dataclasses.replace(
 # The embedded data set, in minutes: a small backbone, trained from nothing.
 TINY = Preset(
     "tiny",
-    ClassifierConfig(input_size=129, backbone="small", kernel_size=5, batch_size=16, epochs=15, halve_every=10,
-                     learning_rate=0.002),
+    ClassifierConfig(input_size=129, backbone="small", kernel_size=5, hidden=128, batch_size=16, epochs=15,
+                     halve_every=10, learning_rate=0.002),
     MapsConfig(sizes=(129,)),
     SeedsConfig(refine="crf", refine_low=0.01, refine_high=0.01, refine_scale=1.0),
     SegmenterConfig(channels=128, dilation=3, initializer="he_normal", pretrained_fc=False, optimizer="adam",

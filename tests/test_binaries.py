@@ -50,6 +50,8 @@ def test_mistakes_end_in_one_line_and_a_non_zero_exit(tmp_path):
         "expected a finished segmenter": _start("tools.predict", f"--output_dir={tmp_path / 'mine'}", "x.jpg"),
         "expected a run's directory, found no": _start("tools.predict", f"--output_dir={tmp_path / 'none'}", "x.jpg"),
         "different names": _start("tools.predict", f"--output_dir={tmp_path / 'none'}", "a/x.jpg", "b/x.png"),
+        "would be overwritten": _start("tools.predict", f"--output_dir={tmp_path / 'none'}", f"--to={tmp_path}",
+                                       f"{tmp_path / 'x.png'}"),
         "a.jpg": _start("tools.train_classifier", "--dataset=folder", f"--data_dir={tmp_path / 'mine'}",
                         "--split=all", f"--cache_dir={tmp_path}", f"--output_dir={tmp_path / 'r'}"),
         "rate: expected a number from 0 to 1": _start(

@@ -49,8 +49,8 @@ def test_what_the_other_presets_keep_of_the_paper():
         "channels", "initializer", "pretrained_fc", "trainable_layers", "optimizer", "batch_size", "steps",
         "learning_rate", "decay", "decay_every", "pretrained_multiplier", "weight_decay", "precision",
         "retrain_learning_rate"}
-    assert changed("classifier", presets.TINY) == {"input_size", "backbone", "kernel_size", "batch_size", "epochs",
-                                                   "learning_rate"}
+    assert changed("classifier", presets.TINY) == {"input_size", "backbone", "kernel_size", "hidden", "batch_size",
+                                                   "epochs", "learning_rate"}
     assert changed("seeds", presets.TINY) == {"refine", "refine_low", "refine_high", "refine_scale"}
     assert changed("maps", presets.TINY) == {"sizes"} and not changed("maps", presets.CPU)
 

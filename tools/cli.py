@@ -150,7 +150,7 @@ def systems() -> list[str]:
     from ficklenet_tf.experiments.systems import SYSTEMS
     from ficklenet_tf.runs import progress
 
-    every, base = FLAGS.systems == ["all"], presets.PRESETS[FLAGS.preset]
+    every, base = FLAGS.systems == ["all"], preset(trains=False)
     names = list(SYSTEMS) if every else FLAGS.systems
     refused = {name: reason for name in names if (reason := SYSTEMS[name].refusal(base))}
     for name, reason in refused.items():

@@ -101,7 +101,8 @@ def _choose_crf(work: job.Job, stage: str) -> str:
 def _serve(run_dir: pathlib.Path, stage: str, held_out: datasets.Split, seconds: dict[str, float],
            result: dict[str, Any]) -> pathlib.Path:
     path = _timed(seconds, "export", saved_model.export, run_dir, None, saved_model.Options(stage, result["crf"]))
-    photographs = [images.decode_image_op(held_out[i]["image"]).numpy() for i in range(min(4, len(held_out)))]
+    photographs = [verify.fitting(images.decode_image_op(held_out[i]["image"]).numpy())
+                   for i in range(min(4, len(held_out)))]
     predictor = prediction.Predictor(run_dir / stage)
     expected = [predictor(photograph).argmax(-1) for photograph in photographs]
     result["served_agreement"] = _timed(seconds, "verify", verify.verify, path, photographs, expected)

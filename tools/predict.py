@@ -32,16 +32,13 @@ def main(paths: list[str]) -> None:
     if not paths:
         raise UserError("expected photographs after the flags, found none: python -m tools.predict --output_dir=RUN "
                         "IMAGE...")
-    stems = [pathlib.Path(path).stem for path in paths]
-    repeated = sorted({stem for stem in stems if stems.count(stem) > 1})
-    if repeated:
-        raise UserError(f"expected photographs of different names, their answers go to one directory; found several "
-                        f"of {', '.join(repeated)}")
+    to = pathlib.Path(cli.FLAGS.to)
+    _check_names([pathlib.Path(path) for path in paths], to)
     if not cli.run_dir().is_dir():
         raise UserError(f"output_dir: expected a run's directory, found no {cli.run_dir()}")
     predictor = prediction.Predictor(prediction.last_stage(cli.run_dir(), cli.FLAGS.segmenter))
     spec = crf.SPECS[crf_choice.chosen(cli.run_dir(), cli.FLAGS.crf, cli.FLAGS.segmenter)]
-    to, found = pathlib.Path(cli.FLAGS.to), []
+    found = []
     for path in progress.bar([pathlib.Path(name) for name in paths], unit="img", desc="predict"):
         image = images.read_image(path)
         label = predictor.labels(image, spec)
@@ -50,6 +47,19 @@ def main(paths: list[str]) -> None:
         found.append(f"{path.name}: {labels.in_words(labels.shares(label, predictor.class_names))}")
     print("\n".join(found))
     cli.done(f"{len(paths)} photograph{'s' if len(paths) > 1 else ''}", to)
+
+
+def _check_names(paths: list[pathlib.Path], to: pathlib.Path) -> None:
+    """Raises UserError where one answer would overwrite another one, or a photograph."""
+    written = [to / f"{path.stem}{end}" for path in paths for end in (".png", "_overlay.jpg")]
+    repeated = sorted({path.name for path in written if written.count(path) > 1})
+    if repeated:
+        raise UserError("expected photographs of different names, their answers go to one directory; found several "
+                        f"whose answer is {', '.join(repeated)}")
+    photographs = {path.resolve() for path in paths}
+    over = [path for path in written if path.resolve() in photographs]
+    if over:
+        raise UserError(f"to: expected another directory, found that the photograph {over[0]} would be overwritten")
 
 
 if __name__ == "__main__":

@@ -119,10 +119,16 @@ class FeatureCache:
                 record.begin(directory)
         old_checksums, flips = self._checksums, self.flips if flips is None else flips
         checksums = {image_id: checksum(split[i]["image"]) for i, image_id in enumerate(split.image_ids)}
-        replaced = {image_id for image_id, new in checksums.items() if old_checksums.get(image_id, new) != new}
+        for image_id, new in checksums.items():
+            if old_checksums.get(image_id, new) != new:  # another photograph's
+                for flipped in (False, True):
+                    self.path(image_id, flipped).unlink(missing_ok=True)
+        if not checksums.items() <= old_checksums.items():  # first: who is killed leaves files of these photographs
+            artifacts.write_json(self.directory / _CHECKSUMS, {**old_checksums, **checksums})
+            self.__dict__.pop("_checksums", None)
         views = [(i, flipped) for i in range(len(split)) for flipped in ((False, True) if flips else (False,))]
-        missing = [(i, flipped) for i, flipped in views if split.image_ids[i] in replaced
-                   or not record.has_size(self.path(split.image_ids[i], flipped))]
+        missing = [(i, flipped) for i, flipped in views
+                   if not record.has_size(self.path(split.image_ids[i], flipped))]
         if not missing:
             if split.image_ids and not (self.directory / _SHAPE).exists():  # it was damaged and removed
                 self._note_shape(np.load(self.path(split.image_ids[0])).shape, size)
@@ -139,8 +145,6 @@ class FeatureCache:
                 list(writers.map(_write, paths, features))
                 done += len(features)
                 bar.update(len(features))
-        artifacts.write_json(self.directory / _CHECKSUMS, {**old_checksums, **checksums})
-        self.__dict__.pop("_checksums", None)
         return done
 
     def _note_shape(self, shape: Sequence[int], size: int) -> None:

@@ -32,6 +32,7 @@ class Normalization:
 
 CAFFE = Normalization("bgr", 1.0, (103.939, 116.779, 123.68), (1.0, 1.0, 1.0))
 TORCH = Normalization("rgb", 1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_CHANNELS = 128  # that OpenCV resizes at once
 
 
 def normalize(images: np.ndarray | tf.Tensor, normalization: Normalization) -> tf.Tensor:
@@ -229,7 +230,8 @@ def opened(path: str | pathlib.Path, data: bytes | None = None) -> Iterator[Imag
     if path.exists() and not path.is_file():  # a pipe would be waited for
         raise UserError(f"{path}: expected a photograph, found something that is no file")
     try:
-        image = Image.open(path if data is None else io.BytesIO(data))
+        # Not by its path: Pillow maps some TIFF files into memory, and those that lie on their side at a wrong width.
+        image = Image.open(io.BytesIO(path.read_bytes() if data is None else data))
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: expected a photograph, found no such file") from None
     except Exception as error:  # Pillow raises many kinds for broken files
@@ -255,5 +257,7 @@ def resize_maps(maps: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     height, width = shape
     if not maps.shape[-1]:
         return np.zeros((height, width, 0), np.float32)
-    return cv2.resize(np.ascontiguousarray(maps), (width, height),
-                      interpolation=cv2.INTER_LINEAR).reshape(height, width, -1)
+    parts = [cv2.resize(np.ascontiguousarray(maps[..., start:start + _CHANNELS]), (width, height),
+                        interpolation=cv2.INTER_LINEAR).reshape(height, width, -1)
+             for start in range(0, maps.shape[-1], _CHANNELS)]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, -1)

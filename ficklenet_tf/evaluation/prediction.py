@@ -86,6 +86,12 @@ def last_stage(run_dir: str | pathlib.Path, stage_name: str | None = None) -> pa
     return first_round if stale else second_round  # stale: the second round learned from an earlier first one
 
 
+def made_by(directory: str | pathlib.Path) -> str | None:
+    """Returns when the segmenter was finished that made the predictions in a directory; None where none are."""
+    run = artifacts.read_run(directory)
+    return None if run is None else run.get("segmenter")
+
+
 def restrict(probs: np.ndarray, tags: np.ndarray) -> np.ndarray:
     """Leaves the probabilities `[h, w, classes]` of background and the image's own classes; they sum to 1 again."""
     kept = np.maximum(probs, crf.FLOOR) * np.concatenate([[1.0], tags]).astype(probs.dtype)

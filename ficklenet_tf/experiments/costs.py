@@ -14,6 +14,8 @@ _R = TypeVar("_R")
 def measured(run_dir: pathlib.Path, stage: str, make: Callable[[], _R]) -> _R:
     """Makes a stage and keeps what that cost; of one that was begun before nobody knows, and nothing is kept.
 
+    Of a stage that was removed and is made anew, the new cost is kept.
+
     Args:
       run_dir: the run's directory.
       stage: name of the stage's directory below it.
@@ -24,7 +26,7 @@ def measured(run_dir: pathlib.Path, stage: str, make: Callable[[], _R]) -> _R:
     """
     path = run_dir / DIRECTORY / f"{stage}.json"
     begun = path.with_suffix(".begun")
-    if path.exists() or begun.exists() or (run_dir / stage).exists():
+    if begun.exists() or (run_dir / stage).exists():
         return make()
     artifacts.write_bytes(begun, b"")  # of what is killed nobody will know it
     hardware.restart_peak()

@@ -9,7 +9,7 @@ import numpy as np
 from ficklenet_tf.experiments import map_scores, paper
 from ficklenet_tf.experiments.claims import Claim, Measured
 from ficklenet_tf.experiments.plan import Plan
-from ficklenet_tf.experiments.tables import Row, Table
+from ficklenet_tf.experiments.tables import Row, Table, text_of
 
 COUNTS = (1, 3, 10, 30, 100, 200, 300, 1000)  # Table 6 and Figure 5
 RATES = (("D", 0.0), ("S", 0.3), ("S", 0.5), ("S", 0.7), ("S", 0.9), ("G", 0.5), ("G", 0.9))
@@ -44,9 +44,18 @@ def scores(runs: Sequence[dict[str, Any]]) -> Row:
         values = tuple(run["seeds"][key][map_scores.best_rule(run)] for run in runs)
         cells[f"seeds: {key.replace('miou', 'mIoU')}"] = Measured(values)
     rules = [run["rules"][map_scores.best_rule(run)] for run in runs]
-    heading, field = ("background score", "refine_low") if rules[0]["refine"] == "crf" else ("theta", "theta")
-    cells[heading] = ", ".join(f"{value:g}" for value in sorted({rule[field] for rule in rules}))
+    heading, field = _number(rules[0]["refine"])
+    chosen = sorted({rule[field] for rule in rules}, key=lambda value: (isinstance(value, str), value))
+    cells[heading] = ", ".join(map(text_of, chosen))
     return cells
+
+
+def _number(refine: str) -> tuple[str, str]:
+    """Returns (what the number that is chosen for a rule of seeds is called, its field of `SeedsConfig`)."""
+    if refine == "crf":
+        return "background score", "refine_low"
+    field = map_scores.NUMBERS[refine][0]
+    return field.replace("_", " "), field
 
 
 def table5(plan: Plan, segmenter: Callable[[Plan, str, float], Row] | None = None,
@@ -143,6 +152,6 @@ def _notes(plan: Plan) -> tuple[str, ...]:
     return (f"{plan.split.dataset}, preset {plan.preset.name}, backbone {plan.preset.classifier.backbone}, "
             f"per cent. Maps: {len(plan.scored)} training images, mean of "
             f"N = {plan.preset.maps.num_maps} maps, the best of {len(map_scores.THRESHOLDS)} thresholds per row. "
-            f"Seeds: by the preset's rule ({rule}) at the background score or theta that gives each classifier's "
+            f"Seeds: by the preset's rule ({rule}) at the {_number(seeds.refine)[0]} that gives each classifier's "
             "seeds the highest mIoU on these images.",
             "The paper's column is another quantity, the segmenter's mIoU on VOC val: compare directions, not sizes.")

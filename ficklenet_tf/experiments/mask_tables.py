@@ -45,7 +45,7 @@ def weak(plan: Plan, systems: Sequence[str], name: str = "table1") -> Table:
     rows: dict[str, Row] = {}
     for key in systems:
         runs = [plan.system(key, seed) for seed in plan.random_seeds]
-        figure = SYSTEMS[key].published if name == "table1" else paper.TABLE2.get(key)
+        figure = SYSTEMS[key].figure() if name == "table1" else paper.TABLE2.get(key)
         rows[key] = {**described(plan, key), **measured(runs), "published: VOC val": figure, **costs_of(plan, runs)}
     backbone = plan.preset.classifier.backbone
     stands_in = "" if backbone == papers_backbone else f" ({backbone} stands in for the paper's {papers_backbone})"
@@ -101,7 +101,7 @@ def supervised(plan: Plan, systems: Sequence[str] = SEMI) -> Table:
                 "learned from": f"{system.title}{', and masks' if semi else ''}",
                 "images with masks": num_strong if semi else 0,
                 "images with tags": num_images - num_shared if semi else num_images, **measured(runs),
-                "published: VOC val": system.published_semi if semi else system.published}
+                "published: VOC val": system.figure(semi)}
     rows["full"] = {"learned from": "masks of all images", "images with masks": num_images, "images with tags": 0,
                     **measured([plan.masks("full", None, seed, supervision="full") for seed in plan.random_seeds]),
                     "published: VOC val": paper.TABLE3["full"]}

@@ -40,10 +40,8 @@ def _reduced(job: Job, directory: pathlib.Path) -> Job:
     preset = job.preset
     classifier = precision.settled(preset.classifier, job.run_dir)
     segmenter = precision.settled(preset.segmenter, job.run_dir)
-    count = max(rehearsal.batch_size(classifier), rehearsal.batch_size(segmenter))
-    split = job.split
-    if preset.segmenter.simple_first:  # which wants photographs of one tag
-        split = split.select(sorted(range(len(split)), key=lambda i: split[i]["tags"].sum() != 1))
+    count = max(rehearsal.images_of(classifier), rehearsal.batch_size(segmenter))
+    split = rehearsal.one_tag_first(job.split, segmenter)
     few, strong = rehearsal.first_images(split, count), job.strong
     if strong is not None:  # some of both kinds
         masked = set(strong.image_ids)
@@ -52,9 +50,8 @@ def _reduced(job: Job, directory: pathlib.Path) -> Job:
         few, used = split.select(kinds[0] + kinds[1]), {split.image_ids[i] for i in kinds[0]}
         strong = strong.select([i for i, image_id in enumerate(strong.image_ids) if image_id in used]) if used else (
             rehearsal.first_images(strong, count))
-    classifier = dataclasses.replace(classifier, batch_size=rehearsal.batch_size(classifier), epochs=0, steps=1,
-                                     snapshots=min(1, classifier.snapshots))
-    preset = dataclasses.replace(preset, classifier=classifier, segmenter=rehearsal.one_step(segmenter),
+    preset = dataclasses.replace(preset, classifier=rehearsal.one_step_of(classifier),
+                                 segmenter=rehearsal.one_step(segmenter),
                                  affinity=dataclasses.replace(preset.affinity, steps=1))
     return dataclasses.replace(
         job, run_dir=directory, split=few, held_out=rehearsal.first_images(job.held_out, 2), strong=strong,

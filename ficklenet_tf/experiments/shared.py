@@ -79,9 +79,8 @@ def make(work: Job, choose: Choose | None = None) -> Made:
             made.append(names.affinity)
         else:
             evidence = work.evidence()
-        seeds = artifacts.read_run(run_dir / names.seeds)
-        config = choose(work, evidence) if choose and seeds is None else None
-        seeds = seeds or costs.measured(run_dir, names.seeds, lambda: work.make_seeds(config, evidence))
+        config = choose(work, evidence) if choose else None
+        seeds = costs.measured(run_dir, names.seeds, lambda: work.make_seeds(config, evidence))
         made.append(names.seeds)
     segmenter = costs.measured(run_dir, names.segmenter, work.train_segmenter)
     return Made(work, segmenter, seeds, costs.of(run_dir, [*made, names.segmenter]),

@@ -28,6 +28,7 @@ class System:
       published: mIoU on VOC 2012 val, VGG-16, per cent, as its authors have it; None: none, or the row is ours.
       semi: what else changes where masks of some images are learned, too.
       published_semi: as `published`, with 1,464 masks.
+      remembered: whether the published figures were not read again.
     """
 
     title: str
@@ -37,6 +38,12 @@ class System:
     published: float | None = None
     semi: Changes = dataclasses.field(default_factory=dict)
     published_semi: float | None = None
+    remembered: bool = False
+
+    def figure(self, semi: bool = False) -> float | str | None:
+        """Returns the cell of the published figure, `published` or `published_semi`; with a star where remembered."""
+        published = self.published_semi if semi else self.published
+        return f"{published:g} *" if self.remembered and published is not None else published
 
     def refusal(self, preset: presets.Preset, semi: bool = False) -> str:
         """Returns why it cannot be run with a preset, or with masks of some images; "" where it can."""
@@ -98,33 +105,36 @@ SYSTEMS = {
     "mil_fcn": System("MIL-FCN (Pathak et al. 2015): the greatest score",
                       _joined(_D, _segmenter(losses=("mil_max",)))),
     "mil_seg": System("MIL-seg (Pinheiro & Collobert 2015): log-sum-exp, image prior",
-                      _joined(_D, _segmenter(losses=("mil_lse",), image_prior=True)), published=42.0),
+                      _joined(_D, _segmenter(losses=("mil_lse",), image_prior=True)), published=42.0, remembered=True),
     "em_fixed": System("WSSL, EM-Fixed (Papandreou et al. 2015)", _joined(_D, _segmenter(losses=("em_fixed",)))),
     "em_adapt": System("WSSL, EM-Adapt (Papandreou et al. 2015)", _joined(_D, _segmenter(losses=("em_adapt",))),
-                       published=38.2, published_semi=64.6),
+                       published=38.2, published_semi=64.6, remembered=True),
     "sec": System("SEC (Kolesnikov & Lampert 2016)", _joined(_D, _SEC_HEAD, _SEC_SEEDS, _SEC_LOSSES), published=50.7),
     "sec_crf": System("SEC's losses, deterministic, seeds by the CRF", _joined(_D, _CRF, _SEC_LOSSES)),
     "srg": System("deterministic, seeds by theta grown on the colours (SRG)", _joined(_D, {"seeds": {
         "refine": "srg"}})),
     "tpl": System("TPL (Kim et al. 2017): features erased, two rounds",
-                  _joined(_D, _CRF, {"classifier": {"erase": "features"}}), "erasing", 2, published=53.1),
+                  _joined(_D, _CRF, {"classifier": {"erase": "features"}}), "erasing", 2, published=53.1,
+                  remembered=True),
     "ae_psl": System("AE-PSL's erasing (Wei et al. 2017), three rounds",
                      _joined(_D, _CRF, {"classifier": {"erase": "pixels"}}), "erasing", 3, published=55.0),
     "gain": System("GAIN (Li et al. 2018)", _joined(_D, _CRF, _GAIN), published=55.3,
-                   semi={"classifier": {"objectives": ("tags", "mining", "mining_masks")}}, published_semi=60.5),
+                   semi={"classifier": {"objectives": ("tags", "mining", "mining_masks")}}, published_semi=60.5,
+                   remembered=True),
     "dsrg": System("DSRG (Huang et al. 2018): seeds by theta that grow in training", _joined(_D, _THETA, _GROWING),
                    published=59.0),
     "affinitynet": System("AffinityNet (Ahn & Kwak 2018)", _joined(_D, _AFFINITY), published=58.4),
     "irn": System("IRN (Ahn et al. 2019), its boundaries", _joined(_D, _BOUNDARY)),
     # Saliency maps beside the tags.
     "stc": System("STC (Wei et al. 2017): simple to complex",
-                  _joined(_D, _segmenter(losses=("stc",), simple_first=True)), published=49.8),
+                  _joined(_D, _segmenter(losses=("stc",), simple_first=True)), published=49.8, remembered=True),
     "dcsp": System("DCSP (Chaudhry et al. 2017): harmonic mean of map and saliency", _joined(_D, {"seeds": {
         "refine": "harmonic"}}), published=58.6),
     "deterministic_saliency": System("deterministic Grad-CAM, seeds by saliency", _joined(_D, _SALIENCY)),
     "ficklenet_saliency": System("FickleNet, seeds by saliency", _joined(_S, _SALIENCY)),
     "hidden_saliency": System("the same deterministic, three hidden layers", _joined(_D, _HIDDEN, _SALIENCY)),
-    "mdc": System("MDC (Wei et al. 2018): four dilations", _joined(_D, _MDC, _SALIENCY), published=60.4),
+    "mdc": System("MDC (Wei et al. 2018): four dilations", _joined(_D, _MDC, _SALIENCY), published=60.4,
+                  remembered=True),
     "oaa": System("OAA (Jiang et al. 2019): maps of the training's moments",
                   _joined(_D, _HIDDEN, _SALIENCY, {"classifier": {"snapshots": 5}}), "snapshots"),
     "eps": System("EPS (Lee et al. 2021)", _joined(_D, _EPS)),

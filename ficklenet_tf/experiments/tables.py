@@ -66,7 +66,8 @@ def markdown(table: Table) -> str:
     lines += [line for note in (*_repeats(table.random_seeds), *table.notes) for line in ("", note)]
     if table.claims:
         tests = "Pitman's and Morgan's test of paired spreads" if table.claims[0].spread else "paired t tests"
-        lines += ["", f"Claims, by {tests} over the seeds, p after Holm's correction; fewer than five pairs "
+        over = "seeds" if table.random_seeds else "repeats"
+        lines += ["", f"Claims, by {tests} over the {over}, p after Holm's correction; fewer than five pairs "
                   "give a direction:", "", *(f"- {judged}" for judged in judge(table.claims))]
     return "\n".join(lines) + "\n"
 

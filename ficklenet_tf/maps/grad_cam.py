@@ -69,22 +69,24 @@ def closed_form(head: StochasticHead, x: tf.Tensor, tag_ids: tf.Tensor, mode: st
 def tape(head: keras.layers.Layer, x: tf.Tensor, tag_ids: tf.Tensor, mode: str) -> RawMaps:
     """As `closed_form`, by one forward and one backward pass per selection (Eq. 1 as it is written)."""
     height, width, channels = x.shape
-    num_tags = tf.shape(tag_ids)[0]
-    rows = tf.repeat(x[None], num_tags, axis=0)  # one row per class, so one gradient serves all tag_ids
+    num_tags, map_shape = tf.shape(tag_ids)[0], [height * width, tag_ids.shape[0]]
+    tag_ids = tf.concat([tag_ids, tf.zeros(tf.maximum(1 - num_tags, 0), tf.int32)], 0)  # of no row gradients fail
+    num_rows = tf.size(tag_ids)
+    rows = tf.repeat(x[None], num_rows, axis=0)  # one row per class, so one gradient serves all tag_ids
 
     def selection_maps(factor: float | tf.Tensor, weights: tf.Tensor | None) -> tf.Tensor:
         with tf.GradientTape() as record:
             record.watch(rows)
-            selected = None if weights is None else tf.repeat(weights[None], num_tags, axis=0)
+            selected = None if weights is None else tf.repeat(weights[None], num_rows, axis=0)
             scores = tf.gather(head.logits(rows * factor, selected), tag_ids, axis=1, batch_dims=0)
             score = tf.reduce_sum(tf.linalg.diag_part(scores))
-        maps = tf.reduce_sum(tf.reshape(rows * record.gradient(score, rows), [num_tags, height * width, channels]), -1)
-        return tf.transpose(maps)
+        maps = tf.reduce_sum(tf.reshape(rows * record.gradient(score, rows), [num_rows, height * width, channels]), -1)
+        return tf.ensure_shape(tf.transpose(maps[:num_tags]), map_shape)
 
     def block_maps(bits: tf.Tensor | None) -> tf.Tensor:
         if mode == "deterministic":
             return selection_maps(1.0, None)[:, None]
-        signature = tf.TensorSpec([height * width, None], tf.float32)
+        signature = tf.TensorSpec(map_shape, tf.float32)
         bits = tf.transpose(bits, [1, 0, 2])
         if mode == "general":
             factors = tf.reshape(_general_scale(bits, head.rate), [-1, *x.shape])

@@ -152,7 +152,8 @@ class Localizer:
 def _options(config: MapsConfig, mode: str) -> aggregation.Options:
     """Returns what `aggregation.localize` does for a config."""
     greatest = config.auto_most if isinstance(config.num_maps, str) else config.num_maps
-    return aggregation.Options(greatest, mode, config.method, config.cam, 1 if mode == "deterministic" else SAMPLES,
+    samples = 1 if mode == "deterministic" else min(SAMPLES, greatest)
+    return aggregation.Options(greatest, mode, config.method, config.cam, samples,
                                config.auto_tolerance if config.num_maps == AUTO else None)
 
 

@@ -20,7 +20,7 @@ from ficklenet_tf.maps.image_maps import ImageMaps
 from ficklenet_tf.presets import MapsConfig
 from ficklenet_tf.runs import artifacts, layout, shards, stage
 
-_Statistics = list[dict[str, Any]]  # of each part: "mean", "max", "std" of one shape, "samples", "num_maps"
+_Statistics = list[dict[str, Any]]  # of each part: "mean", "max", "std", "probs" of one shape, "samples", "num_maps"
 
 
 def _highest(parts: _Statistics) -> dict[str, Any]:
@@ -43,15 +43,15 @@ def joined(parts: Sequence[ImageMaps], rule: str) -> ImageMaps:
     Returns:
       `ImageMaps`. "max" is the greatest of the parts' "max". By the rule "max", "mean" is the greatest of the parts'
       means, and "std" belongs to the part that has it (the first of several); by "mean" they are the mean and the
-      spread of all parts' maps together, each part counting alike. Samples and gradient are the first part's,
-      "num_maps" the greatest.
+      spread of all parts' maps together, each part counting alike. Softmax maps, where all have them, are averaged by
+      both rules. Samples and gradient are the first part's, "num_maps" the greatest.
     """
     first = parts[0]
     shape = first.mean.shape[:2]
+    names = ["mean", "max", "std", *(["probs"] if all(part.probs is not None for part in parts) else [])]
     statistics = [{"samples": part.samples, "num_maps": part.num_maps,
-                   **{name: images.resize_maps(getattr(part, name), shape) for name in ("mean", "max", "std")}}
-                  for part in parts]
-    return dataclasses.replace(first, **RULES[rule](statistics))
+                   **{name: images.resize_maps(getattr(part, name), shape) for name in names}} for part in parts]
+    return dataclasses.replace(first, **{"probs": None, **RULES[rule](statistics)})
 
 
 def merge(run_dir: str | pathlib.Path, split: datasets.Split, names: Sequence[str], rule: str = "max", *,

@@ -82,7 +82,9 @@ def frozen(trained: classifier.Trained) -> Frozen:
         inputs = keras.Input((trained.config.input_size,) * 2 + (3,))
         maps = _of_photographs(trained.model.backbone)(inputs)
     else:
-        inputs = keras.Input(features.shape)
+        assert below is not None  # it made the features
+        size = trained.config.input_size  # of the cache itself nothing may be there yet
+        inputs = keras.Input(below.compute_output_shape((None, size, size, 3))[1:])
         maps = [inputs] if above is None else [inputs, above(inputs)]
     height, width = maps[-1].shape[1:3]
     model = keras.Model(inputs, [x if x.shape[1:3] == (height, width) else layers.Resizing(height, width)(x)

@@ -4,6 +4,7 @@ The backbone's weights and those of LargeFOV's fc6 and fc7, which DeepLab takes 
 """
 
 import pathlib
+import zipfile
 
 import h5py
 import keras
@@ -109,7 +110,11 @@ def _load_applications(model: keras.Model, weights: str) -> None:
         with h5py.File(weights) as file:
             for layer in model.layers:
                 if layer.weights:
-                    layer.set_weights(_arrays(file, layer.name, weights))
+                    arrays = _arrays(file, layer.name, weights)
+                    try:
+                        layer.set_weights(arrays)
+                    except ValueError as error:
+                        raise UserError(f"{weights}: expected arrays of {layer.name}, found {error}") from error
         return
     try:
         pretrained = application(include_top=False, weights=weights)
@@ -135,7 +140,10 @@ def _arrays(file: h5py.File, layer_name: str, path: str) -> list[h5py.Dataset]:
     if layer_name not in file:
         raise UserError(f"{path}: expected a layer {layer_name}, found none")
     group = file[layer_name]
-    return [group[name] for name in group.attrs["weight_names"]]
+    try:
+        return [group[name] for name in group.attrs["weight_names"]]
+    except KeyError as error:
+        raise UserError(f"{path}: expected arrays of {layer_name}, found {error}") from error
 
 
 def _load_npz(model: keras.Model, path: str) -> None:
@@ -143,7 +151,9 @@ def _load_npz(model: keras.Model, path: str) -> None:
         raise UserError(f"{path}: .npz weights are VGG-16's, the backbone is {model.name}")
     try:
         file = np.load(path)
-    except ValueError as error:  # what NumPy says of a file that is none of its own
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise ValueError("a single one (.npy)")
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:  # a file that is none of NumPy's, or a part of one
         raise UserError(f"{path}: expected arrays of NumPy (.npz), found {error}") from error
     with file as arrays:
         for layer in model.layers:

@@ -64,7 +64,7 @@ def missing(run: Run, has_masks: bool) -> list[tuple[str, str]]:
     """
     names = [name for name in _expected(run, has_masks) if run.stages[name].state != "finished"]
     lacking = [(_describe(run, name), _maker(run, name)) for name in names]
-    localized = any((run.directory / layout.MAPS).glob("*.npz")) or learned_tags_alone(run)
+    localized = any((run.directory / layout.MAPS).glob("*.npz")) or learned_without_seeds(run) is not None
     if run.stages[layout.CLASSIFIER].state == "finished" and layout.SEEDS not in names and not localized:
         lacking.insert(0, (_describe(run, layout.MAPS), _maker(run, layout.MAPS)))  # they were not kept
     if not run.exported:
@@ -80,7 +80,7 @@ def _expected(run: Run, has_masks: bool) -> list[str]:
     begun = [name for name in _PLAIN if run.stages[name].state != "missing"]
     wanted = "flags" in run.result and run.flags.get("baseline", True) and not run.flags.get("system")
     plain = _PLAIN if begun or wanted else ()
-    seeds = [] if learned_tags_alone(run) else [layout.SEEDS]
+    seeds = [] if learned_without_seeds(run) else [layout.SEEDS]
     config = run.stages[layout.SEGMENTER].settings.get("config", {})
     rounds = config.get("retrain_steps", stage_flags.preset(run).segmenter.retrain_steps)
     refined = run.stages[layout.PREDICTIONS].state != "finished" or run.stages[layout.REFINED_PREDICTIONS].settings
@@ -90,9 +90,14 @@ def _expected(run: Run, has_masks: bool) -> list[str]:
             *([layout.REFINED_PREDICTIONS] if has_masks and refined else [])]  # not after --crf=none
 
 
-def learned_tags_alone(run: Run) -> bool:
-    """Whether the segmenter has been begun on tags alone, without seeds."""
-    return run.stages[layout.SEGMENTER].settings.get("seeds", layout.SEEDS) is None
+def learned_without_seeds(run: Run) -> str | None:
+    """Returns what the segmenter has been begun on where that is no seeds, as "tags alone"; None where it is seeds."""
+    settings = run.stages[layout.SEGMENTER].settings
+    if settings.get("seeds", layout.SEEDS) is not None:
+        return None
+    if settings.get("supervision", "weak") != "weak":
+        return "masks alone" if settings["supervision"] == "full" else "tags, and masks of some photographs"
+    return "tags and saliency maps" if "saliency" in settings else "tags alone"
 
 
 def _describe(run: Run, name: str) -> str:

@@ -62,9 +62,10 @@ def write_report(run_dir: str | pathlib.Path, *, train_split: datasets.Split, va
 
 def _localized(run: stages.Run, split: datasets.Split, rows: int) -> list[str]:
     """The sections of maps and seeds, or that there are none."""
-    if commands.learned_tags_alone(run):
-        return [markup.section("seeds", "From tags to masks", "This segmenter has learned tags alone: no maps and no "
-                               "seeds lie between.")]
+    learned = commands.learned_without_seeds(run)
+    if learned:
+        return [markup.section("seeds", "Without seeds", f"This segmenter has learned {learned}: no maps and no seeds "
+                               "lie between.")]
     return [_seeds(run, split, rows), score_sections.of_seeds(run, split)]
 
 
@@ -79,11 +80,24 @@ def _seeds(run: stages.Run, split: datasets.Split, rows: int) -> str:
     return markup.section(
         "seeds", "From tags to seeds",
         f"Each row is a training {picture_rows.noun(split.dataset)}, chosen for its tags and not for its success: "
-        "every map is one random selection of hidden units (yellow: the class is here), the mean and maximum are over "
-        "all of them, spread is their standard deviation (yellow: 0.5), and the seeds are what the segmenter learns "
-        "from; uncertainty (with --uncertainty) is how little the maps agree on a seed; the ground truth is for you "
-        "alone, no stage has seen it.",
+        f"{_of_maps(run)}, and the seeds are what the segmenter learns from; uncertainty (with --uncertainty) is how "
+        f"little the maps agree on a seed; {_of_truth(run)}.",
         "" if has_maps else markup.missing("maps"), gallery.legend(), gallery.table(captioned, split.class_names))
+
+
+def _of_maps(run: stages.Run) -> str:
+    """What the pictures of maps show."""
+    if run.stages[layout.CLASSIFIER].settings.get("config", {}).get("inference_mode") == "deterministic":
+        return "there is one map, of all hidden units (yellow: the class is here)"
+    return ("every map is one random selection of hidden units (yellow: the class is here), the mean and maximum are "
+            "over all of them, spread is their standard deviation (yellow: 0.5)")
+
+
+def _of_truth(run: stages.Run) -> str:
+    """Who has seen the training images' masks."""
+    if any(run.stages[name].settings.get("strong") for name in (layout.CLASSIFIER, layout.SEGMENTER)):
+        return "of the ground truth only the masks that were given to learn from have been seen by a stage"
+    return "the ground truth is for you alone, no stage has seen it"
 
 
 def _masks(run: stages.Run, val: used.Used, rows: int) -> str:

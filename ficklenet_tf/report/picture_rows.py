@@ -10,7 +10,7 @@ import numpy as np
 from ficklenet_tf.data import datasets, images, labels
 from ficklenet_tf.maps.image_maps import ImageMaps
 from ficklenet_tf.report import pictures
-from ficklenet_tf.runs import layout
+from ficklenet_tf.runs import artifacts, layout
 from ficklenet_tf.seeds import rule
 
 _PREDICTIONS = (("segmenter", layout.PREDICTIONS), ("segmenter + CRF", layout.REFINED_PREDICTIONS))
@@ -63,13 +63,22 @@ def seed_pictures(run_dir: str | pathlib.Path, split: datasets.Split, index: int
             cells[heading] = Picture(pictures.heat(photo, maps[key] * scale))
     cells |= _masks(run_dir, photo, image_id, num_classes, [("seeds", layout.SEEDS)])
     uncertain = layout.label_image(run_dir / layout.uncertainty_of(layout.SEEDS), image_id)
-    if uncertain.exists():
+    if uncertain.exists() and _made_of_these_seeds(uncertain.parent, run_dir / layout.SEEDS):
         cells["uncertainty"] = Picture(pictures.heat(photo, rule.read_uncertainty(uncertain)))
     if plain:
         cells["plain Grad-CAM"] = Picture(pictures.heat(photo, plain["mean"]))
     cells |= _masks(run_dir, photo, image_id, num_classes, [
         ("Grad-CAM seeds", layout.PLAIN_SEEDS), ("first round", layout.FIRST_LABELS), *_PREDICTIONS])
     return cells | _truth(photo, example)
+
+
+def _made_of_these_seeds(uncertainty: pathlib.Path, seeds: pathlib.Path) -> bool:
+    """Whether a directory of uncertainty has the settings of the seeds, and not of those that were there before."""
+    settings = [path / layout.SETTINGS for path in (uncertainty, seeds)]
+    if not all(path.exists() for path in settings):
+        return False
+    of_uncertainty, of_seeds = (artifacts.read_json(path) for path in settings)
+    return {**of_uncertainty, "stage": of_seeds["stage"]} == of_seeds
 
 
 def mask_pictures(run_dir: str | pathlib.Path, split: datasets.Split, index: int, side: int,

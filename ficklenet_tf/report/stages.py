@@ -94,11 +94,18 @@ def read(directory: str | pathlib.Path, dataset: str, flags: Mapping[str, Any] |
     scores = {name: runs[name]["metrics"] for name in (layout.SEEDS, layout.PLAIN_SEEDS) if runs[name].get("metrics")}
     for name in (layout.PREDICTIONS, layout.REFINED_PREDICTIONS):
         path = layout.scores(directory, name)
-        if path.exists():
+        if path.exists() and not _outdated(directory, runs[name]):
             scores[name] = artifacts.read_json(path)
     versions = [path.name for path in (directory / layout.SAVED_MODEL).glob("[0-9]*") if path.is_dir()]
     return Run(directory, stages, scores, result, tuple(sorted(versions, key=int)),
                run_flags.read(directory, dataset, settings, result, flags or {}))
+
+
+def _outdated(directory: pathlib.Path, predictions: dict[str, Any]) -> bool:
+    """Whether predictions are of a segmenter that has been trained again since."""
+    segmenters = [artifacts.read_run(directory / name) for name in (layout.SEGMENTER, layout.SECOND_SEGMENTER)]
+    finished = [run["finished"] for run in segmenters if run]
+    return "segmenter" in predictions and bool(finished) and predictions["segmenter"] not in finished
 
 
 def _json(path: pathlib.Path) -> dict[str, Any]:

@@ -69,10 +69,15 @@ def make(run_dir: str | pathlib.Path, split: datasets.Split, config: SeedsConfig
         config = _with_score(run_dir, split, config, map_settings, shard)
     directory, maps_config = pathlib.Path(run_dir) / name, MapsConfig(**map_settings["config"])
     settings = settings_of(split, config, options, map_settings)
+
+    def facts(each: pathlib.Path) -> dict[str, Any]:
+        return {} if each != directory else {**map_extraction.counts(map_dir, split, maps_config),
+                                             **_metrics(directory, split)}
+
     return stage.run_per_image(
-        {directory: settings}, split, files=lambda image_id: _files(directory, image_id, options), shard=shard,
-        work=lambda pending: _from_disk(directory, map_dir, split, pending, config, options),
-        facts=lambda _: {**map_extraction.counts(map_dir, split, maps_config), **_metrics(directory, split)})
+        _settings_by_directory(directory, settings, options), split, facts=facts, shard=shard,
+        files=lambda image_id: _files(directory, image_id, options),
+        work=lambda pending: _from_disk(directory, map_dir, split, pending, config, options))
 
 
 def extract(run_dir: str | pathlib.Path, split: datasets.Split, maps_config: MapsConfig, config: SeedsConfig,
@@ -129,9 +134,9 @@ def extract(run_dir: str | pathlib.Path, split: datasets.Split, maps_config: Map
     def facts(each: pathlib.Path) -> dict[str, Any] | None:
         if each == map_dir:
             return None if artifacts.read_run(map_dir) else counted()
-        return {**counted(), **_metrics(directory, split)}
+        return {**counted(), **_metrics(directory, split)} if each == directory else {}
 
-    settings = {directory: settings_of(split, config, options, map_settings),
+    settings = {**_settings_by_directory(directory, settings_of(split, config, options, map_settings), options),
                 **({map_dir: map_settings} if keep else {})}
     return stage.run_per_image(settings, split, files=files, work=work, facts=facts, shard=shard)
 
@@ -174,7 +179,7 @@ def settings_of(split: datasets.Split, config: SeedsConfig, options: Options,
     map_settings = {key: value for key, value in map_settings.items() if key != "format"}
     return {"stage": "seeds", "config": dataclasses.asdict(config), "maps": map_settings, "dataset": split.dataset,
             "split": split.name, "fingerprint": split.fingerprint,
-            **({"saliency": needed.saliency_identity(options.saliency_dir)} if options.saliency_dir else {}),
+            **needed.saliency_settings(config, options.saliency_dir),
             **({"affinity": options.walker.run["finished"]} if options.walker else {})}
 
 
@@ -201,6 +206,13 @@ def _from_disk(directory: pathlib.Path, map_dir: pathlib.Path, split: datasets.S
 
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         yield from pool.map(make_one, indices)
+
+
+def _settings_by_directory(directory: pathlib.Path, settings: dict[str, Any],
+                           options: Options) -> dict[pathlib.Path, dict[str, Any]]:
+    """Returns {directory: settings} of the seeds, and of their uncertainty where it is wanted."""
+    return {directory: settings, **({_uncertainty_dir(directory): {**settings, "stage": "uncertainty"}}
+                                    if options.uncertainty else {})}
 
 
 def _files(directory: pathlib.Path, image_id: str, options: Options) -> list[pathlib.Path]:

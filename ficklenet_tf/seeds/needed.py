@@ -73,6 +73,11 @@ def saliency_identity(saliency_dir: str | pathlib.Path) -> str:
     return f"made by {run['model']}" + (f", closer by maps of {run['maps']}" if "maps" in run else "")
 
 
+def saliency_settings(config: SeedsConfig, saliency_dir: str | pathlib.Path | None) -> dict[str, str]:
+    """Returns what saliency maps add to a stage's settings: nothing where `config` makes no use of them."""
+    return {"saliency": saliency_identity(saliency_dir)} if saliency_dir and saliency(config) else {}
+
+
 def open_walker(run_dir: str | pathlib.Path, name: str, classifier: str) -> affinity.Walker:
     """Opens the affinity network `name` of a run.
 

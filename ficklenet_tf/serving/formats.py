@@ -2,9 +2,9 @@
 
 They answer as `serving_default` does, one photograph of any size at a time: "images" `[1, h, w, 3]` uint8 ->
 "labels" `[1, h, w]` uint8 and "probabilities" `[1, h, w, classes]` float32. They do not have checks of the
-input, files as input, localization maps, or the dense CRF by the lattice: tf2onnx has no rule for its sparse product
-and bit cast. OpenVINO would compute its 64-bit keys in 32 bits; the bit cast is an error there too, which saves it
-from wrong labels. The exact CRF converts, for small maps.
+input, files as input, localization maps, a bound on the side (no converter has antialiased resizing), or the dense CRF
+by the lattice: tf2onnx has no rule for its sparse product and bit cast. OpenVINO would compute its 64-bit keys in 32
+bits; the bit cast is an error there too, which saves it from wrong labels. The exact CRF converts, for small maps.
 """
 
 import importlib
@@ -44,10 +44,14 @@ def export(run_dir: str | pathlib.Path, version: int, target: str, options: load
 
     Raises:
       FileNotFoundError: the stage has not finished.
-      UserError: the converter is missing or fails, the version is there, or labels differ from TensorFlow's.
+      UserError: the converter is missing or fails, the version is there, labels differ from TensorFlow's, or
+        photographs would have to be shrunk.
     """
     if target not in FILES:
         raise UserError(f"format: expected one of {', '.join(FILES)}, found {target!r}")
+    if options.max_side or options.buckets:
+        raise UserError(f"format {target}: expected neither max_side nor size_buckets, as no converter has the "
+                        "antialiased resizing that they need; shrink photographs before they are sent")
     run_dir = pathlib.Path(run_dir)
     directory = run_dir / target / str(int(version))
     if directory.exists():
@@ -76,7 +80,7 @@ def export(run_dir: str | pathlib.Path, version: int, target: str, options: load
 def compare(path: str | pathlib.Path, model: servable.Segmenter, photographs: Sequence[np.ndarray]) -> float:
     """Returns the share of pixels, 0..1, whose label a converted model gives as TensorFlow does."""
     labels_of = runner(path)
-    pairs = [(labels_of(image), model.probs(model.shrunk(image[None])).numpy()[0].argmax(-1)) for image in photographs]
+    pairs = [(labels_of(image), model.probs(image[None]).numpy()[0].argmax(-1)) for image in photographs]
     for labels, expected in pairs:
         if labels.shape != expected.shape:
             raise UserError(f"{path}: expected labels of the shape {expected.shape}, found {labels.shape}")
@@ -100,9 +104,7 @@ def runner(path: str | pathlib.Path) -> Callable[[np.ndarray], np.ndarray]:
 
 def _function(model: servable.Segmenter) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
     def serve(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        shape = tf.shape(images)[1:3]
-        probs = model.probs(model.shrunk(images))
-        probs = tf.image.resize(probs, shape) if model.longest else probs
+        probs = model.probs(images)
         return {"labels": tf.cast(tf.argmax(probs, -1, tf.int32), tf.uint8), "probabilities": probs}
 
     return serve

@@ -4,6 +4,8 @@ import pathlib
 from typing import Any
 
 from ficklenet_tf.data import labels
+from ficklenet_tf.evaluation import prediction
+from ficklenet_tf.models import pretrained
 from ficklenet_tf.runs import artifacts, layout
 from ficklenet_tf.serving import graph_scan
 
@@ -24,7 +26,8 @@ def make(run_dir: str | pathlib.Path, segmenter_run: dict[str, Any], classifier_
     Returns:
       A dict that JSON can hold.
     """
-    weights = (classifier_run or {}).get("weights") or segmenter_run.get("weights") or ""
+    below = artifacts.read_run(pathlib.Path(run_dir) / layout.CLASSIFIER) or {}  # whose backbone segmenters begin with
+    weights = next(filter(pretrained.are_given, (run.get("weights", "") for run in (segmenter_run, below))), "")
     return {
         "name": "FickleNet segmenter", "paper": "Lee et al., CVPR 2019, arXiv:1902.10421",
         "class_names": segmenter_run["class_names"], "ignore_label": labels.IGNORE,
@@ -32,17 +35,18 @@ def make(run_dir: str | pathlib.Path, segmenter_run: dict[str, Any], classifier_
         "backbone": segmenter_run["backbone"], "normalization": segmenter_run["normalization"],
         "configs": {"classifier": (classifier_run or {}).get("config"), "segmenter": segmenter_run["config"]},
         "metrics": {"classifier": (classifier_run or {}).get("metrics"), "segmenter": segmenter_run.get("metrics"),
-                    **_evaluations(run_dir)},
+                    **_evaluations(pathlib.Path(run_dir), segmenter_run)},
         "pretrained_weights": {"source": pathlib.Path(weights).name or "none", "licence": _licence(weights)},
         "settings": settings, "signatures": signatures}
 
 
-def _evaluations(run_dir: str | pathlib.Path) -> dict[str, dict[str, int | float]]:
-    """Metrics of what was predicted and scored in this run, by name."""
+def _evaluations(run_dir: pathlib.Path, segmenter_run: dict[str, Any]) -> dict[str, dict[str, int | float]]:
+    """Metrics of what this segmenter, and no earlier one, predicted and was scored for in this run, by name."""
     metrics = {}
-    for path in sorted(pathlib.Path(run_dir).glob(f"{layout.EVALUATION}/*.json")):
-        scores = artifacts.read_json(path)
-        metrics[path.stem] = {key: value for key, value in scores.items() if isinstance(value, int | float)}
+    for path in sorted(run_dir.glob(f"{layout.EVALUATION}/*.json")):
+        if prediction.made_by(run_dir / path.stem) == segmenter_run["finished"]:
+            scores = artifacts.read_json(path)
+            metrics[path.stem] = {key: value for key, value in scores.items() if isinstance(value, int | float)}
     return metrics
 
 

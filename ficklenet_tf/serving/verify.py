@@ -8,11 +8,12 @@ import sys
 import tempfile
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 from PIL import Image
 
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.serving import bare_session, warmup
+from ficklenet_tf.serving import bare_session, servable, warmup
 
 
 def ask(model_dir: str | pathlib.Path, requests: Sequence[bare_session.Message],
@@ -47,6 +48,19 @@ def ask(model_dir: str | pathlib.Path, requests: Sequence[bare_session.Message],
             raise UserError(f"{model_dir}: expected answers from a bare session, found {' '.join(last_lines)}")
         with np.load(received) as arrays:
             return [tensors for _, tensors in bare_session.unpack(dict(arrays))]
+
+
+def fitting(image: np.ndarray, max_pixels: int = servable.MAX_PIXELS) -> np.ndarray:
+    """Returns a `[h, w, 3]` uint8 photograph, shrunk where it has more pixels than a request may have, as by a client.
+
+    Args:
+      image: the photograph.
+      max_pixels: of one request.
+    """
+    height, width = image.shape[:2]
+    scale = (max_pixels / (height * width)) ** 0.5
+    return image if scale >= 1 else cv2.resize(
+        image, (int(width * scale) or 1, int(height * scale) or 1), interpolation=cv2.INTER_AREA)
 
 
 def encode(image: np.ndarray) -> bytes:

@@ -29,7 +29,8 @@ class Options:
     Attributes:
       weights: of the backbone, see `pretrained.load_weights`.
       seed: of weights, order, augmentation and selections.
-      cache_flips: also cache the features of the mirrored photographs (twice the time and space).
+      cache_flips: also cache the features of the mirrored photographs (twice the time and space), for what is trained
+        on mirrored ones, classifier or segmenter.
       training: `loop.Options`; the precision is the config's.
       erased: names of finished map directories of the split, beside this stage's: the regions that they have found are
         erased, see maps/erased.py. The mAP is that of whole photographs all the same.
@@ -75,7 +76,8 @@ def train(directory: str | pathlib.Path, split: datasets.Split, held_out: datase
     options = dataclasses.replace(options, saliency_dir=saliency_dir)
     pixel_teachers.masked(options.strong, split, config.objectives, classifier_losses.NEED_MASKS)
     settings = {**settings_of(options.weights, options.seed, split), "config": dataclasses.asdict(config),
-                **pixel_teachers.settings(saliency_dir, options.strong)}
+                **pixel_teachers.settings(saliency_dir, options.strong),
+                **({"cache_flips": True} if options.cache_flips else {})}
     covering = erased.opened(directory.parent, options.erased, split, config)
     if covering:
         settings["erased"] = erased.identities(directory.parent, options.erased)
@@ -179,7 +181,7 @@ def _cached(directory: pathlib.Path, split: datasets.Split, held_out: datasets.S
     features = feature_cache.FeatureCache(
         feature_cache.cache_directory(directory.parent / layout.FEATURES, below, dataset=split.dataset,
                                       size=config.input_size, precision=config.precision),
-        options.cache_flips and config.flips)
+        options.cache_flips)
     for part, flips in ((split, features.flips), (held_out, False)):
         distribution.on_chief(features.fill, part, below, normalization, size=config.input_size, flips=flips)
     return features

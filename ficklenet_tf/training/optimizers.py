@@ -55,6 +55,8 @@ def classifier_optimizer(config: presets.ClassifierConfig, model: keras.Layer, n
 def _adam(schedule: keras.optimizers.schedules.LearningRateSchedule | float, model: keras.Layer,
           new: Sequence[keras.Variable], pretrained_multiplier: float, weight_decay: float = 0.0) -> keras.Optimizer:
     optimizer, new_ids = MultipliedAdam(schedule, weight_decay=weight_decay or None), {id(v) for v in new}
+    if weight_decay:
+        optimizer.exclude_from_weight_decay([v for v in model.trainable_variables if not v.path.endswith("kernel")])
     optimizer.multipliers = [1.0 if id(v) in new_ids else pretrained_multiplier for v in model.trainable_variables]
     return optimizer
 

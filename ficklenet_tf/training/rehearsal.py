@@ -78,7 +78,7 @@ def rehearse_segmenter(run_dir: str | pathlib.Path, split: datasets.Split, confi
     learned = masked if weak is None else weak
     assert learned is not None
     with hidden(run_dir, name) as directory:
-        rounds.train_rounds(run_dir, first_images(learned, count), one_step(config), options,
+        rounds.train_rounds(run_dir, first_images(one_tag_first(learned, config), count), one_step(config), options,
                             name=f"{directory.name}/{layout.SEGMENTER}")
 
 
@@ -109,8 +109,8 @@ def _say(text: str) -> None:
 def _step_classifier(directory: pathlib.Path, few: datasets.Split, held_out: datasets.Split,
                      config: presets.ClassifierConfig, options: classifier_training.Options) -> None:
     """Trains a classifier for one step."""
-    config = dataclasses.replace(config, batch_size=batch_size(config), epochs=0, steps=1)
-    few = first_images(_masked_first(few, config, options), config.batch_size)
+    few = first_images(_masked_first(few, config, options), images_of(config))
+    config = one_step_of(config)
     classifier_training.train(directory, few, first_images(held_out, 2), config, options)
 
 
@@ -120,6 +120,23 @@ def _masked_first(split: datasets.Split, config: presets.ClassifierConfig,
     masked = pixel_teachers.masked(options.strong, split, config.objectives, classifier_losses.NEED_MASKS)
     return split if masked is None else split.select(
         sorted(range(len(split)), key=lambda i: split.image_ids[i] not in masked))
+
+
+def one_step_of(config: presets.ClassifierConfig) -> presets.ClassifierConfig:
+    """Returns a classifier's config with one step."""
+    return dataclasses.replace(config, batch_size=batch_size(config), epochs=0, steps=1,
+                               snapshots=min(1, config.snapshots))
+
+
+def images_of(config: presets.ClassifierConfig) -> int:
+    """Returns how many photographs a classifier's step needs: a batch, and with early stopping one to watch."""
+    return batch_size(config) + bool(config.early_stopping)
+
+
+def one_tag_first(split: datasets.Split, config: presets.SegmenterConfig) -> datasets.Split:
+    """Returns the split with the photographs of one tag first where STC's first network wants such; else as it is."""
+    return split if not config.simple_first else split.select(
+        sorted(range(len(split)), key=lambda i: split[i]["tags"].sum() != 1))
 
 
 def one_step(config: presets.SegmenterConfig) -> presets.SegmenterConfig:

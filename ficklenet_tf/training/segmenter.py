@@ -71,6 +71,7 @@ def train(run_dir: str | pathlib.Path, split: datasets.Split, config: presets.Se
     options = dataclasses.replace(options, saliency_dir=saliency_dir)
     settings = {"stage": "segmenter", "config": dataclasses.asdict(config), **task.settings(),
                 **_label_settings(run_dir, options.seeds if task.needs_seeds else None), "initial": options.initial,
+                "classifier": _classifier_identity(run_dir),
                 "weights": str(options.weights), "seed": options.seed, "dataset": split.dataset, "split": split.name,
                 "fingerprint": split.fingerprint, **pixel_teachers.settings(saliency_dir)}
 
@@ -144,6 +145,12 @@ def _label_settings(run_dir: pathlib.Path, seeds: str | None) -> dict[str, str |
         return {"seeds": None, "seeds_made": None}
     artifacts.finished_run(run_dir / seeds, "set of seeds", "tools.extract_seeds")
     return {"seeds": seeds, "seeds_made": artifacts.identity(run_dir / seeds)}
+
+
+def _classifier_identity(run_dir: pathlib.Path) -> str:
+    """Returns what tells the classifier, from which backbone, size and normalization come, from another one."""
+    artifacts.finished_run(run_dir / layout.CLASSIFIER, "classifier", "tools.train_classifier")
+    return artifacts.identity(run_dir / layout.CLASSIFIER)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -267,6 +267,8 @@ STRUCTURE = {
     "empty_split": (lambda folder: (folder / "val.txt").write_text("\n \n"),
                     r"val\.txt: expected at least one image, found an empty split"),
     "split_name": (lambda folder: (folder / "all.txt").write_text("a"), r"all\.txt: expected a split list with "),
+    "classes_list": (lambda folder: (folder / "class_names.txt").write_text("cat\ndog"),
+                     r"class_names\.txt: expected a split list .* found 'class_names'; classes are listed in classes"),
     "no_images": (lambda folder: (folder / "images").rename(folder / "photos"),
                   r"expected the name of folder and file, as dog/a\.jpg \(there is no images/\), found 'a\.png'"),
     "masks_without_classes": (lambda folder: labels.write_label(folder / "labels" / "a.png", np.zeros(SIZE)),

@@ -92,3 +92,33 @@ def test_features_of_any_number_of_channels_are_mirrored(split, tmp_path):
     mirrored = [bool((array == stored[:, ::-1]).all()) for array in seen]
     assert set(mirrored) == {True, False}
     assert all(m or (array == stored).all() for m, array in zip(mirrored, seen, strict=True))
+
+
+def test_a_photograph_that_was_replaced_leaves_no_features_behind(split, tmp_path, monkeypatch):
+    """Neither those of its mirror image, nor what a pass that was killed had written."""
+    backbone, options = backbones.build("small", "head"), dict(size=33, batch_size=2)
+    rows = (*split.rows[:2], split.rows[4], *split.rows[3:])  # another photograph under the third one's name
+    other, third = dataclasses.replace(split, rows=rows), split.image_ids[2]
+    cache = FeatureCache(tmp_path / "f", flips=True)
+    cache.fill(split, backbone, images.TORCH, **options)
+    assert cache.fill(other, backbone, images.TORCH, flips=False, **options) == 1
+    assert not cache.path(third, flipped=True).exists()
+    assert cache.fill(other, backbone, images.TORCH, **options) == 1
+
+    written, write = [], feature_cache._write
+
+    def killed(path, features):
+        if len(written) == 4:
+            raise KeyboardInterrupt
+        written.append(path.stem)
+        write(path, features)
+
+    monkeypatch.setattr(feature_cache, "_write", killed)
+    with pytest.raises(KeyboardInterrupt):
+        FeatureCache(tmp_path / "g").fill(split, backbone, images.TORCH, **options)
+    monkeypatch.setattr(feature_cache, "_write", write)
+    assert third in written
+    killed_cache = FeatureCache(tmp_path / "g")
+    assert killed_cache.holds(third, split[2]["image"]) and not killed_cache.holds(third, other[2]["image"])
+    assert killed_cache.fill(other, backbone, images.TORCH, **options) == 4  # three that were missing, and this one
+    np.testing.assert_array_equal(killed_cache.load(third), killed_cache.load(split.image_ids[4]))

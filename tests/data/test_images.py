@@ -8,6 +8,7 @@ import tensorflow as tf
 from PIL import ExifTags, Image
 
 from ficklenet_tf.data import images, labels
+from ficklenet_tf.data.inspection import photographs
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (20, 30, 3), np.uint8)
@@ -83,6 +84,22 @@ def test_exif_orientation_is_applied(tmp_path, orientation, turn):
     data, size = images.canonical_bytes(path)
     assert size == expected.shape[:2]
     np.testing.assert_array_equal(images.decode_image_op(data), expected)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "CMYK", "P", "I;16"])
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+def test_a_tiff_that_lies_on_its_side_keeps_its_pixels(tmp_path, mode, orientation):
+    """Pillow maps an uncompressed one into memory, rows of the turned width, where it is given a path."""
+    pixels = np.arange(30 * 20, dtype=np.uint16).reshape(30, 20)
+    image = Image.fromarray(pixels * 100) if mode == "I;16" else Image.fromarray(pixels.astype(np.uint8)).convert(mode)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    image.save(tmp_path / "a.tif", exif=exif)
+    image.save(tmp_path / "upright.tif")
+    turn = {3: lambda x: x[::-1, ::-1], 6: lambda x: np.rot90(x, -1), 8: np.rot90}[orientation]
+    expected = turn(images.read_image(tmp_path / "upright.tif"))
+    np.testing.assert_array_equal(images.read_image(tmp_path / "a.tif"), expected)
+    assert photographs.read_photograph(tmp_path / "a.tif").size == expected.shape[1::-1]
 
 
 def test_upright_jpeg_is_kept_byte_by_byte(tmp_path):
@@ -164,3 +181,11 @@ def test_outside_a_graph_photographs_and_labels_come_out_alike(tmp_path):
 def test_warp_label_takes_the_nearest_and_makes_no_new_ids():
     label = np.uint8([[0, 7], [255, 3]])
     np.testing.assert_array_equal(images.warp_label(tf.constant(label), 4), np.kron(label, np.ones((2, 2), np.uint8)))
+
+
+def test_any_number_of_maps_is_resized():
+    maps = np.random.default_rng(0).random((3, 4, 300), np.float32)
+    resized = images.resize_maps(maps, (7, 9))
+    for start in (0, 127, 128, 299):
+        alone = images.resize_maps(maps[..., start:start + 1], (7, 9))
+        np.testing.assert_allclose(resized[..., start], alone[..., 0], rtol=1e-5)

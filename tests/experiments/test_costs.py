@@ -1,5 +1,7 @@
 """What a stage cost is kept once, and of what was killed nobody knows it."""
 
+import time
+
 import pytest
 
 from ficklenet_tf.experiments import costs
@@ -24,3 +26,6 @@ def test_a_cost_is_measured_once_and_not_of_what_goes_on(tmp_path):
     costs.measured(tmp_path, "d", lambda: make("d"))
     both = costs.of(tmp_path, ["a", "d"])
     assert both["seconds"] == pytest.approx(cost["seconds"] + costs.of(tmp_path, ["d"])["seconds"])
+    (tmp_path / "a").rmdir()  # and is made anew
+    costs.measured(tmp_path, "a", lambda: (make("a"), time.sleep(0.2)))
+    assert costs.of(tmp_path, ["a"])["seconds"] >= 0.2 > cost["seconds"]

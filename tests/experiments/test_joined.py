@@ -67,7 +67,7 @@ def test_spreads_over_repeats_are_read_and_not_joined(tmp_path):
         "the deviation is greater for a", Measured(HIGH), Measured(LOW), True),))
     tables.write(spreads, tmp_path)
     kept, text = joined.read(tmp_path / "table5.json"), tables.markdown(spreads)
-    assert tables.markdown(kept) == text and "Morgan's test of paired spreads over the seeds" in text
+    assert tables.markdown(kept) == text and "Morgan's test of paired spreads over the repeats" in text
     assert kept.claims[0].difference == pytest.approx(spreads.claims[0].difference)
     with pytest.raises(UserError, match="table5: expected a table over random seeds, .* something else"):
         joined.join([kept])

@@ -37,6 +37,15 @@ def test_closed_form_equals_tape(form, mode, s, rate, rescale, shape):
     assert float(tf.reduce_max(answers[0]["max"])) == pytest.approx(1)
 
 
+@pytest.mark.parametrize("mode", stochastic.MODES)
+@pytest.mark.parametrize("method", grad_cam.METHODS)
+def test_without_tags_there_are_no_maps(mode, method):
+    run = tf.function(localize, autograph=False)
+    maps = run(_head(), _features(), tf.zeros([0], tf.int32), tf.constant([3, 4]),
+               Options(num_maps=3, mode=mode, method=method))
+    assert [maps[name].shape for name in ("mean", "max", "std")] == [(7, 9, 0)] * 3
+
+
 def test_one_map_by_hand():
     """One class, s = 3, on 1 x 2 positions: the map is the kept neighbours' contributions, counted out."""
     head = stochastic.StochasticHead(1, 3, 0.5)

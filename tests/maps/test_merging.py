@@ -37,6 +37,11 @@ def test_two_maps_by_hand():
     for joined in (both, mean):
         assert joined.num_maps == 20 and joined.shape == (8, 16) and joined.gradient is None
         np.testing.assert_array_equal(joined.samples, a.samples)
+    probs = [np.full((1, 2, 2), value, np.float32) for value in (0.1, 0.9)]
+    for rule in merging.RULES:
+        with_probs = [dataclasses.replace(part, probs=values) for part, values in zip((a, b), probs, strict=True)]
+        np.testing.assert_allclose(merging.joined(with_probs, rule).probs, np.full((1, 2, 2), 0.5))
+        assert merging.joined([with_probs[0], b], rule).probs is None  # of one part's alone nobody can tell
 
 
 def test_the_union_of_what_is_above_a_threshold_is_the_maximum_above_it():

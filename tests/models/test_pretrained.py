@@ -140,6 +140,13 @@ def test_weights_of_a_file(tmp_path):
     np.savez(tmp_path / "wrong.npz", **arrays)
     with pytest.raises(ValueError, match="conv4_1/W of shape"):
         pretrained.load_weights(model, str(tmp_path / "wrong.npz"))
+    data = (tmp_path / "vgg.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(data[:len(data) // 2])
+    with open(tmp_path / "single.npz", "wb") as file:
+        np.save(file, np.zeros(3))
+    for name in ("cut", "single"):
+        with pytest.raises(ValueError, match=f"{name}.npz: expected arrays of NumPy"):
+            pretrained.load_weights(model, str(tmp_path / f"{name}.npz"))
     with pytest.raises(FileNotFoundError, match="absent.npz"):
         pretrained.load_weights(model, str(tmp_path / "absent.npz"))
     with pytest.raises(ValueError, match="small"):

@@ -176,5 +176,33 @@ def test_a_system_of_tags_alone_has_no_seeds_to_show(run_dir, train, val):
     artifacts.write_json(run_dir / "segmenter" / "settings.json", {**settings, "seeds": None})
     artifacts.write_json(run_dir / "result.json", {"system": "em_adapt", "flags": {"system": "em_adapt"}})
     _, shown = page(run_dir, train, val)
-    assert "no maps and no seeds lie between" in shown.text and "seeds" in shown.ids
+    assert "has learned tags alone: no maps and no seeds lie between" in shown.text and "seeds" in shown.ids
     assert "seed-scores" not in shown.ids and "plain Grad-CAM" not in shown.text
+
+
+@pytest.mark.parametrize(("changes", "text"), [
+    ({"supervision": "full"}, "has learned masks alone: no maps"),
+    ({"supervision": "semi"}, "has learned tags, and masks of some photographs: no maps"),
+    ({"saliency": "made by 0123"}, "has learned tags and saliency maps: no maps")])
+def test_what_a_segmenter_without_seeds_has_learned(run_dir, train, val, changes, text):
+    path = run_dir / "segmenter" / "settings.json"
+    artifacts.write_json(path, {"supervision": "weak", **artifacts.read_json(path), "seeds": None, **changes})
+    assert text in page(run_dir, train, val)[1].text
+
+
+def test_the_page_says_which_masks_were_learned_and_of_how_many_units_a_map_is(run_dir, train, val):
+    assert "no stage has seen it" in (text := page(run_dir, train, val)[1].text) and "one random selection" in text
+    for name, changes in (("segmenter", {"strong": {"images": 3}}),
+                          ("classifier", {"config": {"inference_mode": "deterministic"}})):
+        path = run_dir / name / "settings.json"
+        artifacts.write_json(path, {**artifacts.read_json(path), **changes})
+    text = page(run_dir, train, val)[1].text
+    assert "only the masks that were given to learn from" in text and "there is one map, of all hidden units" in text
+
+
+def test_scores_of_an_earlier_segmenter_are_not_shown(run_dir, train, val):
+    run = artifacts.read_json(run_dir / "predictions" / "run.json")
+    finished = artifacts.read_json(run_dir / "segmenter" / "run.json")["finished"]
+    for segmenter, shown in ((finished, True), ("2020-01-01T00:00:00Z", False)):
+        artifacts.write_json(run_dir / "predictions" / "run.json", {**run, "segmenter": segmenter})
+        assert ("predictions" in stages.read(run_dir, "shapes").scores) == shown

@@ -198,3 +198,13 @@ def _loss_as_walked(trained, split, labels_dir):
                       for e in examples])
     return float(affinity_training.loss(trained.network(trained.below.model(x, training=False)), tf.constant(label),
                                         trained.kind)["loss"])
+
+
+def test_frozen_layers_need_no_features_on_the_disk(tmp_path):
+    """Of a run that was moved, or whose cache is gone: they are computed again when they are wanted."""
+    config = dataclasses.replace(CLASSIFIER, trainable_layers="last_block")
+    model, normalization = classifiers.build(config, 6)
+    gone = {"features": {"directory": str(tmp_path / "gone"), "flips": False}}
+    below = network.frozen(classifiers.Trained(model, normalization, gone, config))
+    x = below.below(np.zeros((1, 65, 65, 3), np.float32))
+    assert below.model.inputs[0].shape == (None, *x.shape[1:]) and below.model(x)[-1].shape[1:3] == (9, 9)

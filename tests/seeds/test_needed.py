@@ -24,6 +24,8 @@ from tests import tiny_run
 def test_a_setting_needs_saliency_or_a_gradient_or_neither(tmp_path, settings, saliency, gradient):
     config, finished = SeedsConfig(**settings), tmp_path / "saliency"
     assert needed.saliency(config) == saliency
+    assert needed.saliency_settings(config, "there") == ({"saliency": "there"} if saliency else {})
+    assert needed.saliency_settings(config, None) == {}
     assert needed.with_gradient(MapsConfig(), config).gradient == (gradient or MapsConfig().gradient)
     needed.check(config, "there", gradient)
     needed.check(config, "there")

@@ -14,7 +14,7 @@ from ficklenet_tf.maps import extraction as map_extraction
 from ficklenet_tf.maps.image_maps import ImageMaps
 from ficklenet_tf.maps.localizer import Localizer
 from ficklenet_tf.models import classifier
-from ficklenet_tf.runs import artifacts
+from ficklenet_tf.runs import artifacts, restart
 from ficklenet_tf.seeds import extraction, rule
 from ficklenet_tf.seeds.evidence import Evidence
 from tests import tiny_run
@@ -173,3 +173,19 @@ def test_a_word_that_nobody_knows_is_refused_before_the_directory_is_begun(run_d
         with pytest.raises(UserError, match="expected"):
             extraction.extract(run_dir, PHOTOGRAPHS, dataclasses.replace(MAPS, **changes), CONFIG, name="refused_word")
     assert not (run_dir / "refused_word").exists()
+
+
+def test_uncertainty_of_earlier_seeds_is_not_taken_for_that_of_later_ones(run_dir):
+    options = extraction.Options(uncertainty=True)
+    _extract(run_dir, CONFIG, options, name="again")
+    before = _seeds(run_dir / "again_uncertainty")
+    restart.request(run_dir, ["again"], followers=False)
+    later = dataclasses.replace(CONFIG, theta=0.7)
+    _extract(run_dir, later, name="again")
+    with pytest.raises(UserError, match="again_uncertainty: was begun with other settings"):
+        _extract(run_dir, later, options, name="again")
+    restart.request(run_dir, ["again_uncertainty"], followers=False)
+    _extract(run_dir, later, options, name="again")
+    assert _seeds(run_dir / "again_uncertainty") != before
+    _extract(run_dir, later, options, name="fresh")
+    assert _seeds(run_dir / "again_uncertainty") == _seeds(run_dir / "fresh_uncertainty")

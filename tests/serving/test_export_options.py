@@ -10,7 +10,8 @@ import tensorflow as tf
 from ficklenet_tf import crf
 from ficklenet_tf.data import images, labels
 from ficklenet_tf.evaluation import prediction
-from ficklenet_tf.serving import formats, loading, saved_model, signatures
+from ficklenet_tf.runs import artifacts
+from ficklenet_tf.serving import formats, loading, model_card, saved_model, signatures, verify
 from tests import tiny_run
 
 LIMITS = {"max_pixels": 10**6, "max_batch": 4}
@@ -93,6 +94,41 @@ def test_another_format_gives_the_same_labels(run, target):
     assert label.shape == expected.shape and (label == expected).mean() > 0.999
     with pytest.raises(ValueError, match="expected no such version"):
         formats.export(run[0], 1, target)
+
+
+@pytest.mark.parametrize("changes", [{"max_side": 64}, {"buckets": (64, 96)}])
+def test_no_format_shrinks_photographs(run, changes):
+    """It would need an operation, ScaleAndTranslate, that no converter has."""
+    with pytest.raises(ValueError, match="format onnx: expected neither max_side nor size_buckets"):
+        formats.export(run[0], 4, "onnx", loading.Options(**changes))
+
+
+def test_the_card_of_another_format_names_the_weights_of_the_backbone(run, monkeypatch):
+    monkeypatch.setitem(formats._CONVERTERS, "onnx", lambda model, path: path.write_bytes(b""))
+    monkeypatch.setattr(formats, "compare", lambda path, model, photographs: 1.0)
+    monkeypatch.setattr(model_card.artifacts, "read_run", lambda path, read=artifacts.read_run: (
+        {**read(path), "weights": "imagenet"} if path.name == "classifier" else read(path)))
+    directory = formats.export(run[0], 4, "onnx")
+    weights = json.loads((directory / "assets.extra" / "model_card.json").read_text())["pretrained_weights"]
+    assert weights["source"] == "imagenet" and weights["licence"].startswith("weights of keras.applications")
+
+
+@pytest.mark.parametrize(("weights", "source"), [("random", "none"), ("", "none"), ("a/vgg.npz", "vgg.npz")])
+def test_a_card_says_whose_weights_and_this_segmenters_scores(run, weights, source):
+    segmenter = artifacts.read_json(run[0] / "segmenter" / "run.json")
+    for name, made_by in (("mine", segmenter["finished"]), ("earlier", "2020-01-01T00:00:00Z")):
+        artifacts.write_run(run[0] / name, stage="predictions", segmenter=made_by)
+        artifacts.write_json(run[0] / "evaluation" / f"{name}.json", {"miou": 0.5})
+    card = model_card.make(run[0], {**segmenter, "weights": weights}, None, {}, {})
+    assert card["pretrained_weights"]["source"] == source
+    assert ("no pretrained" in card["pretrained_weights"]["licence"]) == (source == "none")
+    assert card["metrics"]["mine"] == {"miou": 0.5} and "earlier" not in card["metrics"]
+
+
+def test_a_photograph_above_the_servers_limit_is_shrunk_for_the_check():
+    photograph = tiny_run.photograph(60, 90)
+    assert verify.fitting(photograph, 60 * 90) is photograph
+    assert verify.fitting(photograph, 60 * 90 // 4).shape == (30, 45, 3)
 
 
 @pytest.mark.slow

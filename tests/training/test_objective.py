@@ -15,6 +15,7 @@ import tensorflow as tf
 from ficklenet_tf import crf, presets
 from ficklenet_tf.data import datasets, feature_cache, images, labels
 from ficklenet_tf.data.datasets import records
+from ficklenet_tf.errors import UserError
 from ficklenet_tf.evaluation import prediction
 from ficklenet_tf.models import backbones, classifier, segmenter
 from ficklenet_tf.runs import artifacts
@@ -416,3 +417,14 @@ def test_a_resnets_batch_norm_stays_as_it_is_in_training():
     model(images.normalize(tf.random.stateless_uniform([1, 17, 17, 3], [1, 2], 0, 255), images.CAFFE), training=True)
     for value, variable in zip(before, frozen, strict=False):
         np.testing.assert_array_equal(value, variable.numpy())
+
+
+def test_a_segmenter_is_of_the_classifier_whose_backbone_it_has(run_dir):
+    """Made again with other settings, the classifier has another backbone: what is there is not gone on with."""
+    config = _config(losses=("em_adapt",))
+    segmenter_training.train(_without_seeds(run_dir), _split("abcd", ""), config)
+    segmenter_training.train(run_dir, _split("abcd", ""), config)
+    run = artifacts.read_json(run_dir / "classifier" / "run.json")
+    artifacts.write_json(run_dir / "classifier" / "run.json", {**run, "seed": 7})
+    with pytest.raises(UserError, match=r"begun with other settings \(classifier: [0-9a-f]{16} -> [0-9a-f]{16}\)"):
+        segmenter_training.train(run_dir, _split("abcd", ""), config)

@@ -44,3 +44,13 @@ def test_sgd_by_hand():
     np.testing.assert_allclose([float(kernel[0, 0]), float(bias[0])], [expected["kernel"], expected["bias"]],
                                rtol=1e-5)
     assert optimizers.weight_decay(model, dataclasses.replace(config, optimizer="adam")) is None
+
+
+def test_adam_decays_kernels_alone():
+    inputs = keras.Input((1,))
+    model = keras.Model(inputs, keras.layers.Dense(1, kernel_initializer="ones", bias_initializer="ones")(inputs))
+    config = dataclasses.replace(presets.PAPER.segmenter, optimizer="adam", learning_rate=0.1, weight_decay=0.5)
+    optimizer = optimizers.segmenter_optimizer(config, model, model.trainable_variables)
+    optimizer.build(model.trainable_variables)
+    optimizer.apply([tf.zeros([1, 1]), tf.zeros([1])], model.trainable_variables)
+    assert [float(variable.numpy().ravel()[0]) for variable in model.trainable_variables] == pytest.approx([0.95, 1])

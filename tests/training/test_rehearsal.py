@@ -32,3 +32,17 @@ def test_the_images_of_a_semi_supervised_rehearsal_are_those_of_the_training(spl
     assert seen["few"].image_ids == split.image_ids[1::2] and seen["strong"].image_ids == masked.image_ids
     assert seen["config"].strong_share == 5 / 9 and seen["config"].steps == 1
     assert seen["name"] == ".rehearsal_semi/segmenter"
+
+
+def test_settings_of_more_than_one_step_are_rehearsed_in_one(splits, tmp_path):
+    """Several moments of a training, a photograph to watch beside a batch of one, STC's photographs of one tag."""
+    split = splits[0]
+    for changes in ({"snapshots": 3}, {"early_stopping": 5}):
+        config = dataclasses.replace(presets.TINY.classifier, input_size=33, batch_size=1, epochs=0, steps=40,
+                                     **changes)
+        rehearsal.rehearse_classifier(tmp_path, split, split, config)
+    several_first = split.select(sorted(range(len(split)), key=lambda i: -split[i]["tags"].sum()))
+    config = dataclasses.replace(presets.TINY.segmenter, simple_first=True)
+    tags = [several_first[i]["tags"].sum() for i in range(9)]
+    assert max(tags) > 1 and rehearsal.one_tag_first(several_first, config)[0]["tags"].sum() == 1
+    assert rehearsal.one_tag_first(several_first, presets.TINY.segmenter) is several_first

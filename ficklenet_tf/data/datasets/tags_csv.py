@@ -172,9 +172,10 @@ def split_ids(root: pathlib.Path, rows: Sequence[Row],
     for path in sorted([*root.glob("*.txt"), *(root / "splits").glob("*.txt")]):
         if path == root / "classes.txt":
             continue
-        if path.stem in (*splits, "all") or not re.fullmatch(r"[A-Za-z]\w*", path.stem):
+        if path.stem in (*splits, "all", "class_names") or not re.fullmatch(r"[A-Za-z]\w*", path.stem):
             raise UserError(f"{path}: expected a split list with a name of its own (letters, digits, _; not all), "
-                            f"found {path.stem!r}")
+                            f"found {path.stem!r}" + ("; classes are listed in classes.txt" if "class" in path.stem
+                                                      else ""))
         names = _lines(path)
         if not names:
             raise UserError(f"{path}: expected at least one image, found an empty split")

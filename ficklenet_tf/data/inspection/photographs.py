@@ -72,9 +72,10 @@ def read_photograph(path: pathlib.Path) -> Photograph:
     data = path.read_bytes() if path.is_file() else None  # `opened` says what it is instead
     with images.opened(path, data) as image:
         turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-        size = (image.height, image.width) if turned else (image.width, image.height)
-        image.draft("RGB", (_SMALL, _SMALL))
+        whole = (image.height, image.width) if turned else (image.width, image.height)
+        reduced = image.draft("RGB", (_SMALL, _SMALL))
         pixels = images.upright(image)
+        size = whole if reduced else (pixels.shape[1], pixels.shape[0])  # a TIFF's is turned when it is opened
     grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
     pattern = cv2.resize(grey, duplicates.SHAPE[::-1], interpolation=cv2.INTER_AREA)
     return Photograph(size, hashlib.sha256(data or b"").digest(), pattern)
