@@ -163,6 +163,8 @@ def test_table_5_and_how_stages_are_shared(small_plan, monkeypatch):
     assert sorted(p.name for p in small_plan.run_dir.glob("classifier*")) == ["classifier", "classifier_D_seed0"]
     monkeypatch.setattr(plan.classifier_training, "train", None)  # from here on nothing is trained again
     assert map_tables.table5(small_plan, rates=RATES).rows == table.rows
+    beside = dataclasses.replace(small_plan, saliency_dir="of other rows")
+    assert map_tables.table5(beside, rates=RATES).rows == table.rows
     (small_plan.run_dir / "classifier").rename(small_plan.run_dir / "another name")
     assert small_plan.classifier("S") == "another name"
     (small_plan.run_dir / "another name").rename(small_plan.run_dir / "classifier")

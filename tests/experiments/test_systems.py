@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import types
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from ficklenet_tf.data import datasets, images, labels
 from ficklenet_tf.experiments import job, rehearsed, shared, systems
 from ficklenet_tf.runs import artifacts, layout
 from ficklenet_tf.training import loop, settings
+from tools import cli
 
 SYSTEMS = systems.SYSTEMS
 # What may differ between the two of a claim: the fields of one of these.
@@ -49,6 +51,17 @@ def test_what_a_preset_cannot_run_is_refused():
                for preset in presets.PRESETS}
     assert refused == {"paper": [], "cpu": ["ae_psl"], "evening": ["ae_psl"], "tiny": []}
     assert [name for name in SYSTEMS if SYSTEMS[name].refusal(presets.TINY, semi=True)] == ["stc"]
+
+
+def test_what_is_refused_depends_on_the_flags_too(monkeypatch):
+    frozen = dataclasses.replace(presets.TINY, classifier=dataclasses.replace(presets.TINY.classifier,
+                                                                              trainable_layers="head"))
+    monkeypatch.setattr(cli, "FLAGS", types.SimpleNamespace(systems=["ae_psl", "ficklenet"]))
+    monkeypatch.setattr(cli, "preset", lambda trains: presets.TINY)
+    assert cli.systems.__wrapped__() == ["ae_psl", "ficklenet"]
+    monkeypatch.setattr(cli, "preset", lambda trains: frozen)
+    with pytest.raises(ValueError, match="systems: ae_psl: it erases pixels"):
+        cli.systems.__wrapped__()
 
 
 def test_a_published_figure_that_was_not_read_again_has_a_star():

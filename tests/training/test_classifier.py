@@ -75,13 +75,18 @@ def test_a_cut_trains_what_is_above_it_and_maps_take_what_is_kept(trainable, spl
     np.testing.assert_allclose(localizer(split[0], 1).mean, from_kept.mean, atol=0.02)  # what is kept is float16
 
 
-def test_mirrored_photographs_are_kept_only_where_they_are_learned(split, tmp_path):
-    for flips in (False, True):
-        config = dataclasses.replace(CONFIG, trainable_layers="head", flips=flips)
-        run = classifier_training.train(tmp_path / f"flips {flips}" / "classifier", split, split.select([0]), config,
-                                        classifier_training.Options("random", cache_flips=True))
-        features = feature_cache.FeatureCache.of_run(run)
-        assert features.flips is flips and features.path(split.image_ids[3], True).exists() is flips
+def test_mirrored_photographs_are_kept_where_that_is_asked_for(split, tmp_path):
+    """Though this classifier does not learn them: the segmenter may."""
+    for kept in (False, True):
+        config = dataclasses.replace(CONFIG, trainable_layers="head", flips=not kept)
+        options = classifier_training.Options("random", cache_flips=kept)
+        directory = tmp_path / f"kept {kept}" / "classifier"
+        features = feature_cache.FeatureCache.of_run(
+            classifier_training.train(directory, split, split.select([0]), config, options))
+        assert features.flips is kept and features.path(split.image_ids[3], True).exists() is kept
+        with pytest.raises(UserError, match="begun with other settings .cache_flips: "):
+            classifier_training.train(directory, split, split.select([0]), config, dataclasses.replace(
+                options, cache_flips=not kept))
 
 
 def test_layers_below_the_cut_stay_and_those_above_move(split, tmp_path):
