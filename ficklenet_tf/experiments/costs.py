@@ -28,6 +28,7 @@ def measured(run_dir: pathlib.Path, stage: str, make: Callable[[], _R]) -> _R:
     begun = path.with_suffix(".begun")
     if begun.exists() or (run_dir / stage).exists():
         return make()
+    path.unlink(missing_ok=True)  # of a stage that is gone
     artifacts.write_bytes(begun, b"")  # of what is killed nobody will know it
     hardware.restart_peak()
     wall, processor = time.monotonic(), time.process_time()

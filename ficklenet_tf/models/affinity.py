@@ -1,5 +1,6 @@
 """What tells which nearby pixels belong together: small networks above a classifier's backbone, which stays."""
 
+import dataclasses
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -70,13 +71,16 @@ class Frozen(NamedTuple):
         return images.normalize(images.warp_pixels(image, self.size), self.normalization)
 
 
-def frozen(trained: classifier.Trained) -> Frozen:
-    """Returns the feature maps of a classifier that affinities stand on.
+def frozen(trained: classifier.Trained, run_dir: str | pathlib.Path) -> Frozen:
+    """Returns the feature maps of a classifier that affinities stand on; `run_dir` is its run's directory.
 
     With frozen layers these are what is kept below its cut, and its last. One that was trained whole counts as frozen
     now: its last, and that of the backbone's `cue_layer`, if it has one, are computed of the photograph each time.
     """
     features = FeatureCache.of_run(trained.run)
+    if features is not None:  # the run may have been moved since
+        features = dataclasses.replace(features, directory=pathlib.Path(run_dir) / layout.FEATURES /
+                                       features.directory.name)
     below, above = backbones.cut(trained.model.backbone, trained.config.trainable_layers)
     if features is None:
         inputs = keras.Input((trained.config.input_size,) * 2 + (3,))
@@ -129,7 +133,7 @@ def load(run_dir: str | pathlib.Path, name: str = layout.AFFINITY) -> Trained:
     if trained.run["finished"] != run["classifier"]:
         raise UserError(f"{directory}: expected affinities on {run['classifier_name']}, found those on an earlier "
                         f"classifier there; remove {directory}")
-    below, kind = frozen(trained), KINDS[presets.AffinityConfig(**run["config"]).kind]
+    below, kind = frozen(trained, run_dir), KINDS[presets.AffinityConfig(**run["config"]).kind]
     network = kind.build([tuple(output.shape[1:]) for output in below.model.outputs])
     artifacts.load_weights(network, directory / layout.WEIGHTS)
     return Trained(below, network, kind, run)

@@ -164,7 +164,10 @@ def _load_npz(model: keras.Model, path: str) -> None:
             for suffix, variable in zip(("W", "b"), layer.weights, strict=True):
                 if f"{key}/{suffix}" not in arrays:
                     raise UserError(f"{path}: expected an array {key}/{suffix}, found none")
-                value = arrays[f"{key}/{suffix}"].astype(np.float32)
+                try:
+                    value = arrays[f"{key}/{suffix}"].astype(np.float32)
+                except (ValueError, EOFError, zipfile.BadZipFile) as error:
+                    raise UserError(f"{path}: expected a whole array {key}/{suffix}, found {error}") from error
                 if value.shape != tuple(variable.shape):
                     raise UserError(f"{path}: expected {key}/{suffix} of shape {tuple(variable.shape)}, "
                                     f"found {value.shape}")
@@ -193,13 +196,17 @@ def load_fc_layers(head: keras.Model, weights: str) -> list[keras.Variable]:
     dense_layers = _classifier_layers(weights) if layers else None
     if dense_layers is None:
         return []
-    (kernel6, bias6), (kernel7, bias7) = dense_layers
+    try:
+        (kernel6, bias6), (kernel7, bias7) = dense_layers
+        kernel6 = kernel6.reshape(*_FC_INPUT, _FC_CHANNELS)
+    except ValueError as error:
+        raise UserError(f"{weights}: expected VGG-16's fc1 and fc2, kernel and bias each, found {error}") from error
     channels = layers[0].filters
     if _FC_CHANNELS % channels:
         raise UserError(f"channels: expected a divisor of {_FC_CHANNELS} for fc6 and fc7 of {weights}, found "
                         f"{channels}; or pass --nopretrained_fc")
     step = _FC_CHANNELS // channels
-    values = {"fc6": [kernel6.reshape(*_FC_INPUT, -1)[::3, ::3, :, ::step], bias6[::step]],
+    values = {"fc6": [kernel6[::3, ::3, :, ::step], bias6[::step]],
               "fc7": [kernel7[None, None, ::step, ::step], bias7[::step]]}
     for layer in layers:
         layer.set_weights(values[layer.name[:3]])

@@ -50,7 +50,13 @@ def pipeline(run: Run) -> str:
     """Returns the command of the whole job, which does what is not done yet."""
     names = (*stage_flags.RUN, "split", "held_out", "weights")
     flags = run.flags if "flags" in run.result else {name: run.flags.get(name) for name in names}
-    return line("tools.run_pipeline", {**flags, **stage_flags.weights(run)})
+    return line("tools.run_pipeline", {**flags, **stage_flags.weights(run), "restart": _outdated(run)})
+
+
+def _outdated(run: Run) -> list[str] | None:
+    """Returns the directories that must be removed before there can be predictions of the segmenter that is there."""
+    names = (layout.PREDICTIONS, layout.REFINED_PREDICTIONS)
+    return [name for name in names if (run.directory / name).exists()] if run.outdated else None
 
 
 def missing(run: Run, has_masks: bool) -> list[tuple[str, str]]:
@@ -134,7 +140,7 @@ def _maker(run: Run, name: str) -> str:
     drawing = {**config[layout.MAPS], **stage_flags.drawing(run)}
     plain = {"classifier": layout.PLAIN_CLASSIFIER, "mode": "deterministic", "name": layout.PLAIN_SEEDS}
     segmenter = {**flags[layout.SEGMENTER], **stage_flags.training(run), **config[layout.SEGMENTER]}
-    held_out = {"split": run.flags.get("held_out"), **stage_flags.prediction(run)}
+    held_out = {"split": run.flags.get("held_out"), **stage_flags.prediction(run), "restart": _outdated(run)}
     lines = {
         layout.CLASSIFIER: ("tools.train_classifier", classifier),
         layout.PLAIN_CLASSIFIER: ("tools.train_classifier", {**classifier, **deterministic,

@@ -16,6 +16,7 @@ from ficklenet_tf.report import (
     picture_rows,
     pictures,
     score_sections,
+    stage_flags,
     stages,
     template,
     used,
@@ -87,7 +88,7 @@ def _seeds(run: stages.Run, split: datasets.Split, rows: int) -> str:
 
 def _of_maps(run: stages.Run) -> str:
     """What the pictures of maps show."""
-    if run.stages[layout.CLASSIFIER].settings.get("config", {}).get("inference_mode") == "deterministic":
+    if stage_flags.settings(run, layout.MAPS).get("mode") == "deterministic":
         return "there is one map, of all hidden units (yellow: the class is here)"
     return ("every map is one random selection of hidden units (yellow: the class is here), the mean and maximum are "
             "over all of them, spread is their standard deviation (yellow: 0.5)")
@@ -104,7 +105,7 @@ def _masks(run: stages.Run, val: used.Used, rows: int) -> str:
     """Held-out images with the segmenter's masks."""
     split = val.split
     captioned = [(split.image_ids[i], picture_rows.mask_pictures(run.directory, split, i, SIDE))
-                 for i in pictures.predicted(run.directory, split, rows)]
+                 for i in ([] if run.outdated else pictures.predicted(run.directory, split, rows))]
     has_masks = any(heading.startswith("segmenter") for _, cells in captioned for heading in cells)
     return markup.section(
         "masks", f"The segmenter on held-out {picture_rows.noun(split.dataset)}s",

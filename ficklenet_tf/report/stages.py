@@ -57,6 +57,7 @@ class Run:
         `scoring.score_directory` returned, only those that are there.
       result: content of result.json, or {}: tools.run_pipeline writes it in the end.
       exported: version directories below saved_model/.
+      outdated: whether the predictions are of a segmenter that has been trained again since: they count as missing.
       flags: name -> value, those that the run was made with as far as its files or the caller know them.
     """
 
@@ -66,6 +67,7 @@ class Run:
     result: dict[str, Any]
     exported: tuple[str, ...]
     flags: dict[str, Any]
+    outdated: bool = False
 
 
 def read(directory: str | pathlib.Path, dataset: str, flags: Mapping[str, Any] | None = None) -> Run:
@@ -89,23 +91,27 @@ def read(directory: str | pathlib.Path, dataset: str, flags: Mapping[str, Any] |
     result = _json(directory / layout.RESULT)
     settings = {name: _json(directory / name / layout.SETTINGS) for name in TITLES}
     runs = {name: artifacts.read_run(directory / name) or {} for name in TITLES}
+    outdated = _outdated(runs)
+    if outdated:
+        for name in (layout.PREDICTIONS, layout.REFINED_PREDICTIONS):
+            settings[name], runs[name] = {}, {}
     stages = {name: Stage(name, settings[name], runs[name], _log(directory / name / layout.LOG),
                           _seconds(directory / name, runs[name], result)) for name in TITLES}
     scores = {name: runs[name]["metrics"] for name in (layout.SEEDS, layout.PLAIN_SEEDS) if runs[name].get("metrics")}
     for name in (layout.PREDICTIONS, layout.REFINED_PREDICTIONS):
         path = layout.scores(directory, name)
-        if path.exists() and not _outdated(directory, runs[name]):
+        if path.exists() and not outdated:
             scores[name] = artifacts.read_json(path)
     versions = [path.name for path in (directory / layout.SAVED_MODEL).glob("[0-9]*") if path.is_dir()]
     return Run(directory, stages, scores, result, tuple(sorted(versions, key=int)),
-               run_flags.read(directory, dataset, settings, result, flags or {}))
+               run_flags.read(directory, dataset, settings, result, flags or {}), outdated)
 
 
-def _outdated(directory: pathlib.Path, predictions: dict[str, Any]) -> bool:
-    """Whether predictions are of a segmenter that has been trained again since."""
-    segmenters = [artifacts.read_run(directory / name) for name in (layout.SEGMENTER, layout.SECOND_SEGMENTER)]
-    finished = [run["finished"] for run in segmenters if run]
-    return "segmenter" in predictions and bool(finished) and predictions["segmenter"] not in finished
+def _outdated(runs: Mapping[str, dict[str, Any]]) -> bool:
+    """Whether predictions are of another segmenter than those that are there."""
+    finished = {runs[name].get("finished") for name in (layout.SEGMENTER, layout.SECOND_SEGMENTER)} - {None}
+    made_by = {runs[name].get("segmenter") for name in (layout.PREDICTIONS, layout.REFINED_PREDICTIONS)} - {None}
+    return bool(finished) and not made_by <= finished
 
 
 def _json(path: pathlib.Path) -> dict[str, Any]:

@@ -36,7 +36,11 @@ def begin_stage(directory: str | pathlib.Path, settings: dict[str, Any]) -> None
 
 
 def _begin(settings: Mapping[pathlib.Path, dict[str, Any]]) -> None:
-    """As `begin_stage` for several directories: none is marked where one of them is refused."""
+    """As `begin_stage` for several directories: none is marked, and none removed, where one of them is refused."""
+    for directory, wanted in settings.items():
+        if (directory / layout.SETTINGS).exists() and not restart.is_requested(directory) and _keeps_others(
+                directory, wanted):
+            raise _other_settings(directory, wanted)
     for directory in settings:
         restart.remove(directory)
     new, anew = {}, []

@@ -26,8 +26,8 @@ def make(run_dir: str | pathlib.Path, segmenter_run: dict[str, Any], classifier_
     Returns:
       A dict that JSON can hold.
     """
-    below = artifacts.read_run(pathlib.Path(run_dir) / layout.CLASSIFIER) or {}  # whose backbone segmenters begin with
-    weights = next(filter(pretrained.are_given, (run.get("weights", "") for run in (segmenter_run, below))), "")
+    within = (_weights_below(pathlib.Path(run_dir), segmenter_run), (classifier_run or {}).get("weights", ""))
+    weights = next(filter(pretrained.are_given, within), "")
     return {
         "name": "FickleNet segmenter", "paper": "Lee et al., CVPR 2019, arXiv:1902.10421",
         "class_names": segmenter_run["class_names"], "ignore_label": labels.IGNORE,
@@ -38,6 +38,15 @@ def make(run_dir: str | pathlib.Path, segmenter_run: dict[str, Any], classifier_
                     **_evaluations(pathlib.Path(run_dir), segmenter_run)},
         "pretrained_weights": {"source": pathlib.Path(weights).name or "none", "licence": _licence(weights)},
         "settings": settings, "signatures": signatures}
+
+
+def _weights_below(run_dir: pathlib.Path, run: dict[str, Any]) -> str:
+    """Returns the pretrained weights that a segmenter began with: its own, or those of the classifier in its run."""
+    initial = run.get("initial", "classifier")
+    if initial == "weights":
+        return str(run["weights"])
+    earlier = artifacts.read_run(run_dir / (layout.CLASSIFIER if initial == "classifier" else initial)) or {}
+    return str(earlier.get("weights", "")) if initial == "classifier" else _weights_below(run_dir, earlier)
 
 
 def _evaluations(run_dir: pathlib.Path, segmenter_run: dict[str, Any]) -> dict[str, dict[str, int | float]]:

@@ -63,7 +63,7 @@ def train(run_dir: str | pathlib.Path, split: datasets.Split, config: presets.Af
     map_settings = artifacts.read_json(run_dir / options.maps / layout.SETTINGS)
     classifier_name = map_settings["classifier_name"]
     trained = classifier.load(run_dir / classifier_name)
-    below, kind = affinity.frozen(trained), affinity.KINDS[config.kind]
+    below, kind = affinity.frozen(trained, run_dir), affinity.KINDS[config.kind]
     label_config = presets.SeedsConfig(refine="crf", refine_low=config.low, refine_high=config.high,
                                        refine_scale=config.label_scale)
     extraction.make(run_dir, split, label_config, maps=options.maps, name=layout.labels_of(name))

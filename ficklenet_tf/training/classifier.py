@@ -76,8 +76,7 @@ def train(directory: str | pathlib.Path, split: datasets.Split, held_out: datase
     options = dataclasses.replace(options, saliency_dir=saliency_dir)
     pixel_teachers.masked(options.strong, split, config.objectives, classifier_losses.NEED_MASKS)
     settings = {**settings_of(options.weights, options.seed, split), "config": dataclasses.asdict(config),
-                **pixel_teachers.settings(saliency_dir, options.strong),
-                **({"cache_flips": True} if options.cache_flips else {})}
+                **pixel_teachers.settings(saliency_dir, options.strong)}
     covering = erased.opened(directory.parent, options.erased, split, config)
     if covering:
         settings["erased"] = erased.identities(directory.parent, options.erased)

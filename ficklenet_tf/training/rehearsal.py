@@ -129,8 +129,9 @@ def one_step_of(config: presets.ClassifierConfig) -> presets.ClassifierConfig:
 
 
 def images_of(config: presets.ClassifierConfig) -> int:
-    """Returns how many photographs a classifier's step needs: a batch, and with early stopping one to watch."""
-    return batch_size(config) + bool(config.early_stopping)
+    """Returns how many photographs a classifier's step needs: a batch, and with early stopping a tenth to watch."""
+    size = batch_size(config)
+    return size + (max(1, size // 9) if config.early_stopping else 0)
 
 
 def one_tag_first(split: datasets.Split, config: presets.SegmenterConfig) -> datasets.Split:

@@ -52,6 +52,13 @@ def test_thresholds_in_one_pass_count_what_each_one_counts():
     assert matrices[0, :, 1].sum() and matrices[-1, :, 1:].sum() == 0
 
 
+def test_the_number_that_is_chosen_has_its_name():
+    named = {refine: map_tables._number(refine) for refine in ("crf", "none", "saliency", "eps")}
+    assert named == {"crf": ("background score", "refine_low"), "none": ("theta", "theta"),
+                     "saliency": ("saliency threshold", "saliency_threshold"),
+                     "eps": ("eps background", "eps_background")}
+
+
 def test_an_image_without_tags_is_background_everywhere():
     target = np.array([[0, 1, 255]], np.uint8)
     no_maps, no_tags = np.zeros((1, 1, 0), np.float32), np.array([], int)

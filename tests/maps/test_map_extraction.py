@@ -172,3 +172,9 @@ def test_the_joint_spread_is_that_of_all_maps_together():
         together = views.reshape(14, 3, 4, 1)
         for name, expected in (("mean", together.mean(0)), ("max", together.max(0)), ("std", together.std(0))):
             np.testing.assert_allclose(joint[name], expected, atol=1e-6)
+
+
+def test_no_more_maps_are_kept_than_were_drawn():
+    for mode, counts in (("stochastic", {1: 1, 2: 2, 200: 3}), ("deterministic", {1: 1})):
+        assert {count: localizer._options(dataclasses.replace(presets.TINY.maps, num_maps=count), mode).samples
+                for count in counts} == counts

@@ -1,6 +1,7 @@
 """VGG-16's classifier as fc6 and fc7, from a file of keras.applications' layout."""
 
 import dataclasses
+import pathlib
 
 import h5py
 import keras
@@ -144,6 +145,11 @@ def test_weights_of_a_file(tmp_path):
     (tmp_path / "cut.npz").write_bytes(data[:len(data) // 2])
     with open(tmp_path / "single.npz", "wb") as file:
         np.save(file, np.zeros(3))
+    spoiled = bytearray(data)
+    spoiled[len(data) // 2] ^= 8  # within an array
+    (tmp_path / "spoiled.npz").write_bytes(spoiled)
+    with pytest.raises(ValueError, match="spoiled.npz: expected a whole array .* found Bad CRC-32"):
+        pretrained.load_weights(model, str(tmp_path / "spoiled.npz"))
     for name in ("cut", "single"):
         with pytest.raises(ValueError, match=f"{name}.npz: expected arrays of NumPy"):
             pretrained.load_weights(model, str(tmp_path / f"{name}.npz"))
@@ -220,3 +226,24 @@ def test_a_large_backbone_that_begins_at_random_is_told_once_and_the_small_one_n
     assert [told.count(f"NO PRETRAINED WEIGHTS: {name}") for name in ("small", "resnet50", "vgg16")] == [0, 1, 1]
     with pytest.raises(UserError, match="expected --weights=imagenet or a file, because trainable_layers=head"):
         pretrained.check("", "small", "head")
+
+
+@pytest.mark.parametrize(("harm", "message"), [
+    ("shape", "expected arrays of block1_conv1, found"), ("names", "expected arrays of block1_conv1, found"),
+    ("classifier", "expected VGG-16's fc1 and fc2, kernel and bias each, found")])
+def test_other_arrays_under_the_right_names_are_named(vgg16_file, tmp_path, harm, message):
+    path = tmp_path / "other.h5"
+    path.write_bytes(pathlib.Path(vgg16_file[0]).read_bytes())
+    with h5py.File(path, "a") as file:
+        group = file["fc1" if harm == "classifier" else "block1_conv1"]
+        if harm == "names":
+            del group.attrs["weight_names"]
+        else:
+            name = group.attrs["weight_names"][0]
+            del group[name]
+            group[name] = np.zeros((3, 5))
+    with pytest.raises(ValueError, match=f"other.h5: {message}"):
+        if harm == "classifier":
+            pretrained.load_fc_layers(_head(512, 21, channels=16), str(path))
+        else:
+            pretrained.load_weights(backbones.build("vgg16"), str(path))

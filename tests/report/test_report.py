@@ -10,7 +10,7 @@ from PIL import Image
 
 from ficklenet_tf import report
 from ficklenet_tf.data import labels
-from ficklenet_tf.report import charts, markup, pictures, stages
+from ficklenet_tf.report import charts, markup, picture_rows, pictures, stages
 from ficklenet_tf.runs import artifacts
 from tests.report.pages import NAMES, SECTIONS, Page, page, split
 
@@ -193,16 +193,32 @@ def test_what_a_segmenter_without_seeds_has_learned(run_dir, train, val, changes
 def test_the_page_says_which_masks_were_learned_and_of_how_many_units_a_map_is(run_dir, train, val):
     assert "no stage has seen it" in (text := page(run_dir, train, val)[1].text) and "one random selection" in text
     for name, changes in (("segmenter", {"strong": {"images": 3}}),
-                          ("classifier", {"config": {"inference_mode": "deterministic"}})):
+                          ("seeds", {"maps": {"mode": "deterministic"}})):
         path = run_dir / name / "settings.json"
         artifacts.write_json(path, {**artifacts.read_json(path), **changes})
     text = page(run_dir, train, val)[1].text
     assert "only the masks that were given to learn from" in text and "there is one map, of all hidden units" in text
 
 
-def test_scores_of_an_earlier_segmenter_are_not_shown(run_dir, train, val):
+def test_predictions_of_an_earlier_segmenter_count_as_missing(run_dir, train, val):
+    (run_dir / "result.json").unlink()
     run = artifacts.read_json(run_dir / "predictions" / "run.json")
     finished = artifacts.read_json(run_dir / "segmenter" / "run.json")["finished"]
     for segmenter, shown in ((finished, True), ("2020-01-01T00:00:00Z", False)):
         artifacts.write_json(run_dir / "predictions" / "run.json", {**run, "segmenter": segmenter})
-        assert ("predictions" in stages.read(run_dir, "shapes").scores) == shown
+        read, text = stages.read(run_dir, "shapes"), page(run_dir, train, val)[1].text
+        assert ("predictions" in read.scores) == shown == (not read.outdated)
+        assert ("--restart=predictions,predictions_crf" in text) != shown and "the images have no masks" not in text
+        assert (read.stages["predictions"].state == "finished") == shown
+
+
+def test_uncertainty_of_other_seeds_is_not_shown_beside_them(tmp_path):
+    for name, settings in (("seeds", {"stage": "seeds", "theta": 0.3}),
+                           ("seeds_uncertainty", {"stage": "uncertainty", "theta": 0.3})):
+        artifacts.write_json(tmp_path / name / "settings.json", settings)
+    directories = tmp_path / "seeds_uncertainty", tmp_path / "seeds"
+    assert picture_rows._made_of_these_seeds(*directories)
+    artifacts.write_json(tmp_path / "seeds" / "settings.json", {"stage": "seeds", "theta": 0.7})
+    assert not picture_rows._made_of_these_seeds(*directories)
+    (tmp_path / "seeds_uncertainty" / "settings.json").unlink()
+    assert not picture_rows._made_of_these_seeds(*directories)

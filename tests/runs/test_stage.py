@@ -8,7 +8,7 @@ import time
 import pytest
 
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.runs import artifacts, lock, stage
+from ficklenet_tf.runs import artifacts, lock, restart, stage
 from tests import tiny_run
 
 
@@ -117,6 +117,20 @@ def test_nothing_is_marked_where_one_directory_is_refused(tmp_path):
         stage.run_per_image({tmp_path / "a": {"seed": 2}, tmp_path / "b": {"seed": 2}}, split, work=None, facts=None,
                             files=None)
     assert not (tmp_path / "a").exists()
+
+
+def test_nothing_is_removed_where_one_directory_is_refused(tmp_path):
+    seeds, beside = tmp_path / "seeds", tmp_path / "seeds_uncertainty"
+    for directory in (seeds, beside):
+        stage.begin_stage(directory, {"theta": 0.3})
+        (directory / "a.png").touch()
+    restart.request(tmp_path, ["seeds"], followers=False)
+    with pytest.raises(ValueError, match="seeds_uncertainty: was begun with other settings"):
+        stage._begin({seeds: {"theta": 0.7}, beside: {"theta": 0.7}})
+    assert (seeds / "a.png").exists()
+    restart.request(tmp_path, ["seeds", "seeds_uncertainty"], followers=False)
+    stage._begin({seeds: {"theta": 0.7}, beside: {"theta": 0.7}})
+    assert not (seeds / "a.png").exists() and not (beside / "a.png").exists()
 
 
 def test_what_failed_before_its_first_result_is_begun_anew(tmp_path, capsys):

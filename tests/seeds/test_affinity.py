@@ -154,7 +154,7 @@ def test_a_walk_stays_on_its_side_of_a_boundary():
 def test_a_classifier_that_was_trained_whole_gives_the_maps_of_its_cue_layer_and_its_last():
     config = dataclasses.replace(CLASSIFIER, trainable_layers="all")
     model, normalization = classifiers.build(config, 6)
-    below = network.frozen(classifiers.Trained(model, normalization, {"features": None}, config))
+    below = network.frozen(classifiers.Trained(model, normalization, {"features": None}, config), "")
     x = below.network_input("any", np.random.default_rng(0).integers(0, 256, (50, 80, 3), np.uint8))
     assert below.features is None and x.shape == (65, 65, 3)
     middle, last = below.model(x[None], training=False)
@@ -204,7 +204,8 @@ def test_frozen_layers_need_no_features_on_the_disk(tmp_path):
     """Of a run that was moved, or whose cache is gone: they are computed again when they are wanted."""
     config = dataclasses.replace(CLASSIFIER, trainable_layers="last_block")
     model, normalization = classifiers.build(config, 6)
-    gone = {"features": {"directory": str(tmp_path / "gone"), "flips": False}}
-    below = network.frozen(classifiers.Trained(model, normalization, gone, config))
+    gone = {"features": {"directory": "old/place/features/shapes-small", "flips": False}}
+    below = network.frozen(classifiers.Trained(model, normalization, gone, config), tmp_path)
+    assert below.features.directory == tmp_path / "features" / "shapes-small"
     x = below.below(np.zeros((1, 65, 65, 3), np.float32))
     assert below.model.inputs[0].shape == (None, *x.shape[1:]) and below.model(x)[-1].shape[1:3] == (9, 9)

@@ -119,7 +119,7 @@ def test_a_card_says_whose_weights_and_this_segmenters_scores(run, weights, sour
     for name, made_by in (("mine", segmenter["finished"]), ("earlier", "2020-01-01T00:00:00Z")):
         artifacts.write_run(run[0] / name, stage="predictions", segmenter=made_by)
         artifacts.write_json(run[0] / "evaluation" / f"{name}.json", {"miou": 0.5})
-    card = model_card.make(run[0], {**segmenter, "weights": weights}, None, {}, {})
+    card = model_card.make(run[0], {**segmenter, "initial": "weights", "weights": weights}, None, {}, {})
     assert card["pretrained_weights"]["source"] == source
     assert ("no pretrained" in card["pretrained_weights"]["licence"]) == (source == "none")
     assert card["metrics"]["mine"] == {"miou": 0.5} and "earlier" not in card["metrics"]
@@ -175,3 +175,12 @@ def test_a_format_that_answers_otherwise_is_refused(run, monkeypatch):
 def run(tmp_path_factory):
     """(run directory,), not exported yet."""
     return (tiny_run.make(tmp_path_factory.mktemp("options"), sizes=(40,), flip=False),)
+
+
+def test_a_second_round_has_the_weights_of_the_first(tmp_path):
+    for name, run in (("classifier", {"weights": "vgg.npz"}), ("plain", {"initial": "classifier", "weights": ""}),
+                      ("segmenter", {"initial": "weights", "weights": "random"})):
+        artifacts.write_run(tmp_path / name, **run)
+    found = [model_card._weights_below(tmp_path, {"initial": initial, "weights": ""})
+             for initial in ("classifier", "segmenter", "plain")]
+    assert found == ["vgg.npz", "random", "vgg.npz"]

@@ -34,15 +34,26 @@ def test_the_images_of_a_semi_supervised_rehearsal_are_those_of_the_training(spl
     assert seen["name"] == ".rehearsal_semi/segmenter"
 
 
-def test_settings_of_more_than_one_step_are_rehearsed_in_one(splits, tmp_path):
+def test_settings_of_more_than_one_step_are_rehearsed_in_one(splits, tmp_path, monkeypatch):
     """Several moments of a training, a photograph to watch beside a batch of one, STC's photographs of one tag."""
     split = splits[0]
     for changes in ({"snapshots": 3}, {"early_stopping": 5}):
         config = dataclasses.replace(presets.TINY.classifier, input_size=33, batch_size=1, epochs=0, steps=40,
                                      **changes)
         rehearsal.rehearse_classifier(tmp_path, split, split, config)
+    assert [rehearsal.images_of(dataclasses.replace(config, batch_size=4, early_stopping=n)) for n in (0, 5)] == [4, 5]
+    monkeypatch.setattr(rehearsal, "batch_size", lambda config: config.batch_size)  # as on a GPU
+    for size in (1, 9, 18, 19, 32, 64, 500):
+        few = range(rehearsal.images_of(dataclasses.replace(config, batch_size=size)))
+        assert len(few) - max(1, len(few) // 10) >= size
     several_first = split.select(sorted(range(len(split)), key=lambda i: -split[i]["tags"].sum()))
     config = dataclasses.replace(presets.TINY.segmenter, simple_first=True)
     tags = [several_first[i]["tags"].sum() for i in range(9)]
     assert max(tags) > 1 and rehearsal.one_tag_first(several_first, config)[0]["tags"].sum() == 1
     assert rehearsal.one_tag_first(several_first, presets.TINY.segmenter) is several_first
+    seen = []
+    monkeypatch.setattr(rehearsal.rounds, "train_rounds", lambda run_dir, few, *_, **__: seen.append(few))
+    monkeypatch.setattr(rehearsal, "_LOOKED_AT", 1)
+    monkeypatch.setattr(rehearsal, "batch_size", lambda config: 1)
+    rehearsal.rehearse_segmenter(tmp_path, several_first, config)
+    assert [few[0]["tags"].sum() for few in seen] == [1]
