@@ -22,7 +22,7 @@ import tensorflow as tf
 from ficklenet_tf.data import datasets, images, indexed_dataset
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.presets import ClassifierConfig, SegmenterConfig
-from ficklenet_tf.runs import artifacts, progress, record
+from ficklenet_tf.runs import artifacts, layout, progress, record
 
 _NPY_HEADER = 128  # bytes that NumPy writes before the data of a small array
 _FLIPPED = "flipped"
@@ -42,10 +42,17 @@ class FeatureCache:
     flips: bool = False
 
     @classmethod
-    def of_run(cls, run: dict[str, Any]) -> Self | None:
-        """Returns the cache that a stage used, from its run.json as a dict; None where it used none."""
+    def of_run(cls, run: dict[str, Any], run_dir: str | pathlib.Path | None = None) -> Self | None:
+        """Returns the cache that a stage used, from its run.json as a dict; None where it used none.
+
+        With `run_dir`, the directory where its run is now, the cache is the one there: the run may have been moved.
+        """
         stored = run.get("features")
-        return None if stored is None else cls(pathlib.Path(stored["directory"]), stored["flips"])
+        if stored is None:
+            return None
+        directory = pathlib.Path(stored["directory"])
+        return cls(directory if run_dir is None else pathlib.Path(run_dir) / layout.FEATURES / directory.name,
+                   stored["flips"])
 
     def as_json(self) -> dict[str, Any]:
         """Returns what `of_run` reads, for the "features" of a run.json."""

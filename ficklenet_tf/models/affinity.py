@@ -1,6 +1,5 @@
 """What tells which nearby pixels belong together: small networks above a classifier's backbone, which stays."""
 
-import dataclasses
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -77,10 +76,7 @@ def frozen(trained: classifier.Trained, run_dir: str | pathlib.Path) -> Frozen:
     With frozen layers these are what is kept below its cut, and its last. One that was trained whole counts as frozen
     now: its last, and that of the backbone's `cue_layer`, if it has one, are computed of the photograph each time.
     """
-    features = FeatureCache.of_run(trained.run)
-    if features is not None:  # the run may have been moved since
-        features = dataclasses.replace(features, directory=pathlib.Path(run_dir) / layout.FEATURES /
-                                       features.directory.name)
+    features = FeatureCache.of_run(trained.run, run_dir)
     below, above = backbones.cut(trained.model.backbone, trained.config.trainable_layers)
     if features is None:
         inputs = keras.Input((trained.config.input_size,) * 2 + (3,))

@@ -45,8 +45,9 @@ def _weights_below(run_dir: pathlib.Path, run: dict[str, Any]) -> str:
     initial = run.get("initial", "classifier")
     if initial == "weights":
         return str(run["weights"])
-    earlier = artifacts.read_run(run_dir / (layout.CLASSIFIER if initial == "classifier" else initial)) or {}
-    return str(earlier.get("weights", "")) if initial == "classifier" else _weights_below(run_dir, earlier)
+    if initial == "classifier":
+        return str((artifacts.read_run(run_dir / layout.CLASSIFIER) or {}).get("weights", ""))
+    return _weights_below(run_dir, artifacts.read_run(run_dir / initial) or {})  # an earlier round
 
 
 def _evaluations(run_dir: pathlib.Path, segmenter_run: dict[str, Any]) -> dict[str, dict[str, int | float]]:
