@@ -101,7 +101,7 @@ def check_same_step(step: int) -> None:
     if strategy.num_replicas_in_sync == 1:
         return
     mean = tf.function(lambda: strategy.reduce(tf.distribute.ReduceOp.MEAN, strategy.run(
-        lambda: tf.constant(step, tf.float64)), axis=None))()
+        lambda: tf.constant(step, tf.float64)), axis=None), autograph=False)()
     if float(mean) != step:
         raise RuntimeError(f"the workers stand at different steps (here {step}, on average {float(mean)}): "
                            "expected one output directory that all of them share")

@@ -46,6 +46,13 @@ def voc_dir():
 
 
 @pytest.fixture(scope="session")
+def drawings_dir(tmp_path_factory):
+    """The cache directory of the data set shapes, prepared once for all tests, of another worker's too."""
+    root = tmp_path_factory.getbasetemp()
+    return (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "drawings"
+
+
+@pytest.fixture(scope="session")
 def photographs_dir(tmp_path_factory):
     """A directory for --dataset=folder: twelve pictures with a red square, a blue disc or both; train 9, val 3."""
     root, rng = tmp_path_factory.mktemp("photographs"), np.random.default_rng(0)

@@ -37,8 +37,8 @@ def test_help_has_a_command_to_copy(path):
     assert f"python -m {path.parent.name}.{path.stem}" in text
 
 
-def test_mistakes_end_in_one_line_and_a_non_zero_exit(tmp_path):
-    (tmp_path / "flags").write_text(f"--output_dir={tmp_path / 'none'}\n--dataset=shapes\n--cache_dir={tmp_path}\n"
+def test_mistakes_end_in_one_line_and_a_non_zero_exit(tmp_path, drawings_dir):
+    (tmp_path / "flags").write_text(f"--output_dir={tmp_path / 'none'}\n--dataset=shapes\n--cache_dir={drawings_dir}\n"
                                     "--max_images=4\n")
     (tmp_path / "mine" / "images").mkdir(parents=True)
     (tmp_path / "mine" / "images" / "a.jpg").write_bytes(b"\xff\xd8 truncated")
@@ -55,9 +55,9 @@ def test_mistakes_end_in_one_line_and_a_non_zero_exit(tmp_path):
         "a.jpg": _start("tools.train_classifier", "--dataset=folder", f"--data_dir={tmp_path / 'mine'}",
                         "--split=all", f"--cache_dir={tmp_path}", f"--output_dir={tmp_path / 'r'}"),
         "rate: expected a number from 0 to 1": _start(
-            "tools.train_classifier", "--dataset=shapes", f"--cache_dir={tmp_path}",
-                                      "--max_images=4", "--rate=1.5", f"--output_dir={tmp_path / 's'}"),
-        str(tmp_path / "file"): _start("tools.train_classifier", "--dataset=shapes", f"--cache_dir={tmp_path}",
+            "tools.train_classifier", "--dataset=shapes", f"--cache_dir={drawings_dir}", "--max_images=4",
+            "--rate=1.5", f"--output_dir={tmp_path / 's'}"),
+        str(tmp_path / "file"): _start("tools.train_classifier", "--dataset=shapes", f"--cache_dir={drawings_dir}",
                                        "--max_images=4", f"--output_dir={tmp_path / 'file' / 'below'}"),
     }
     for expected, process in cases.items():
@@ -141,8 +141,8 @@ def test_a_wrong_flag_ends_in_one_line_of_our_own_words(binary, flag, message):
     assert process.returncode == 1 and not output and errors == f"error: {message}\n"
 
 
-def test_a_keyboards_interrupt_ends_in_one_line(tmp_path):
-    process = _start("tools.train_classifier", "--dataset=shapes", f"--cache_dir={tmp_path / 'data'}",
+def test_a_keyboards_interrupt_ends_in_one_line(tmp_path, drawings_dir):
+    process = _start("tools.train_classifier", "--dataset=shapes", f"--cache_dir={drawings_dir}",
                      f"--output_dir={tmp_path / 'run'}")
     while not (tmp_path / "run" / "classifier" / "settings.json").exists():
         assert process.poll() is None, process.communicate()

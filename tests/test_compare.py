@@ -16,24 +16,24 @@ FLAGS = [*(flag for flag in SETTINGS if flag not in ("--nobaseline", "--segmente
          "--max_images=12", "--norehearsal", "--rows=2"]
 
 
-def _compare(tmp_path, *flags, code=0):
-    ended = subprocess.run([sys.executable, "-m", "tools.compare", *FLAGS, f"--cache_dir={tmp_path / 'data'}",
+def _compare(drawings_dir, tmp_path, *flags, code=0):
+    ended = subprocess.run([sys.executable, "-m", "tools.compare", *FLAGS, f"--cache_dir={drawings_dir}",
                             f"--output_dir={tmp_path / 'run'}", *flags], cwd=ROOT, capture_output=True, text=True,
                            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}, timeout=900)
     assert ended.returncode == code, (ended.stdout + ended.stderr)[-3000:]
     return ended.stdout + ended.stderr
 
 
-def test_what_systems_share_is_made_once_and_a_third_is_added(tmp_path):
+def test_what_systems_share_is_made_once_and_a_third_is_added(tmp_path, drawings_dir):
     run = tmp_path / "run"
-    output = _compare(tmp_path, "--systems=deterministic,sec_crf")
+    output = _compare(drawings_dir, tmp_path, "--systems=deterministic,sec_crf")
     assert "Undecided between " in output and "name a third with --systems" in output
     names = {path.name for path in run.iterdir()}
     assert {"classifier", "classifier_deterministic_seed0", "maps_of_classifier_deterministic_seed0",
             "seeds_sec_crf_seed0", "segmenter_largefov_deterministic_seed0"} <= names
     assert not {"classifier_sec_crf_seed0", "maps_sec_crf_seed0", "maps"} & names
     kept = {path: path.stat().st_mtime_ns for path in run.glob("*/*") if path.parent.name != "evaluation"}
-    output = _compare(tmp_path, "--systems=deterministic,sec_crf,ficklenet", "--crf=none")
+    output = _compare(drawings_dir, tmp_path, "--systems=deterministic,sec_crf,ficklenet", "--crf=none")
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert not (run / "classifier_ficklenet_seed0").exists()  # the run's own has its settings
     result = artifacts.read_json(run / "comparison.json")
@@ -53,7 +53,7 @@ def test_what_systems_share_is_made_once_and_a_third_is_added(tmp_path):
     ("--systems=ficklenet", "expected all, or two or more of"), ("--systems=sec,sec", "each once"),
     ("--systems=ficklenet,mine", "expected all, or two or more of"),
     ("--held_out=train", "held_out: expected photographs from which no system learns, found 12 of train")])
-def test_what_cannot_be_compared_is_refused_before_any_training(tmp_path, flag, error):
+def test_what_cannot_be_compared_is_refused_before_any_training(tmp_path, drawings_dir, flag, error):
     systems = [] if flag.startswith("--systems") else ["--systems=ficklenet,deterministic"]
-    assert error in _compare(tmp_path, flag, *systems, code=1)
+    assert error in _compare(drawings_dir, tmp_path, flag, *systems, code=1)
     assert not (tmp_path / "run" / "classifier").exists()

@@ -44,10 +44,10 @@ def _finish(process):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(tmp_path_factory, drawings_dir):
     """(cache directory, run directory, output) of an uninterrupted run."""
-    root = tmp_path_factory.mktemp("pipeline")
-    return root / "data", root / "run", _finish(_start(root / "data", root / "run"))
+    run = tmp_path_factory.mktemp("pipeline") / "run"
+    return drawings_dir, run, _finish(_start(drawings_dir, run))
 
 
 @pytest.mark.trains
@@ -68,7 +68,8 @@ SIGNS = ("classifier/checkpoints/ckpt-4.index", "seeds/*.png", "segmenter/checkp
          "segmenter_labels/*.png", "segmenter_retrained/checkpoints/ckpt-2.index", "predictions/*.png", "saved_model")
 
 
-@pytest.mark.parametrize("signs", [SIGNS[1:5:3], pytest.param(SIGNS, marks=pytest.mark.slow)], ids=len)
+@pytest.mark.slow
+@pytest.mark.parametrize("signs", [SIGNS[1:5:3], SIGNS], ids=len)
 def test_killed_in_stages_the_end_is_the_same(signs, whole, tmp_path):
     cache_dir, run, _ = whole
     again = tmp_path / "run"
@@ -83,7 +84,7 @@ def test_killed_in_stages_the_end_is_the_same(signs, whole, tmp_path):
     _ended_equal(run, again)
 
 
-@pytest.mark.trains
+@pytest.mark.slow
 def test_another_number_is_refused_and_a_restart_makes_what_follows_again(whole, tmp_path):
     cache_dir, run, _ = whole
     again, other = tmp_path / "run", ["--norehearsal", "--segmenter.retrain_steps=0"]

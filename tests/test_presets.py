@@ -59,9 +59,9 @@ SIDE, STEPS = 33, 20
 
 
 @pytest.fixture(scope="module")
-def split(tmp_path_factory):
+def split(drawings_dir):
     """Eight creatures with tags and masks."""
-    return datasets.load_split("shapes", "train", cache_dir=tmp_path_factory.mktemp("data"), max_images=8)
+    return datasets.load_split("shapes", "train", cache_dir=drawings_dir, max_images=8)
 
 
 @pytest.fixture(scope="module")

@@ -30,8 +30,8 @@ SEGMENTER = dataclasses.replace(presets.TINY.segmenter, steps=2, batch_size=4, c
 
 
 @pytest.fixture(scope="module")
-def split(tmp_path_factory):
-    return datasets.load_split("shapes", "train", cache_dir=tmp_path_factory.mktemp("data"), max_images=4)
+def split(drawings_dir):
+    return datasets.load_split("shapes", "train", cache_dir=drawings_dir, max_images=4)
 
 
 def _train(run_dir, split, **changes):

@@ -13,7 +13,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 PYTHON = ".venv/bin/python "
 # What makes a command small; each must stand in the tutorial.
 LESS = {"tools.make_sample": "--cache_dir=data", "tools.check_data": "",
-        "tools.run_pipeline": "--cache_dir=data --classifier.epochs=1 --segmenter.steps=3 --maps.num_maps=5",
+        "tools.run_pipeline": "--cache_dir=data --norehearsal --classifier.epochs=1 --segmenter.steps=3 "
+                              "--maps.num_maps=5",
         "tools.predict": "", "export.client": ""}
 
 

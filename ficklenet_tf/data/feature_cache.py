@@ -140,7 +140,8 @@ class FeatureCache:
             if split.image_ids and not (self.directory / _SHAPE).exists():  # it was damaged and removed
                 self._note_shape(np.load(self.path(split.image_ids[0])).shape, size)
             return 0
-        forward = tf.function(lambda x: tf.cast(below(x, training=False), tf.float16), reduce_retracing=True)
+        forward = tf.function(lambda x: tf.cast(below(x, training=False), tf.float16), autograph=False,
+                              reduce_retracing=True)
         done = 0
         with (concurrent.futures.ThreadPoolExecutor(2) as writers,
               progress.bar(total=len(missing), desc="features", unit="img", smoothing=0.05) as bar):

@@ -38,7 +38,8 @@ class Predictor:
         self.sizes: tuple[int, ...] = tuple(sizes or config.test_sizes)
         self.flip = config.test_flip if flip is None else flip
         self.class_names: list[str] = self.run["class_names"]
-        self._probs = tf.function(self._graph, input_signature=[tf.TensorSpec([1, None, None, 3], tf.uint8)])
+        self._probs = tf.function(self._graph, autograph=False,
+                                  input_signature=[tf.TensorSpec([1, None, None, 3], tf.uint8)])
 
     def _graph(self, image: tf.Tensor) -> tf.Tensor:
         return segmenter.predict_probs(self.network, image, self.normalization, self.sizes, self.flip)

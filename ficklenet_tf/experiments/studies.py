@@ -119,7 +119,8 @@ def _measured(plan: Plan, classifier_dir: pathlib.Path, split: datasets.Split, s
     draws, many, auto = (map_scores.Draws(classifier_dir, plan.preset.maps, paper.MODES["S"], counts)
                          for counts in (COUNTS, (large,), (localizer.AUTO,)))
     head = draws.model.head
-    closed = tf.function(lambda x, tag_ids: reference.exact(head, head.units(x[None])[0], tag_ids))
+    closed = tf.function(lambda x, tag_ids: reference.exact(head, head.units(x[None])[0], tag_ids),
+                         autograph=False)
     distances: dict[str, list[dict[str, float]]] = {}
     for example in progress.bar([split[i] for i in range(len(split))], desc=description, unit="img"):
         if not example["tags"].any():

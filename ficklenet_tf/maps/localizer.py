@@ -44,14 +44,15 @@ class Localizer:
         self._views = [(size, mirrored) for size in config.sizes
                        for mirrored in ((False, True) if config.flip_views else (False,))]
         self._features = {size: tf.function(lambda x: tf.cast(model.backbone(x, training=False), tf.float32),
-                                            jit_compile=jit_compile)
+                                            autograph=False, jit_compile=jit_compile)
                           for size in config.sizes}
         self._above = above and tf.function(lambda x: tf.cast(above(x, training=False), tf.float32),
-                                            jit_compile=jit_compile)
+                                            autograph=False, jit_compile=jit_compile)
         # Without XLA one graph serves all numbers of tags.
-        self._localize = {size: tf.function(self._run, jit_compile=jit_compile, reduce_retracing=not jit_compile)
+        self._localize = {size: tf.function(self._run, autograph=False, jit_compile=jit_compile,
+                                             reduce_retracing=not jit_compile)
                           for size in config.sizes}
-        self._gradient = tf.function(self._saliency)
+        self._gradient = tf.function(self._saliency, autograph=False)
         if config.gradient == "features":
             layer = backbones.BACKBONES[model.backbone.name].cue_layer
             if layer is None:

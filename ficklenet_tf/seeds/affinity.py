@@ -64,7 +64,7 @@ class Walker:
 
     def __init__(self, run_dir: str | pathlib.Path, name: str = layout.AFFINITY) -> None:
         self._below, self._network, self._kind, self.run = affinity.load(run_dir, name)
-        self._walk = tf.function(self._graph, reduce_retracing=True)
+        self._walk = tf.function(self._graph, autograph=False, reduce_retracing=True)
 
     def _graph(self, x: tf.Tensor, maps: tf.Tensor) -> tf.Tensor:
         output = self._network(self._below.model(x[None], training=False), training=False)[0]

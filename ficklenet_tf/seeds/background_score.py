@@ -84,7 +84,7 @@ def measure(localizer: Localizer, split: datasets.Split, scale: float, seed: int
       as background), each a list over `SCORES`.
     """
     head = localizer.model.head
-    logits = tf.function(lambda x: head.expected_logits(x), reduce_retracing=True)
+    logits = tf.function(lambda x: head.expected_logits(x), autograph=False, reduce_retracing=True)
     count = min(_LOOKED_AT, len(split))
     losses: list[np.ndarray] = []
     shares: list[np.ndarray] = []

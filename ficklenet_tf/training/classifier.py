@@ -209,7 +209,7 @@ def predictor(model: keras.layers.Layer, normalization: images.Normalization, si
     """
     shape = (size, size, 3) if features is None else features.shape
 
-    @tf.function(input_signature=[tf.TensorSpec([None, *shape])])
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec([None, *shape])])
     def forward(x: tf.Tensor) -> tf.Tensor:
         return model.expected_logits(x)
 

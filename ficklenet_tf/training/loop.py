@@ -230,7 +230,7 @@ def _compile(learner: Learner, scale: loss_scale.LossScale | None, jit_compile: 
         update()
         return values
 
-    return tf.function(step, jit_compile=jit_compile, reduce_retracing=True)
+    return tf.function(step, autograph=False, jit_compile=jit_compile, reduce_retracing=True)
 
 
 def _check_values(values: dict[str, float], precision: str, step: int, directory: pathlib.Path) -> None:

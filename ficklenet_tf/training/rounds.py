@@ -96,7 +96,7 @@ def label_split(run_dir: str | pathlib.Path, split: datasets.Split, segmenter_na
     target, size = segmenter.above_cut(network, config.trainable_layers), run["input_size"]
     map_size = -(-size // backbones.STRIDE)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def answer(x: tf.Tensor, image: tf.Tensor, tags: tf.Tensor) -> tf.Tensor:
         logits = target(tf.cast(x, tf.float32)[None], training=False)
         allowed = tf.concat([[1.0], tags], 0)

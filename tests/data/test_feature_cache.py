@@ -15,8 +15,8 @@ from ficklenet_tf.runs import artifacts
 
 
 @pytest.fixture(scope="module")
-def split(tmp_path_factory):
-    return datasets.load_split("shapes", "train", cache_dir=tmp_path_factory.mktemp("data"), max_images=7)
+def split(drawings_dir):
+    return datasets.load_split("shapes", "train", cache_dir=drawings_dir, max_images=7)
 
 
 def test_features_are_computed_once_and_equal_the_network(split, tmp_path):

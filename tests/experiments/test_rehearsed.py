@@ -10,7 +10,6 @@ from ficklenet_tf.experiments import job, rehearsed, systems
 from ficklenet_tf.seeds import extraction
 from ficklenet_tf.training import losses, optimizers
 
-pytestmark = pytest.mark.trains
 SIZE = 33
 CLASSIFIER = dataclasses.replace(presets.CPU.classifier, backbone="small", input_size=SIZE, kernel_size=3,
                                  batch_size=4)
@@ -19,9 +18,8 @@ SEGMENTER = dataclasses.replace(presets.CPU.segmenter, channels=8, dilation=1, r
 
 
 @pytest.fixture(scope="module")
-def splits(tmp_path_factory):
-    cache = tmp_path_factory.mktemp("data")
-    return [datasets.load_split("shapes", name, cache_dir=cache, max_images=9) for name in ("train", "val")]
+def splits(drawings_dir):
+    return [datasets.load_split("shapes", name, cache_dir=drawings_dir, max_images=9) for name in ("train", "val")]
 
 
 def _rehearse(run_dir, splits, segmenter=SEGMENTER):

@@ -140,10 +140,10 @@ def test_seeds_are_made_by_the_best_rule_of_their_classifier(small_plan, monkeyp
 
 
 @pytest.fixture(scope="module")
-def small_plan(tmp_path_factory):
+def small_plan(tmp_path_factory, drawings_dir):
     """A plan so small that every table and figure is made in seconds; all tests share its stages."""
     root = tmp_path_factory.mktemp("reproduce")
-    split, held_out = (datasets.load_split("shapes", name, cache_dir=str(root / "data"), max_images=count)
+    split, held_out = (datasets.load_split("shapes", name, cache_dir=drawings_dir, max_images=count)
                        for name, count in (("train", 8), ("val", 4)))
     tiny = presets.TINY
     replace = dataclasses.replace
@@ -284,9 +284,9 @@ def test_tags_from_cached_features_are_those_from_photographs(small_plan, tmp_pa
     np.testing.assert_allclose(from_cache, from_photographs, atol=2e-2 * from_photographs.std())
 
 
-def test_the_binary_names_what_it_can_make(small_plan, tmp_path):
+def test_the_binary_names_what_it_can_make(tmp_path, drawings_dir):
     command = [sys.executable, "-m", "tools.reproduce", f"--output_dir={tmp_path}", "--dataset=shapes",
-               f"--cache_dir={small_plan.run_dir.parent / 'data'}", "--max_images=4"]
+               f"--cache_dir={drawings_dir}", "--max_images=4"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     processes = [subprocess.Popen([*command, *more], cwd=ROOT, **pipes) for more in (["--figure=3"], ["--table=9"])]
     (output, _), (_, errors) = (process.communicate(timeout=300) for process in processes)

@@ -21,7 +21,7 @@ ONE_THING = (
     {"classifier.head", "classifier.hidden_layers", "classifier.kernel_size"}, {"classifier.suppression"},
     {"classifier.objectives"}, {"classifier.snapshots", "maps"}, {"classifier.erase", "maps"},
     {"seeds.refine"}, {"affinity.kind"}, {"segmenter.growing"}, {"segmenter.losses"})
-QUICK = ("tpl", "stc")  # what others have is run by the tests of its own room
+QUICK = ("tpl",)  # what others have is run by the tests of its own room
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
@@ -75,10 +75,10 @@ def test_all_systems_differ():
 
 
 @pytest.fixture(scope="module")
-def photographs(tmp_path_factory):
+def photographs(tmp_path_factory, drawings_dir):
     """(split, held-out split, saliency maps: the truth), of a few drawings."""
     root = tmp_path_factory.mktemp("systems")
-    split, held_out = (datasets.load_split("shapes", name, cache_dir=root / "data", max_images=count)
+    split, held_out = (datasets.load_split("shapes", name, cache_dir=drawings_dir, max_images=count)
                        for name, count in (("train", 16), ("val", 3)))
     for example in (split[i] for i in range(len(split))):
         truth = labels.decode_label(example["label"])

@@ -38,9 +38,8 @@ SEGMENTER = dataclasses.replace(TINY.segmenter, steps=3, batch_size=4, channels=
 
 
 @pytest.fixture(scope="module")
-def splits(tmp_path_factory):
-    cache = tmp_path_factory.mktemp("data")
-    return [datasets.load_split("shapes", name, cache_dir=cache, max_images=6) for name in ("train", "val")]
+def splits(drawings_dir):
+    return [datasets.load_split("shapes", name, cache_dir=drawings_dir, max_images=6) for name in ("train", "val")]
 
 
 @pytest.fixture(scope="module")
@@ -309,12 +308,12 @@ def test_extraction_while_the_training_writes(whole, splits, tmp_path):
         _maps(run, splits)
 
 
-def test_two_whole_jobs_in_one_directory(tmp_path):
+def test_two_whole_jobs_in_one_directory(tmp_path, drawings_dir):
     """One of two ends well; the other one says who is at work, or finds everything done."""
     root = pathlib.Path(__file__).parents[2]
     command = [sys.executable, "-m", "tools.train_classifier", "--dataset=shapes", "--preset=tiny", "--max_images=8",
                "--input_size=33", "--epochs=60", "--batch_size=4", f"--output_dir={tmp_path / 'run'}",
-               f"--cache_dir={tmp_path / 'data'}", "--norehearsal"]
+               f"--cache_dir={drawings_dir}", "--norehearsal"]
     jobs = [subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             for _ in range(2)]
     outputs = [job.communicate(timeout=300)[0] for job in jobs]

@@ -77,10 +77,10 @@ def test_where_one_cannot_go_none_goes(tmp_path):
     assert len(list(tmp_path.glob("s*/a.png"))) == 2 and (tmp_path / "predictions" / "mine.png").exists()
 
 
-def test_a_command_that_is_refused_removes_nothing(tmp_path):
+def test_a_command_that_is_refused_removes_nothing(tmp_path, drawings_dir):
     """The classifier is removed when its training begins, and without weights it does not."""
     _make(tmp_path / "run", "classifier", "maps")
-    common = ["--dataset=shapes", f"--output_dir={tmp_path / 'run'}", f"--cache_dir={tmp_path / 'data'}",
+    common = ["--dataset=shapes", f"--output_dir={tmp_path / 'run'}", f"--cache_dir={drawings_dir}",
               "--max_images=4"]
     for flags, message in (
             (["tools.train_classifier", "--restart=classifier", "--photometric=0", "--trainable_layers=head"],

@@ -79,8 +79,8 @@ def test_the_loss_by_hand():
     assert float(values["foreground_loss"]) == pytest.approx(3, abs=1e-3) and float(values["differing_loss"]) == 0
 
 
-def test_a_network_is_trained_and_its_walk_makes_seeds(tmp_path):
-    split = datasets.load_split("shapes", "train", cache_dir=tmp_path / "data", max_images=8)
+def test_a_network_is_trained_and_its_walk_makes_seeds(tmp_path, drawings_dir):
+    split = datasets.load_split("shapes", "train", cache_dir=drawings_dir, max_images=8)
     few = split.select(range(4))  # the walk needs kept features of the others too
     classifier_training.train(tmp_path / "classifier", few, few, CLASSIFIER, classifier_training.Options("random"))
     map_extraction.extract(tmp_path, split, MAPS)
@@ -99,15 +99,15 @@ def test_a_network_is_trained_and_its_walk_makes_seeds(tmp_path):
     np.testing.assert_allclose(walked.max((0, 1)), 1, atol=1e-6)
     assert walked.shape == (9, 9, 2) and walked.std() < maps.std()
     assert walker(split.image_ids[0], IMAGE, maps[::2, ::2]).shape == (9, 9, 2)  # maps of another size
-    _by_the_binary(tmp_path, split)
+    _by_the_binary(tmp_path, split, drawings_dir)
     artifacts.write_run(tmp_path / "affinity", **{**run, "classifier": "another"})
     with pytest.raises(UserError, match="affinity: expected affinities on classifier, found those on an earlier"):
         extraction.make(tmp_path, split, config, name="refused")
 
 
-def _by_the_binary(run_dir, split):
+def _by_the_binary(run_dir, split, drawings_dir):
     """The flags reach the stage: the same seeds, and their uncertainty."""
-    command = [sys.executable, "-m", "tools.make_seeds", "--dataset=shapes", f"--cache_dir={run_dir / 'data'}",
+    command = [sys.executable, "-m", "tools.make_seeds", "--dataset=shapes", f"--cache_dir={drawings_dir}",
                f"--output_dir={run_dir}", "--max_images=8", "--refine=affinity", "--refine_scale=0.5",
                "--refine_low=0.03", "--refine_high=0.03", "--uncertainty", "--name=by_binary"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
@@ -164,10 +164,10 @@ def test_a_classifier_that_was_trained_whole_gives_the_maps_of_its_cue_layer_and
     assert middle.shape[1:3] == last.shape[1:3] == (9, 9) and not below.model.trainable_variables
 
 
-@pytest.mark.trains
 @pytest.mark.parametrize("kind", ["boundary", pytest.param("embedding", marks=pytest.mark.slow)])
-def test_a_classifier_that_was_trained_whole_is_trained_upon_and_a_stopped_training_goes_on(kind, tmp_path):
-    split = datasets.load_split("shapes", "train", cache_dir=tmp_path / "data", max_images=4)
+def test_a_classifier_that_was_trained_whole_is_trained_upon_and_a_stopped_training_goes_on(kind, tmp_path,
+                                                                                            drawings_dir):
+    split = datasets.load_split("shapes", "train", cache_dir=drawings_dir, max_images=4)
     classifier_training.train(tmp_path / "classifier", split, split, dataclasses.replace(
         CLASSIFIER, trainable_layers="all"))
     map_extraction.extract(tmp_path, split, MAPS)

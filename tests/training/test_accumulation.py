@@ -26,8 +26,8 @@ pytestmark = pytest.mark.trains
 
 
 @pytest.fixture(scope="module")
-def split(tmp_path_factory):
-    return datasets.load_split("shapes", "train", cache_dir=tmp_path_factory.mktemp("data"), max_images=8)
+def split(drawings_dir):
+    return datasets.load_split("shapes", "train", cache_dir=drawings_dir, max_images=8)
 
 
 def _train(run_dir, split, **changes):

@@ -50,8 +50,8 @@ def test_by_steps_the_rate_stays():
 
 
 @pytest.fixture(scope="module")
-def split(tmp_path_factory):
-    return datasets.load_split("shapes", "train", cache_dir=tmp_path_factory.mktemp("data"), max_images=8)
+def split(drawings_dir):
+    return datasets.load_split("shapes", "train", cache_dir=drawings_dir, max_images=8)
 
 
 @pytest.mark.parametrize("trainable", ["head", "last_block", "last_two_blocks"])

@@ -81,9 +81,16 @@ def _same(expected_stage, stage, steps):
         np.testing.assert_allclose(weights[name], expected[name], rtol=1e-3, atol=1e-4, err_msg=name)
 
 
-def test_two_devices_and_a_killed_cluster_of_two_workers_end_as_one_device(single, tmp_path):
+def test_two_devices_end_as_one(single, tmp_path):
     data, run_dir = single
     mirrored = _start(data, tmp_path / "mirrored", "--distribute=mirrored", binary="tests.training.distribution_runs")
+    assert "segmenter: the same" in _finish(mirrored)[0]
+    _same(run_dir / "classifier", tmp_path / "mirrored" / "classifier", ["1", "8"])
+
+
+@pytest.mark.slow
+def test_a_killed_cluster_of_two_workers_ends_as_one_device(single, tmp_path):
+    data, run_dir = single
     fresh = data[0], tmp_path / "data"  # the workers must prepare it themselves, after they have met
     workers = _cluster(fresh, tmp_path / "cluster")
     while not list((tmp_path / "cluster").glob("classifier/checkpoints/ckpt-2.index")):
@@ -93,8 +100,6 @@ def test_two_devices_and_a_killed_cluster_of_two_workers_end_as_one_device(singl
         worker.send_signal(signal.SIGKILL)
         worker.communicate()
     assert not (tmp_path / "cluster" / "classifier" / "run.json").exists()
-    assert "segmenter: the same" in _finish(mirrored)[0]
-    _same(run_dir / "classifier", tmp_path / "mirrored" / "classifier", ["1", "8"])
     _finish(*_cluster(fresh, tmp_path / "cluster"))
     _same(run_dir / "classifier", tmp_path / "cluster" / "classifier", ["1", "8"])
     events = list((tmp_path / "cluster" / "classifier" / "tensorboard").glob("events*"))

@@ -19,8 +19,8 @@ LOSSES = (0.5, 0.3, 0.4, 0.3, 0.35, 0.1)  # the best before three that are no be
 
 
 @pytest.fixture(scope="module")
-def split(tmp_path_factory):
-    return datasets.load_split("shapes", "train", cache_dir=tmp_path_factory.mktemp("data"), max_images=12)
+def split(drawings_dir):
+    return datasets.load_split("shapes", "train", cache_dir=drawings_dir, max_images=12)
 
 
 @pytest.mark.parametrize("count, watched", [(2, [1]), (12, [6]), (25, [6, 18]), (3700, None)])

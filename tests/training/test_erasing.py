@@ -154,8 +154,8 @@ def test_the_localizer_sees_what_the_training_saw(two, form):
 
 
 @pytest.fixture(scope="module")
-def split(tmp_path_factory):
-    return datasets.load_split("shapes", "train", cache_dir=tmp_path_factory.mktemp("data"), max_images=8)
+def split(drawings_dir):
+    return datasets.load_split("shapes", "train", cache_dir=drawings_dir, max_images=8)
 
 
 def _rounds(run_dir, split, config, rounds=2, **options):

@@ -28,8 +28,8 @@ Options = classifier_training.Options
 
 
 @pytest.fixture(scope="module")
-def split(tmp_path_factory):
-    return datasets.load_split("shapes", "train", cache_dir=tmp_path_factory.mktemp("data"), max_images=8)
+def split(drawings_dir):
+    return datasets.load_split("shapes", "train", cache_dir=drawings_dir, max_images=8)
 
 
 @pytest.fixture(scope="module")

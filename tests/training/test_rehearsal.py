@@ -9,14 +9,12 @@ from ficklenet_tf.data import datasets
 from ficklenet_tf.runs import artifacts
 from ficklenet_tf.training import rehearsal, segmenter
 
-pytestmark = pytest.mark.trains
 SEGMENTER = dataclasses.replace(presets.CPU.segmenter, channels=8, dilation=1, retrain_steps=5)
 
 
 @pytest.fixture(scope="module")
-def splits(tmp_path_factory):
-    cache = tmp_path_factory.mktemp("data")
-    return [datasets.load_split("shapes", name, cache_dir=cache, max_images=9) for name in ("train", "val")]
+def splits(drawings_dir):
+    return [datasets.load_split("shapes", name, cache_dir=drawings_dir, max_images=9) for name in ("train", "val")]
 
 
 def test_the_images_of_a_semi_supervised_rehearsal_are_those_of_the_training(splits, tmp_path, monkeypatch):
