@@ -3,15 +3,15 @@
 import dataclasses
 import pathlib
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from ficklenet_tf import crf
-from ficklenet_tf.data import datasets, images, labels
-from ficklenet_tf.models import segmenter
+from ficklenet_tf.data import datasets, feature_cache, images, labels
+from ficklenet_tf.models import backbones, segmenter
 from ficklenet_tf.runs import artifacts, layout, shards, stage
 
 
@@ -35,6 +35,7 @@ class Predictor:
     def __init__(self, directory: str | pathlib.Path, sizes: tuple[int, ...] | None = None,
                  flip: bool | None = None) -> None:
         self.network, self.normalization, self.run, config = segmenter.load(directory)
+        self._config = config
         self.sizes: tuple[int, ...] = tuple(sizes or config.test_sizes)
         self.flip = config.test_flip if flip is None else flip
         self.class_names: list[str] = self.run["class_names"]
@@ -47,6 +48,37 @@ class Predictor:
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Returns `[h, w, classes]` float32 probabilities of a `[h, w, 3]` uint8 photograph."""
         return self._probs(tf.convert_to_tensor(image)[None])[0].numpy()
+
+    def of_split(self, split: datasets.Split, run_dir: str | pathlib.Path) -> Callable[[str, np.ndarray], np.ndarray]:
+        """Keeps what frozen layers give for a split in the run's features: segmenters that share them see it once.
+
+        Args:
+          split: a `datasets.Split`.
+          run_dir: the run's directory.
+
+        Returns:
+          (image id, photograph) -> as `__call__`. What is kept is rounded to float16. Where all layers are trained, or
+          mirror images predicted, nothing is kept.
+        """
+        _, backbone, _ = self.network.layers
+        below = backbones.cut(backbone, self._config.trainable_layers).below
+        if below is None or self.flip:
+            return lambda _, image: self(image)
+        caches = []
+        for size in self.sizes:
+            directory = feature_cache.cache_directory(pathlib.Path(run_dir) / layout.FEATURES, below, size=size,
+                                                      dataset=split.dataset, precision=self._config.precision)
+            caches.append(feature_cache.FeatureCache(directory))
+            caches[-1].fill(split, below, self.normalization, size=size)
+        above = segmenter.above_cut(self.network, self._config.trainable_layers)
+
+        @tf.function(autograph=False, reduce_retracing=True)
+        def merged(features: list[tf.Tensor], shape: tf.Tensor) -> tf.Tensor:
+            grids = segmenter.grids(above, [tf.cast(each, tf.float32)[None] for each in features], flip=False)
+            return segmenter.merge(grids, shape)[0]
+
+        return lambda image_id, image: merged([tf.constant(cache.load(image_id)) for cache in caches],
+                                              tf.constant(image.shape[:2])).numpy()
 
     def labels(self, image: np.ndarray, spec: crf.CRFSpec | None = crf.DSRG_TEST) -> np.ndarray:
         """Returns `[h, w]` uint8 class ids of a photograph, refined by the dense CRF unless `spec` is None."""
@@ -125,6 +157,7 @@ class Options:
       flip: see `Predictor`.
       use_tags: restrict the classes to the image's tags (for training images only).
       backend: of the CRFs.
+      keep_features: see `Predictor.of_split`; the seconds of the network are then those of the layers above.
     """
 
     spec: crf.CRFSpec | None = None
@@ -133,6 +166,7 @@ class Options:
     flip: bool | None = None
     use_tags: bool = False
     backend: str = "permutohedral"
+    keep_features: bool = False
 
 
 def predict_split(run_dir: str | pathlib.Path, split: datasets.Split, options: Options = Options(), *,
@@ -173,8 +207,9 @@ def predict_split(run_dir: str | pathlib.Path, split: datasets.Split, options: O
         return {"seconds_per_image": float(np.median(seconds)) if seconds else None}
 
     def work(pending: Sequence[int]) -> Iterator[int]:
+        answer = predictor.of_split(split, run_dir) if options.keep_features else lambda _, image: predictor(image)
         for index in pending:
-            _predict(run_dir, predictor, split[index], specs, options, spent)
+            _predict(run_dir, answer, split[index], specs, options, spent)
             yield index
 
     stage.run_per_image(
@@ -182,12 +217,12 @@ def predict_split(run_dir: str | pathlib.Path, split: datasets.Split, options: O
         files=lambda image_id: [layout.label_image(run_dir / output, image_id) for output in specs])
 
 
-def _predict(run_dir: pathlib.Path, predictor: Predictor, example: dict[str, Any],
+def _predict(run_dir: pathlib.Path, answer: Callable[[str, np.ndarray], np.ndarray], example: dict[str, Any],
              specs: Mapping[str, crf.CRFSpec | None], options: Options, spent: dict[str, list[float]]) -> None:
     """Predicts one image and writes the label images that are missing; adds the seconds to `spent`."""
     image = images.decode_image_op(example["image"]).numpy()
     started = time.perf_counter()
-    probs = predictor(image)
+    probs = answer(example["image_id"], image)
     probs = restrict(probs, example["tags"]) if options.use_tags else probs
     network_seconds = time.perf_counter() - started
     for output, spec in specs.items():

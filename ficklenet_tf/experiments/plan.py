@@ -270,9 +270,9 @@ class Plan:
     def score(self, segmenter: str, config: presets.SegmenterConfig) -> dict[str, Any]:
         """Predicts the held-out split by a trained segmenter and scores it; see `masks` for what it returns."""
         predictions = segmenter.replace(layout.SEGMENTER, layout.PREDICTIONS, 1)
+        options = prediction.Options(self.spec, sizes=config.test_sizes, flip=config.test_flip, keep_features=True)
         scores = self._evaluation(segmenter, predictions, config) or scoring.evaluate(
-            self.run_dir, self.held_out, prediction.Options(self.spec, sizes=config.test_sizes, flip=config.test_flip),
-            stage_name=segmenter, name=predictions)
+            self.run_dir, self.held_out, options, stage_name=segmenter, name=predictions)
         scored = {"stage": segmenter, "predictions": predictions, "mIoU": scores[predictions]["miou"]}
         return scored if self.spec is None else {
             **scored, "mIoU with CRF": scores[layout.refined(predictions)]["miou"]}
