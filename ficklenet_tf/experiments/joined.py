@@ -32,8 +32,8 @@ def read(path: str | pathlib.Path) -> Table:
 def join(parts: Sequence[Table]) -> Table:
     """Joins tables of the same settings and of different random seeds; the claims are judged over all of them.
 
-    A cell that is not measured once per seed (a threshold, a cost) keeps the values of all parts where they differ,
-    "a / b" in the order of the parts.
+    A cell that is not measured once per seed (a threshold) keeps the values of all parts where they differ, "a / b" in
+    the order of the parts. A cost is that of the parts that know it.
 
     Args:
       parts: one `Table` or more, as `read` returns them.
@@ -75,8 +75,9 @@ def _cell(stored: Any) -> Any:
 
 
 def _joined(cells: Sequence[Any]) -> Any:
-    if all(isinstance(cell, Measured) for cell in cells):
-        return _all_values(cells)
+    measured = [cell for cell in cells if isinstance(cell, Measured)]
+    if measured and all(isinstance(cell, Measured) or cell is None for cell in cells):
+        return _all_values(measured)
     different = list(dict.fromkeys(cells))
     return different[0] if len(different) == 1 else " / ".join(map(text_of, cells))
 

@@ -69,12 +69,16 @@ def pairs(rows: dict[str, Row]) -> dict[str, tuple[Row, Row]]:
 
 
 def costs_of(plan: Plan, runs: Sequence[dict[str, Any]]) -> Row:
-    """Returns the cells of what a system cost: all trainings, and maps and seeds; of the first seed that knows it."""
-    training = next((run["cost"] for run in runs if run["cost"]), None)
-    seeds = next((run["cost of seeds"] for run in runs if run["cost of seeds"]), None)
-    return {"processor min": training and round(training["processor_seconds"] / 60, 1),
-            "MiB": training and round(training["peak_mib"]),
-            "seeds: ms per image": seeds and round(1000 * seeds["seconds"] / len(plan.split))}
+    """Returns the cells of what a system cost: all trainings, and maps and seeds; over the seeds that know it."""
+    training = [run["cost"] for run in runs if run["cost"]]
+    seeds = [run["cost of seeds"] for run in runs if run["cost of seeds"]]
+    return {"processor min": _cost([cost["processor_seconds"] / 60 for cost in training], 1),
+            "MiB": _cost([cost["peak_mib"] for cost in training]),
+            "seeds: ms per image": _cost([1000 * cost["seconds"] / len(plan.split) for cost in seeds])}
+
+
+def _cost(values: Sequence[float], digits: int = 0) -> Measured | None:
+    return Measured(tuple(values), 1.0, digits) if values else None
 
 
 def supervised(plan: Plan, systems: Sequence[str] = SEMI) -> Table:

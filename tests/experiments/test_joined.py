@@ -51,6 +51,17 @@ def test_a_number_chosen_in_each_part_is_kept_of_each(tmp_path):
     assert joined.join(parts).rows[1]["threshold"] is None
 
 
+def test_a_cost_is_that_of_the_parts_that_know_it(tmp_path):
+    costs = (Measured((4.0,), 1, 1), None, Measured((5.0,), 1, 1))
+    parts = []
+    for seed, cost in enumerate(costs):
+        table = _table([seed])
+        first, *rest = table.rows
+        tables.write(dataclasses.replace(table, rows=({**first, "min": cost}, *rest)), tmp_path / str(seed))
+        parts.append(joined.read(tmp_path / str(seed) / "table5.json"))
+    assert str(joined.join(parts).rows[0]["min"]) == "4.5 ± 0.7"
+
+
 def test_what_does_not_belong_together_is_refused(tmp_path):
     part = joined.read(_written(tmp_path, (0, 1)))
     with pytest.raises(UserError, match=r"random seeds of their own, found \[0, 1\] and \[1, 2\]"):

@@ -215,7 +215,7 @@ def test_table_6_and_figure_5_share_their_maps(small_plan, monkeypatch):
 def test_tables_1_2_and_3_and_figure_4(small_plan):
     table = _check(mask_tables.weak(small_plan, ("dsrg", "deterministic_theta")), small_plan, 2 + len(paper.OTHERS1))
     assert "small stands in for the paper's vgg16" in table.title and len(table.claims) == 1
-    assert table.rows[0]["seeds: ms per image"] > 0
+    assert table.rows[0]["seeds: ms per image"].mean > 0
     aspp = dataclasses.replace(small_plan.preset.segmenter, head="aspp")
     residual = dataclasses.replace(small_plan, preset=dataclasses.replace(small_plan.preset, segmenter=aspp))
     table = _check(mask_tables.weak(residual, ("ficklenet",), "table2"), small_plan, 1 + len(paper.OTHERS2))
