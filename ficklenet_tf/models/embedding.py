@@ -44,4 +44,4 @@ def build(feature_shapes: Sequence[tuple[int | None, int | None, int]]) -> keras
 
 def _unit(x: keras.KerasTensor, channels: int) -> keras.KerasTensor:
     x = layers.Conv2D(channels, 1, use_bias=False, kernel_initializer="he_normal")(x)
-    return layers.Activation("elu")(layers.GroupNormalization(channels // _GROUP)(x))
+    return layers.Activation("elu")(layers.GroupNormalization(channels // _GROUP, epsilon=1e-5)(x))

@@ -111,8 +111,9 @@ def dsrg(probs: tf.Tensor, seeds: tf.Tensor, tags: tf.Tensor, foreground: float,
     """Grows seeds into the neighbouring pixels of which a network is sure; for use inside a graph, on the host.
 
     A pixel is sure where the probability of the likeliest class, among the image's own and the background,
-    exceeds the threshold. Take the 8-connected sets of each class's sure or seeded pixels: the sets that hold a seed
-    of that class become seeds; pixels seeded with another class keep their seed.
+    exceeds the threshold. Take the 8-connected sets of each class's pixels, the sure ones and the seeds of which the
+    network is not sure that they are another class: the sets that hold a seed of that class become seeds. All pixels
+    that were seeds keep their class.
 
     Args:
       probs: `[b, h, w, classes]` float32, in DSRG the dense CRF's.
@@ -136,13 +137,11 @@ def _dsrg(probs: np.ndarray, seeds: np.ndarray, tags: np.ndarray, limits: tuple[
         likeliest = image_probs[..., class_ids].argmax(-1)
         greatest = image_probs[..., class_ids].max(-1)
         sure = greatest > np.where(likeliest == labels.BACKGROUND, limits[0], limits[1])
-        for position, class_id in enumerate(class_ids):
-            seeded = image_seeds == class_id
-            if not seeded.any():
-                continue
-            candidates = (sure & (likeliest == position)) | seeded
+        taken = np.where(sure, class_ids[likeliest], image_seeds)
+        for class_id in class_ids:
+            candidates = taken == class_id
             count, parts = cv2.connectedComponents(candidates.astype(np.uint8), connectivity=8)
             chosen = np.zeros(count, bool)
-            chosen[parts[seeded]] = True
+            chosen[parts[candidates & (image_seeds == class_id)]] = True
             image_grown[chosen[parts] & (image_seeds == labels.IGNORE)] = class_id
     return grown

@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+import pathlib
+import re
 import types
 
 import numpy as np
@@ -44,6 +46,69 @@ def test_the_two_of_a_claim_differ_in_one_thing(pair):
     changed = {name for name in high if high[name] != low[name]}
     changed -= {"affinity.kind"} if "seeds.refine" in changed else set()  # means nothing to the other refinement
     assert changed and any(changed <= fields for fields in ONE_THING), changed
+
+
+# What makes each row its paper's system; sources: docs/systems.md, and the docstrings of what the settings name.
+OF_THE_PAPER = {
+    "ficklenet": {"classifier.training_mode": "stochastic", "classifier.inference_mode": "stochastic",
+                  "seeds.refine": "crf", "segmenter.losses": ("seed", "boundary")},
+    "ficklenet_theta": {"seeds.refine": "none", "seeds.theta": 0.35},
+    "mil_fcn": {"segmenter.losses": ("mil_max",), "segmenter.image_prior": False},
+    "mil_seg": {"segmenter.losses": ("mil_lse",), "segmenter.image_prior": True, "segmenter.mil_sharpness": 5.0},
+    "em_fixed": {"segmenter.losses": ("em_fixed",)},
+    "em_adapt": {"segmenter.losses": ("em_adapt",)},
+    "sec": {"classifier.head": "hidden", "classifier.hidden_layers": 2, "classifier.hidden_dropout": 0.5,
+            "seeds.refine": "none", "seeds.theta": 0.2, "seeds.background_cue": "gradient",
+            "seeds.background_threshold": 0.1, "segmenter.losses": ("sec_seed", "expand", "boundary")},
+    "srg": {"seeds.refine": "srg"},
+    "tpl": {"classifier.erase": "features", "classifier.erase_share": 0.2, "maps": ("erasing", 2)},
+    "ae_psl": {"classifier.erase": "pixels", "classifier.erase_share": 0.2, "maps": ("erasing", 3)},
+    "gain": {"classifier.objectives": ("tags", "mining"), "classifier.mining_weight": 1.0},
+    "dsrg": {"seeds.refine": "none", "segmenter.growing": "dsrg", "segmenter.growing_foreground": 0.85,
+             "segmenter.growing_background": 0.99, "segmenter.losses": ("seed", "boundary")},
+    "affinitynet": {"seeds.refine": "affinity", "affinity.kind": "embedding"},
+    "irn": {"seeds.refine": "affinity", "affinity.kind": "boundary"},
+    "stc": {"segmenter.losses": ("stc",), "segmenter.simple_first": True},
+    "dcsp": {"seeds.refine": "harmonic", "seeds.harmonic_threshold": 0.4},
+    "mdc": {"classifier.head": "mdc", "classifier.dilations": (1, 3, 6, 9), "seeds.refine": "saliency"},
+    "oaa": {"classifier.head": "hidden", "classifier.hidden_layers": 3, "classifier.snapshots": 5,
+            "maps": ("snapshots", 1)},
+    "eps": {"classifier.head": "eps", "classifier.objectives": ("tags", "saliency"), "classifier.eps_tau": 0.4,
+            "classifier.eps_lambda": 0.5, "seeds.refine": "eps"},
+    "drs": {"classifier.head": "hidden", "classifier.hidden_layers": 3, "classifier.suppression": 0.55}}
+
+
+@pytest.mark.parametrize("name", OF_THE_PAPER)
+def test_a_row_is_its_papers_system(name):
+    row = _flat(name)
+    assert {key: row[key] for key in OF_THE_PAPER[name]} == OF_THE_PAPER[name]
+
+
+def test_masks_of_some_images_teach_what_they_can():
+    assert SYSTEMS["gain"].applied(presets.TINY, semi=True).classifier.objectives == ("tags", "mining", "mining_masks")
+    assert {key for key in SYSTEMS if SYSTEMS[key].semi} == {"gain"}
+
+
+def test_the_document_has_every_system_and_the_figures_of_the_table():
+    """docs/systems.md: what a row learns from, its published figure where there is one, its files, when to take it."""
+    root = pathlib.Path(__file__).parents[2]
+    text = (root / "docs" / "systems.md").read_text()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()
+            if line.startswith("| `") and "--system" not in line]
+    named = [key for row in rows for key in re.findall(r"`([a-z_]+)`", row[0])]
+    assert sorted(named) == sorted(SYSTEMS)
+    for names, learned_from, _, published, files in rows:
+        for key in re.findall(r"`([a-z_]+)`", names):
+            system = SYSTEMS[key]
+            saliency = job.needs_saliency(system.applied(presets.TINY))
+            assert learned_from == ("saliency" if saliency else "tags"), key
+            cell = "" if system.published is None else f"{system.published:.1f}" + " *" * system.remembered
+            assert cell in published, key
+        for path in re.findall(r"`([a-z_/.]+)`", files):
+            assert (root / "ficklenet_tf" / path).exists(), path
+    paragraphs = text[text.index("## What each is"):text.index("**Not run.**")].split("\n\n")
+    without = [each.split("**")[1] for each in paragraphs if each.startswith("**") and "Take " not in each]
+    assert not without, f"these do not say when to take them: {without}"
 
 
 def test_what_a_preset_cannot_run_is_refused():
@@ -113,6 +178,10 @@ def test_a_system_from_photographs_to_masks(name, photographs, tmp_path):
     stage = work.train_segmenter()
     run = artifacts.read_json(tmp_path / stage / layout.RUN)
     assert np.isfinite(run["metrics"]["loss"]) and (tmp_path / stage / layout.WEIGHTS).exists()
+    if work.needs_seeds:
+        seen = {int(label) for path in (tmp_path / work.names.seeds).glob("*.png")
+                for label in np.unique(labels.read_label(path, len(photographs[0].class_names)))}
+        assert len(seen - {labels.IGNORE}) > 2, seen  # seeds of several classes, not background alone
 
 
 @pytest.mark.trains
@@ -124,6 +193,9 @@ def test_a_system_with_some_masks(name, photographs, tmp_path):
         work.make_seeds()
     run = artifacts.read_json(tmp_path / work.train_segmenter() / layout.RUN)
     assert run["metrics"]["strong_loss"] > 0 and run["strong"]["images"] == 6
+    if name == "gain":  # GAIN_ext: the classifier's maps learn the masks, too
+        trained = artifacts.read_json(tmp_path / work.names.classifier / layout.RUN)
+        assert "mining_masks" in trained["config"]["objectives"] and trained["strong"]["images"] == 6
 
 
 def test_what_systems_share_is_of_equal_settings(photographs, tmp_path):

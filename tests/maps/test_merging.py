@@ -44,6 +44,19 @@ def test_two_maps_by_hand():
         assert merging.joined([with_probs[0], b], rule).probs is None  # of one part's alone nobody can tell
 
 
+def test_the_maximum_is_what_oaas_code_keeps():
+    """Its loop: each map over its own maximum, the greater of it and what is kept so far, rounded to 8 bits there."""
+    rng = np.random.default_rng(6)
+    raw = rng.random((3, 4, 5, 2)).astype(np.float32)
+    kept = np.zeros((4, 5, 2))
+    for activation in raw:
+        kept = np.maximum(kept, np.round(activation / (activation.max((0, 1)) + 1e-8) * 255))
+    own = [each / each.max((0, 1)) for each in raw]
+    parts = [ImageMaps(np.array([1, 4], np.int32), each, each, 0 * each, each[None], 1, (32, 40)) for each in own]
+    np.testing.assert_allclose(merging.joined(parts, "max").mean * 255, kept, atol=0.51)
+    assert np.abs(merging.joined(parts, "mean").mean * 255 - kept).max() > 50
+
+
 def test_the_union_of_what_is_above_a_threshold_is_the_maximum_above_it():
     rng = np.random.default_rng(0)
     parts = [ImageMaps(np.arange(2), *rng.random((3, 5, 6, 2), np.float32) ** 3, np.zeros((1, 5, 6, 2)), 1, (40, 48))

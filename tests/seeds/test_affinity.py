@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -79,6 +80,37 @@ def test_the_loss_by_hand():
     assert float(values["foreground_loss"]) == pytest.approx(3, abs=1e-3) and float(values["differing_loss"]) == 0
 
 
+def test_the_gradient_moves_both_of_a_pair_against_each_other():
+    """By hand: of exp(-mean_k |f - g|) it is -sign(f - g) aff / k for f and the opposite for g."""
+    values = tf.Variable([[[[0.5, -1.0], [0.1, 1.0]]]])
+    with tf.GradientTape() as tape:
+        pairs = dict(zip(neighbours.offsets(), EMBEDDING.affinities(values), strict=True))
+        affinities = pairs[0, 1]
+    expected = np.exp(-(0.4 + 2.0) / 2)
+    np.testing.assert_allclose(affinities, [[[expected]]], rtol=1e-6)
+    np.testing.assert_allclose(tape.gradient(affinities, values)[0, 0],
+                               np.array([[-1, 1], [1, -1]]) * expected / 2, rtol=1e-5)
+
+
+def test_the_network_of_affinities_is_as_published():
+    """1 x 1 layers of 64 and 128 channels, groups of 8 (their 16 of 128), ELU, joined and mixed with a gain of 4."""
+    model = EMBEDDING.build([(5, 6, 12), (5, 6, 20)])
+    maps = [tf.constant(np.random.default_rng(k).normal(size=(2, 5, 6, c)), tf.float32)
+            for k, c in enumerate((12, 20))]
+    output = model(maps).numpy()
+    assert output.shape == (2, 5, 6, 192) and -1 < output.min() < -0.5 and output.max() > 1  # ELU
+    assert model.count_params() == 12 * 64 + 20 * 128 + 2 * (64 + 128) + 192 * 192  # no bias but the normalisation's
+    kernel = model.get_layer("embedding").kernel.numpy()
+    bound = 4 * np.sqrt(6 / (192 + 192))  # Xavier's uniform distribution, times 4
+    assert 0.98 * bound < np.abs(kernel).max() <= bound
+    joined = keras.Model(model.inputs, model.get_layer("embedding").input)(maps).numpy()
+    for branch, groups in ((joined[..., :64], 8), (joined[..., 64:], 16)):
+        before = np.where(branch > 0, branch, np.log1p(branch)).reshape(2, 30, groups, 8)  # ELU undone
+        np.testing.assert_allclose(before.mean((1, 3)), 0, atol=1e-4)
+        np.testing.assert_allclose(before.std((1, 3)), 1, atol=1e-3)
+    np.testing.assert_allclose(model([maps[0] * 0.05, maps[1] * 0.05]), output, atol=0.05)  # epsilon is small
+
+
 def test_a_network_is_trained_and_its_walk_makes_seeds(tmp_path, drawings_dir):
     split = datasets.load_split("shapes", "train", cache_dir=drawings_dir, max_images=8)
     few = split.select(range(4))  # the walk needs kept features of the others too
@@ -91,6 +123,7 @@ def test_a_network_is_trained_and_its_walk_makes_seeds(tmp_path, drawings_dir):
     run = affinity_training.train(tmp_path, split, training)
     first = affinity_training.loop._read_log(tmp_path / "affinity" / "log.csv", 1)[0]["loss"]
     assert run["metrics"]["loss"] < 0.9 * first
+    _learned_where_two_scores_agree(tmp_path, split, training)
     assert affinity_training.train(tmp_path, split, training) == run
     assert extraction.make(tmp_path, split, config)["affinity"] == run["finished"]
     walker = affinity.Walker(tmp_path)
@@ -103,6 +136,25 @@ def test_a_network_is_trained_and_its_walk_makes_seeds(tmp_path, drawings_dir):
     artifacts.write_run(tmp_path / "affinity", **{**run, "classifier": "another"})
     with pytest.raises(UserError, match="affinity: expected affinities on classifier, found those on an earlier"):
         extraction.make(tmp_path, split, config, name="refused")
+
+
+def _learned_where_two_scores_agree(run_dir, split, training):
+    """What teaches the network: objects by the high background score, background by the low one, else nothing."""
+    low_dir, high_dir = (_seeds_by(run_dir, split, f"by_{score}", score) for score in (training.low, training.high))
+    undecided = 0
+    for image_id in split.image_ids:
+        label, low, high = (labels.read_label(run_dir / name / f"{image_id}.png", len(split.class_names))
+                            for name in ("affinity_labels", low_dir, high_dir))
+        np.testing.assert_array_equal(label, np.where(high != 0, high, np.where(low == 0, 0, 255)))
+        undecided += (label == 255).sum()
+    assert undecided > 0
+
+
+def _seeds_by(run_dir, split, name, score):
+    """Makes seeds by the CRF of one background score; returns their directory's name."""
+    config = presets.SeedsConfig(refine="crf", refine_low=score, refine_high=score, refine_scale=1.0)
+    extraction.make(run_dir, split, config, name=name)
+    return name
 
 
 def _by_the_binary(run_dir, split, drawings_dir):

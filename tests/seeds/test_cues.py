@@ -34,6 +34,17 @@ def test_gradient_takes_the_lowest_tenth_at_the_photographs_size():
         cues.gradient(_evidence(np.zeros((2, 2, 1), "float32"), (50, 200), config=GRADIENT))
 
 
+def test_the_gradients_median_leaves_out_single_places():
+    """By hand: the median of 3 x 3 wipes out one low place; of a low block of 3 x 3 it leaves a cross."""
+    gradient = np.ones((10, 10), "float32")
+    gradient[4, 4] = 0
+    assert not cues.least_salient(gradient, 0.1).any()
+    gradient[3:6, 3:6] = 0
+    expected = np.zeros((10, 10), bool)
+    expected[3:6, 4] = expected[4, 3:6] = True
+    np.testing.assert_array_equal(cues.least_salient(gradient, 0.1), expected)
+
+
 def test_saliency_reads_a_map(tmp_path):
     saliency = np.zeros((4, 4), np.uint8)
     saliency[:, 2:] = 255

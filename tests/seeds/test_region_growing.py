@@ -150,6 +150,48 @@ def test_dsrg_grows_diagonally_and_through_seeds():
     assert _dsrg([[2, 1, X]], [1, 1], p2=[[0.9, 0.9, 0.9]]) == [[2, 1, 2]]
 
 
+def test_a_seed_of_which_the_network_is_sure_that_it_is_another_class_leads_nowhere():
+    """Their code gives such a pixel the other class before it looks for what hangs together; the seed itself stays."""
+    assert _dsrg([[X, 1, X]], [1, 1], p1=[[0.9, 0.05, 0.9]], p2=[[0, 0.9, 0]]) == [[X, 1, X]]
+    assert _dsrg([[X, 1, 1, X]], [1, 1], p1=[[0.9, 0.05, 0.3, 0.9]], p2=[[0, 0.9, 0, 0]]) == [[X, 1, 1, 1]]
+    assert _dsrg([[2, 1, X]], [1, 1], p1=[[0, 0.05, 0]], p2=[[0.9, 0.9, 0.9]]) == [[2, 1, 2]]
+    assert _dsrg([[1, X]], [1, 0], p0=[[0.95, 0]], p1=[[0.05, 0.9]]) == [[1, 1]]  # not sure enough for the background
+
+
+def test_dsrg_against_a_slow_form_of_their_rule():
+    """Pixel by pixel and by flooding, on random answers that contradict random seeds."""
+    rng = np.random.default_rng(4)
+    changed = 0
+    for _ in range(20):
+        seeds = rng.choice([0, 1, 2, X], (6, 7), p=[0.1, 0.1, 0.1, 0.7]).astype(np.uint8)
+        probs = rng.dirichlet([0.15] * 3, (6, 7)).astype(np.float32)
+        tags = rng.integers(0, 2, 2)
+        grown = _dsrg(seeds, tags, **{f"p{c}": probs[..., c] for c in range(3)})
+        expected = _slow_dsrg(probs, seeds, [0, *np.flatnonzero(tags) + 1])
+        np.testing.assert_array_equal(grown, expected)
+        changed += (expected != seeds).sum()
+    assert changed > 50
+
+
+def _slow_dsrg(probs, seeds, class_ids):
+    label, grown = seeds.copy(), seeds.copy()
+    for p in np.ndindex(*seeds.shape):
+        best = max(class_ids, key=lambda c: probs[p][c])
+        if probs[p][best] > (0.99 if best == 0 else 0.85):
+            label[p] = best
+    for class_id in class_ids:
+        todo = [p for p in np.ndindex(*seeds.shape) if seeds[p] == class_id == label[p]]
+        reached = set()
+        while todo:
+            p = todo.pop()
+            if p not in reached:
+                reached.add(p)
+                todo += [q for q in _neighbours(p, seeds.shape) if label[q] == class_id]
+        for p in reached:
+            grown[p] = class_id if seeds[p] == X else seeds[p]
+    return grown
+
+
 def test_dsrg_knows_only_the_images_own_classes():
     assert _dsrg([[1, X]], [1, 0], p1=[[0.9, 0.05]], p2=[[0.05, 0.9]]) == [[1, X]]
     assert _dsrg([[1, X]], [0, 1], p1=[[0.9, 0.9]]) == [[1, X]]

@@ -179,6 +179,27 @@ def test_the_harmonic_mean_of_map_and_saliency(tmp_path):
     assert salient.harmonic(_evidence(tmp_path, mean, saliency_map, config)).tolist() == [[3, 3, 0, 0]]
 
 
+def test_the_harmonic_rule_is_that_of_the_authors_code(tmp_path):
+    """Pixel by pixel as arslan-chaudhry/dcsp_segmentation labels them: background first, then the greatest class."""
+    rng = np.random.default_rng(7)
+    mean, saliency_map = rng.random((6, 8, 2)) ** 2, rng.integers(0, 256, (6, 8)) / 255
+    mean[0, :2] = np.eye(2)  # each map reaches 1: nothing is to be divided
+    expected = np.zeros((6, 8), int)
+    for p in np.ndindex(6, 8):
+        means = [2 / (1 / (value + 1e-12) + 1 / (saliency_map[p] + 1e-12)) for value in mean[p]]
+        expected[p] = 0 if max(means) < 0.4 else (3, 5)[int(np.argmax(means))]
+    label = salient.harmonic(_evidence(tmp_path, mean, saliency_map))
+    np.testing.assert_array_equal(label, expected)
+    assert {0, 3, 5} == set(np.unique(label))
+
+
+def test_each_tags_map_is_divided_by_its_own_maximum(tmp_path):
+    """Of (1, 1/2) and (1/4, 1) the greater share wins, whatever the maps' own heights (0.2 and 0.8)."""
+    mean = np.array([[[0.2, 0.2], [0.1, 0.8]]])
+    config = dataclasses.replace(presets.SeedsConfig(), harmonic_threshold=0.4)
+    assert salient.harmonic(_evidence(tmp_path, mean, np.ones((1, 2)), config)).tolist() == [[3, 5]]
+
+
 def test_nearest_class_by_hand():
     label = np.full((3, 7), 255, np.uint8)
     label[1, 0], label[1, 5] = 4, 9

@@ -97,6 +97,7 @@ def test_what_a_training_found_at_any_of_them_is_found(run_dir, split):
         parts = [ImageMaps.read(run_dir / f"maps_at{step}" / f"{image_id}.npz") for step in NAMES.values()]
         both = ImageMaps.read(run_dir / "maps" / f"{image_id}.npz")
         np.testing.assert_array_equal(both.max, np.max([part.max for part in parts], 0))
+        np.testing.assert_array_equal(both.mean, np.max([part.mean for part in parts], 0))  # what seeds are made of
         differ += (both.mean > parts[-1].mean).sum()
     assert differ > 0
     accumulation.maps_of_snapshots(run_dir, split, MAPS, extraction.Options(seed=3))

@@ -63,18 +63,21 @@ def test_the_attention_and_what_it_erases():
     np.testing.assert_allclose(flat, 1 / (1 + np.e**-5), rtol=1e-5)  # no attention: hardly anything is erased
 
 
-def _mining(kernel, features, through_mask=True):
+def _erased_in_float64(x, maps):
+    """As `erased`, which enlarges in float32."""
+    return x - tf.sigmoid(10 * (maps - 0.5)) * x
+
+
+def _mining(kernel, features, erased=_erased_in_float64):
     head, x, tag = _Head(kernel), tf.constant(features), tf.constant(TAG)
     with tf.GradientTape() as tape:
         maps = attention_mining.attention(head, x, tag, None)
-        maps = maps if through_mask else tf.stop_gradient(maps)
-        mask = tf.sigmoid(10 * (maps - 0.5))  # `erased` enlarges in float32
-        loss = attention_mining.mining_loss(head(x - mask * x), tag)
+        loss = attention_mining.mining_loss(head(erased(x, maps)), tag)
     return float(loss), tape.gradient(loss, head.kernel).numpy()
 
 
 def test_the_gradient_reaches_the_weights_through_the_mask():
-    """By finite differences; without the mask's part it is another one."""
+    """By finite differences, and as the training erases; without the mask's part it is another one."""
     features, kernel = _made_up()
     _, gradient = _mining(kernel, features)
     slopes, step = np.zeros_like(kernel), 1e-6
@@ -83,7 +86,36 @@ def test_the_gradient_reaches_the_weights_through_the_mask():
         shift[index] = step
         slopes[index] = (_mining(kernel + shift, features)[0] - _mining(kernel - shift, features)[0]) / (2 * step)
     np.testing.assert_allclose(gradient, slopes, atol=1e-7)
-    assert np.abs(gradient - _mining(kernel, features, through_mask=False)[1]).max() > 0.05 * np.abs(gradient).max()
+    in_training = _mining(kernel, features, attention_mining.erased)[1]
+    np.testing.assert_allclose(in_training, gradient, atol=1e-4 * np.abs(gradient).max())
+    around = _mining(kernel, features, lambda x, maps: _erased_in_float64(x, tf.stop_gradient(maps)))[1]
+    assert np.abs(gradient - around).max() > 0.05 * np.abs(gradient).max()
+
+
+def test_a_step_learns_through_the_mask():
+    """The gradient of a step's loss is that of the parts one after another, and another one without the mask's."""
+    config = dataclasses.replace(CONFIG, kernel_size=1, training_mode="deterministic", mining_weight=2.0)
+    keras.utils.set_random_seed(0)
+    head = classifier.HEADS["stochastic"](config, 3)
+    features = tf.constant(np.random.default_rng(5).random((2, 5, 5, 8)), tf.float32)
+    head.build(features.shape)
+    head.kernel.assign(3 * tf.random.stateless_normal(head.kernel.shape, [1, 2]))
+    batch = {"features": features, "tags": tf.constant(TAG, tf.float32), "rng_seeds": tf.constant([[1, 2], [3, 4]])}
+
+    def parts(passed):
+        maps = passed(attention_mining.attention(head, features, batch["tags"], batch["rng_seeds"]))
+        logits = head(attention_mining.erased(features, maps), training=True, rng_seeds=batch["rng_seeds"])
+        return 2 * attention_mining.mining_loss(logits, batch["tags"])
+
+    gradients = []
+    for loss in (lambda: classifier_losses.LOSSES["mining"](classifier_losses.Step(head, batch, config)),
+                 lambda: parts(tf.identity), lambda: parts(tf.stop_gradient)):
+        with tf.GradientTape() as tape:
+            value = loss()
+        gradients.append(tape.gradient(value, head.trainable_variables)[0].numpy())
+    scale = np.abs(gradients[1]).max()
+    np.testing.assert_allclose(gradients[0], gradients[1], atol=1e-4 * scale)
+    assert np.abs(gradients[2] - gradients[1]).max() > 0.05 * scale
 
 
 def test_of_the_tags_one_is_drawn_each_as_likely():

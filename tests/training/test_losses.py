@@ -199,6 +199,26 @@ def test_expand_loss_by_hand():
     assert loss == _near(-np.log(0.5) - np.log(0.8) - np.log(0.4))
 
 
+def test_the_gradient_of_the_expansion():
+    """On the case above: an absent class at its greatest pixel alone, a tagged one by rank, the background evenly."""
+    logits = tf.Variable(tf.math.log(tf.constant([[[[0.3, 0.6, 0.1], [0.5, 0.3, 0.2]]]])))
+    with tf.GradientTape() as tape:
+        loss = losses.expand_loss(logits, tf.constant([[1.0, 0.0]]), 0.5, 1.0)
+    of_probs = np.array([[-0.5 / 0.4, -(2 / 3) / 0.5, 0], [-0.5 / 0.4, -(1 / 3) / 0.5, 1 / 0.8]])
+    probs = np.array([[0.3, 0.6, 0.1], [0.5, 0.3, 0.2]])
+    expected = probs * (of_probs - (probs * of_probs).sum(-1, keepdims=True))
+    np.testing.assert_allclose(tape.gradient(loss, logits)[0, 0], expected, rtol=2e-3, atol=1e-4)
+
+
+def test_the_gradient_of_secs_seed_loss():
+    """(p - Y) / number of seeds where there is one, nothing elsewhere."""
+    logits = tf.Variable(tf.math.log(tf.constant([[[[0.3, 0.6, 0.1], [0.5, 0.3, 0.2], [0.2, 0.2, 0.6]]]])))
+    with tf.GradientTape() as tape:
+        loss = losses.sec_seed_loss(logits, tf.constant([[[1, 255, 0]]], tf.uint8))
+    expected = np.array([[0.3, -0.4, 0.1], [0, 0, 0], [-0.8, 0.2, 0.6]]) / 2
+    np.testing.assert_allclose(tape.gradient(loss, logits)[0, 0], expected, rtol=2e-3, atol=1e-4)
+
+
 def test_expand_loss_pools_by_rank_between_the_greatest_and_the_mean():
     probs = np.random.default_rng(0).dirichlet([1, 1], (1, 4, 5)).astype("float32")
     logits, tags, values = tf.math.log(probs), tf.ones([1, 1]), probs[..., 1].ravel()

@@ -1,10 +1,14 @@
 """EPS' and STC's losses against slow NumPy and numbers worked out by hand."""
 
+import dataclasses
+import types
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from ficklenet_tf.training import pixel_saliency
+from ficklenet_tf import presets
+from ficklenet_tf.training import classifier_losses, pixel_saliency
 
 
 def _slow_eps(logits, saliency, tags, tau, blend):
@@ -56,6 +60,38 @@ def test_a_map_beside_the_salient_region_counts_as_background():
     assert losses == pytest.approx([(0.2**2 + 1) / 2] * 2 + [(0.8**2 + 0) / 2] * 2, abs=1e-5)
 
 
+def test_the_gradient_of_a_trusted_and_of_an_untrusted_map():
+    """By hand: 2 (S^ - S) (lambda dF - (1 - lambda) dB) / n, with dP_c = P_c (1 - P_c), dP_d = -P_c P_d."""
+    logits = tf.Variable([[[[2.0, 0.0, 1.0], [-1.0, 0.5, 0.0]]]])
+    tags, saliency = tf.constant([[1.0, 0.0]]), np.array([[[0.9, 0.2]]], np.float32)
+    probs = tf.nn.softmax(logits).numpy()[0, 0].astype(float)
+    for tau, trusted in ((0.4, 1.0), (1.0, 0.0)):  # the tag's map claims the salient position alone: 1 / (1 + 2e-4)
+        with tf.GradientTape() as tape:
+            loss = pixel_saliency.eps_loss(logits, saliency, tags, tau, 0.3)
+        foreground = trusted * probs[:, 0]
+        background = probs[:, 2] + (1 - trusted) * probs[:, 0]
+        answer = 0.3 * foreground + 0.7 * (1 - background)
+        slopes = np.zeros((2, 3))
+        for u, p in enumerate(probs):
+            jacobian = np.diag(p) - np.outer(p, p)
+            of_answer = 0.3 * trusted * jacobian[0] - 0.7 * (jacobian[2] + (1 - trusted) * jacobian[0])
+            slopes[u] = 2 * (answer[u] - saliency[0, 0, u]) * of_answer / 2
+        np.testing.assert_allclose(tape.gradient(loss, logits)[0, 0], slopes, rtol=1e-4, atol=1e-7)
+
+
+def test_a_step_takes_both_numbers_from_the_config():
+    config = dataclasses.replace(presets.TINY.classifier, head="eps", objectives=("tags", "saliency"), eps_tau=0.6,
+                                 eps_lambda=0.3)
+    rng = np.random.default_rng(2)
+    logits, tags = tf.constant(rng.normal(0, 3, (2, 4, 5, 3)), tf.float32), tf.constant([[1.0, 0], [1, 1]])
+    saliency = tf.constant(rng.random((2, 4, 5)), tf.float32)
+    step = types.SimpleNamespace(head=types.SimpleNamespace(position_logits=lambda *_, **__: logits), features=None,
+                                 rng_seeds=None, batch={"saliency": saliency}, tags=tags, config=config)
+    expected = _slow_eps(logits.numpy(), saliency.numpy(), tags.numpy(), 0.6, 0.3)
+    assert float(classifier_losses.LOSSES["saliency"](step)) == pytest.approx(expected, rel=1e-5)
+    assert _slow_eps(logits.numpy(), saliency.numpy(), tags.numpy(), 0.3, 0.6) != pytest.approx(expected, rel=1e-2)
+
+
 def test_a_class_without_a_tag_is_neither():
     """P = (untagged 1): F = 0 and B = 0, so S^ = 1 - lambda."""
     logits = np.array([[[[0, 30, 0]]]], np.float32)
@@ -77,4 +113,6 @@ def test_stc_by_hand():
         tape.watch(logits)
         loss = pixel_saliency.stc_loss(logits, saliency, tags)
     gradient = tape.gradient(loss, logits).numpy()
-    assert np.abs(gradient[0]).max() > 0 and not gradient[1:].any()
+    target = np.array([[0.25, 0, 0.75], [1, 0, 0]])
+    np.testing.assert_allclose(gradient[0, 0], (probs[0, 0] - target) / 2, rtol=1e-4, atol=1e-6)
+    assert not gradient[1:].any()
