@@ -108,6 +108,7 @@ def test_the_network_of_affinities_is_as_published():
         before = np.where(branch > 0, branch, np.log1p(branch)).reshape(2, 30, groups, 8)  # ELU undone
         np.testing.assert_allclose(before.mean((1, 3)), 0, atol=1e-4)
         np.testing.assert_allclose(before.std((1, 3)), 1, atol=1e-3)
+        assert np.abs(before.reshape(2, 30, 2 * groups, 4).mean((1, 3))).max() > 0.05  # no smaller groups
     np.testing.assert_allclose(model([maps[0] * 0.05, maps[1] * 0.05]), output, atol=0.05)  # epsilon is small
 
 
