@@ -139,7 +139,7 @@ def notes(plan: Plan) -> tuple[str, ...]:
             "segmenters start from one backbone, that of the stochastic classifier with seed 0. Seeds: the "
             "background score, theta or threshold that suits each system's maps best, by the masks of "
             f"{plan.map_images} training images at most; where masks are learned too, these are more than are named.",
-            "Time and memory are those of the first random seed that knows them. With frozen layers, the row that "
+            "Time and memory are those of the random seeds that know them. With frozen layers, the row that "
             "comes first also computes what these give.",
             "Published: VOC 2012 val, networks trained whole on 10,582 images, most with saliency maps; *: as "
             "remembered.")
