@@ -70,11 +70,12 @@ class ClassifierConfig(Checked):
     hidden_dropout: float = number(0.0, (0, 0.999), "head=hidden: after each hidden layer, in training.")
     suppression: float = number(1.0, (0.01, 1), "head=hidden: no unit is above this share of its channel's maximum "
                                 "(DRS); 1: none is cut.")
-    # [not verified]: MDC's dilations and AE-PSL's share, remembered
+    # [not verified]: remembered
     dilations: tuple = number((1, 3, 6, 9), (1, 4096), "head=mdc: of the branches; the maps of all but the first are "
                               "averaged and added to the first's.", "MDC")
     erase: str = word("pixels", ERASINGS, "Where the regions that earlier maps have found are erased: in the "
                       "photograph, or in the head's features (TPL).", "AE-PSL")
+    # [not verified]: remembered
     erase_share: float = number(0.2, SHARE, "A position is erased where an earlier mean map is above this share "
                                 "of the map's maximum.", "AE-PSL")
     snapshots: int = number(0, (0, 10000), "Evenly spaced steps, the last one among them, whose weights are kept as "

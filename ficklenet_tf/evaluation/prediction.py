@@ -49,36 +49,34 @@ class Predictor:
         """Returns `[h, w, classes]` float32 probabilities of a `[h, w, 3]` uint8 photograph."""
         return self._probs(tf.convert_to_tensor(image)[None])[0].numpy()
 
-    def of_split(self, split: datasets.Split, run_dir: str | pathlib.Path) -> Callable[[str, np.ndarray], np.ndarray]:
+    def of_split(self, split: datasets.Split,
+                 run_dir: str | pathlib.Path) -> Callable[[str, np.ndarray], np.ndarray] | None:
         """Keeps what frozen layers give for a split in the run's features: segmenters that share them see it once.
 
         Args:
           split: a `datasets.Split`.
-          run_dir: the run's directory.
+          run_dir: the run's directory. VGG-16's features of 321 pixels take 1.7 MB a photograph, float16.
 
         Returns:
-          (image id, photograph) -> as `__call__`. What is kept is rounded to float16. Where all layers are trained, or
-          mirror images predicted, nothing is kept.
+          (image id, photograph) -> as `__call__`, by the kept features. None, and nothing is kept, where all layers
+          are trained, or several sizes or mirror images predicted.
         """
         _, backbone, _ = self.network.layers
         below = backbones.cut(backbone, self._config.trainable_layers).below
-        if below is None or self.flip:
-            return lambda _, image: self(image)
-        caches = []
-        for size in self.sizes:
-            directory = feature_cache.cache_directory(pathlib.Path(run_dir) / layout.FEATURES, below, size=size,
-                                                      dataset=split.dataset, precision=self._config.precision)
-            caches.append(feature_cache.FeatureCache(directory))
-            caches[-1].fill(split, below, self.normalization, size=size)
+        if below is None or self.flip or len(self.sizes) > 1:
+            return None
+        directory = feature_cache.cache_directory(
+            pathlib.Path(run_dir) / layout.FEATURES, below, size=self.sizes[0], dataset=split.dataset,
+            precision=self._config.precision)
+        features = feature_cache.FeatureCache(directory)
+        features.fill(split, below, self.normalization, size=self.sizes[0])
         above = segmenter.above_cut(self.network, self._config.trainable_layers)
 
         @tf.function(autograph=False, reduce_retracing=True)
-        def merged(features: list[tf.Tensor], shape: tf.Tensor) -> tf.Tensor:
-            grids = segmenter.grids(above, [tf.cast(each, tf.float32)[None] for each in features], flip=False)
-            return segmenter.merge(grids, shape)[0]
+        def predicted(kept: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
+            return segmenter.merge(segmenter.grids(above, [tf.cast(kept, tf.float32)[None]], flip=False), shape)[0]
 
-        return lambda image_id, image: merged([tf.constant(cache.load(image_id)) for cache in caches],
-                                              tf.constant(image.shape[:2])).numpy()
+        return lambda image_id, image: predicted(features.load(image_id), tf.constant(image.shape[:2])).numpy()
 
     def labels(self, image: np.ndarray, spec: crf.CRFSpec | None = crf.DSRG_TEST) -> np.ndarray:
         """Returns `[h, w]` uint8 class ids of a photograph, refined by the dense CRF unless `spec` is None."""
@@ -157,7 +155,7 @@ class Options:
       flip: see `Predictor`.
       use_tags: restrict the classes to the image's tags (for training images only).
       backend: of the CRFs.
-      keep_features: see `Predictor.of_split`; the seconds of the network are then those of the layers above.
+      keep_features: see `Predictor.of_split`.
     """
 
     spec: crf.CRFSpec | None = None
@@ -175,7 +173,8 @@ def predict_split(run_dir: str | pathlib.Path, split: datasets.Split, options: O
     """Writes `<run_dir>/<output>/<image id>.png` for each of `outputs`; what is there is not made again.
 
     The network sees each image once, whatever the number of CRFs. Each `run.json` has the median "seconds_per_image"
-    of the images made in the last call that made some: of the network, and of each CRF alone.
+    of the images made in the last call that made some: of the network, with "kept_features" of the layers above them,
+    and of each CRF alone.
 
     Args:
       run_dir: the run's directory.
@@ -199,15 +198,19 @@ def predict_split(run_dir: str | pathlib.Path, split: datasets.Split, options: O
     settings = {output: plain if spec is None else {**plain, "crf": dataclasses.asdict(spec),
                                                     "backend": options.backend} for output, spec in specs.items()}
     spent: dict[str, list[float]] = {output: [] for output in specs}
+    kept = None
 
     def facts(directory: pathlib.Path) -> dict[str, Any] | None:
         seconds = spent[directory.name]
         if not seconds and artifacts.read_run(directory) is not None:
             return None
-        return {"seconds_per_image": float(np.median(seconds)) if seconds else None}
+        return {"seconds_per_image": float(np.median(seconds)) if seconds else None, "kept_features": kept is not None}
 
     def work(pending: Sequence[int]) -> Iterator[int]:
-        answer = predictor.of_split(split, run_dir) if options.keep_features else lambda _, image: predictor(image)
+        nonlocal kept
+        if options.keep_features and pending:
+            kept = predictor.of_split(split.select(pending), run_dir)
+        answer = kept or (lambda _, image: predictor(image))
         for index in pending:
             _predict(run_dir, answer, split[index], specs, options, spent)
             yield index

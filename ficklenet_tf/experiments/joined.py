@@ -6,7 +6,7 @@ from typing import Any
 
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.experiments.claims import Claim, Measured
-from ficklenet_tf.experiments.tables import Table, text_of
+from ficklenet_tf.experiments.tables import COSTS, Table, text_of
 from ficklenet_tf.runs import artifacts
 
 
@@ -33,7 +33,7 @@ def join(parts: Sequence[Table]) -> Table:
     """Joins tables of the same settings and of different random seeds; the claims are judged over all of them.
 
     A cell that is not measured once per seed (a threshold) keeps the values of all parts where they differ, "a / b" in
-    the order of the parts. A cost is that of the parts that know it.
+    the order of the parts. A cost is the mean of the parts that know it.
 
     Args:
       parts: one `Table` or more, as `read` returns them.
@@ -59,7 +59,7 @@ def join(parts: Sequence[Table]) -> Table:
         for part in others:
             if of(part) != of(first):
                 raise UserError(f"{first.name}: expected parts of equal {what}, found {of(first)} and {of(part)}")
-    rows = tuple({key: _joined([row.get(key) for row in same]) for key in same[0]}
+    rows = tuple({key: _joined([row.get(key) for row in same], key in COSTS) for key in same[0]}
                  for same in zip(*(part.rows for part in parts), strict=True))
     claims = tuple(Claim(same[0].text, _all_values([claim.greater for claim in same]),
                          _all_values([claim.less for claim in same]), same[0].spread)
@@ -74,12 +74,13 @@ def _cell(stored: Any) -> Any:
     return Measured(tuple(value / stored["unit"] for value in stored["values"]), stored["unit"], stored["digits"])
 
 
-def _joined(cells: Sequence[Any]) -> Any:
-    measured = [cell for cell in cells if isinstance(cell, Measured)]
-    if measured and all(isinstance(cell, Measured) or cell is None for cell in cells):
-        return _all_values(measured)
+def _joined(cells: Sequence[Any], cost: bool) -> Any:
+    if cost:
+        cells = [cell for cell in cells if cell is not None]
+    if cells and all(isinstance(cell, Measured) for cell in cells):
+        return _all_values(cells)
     different = list(dict.fromkeys(cells))
-    return different[0] if len(different) == 1 else " / ".join(map(text_of, cells))
+    return (different or [None])[0] if len(different) < 2 else " / ".join(map(text_of, cells))
 
 
 def _all_values(measured: Sequence[Measured]) -> Measured:

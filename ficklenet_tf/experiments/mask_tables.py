@@ -9,7 +9,7 @@ from ficklenet_tf.experiments.claims import Claim, Measured
 from ficklenet_tf.experiments.job import needs_saliency
 from ficklenet_tf.experiments.plan import Plan
 from ficklenet_tf.experiments.systems import CLAIMS, SYSTEMS
-from ficklenet_tf.experiments.tables import Row, Table
+from ficklenet_tf.experiments.tables import COSTS, Row, Table
 
 SEMI = ("ficklenet", "em_adapt", "gain", "mdc")  # of Table 3: those that learn masks of a few images, too
 
@@ -69,16 +69,14 @@ def pairs(rows: dict[str, Row]) -> dict[str, tuple[Row, Row]]:
 
 
 def costs_of(plan: Plan, runs: Sequence[dict[str, Any]]) -> Row:
-    """Returns the cells of what a system cost: all trainings, and maps and seeds; over the seeds that know it."""
+    """Returns the cells `tables.COSTS`: of all trainings, and of maps and seeds; over the seeds that were measured."""
     training = [run["cost"] for run in runs if run["cost"]]
     seeds = [run["cost of seeds"] for run in runs if run["cost of seeds"]]
-    return {"processor min": _cost([cost["processor_seconds"] / 60 for cost in training], 1),
-            "MiB": _cost([cost["peak_mib"] for cost in training]),
-            "seeds: ms per image": _cost([1000 * cost["seconds"] / len(plan.split) for cost in seeds])}
-
-
-def _cost(values: Sequence[float], digits: int = 0) -> Measured | None:
-    return Measured(tuple(values), 1.0, digits) if values else None
+    values = ([cost["processor_seconds"] / 60 for cost in training],
+              [cost["peak_mib"] for cost in training if cost["peak_mib"]],  # 0: not known
+              [1000 * cost["seconds"] / len(plan.split) for cost in seeds])
+    return {name: Measured(tuple(each), 1.0, digits) if each else None
+            for (name, digits), each in zip(COSTS.items(), values, strict=True)}
 
 
 def supervised(plan: Plan, systems: Sequence[str] = SEMI) -> Table:
@@ -139,7 +137,7 @@ def notes(plan: Plan) -> tuple[str, ...]:
             "segmenters start from one backbone, that of the stochastic classifier with seed 0. Seeds: the "
             "background score, theta or threshold that suits each system's maps best, by the masks of "
             f"{plan.map_images} training images at most; where masks are learned too, these are more than are named.",
-            "Time and memory are those of the random seeds that know them. With frozen layers, the row that "
-            "comes first also computes what these give.",
+            "Time and memory: mean over the random seeds of which they were measured. With frozen layers, the first "
+            "random seed of the first row also computes what these give.",
             "Published: VOC 2012 val, networks trained whole on 10,582 images, most with saliency maps; *: as "
             "remembered.")

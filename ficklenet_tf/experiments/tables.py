@@ -13,6 +13,9 @@ from ficklenet_tf.runs import artifacts, hardware
 Row = dict[str, Any]  # heading -> str, number, `Measured` or None (nothing there)
 
 
+COSTS = {"processor min": 1, "MiB": 0, "seeds: ms per image": 0}  # headings of costs -> digits after the point
+
+
 @dataclasses.dataclass(frozen=True)
 class Table:
     """A table to be written.
@@ -23,7 +26,8 @@ class Table:
       rows: of `Row`; its keys are the headings.
       claims: of `Claim`.
       notes: lines below the table: what was measured on what.
-      random_seeds: of the values of every `Measured`, in their order; empty where these are not over random seeds.
+      random_seeds: of the values of every `Measured` (of `COSTS` some may be missing), in their order; empty where
+        these are not over random seeds.
       made_on: versions, hardware and random seeds of each part; empty: here, all of it.
     """
 

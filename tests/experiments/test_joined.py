@@ -56,10 +56,12 @@ def test_a_cost_is_that_of_the_parts_that_know_it(tmp_path):
     parts = []
     for seed, cost in enumerate(costs):
         table = _table([seed])
-        first, *rest = table.rows
-        tables.write(dataclasses.replace(table, rows=({**first, "min": cost}, *rest)), tmp_path / str(seed))
+        rows = ({**table.rows[0], "MiB": cost, "of all": cost}, *table.rows[1:])
+        tables.write(dataclasses.replace(table, rows=rows), tmp_path / str(seed))
         parts.append(joined.read(tmp_path / str(seed) / "table5.json"))
-    assert str(joined.join(parts).rows[0]["min"]) == "4.5 ± 0.7"
+    row = joined.join(parts).rows[0]
+    assert str(row["MiB"]) == "4.5 ± 0.7" and row["of all"] == "4.0 / – / 5.0"  # no other number may be missing
+    assert joined.join(parts[1:2]).rows[0]["MiB"] is None
 
 
 def test_what_does_not_belong_together_is_refused(tmp_path):

@@ -6,6 +6,7 @@ import json
 import pathlib
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -232,6 +233,16 @@ def test_tables_1_2_and_3_and_figure_4(small_plan):
     assert list(plans[0]._evaluation(stage, name, small_plan.preset.segmenter)) == [name, f"{name}_crf"]
     assert plans[1]._evaluation(stage, name, small_plan.preset.segmenter) is None  # another CRF's scores
     assert figures.figure4(small_plan, rows=2).shape[1] > 5 * figures.SIDE
+
+
+def test_costs_are_means_over_the_seeds_of_which_they_were_measured():
+    cost = {"seconds": 6.0, "processor_seconds": 240.0, "peak_mib": 900}
+    runs = [{"cost": cost, "cost of seeds": None}, {"cost": None, "cost of seeds": None},
+            {"cost": {**cost, "processor_seconds": 300.0, "peak_mib": 0}, "cost of seeds": cost}]
+    cells = mask_tables.costs_of(types.SimpleNamespace(split=range(20)), runs)
+    assert {name: str(cell) for name, cell in cells.items()} == {
+        "processor min": "4.5 ± 0.7", "MiB": "900", "seeds: ms per image": "300"}
+    assert set(mask_tables.costs_of(None, runs[1:2]).values()) == {None}
 
 
 def test_a_systems_seeds_are_made_by_the_number_that_suits_its_maps(small_plan, monkeypatch):

@@ -51,8 +51,8 @@ def test_the_maximum_is_what_oaas_code_keeps():
     kept = np.zeros((4, 5, 2))
     for activation in raw:
         kept = np.maximum(kept, np.round(activation / (activation.max((0, 1)) + 1e-8) * 255))
-    own = [each / each.max((0, 1)) for each in raw]
-    parts = [ImageMaps(np.array([1, 4], np.int32), each, each, 0 * each, each[None], 1, (32, 40)) for each in own]
+    divided = [each / each.max((0, 1)) for each in raw]
+    parts = [ImageMaps(np.array([1, 4], np.int32), each, each, 0 * each, each[None], 1, (32, 40)) for each in divided]
     np.testing.assert_allclose(merging.joined(parts, "max").mean * 255, kept, atol=0.51)
     assert np.abs(merging.joined(parts, "mean").mean * 255 - kept).max() > 50
 

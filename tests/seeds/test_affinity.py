@@ -94,11 +94,12 @@ def test_the_gradient_moves_both_of_a_pair_against_each_other():
 
 def test_the_network_of_affinities_is_as_published():
     """1 x 1 layers of 64 and 128 channels, groups of 8 (their 16 of 128), ELU, joined and mixed with a gain of 4."""
+    keras.utils.set_random_seed(0)
     model = EMBEDDING.build([(5, 6, 12), (5, 6, 20)])
     maps = [tf.constant(np.random.default_rng(k).normal(size=(2, 5, 6, c)), tf.float32)
             for k, c in enumerate((12, 20))]
     output = model(maps).numpy()
-    assert output.shape == (2, 5, 6, 192) and -1 < output.min() < -0.5 and output.max() > 1  # ELU
+    assert output.shape == (2, 5, 6, 192) and -1 <= output.min() < -0.5 and output.max() > 1  # ELU
     assert model.count_params() == 12 * 64 + 20 * 128 + 2 * (64 + 128) + 192 * 192  # no bias but the normalisation's
     kernel = model.get_layer("embedding").kernel.numpy()
     bound = 4 * np.sqrt(6 / (192 + 192))  # Xavier's uniform distribution, times 4
@@ -143,7 +144,7 @@ def _learned_where_two_scores_agree(run_dir, split, training):
     """What teaches the network: objects by the high background score, background by the low one, else nothing."""
     low_dir, high_dir = (_seeds_by(run_dir, split, f"by_{score}", score) for score in (training.low, training.high))
     undecided = 0
-    for image_id in split.image_ids:
+    for image_id in split.image_ids[::4]:
         label, low, high = (labels.read_label(run_dir / name / f"{image_id}.png", len(split.class_names))
                             for name in ("affinity_labels", low_dir, high_dir))
         np.testing.assert_array_equal(label, np.where(high != 0, high, np.where(low == 0, 0, 255)))
@@ -152,9 +153,9 @@ def _learned_where_two_scores_agree(run_dir, split, training):
 
 
 def _seeds_by(run_dir, split, name, score):
-    """Makes seeds by the CRF of one background score; returns their directory's name."""
+    """Makes seeds of every fourth image by the CRF of one background score; returns their directory's name."""
     config = presets.SeedsConfig(refine="crf", refine_low=score, refine_high=score, refine_scale=1.0)
-    extraction.make(run_dir, split, config, name=name)
+    extraction.make(run_dir, split, config, name=name, shard=(0, 4))
     return name
 
 

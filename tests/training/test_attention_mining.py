@@ -92,6 +92,7 @@ def test_the_gradient_reaches_the_weights_through_the_mask():
     assert np.abs(gradient - around).max() > 0.05 * np.abs(gradient).max()
 
 
+@pytest.mark.trains
 def test_a_step_learns_through_the_mask():
     """The gradient of a step's loss is that of the parts one after another, and another one without the mask's."""
     config = dataclasses.replace(CONFIG, kernel_size=1, training_mode="deterministic", mining_weight=2.0)

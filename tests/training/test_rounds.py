@@ -35,9 +35,9 @@ def test_from_simple_to_complex(split, calls):
     simple = tuple(split.image_ids[i] for i in range(len(split)) if split[i]["tags"].sum() == 1)
     assert 0 < len(simple) < len(split)
     assert rounds.train_rounds("run", split, CONFIG) == "segmenter_retrained"
-    given = Options()
+    default = Options()
     assert calls == [
-        ("segmenter", simple, ("stc",), 50, "dsrg", given.seeds, given.initial),
+        ("segmenter", simple, ("stc",), 50, "dsrg", default.seeds, default.initial),
         ("segmenter_labels", simple, "segmenter"),
         ("segmenter_simple", simple, ("full",), 25, "none", "segmenter_labels", "segmenter"),
         ("segmenter_simple_labels", split.image_ids, "segmenter_simple"),
@@ -48,9 +48,9 @@ def test_the_second_round_of_others(split, calls):
     """DSRG's: all photographs by the first network's labels, by cross-entropy, at the second round's own rate."""
     config = dataclasses.replace(CONFIG, simple_first=False, losses=("seed", "boundary"), retrain_steps=40)
     assert rounds.train_rounds("run", split, config) == "segmenter_retrained"
-    given = Options()
+    default = Options()
     assert calls == [
-        ("segmenter", split.image_ids, ("seed", "boundary"), 100, "dsrg", given.seeds, given.initial),
+        ("segmenter", split.image_ids, ("seed", "boundary"), 100, "dsrg", default.seeds, default.initial),
         ("segmenter_labels", split.image_ids, "segmenter"),
         ("segmenter_retrained", split.image_ids, ("full",), 40, "none", "segmenter_labels", "segmenter")]
     calls.clear()
