@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from ficklenet_tf import crf
 from ficklenet_tf.data import datasets, feature_cache, images, labels
-from ficklenet_tf.models import backbones, segmenter
+from ficklenet_tf.models import segmenter
 from ficklenet_tf.runs import artifacts, layout, shards, stage
 
 
@@ -61,8 +61,7 @@ class Predictor:
           (image id, photograph) -> as `__call__`, by the kept features. None, and nothing is kept, where all layers
           are trained, or several sizes or mirror images predicted.
         """
-        _, backbone, _ = self.network.layers
-        below = backbones.cut(backbone, self._config.trainable_layers).below
+        below = segmenter.below_cut(self.network, self._config.trainable_layers)
         if below is None or self.flip or len(self.sizes) > 1:
             return None
         directory = feature_cache.cache_directory(

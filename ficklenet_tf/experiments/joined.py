@@ -76,11 +76,11 @@ def _cell(stored: Any) -> Any:
 
 def _joined(cells: Sequence[Any], cost: bool) -> Any:
     if cost:
-        cells = [cell for cell in cells if cell is not None]
-    if cells and all(isinstance(cell, Measured) for cell in cells):
+        cells = [cell for cell in cells if cell is not None] or [None]
+    if all(isinstance(cell, Measured) for cell in cells):
         return _all_values(cells)
     different = list(dict.fromkeys(cells))
-    return (different or [None])[0] if len(different) < 2 else " / ".join(map(text_of, cells))
+    return different[0] if len(different) == 1 else " / ".join(map(text_of, cells))
 
 
 def _all_values(measured: Sequence[Measured]) -> Measured:

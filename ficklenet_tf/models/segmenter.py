@@ -86,6 +86,12 @@ def connect(backbone: keras.Model, head: keras.Model) -> keras.Model:
     return keras.Model(inputs, head(backbone(inputs)), name="segmenter")
 
 
+def below_cut(network: keras.Model, trainable: str) -> keras.Model | None:
+    """Returns what is below `above_cut`: photographs -> what it takes; None where all layers are trained."""
+    _, backbone, _ = network.layers
+    return backbones.cut(backbone, trainable).below
+
+
 def above_cut(network: keras.Model, trainable: str) -> keras.Model:
     """Returns the part of a segmenter that is trained; it shares layers with the whole.
 

@@ -140,8 +140,11 @@ def _dsrg(probs: np.ndarray, seeds: np.ndarray, tags: np.ndarray, limits: tuple[
         taken = np.where(sure, class_ids[likeliest], image_seeds)
         for class_id in class_ids:
             candidates = taken == class_id
+            anchors = candidates & (image_seeds == class_id)
+            if not anchors.any():
+                continue
             count, parts = cv2.connectedComponents(candidates.astype(np.uint8), connectivity=8)
             chosen = np.zeros(count, bool)
-            chosen[parts[candidates & (image_seeds == class_id)]] = True
+            chosen[parts[anchors]] = True
             image_grown[chosen[parts] & (image_seeds == labels.IGNORE)] = class_id
     return grown
