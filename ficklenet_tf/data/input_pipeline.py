@@ -64,7 +64,12 @@ def training_batches(reader: "ExampleReader", *, batch_size: int, start_step: in
 
     signature = {name: tf.TensorSpec([replica_batch, *spec.shape], spec.dtype)
                  for name, spec in reader.signature().items()}
-    return indexed_dataset.dataset(range(start_step * num_pieces, tf.int64.max), batch, signature)
+    data = indexed_dataset.dataset(range(start_step * num_pieces, tf.int64.max), batch, signature)
+    # Nothing here is left to tf.data's tuner, whose thread sleeps for up to a minute: the iterator of a strategy, when
+    # it is deleted at the end of a training, waits for that (TensorFlow 2.21, model.cc).
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return data.with_options(options)
 
 
 def network_input(batch: dict[str, Any]) -> tf.Tensor:

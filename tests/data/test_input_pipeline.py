@@ -67,6 +67,13 @@ def test_the_parts_of_all_replicas_make_the_batch(split):
     np.testing.assert_array_equal(whole, np.concatenate([*worker_0[:2], *worker_1[:2], *worker_0[2:], *worker_1[2:]]))
 
 
+def test_nothing_is_left_to_a_tuner_whose_end_a_training_would_wait_for(split):
+    """Of one training's batches, and of weak and strong ones side by side."""
+    batches = input_pipeline.training_batches(input_pipeline.ExampleReader(split, 4, 33), batch_size=2, start_step=0)
+    for data in batches, tf.data.Dataset.zip((batches, batches)):
+        assert data.options().autotune.enabled is False
+
+
 def test_image_and_label_are_mirrored_together(split):
     """The label of a mirrored image is the mirrored label: both cases occur, and each is one of the two."""
     seen = set()
