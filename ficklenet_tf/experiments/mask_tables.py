@@ -46,7 +46,8 @@ def weak(plan: Plan, systems: Sequence[str], name: str = "table1") -> Table:
     for key in systems:
         runs = [plan.system(key, seed) for seed in plan.random_seeds]
         figure = SYSTEMS[key].figure() if name == "table1" else paper.TABLE2.get(key)
-        rows[key] = {**described(plan, key), **measured(runs), "published: VOC val": figure, **costs_of(plan, runs)}
+        rows[key] = {**described(plan, key), **seeds_of(runs), **measured(runs), "published: VOC val": figure,
+                     **costs_of(plan, runs)}
     backbone = plan.preset.classifier.backbone
     stands_in = "" if backbone == papers_backbone else f" ({backbone} stands in for the paper's {papers_backbone})"
     title = f"Table {name[-1]}: weakly supervised, {backbone} with {plan.preset.segmenter.head}{stands_in}"
@@ -60,6 +61,12 @@ def described(plan: Plan, key: str) -> Row:
     """Returns the first cells of a system's row: what it is and what it learns from."""
     saliency = needs_saliency(SYSTEMS[key].applied(plan.preset))
     return {"system": SYSTEMS[key].title, "learned from": "tags, saliency" if saliency else "tags"}
+
+
+def seeds_of(runs: Sequence[dict[str, Any]]) -> Row:
+    """Returns the cell of the mIoU of a system's seeds on the training images; empty where it has none."""
+    scores = [run["seeds"] for run in runs]
+    return {"seeds: mIoU on train": Measured(tuple(score["miou"] for score in scores)) if all(scores) else None}
 
 
 def pairs(rows: dict[str, Row]) -> dict[str, tuple[Row, Row]]:

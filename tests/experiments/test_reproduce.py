@@ -217,6 +217,9 @@ def test_tables_1_2_and_3_and_figure_4(small_plan):
     table = _check(mask_tables.weak(small_plan, ("dsrg", "deterministic_theta")), small_plan, 2 + len(paper.OTHERS1))
     assert "small stands in for the paper's vgg16" in table.title and len(table.claims) == 1
     assert table.rows[0]["seeds: ms per image"].mean > 0
+    seeds = artifacts.read_json(small_plan.run_dir / "seeds_dsrg_seed0" / "run.json")["metrics"]["miou"]
+    assert table.rows[0]["seeds: mIoU on train"].values == (seeds,)
+    assert mask_tables.seeds_of([{"seeds": None}]) == {"seeds: mIoU on train": None}  # it learns from tags alone
     aspp = dataclasses.replace(small_plan.preset.segmenter, head="aspp")
     residual = dataclasses.replace(small_plan, preset=dataclasses.replace(small_plan.preset, segmenter=aspp))
     table = _check(mask_tables.weak(residual, ("ficklenet",), "table2"), small_plan, 1 + len(paper.OTHERS2))
