@@ -1,10 +1,11 @@
-"""Joins tables that tools.reproduce made on several nights or machines, each with random seeds of its own.
+"""Joins tables that tools.reproduce made on several nights or machines, each with random seeds or systems of its own.
 
     python -m tools.join_tables --output_dir=runs/joined night1/tables/table5.json night2/tables/table5.json
 
 The parts come from tools.reproduce with the same settings, as --random_seeds=2 and --random_seeds=3
---first_random_seed=2. Writes OUTPUT_DIR/tables/<name>.md, .csv and .json: mean and deviation over all seeds, the
-claims judged over all. Several tables at once: parts of one name are joined.
+--first_random_seed=2; of Tables 1 and 2 also --systems=mdc,oaa and --systems=eps with the same random seeds. Writes
+OUTPUT_DIR/tables/<name>.md, .csv and .json: mean and deviation over all seeds, the claims judged over all. Several
+tables at once: parts of one name are joined.
 """
 
 import pathlib

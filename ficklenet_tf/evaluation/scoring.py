@@ -1,6 +1,7 @@
 """Scores label images on disk against masks: one confusion matrix over the set, at the original size."""
 
 import concurrent.futures
+import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -85,6 +86,33 @@ def evaluate(run_dir: str | pathlib.Path, split: datasets.Split, options: predic
         artifacts.write_bytes(layout.scores(run_dir, output, "csv"), "\n".join(map(",".join, rows)).encode() + b"\n")
         text = "\n".join(f"{row[0]:<16}" + "".join(f"{cell:>11}" for cell in row[1:]) for row in rows)
         artifacts.write_bytes(layout.scores(run_dir, output, "txt"), text.encode() + b"\n")
+    return scores
+
+
+def finished(run_dir: str | pathlib.Path, split: datasets.Split, options: prediction.Options, *, stage_name: str,
+             name: str = layout.PREDICTIONS) -> dict[str, dict[str, Any]] | None:
+    """Returns what `evaluate` returned when it was called with these arguments.
+
+    Args:
+      run_dir: the run's directory.
+      split: `datasets.Split`.
+      options: `prediction.Options` with sizes and flip.
+      stage_name: directory of a finished segmenter below run_dir.
+      name: see `evaluate`.
+
+    Returns:
+      As `evaluate`; None where it was not called, or the segmenter has been trained again since.
+    """
+    run_dir, scores = pathlib.Path(run_dir), {}
+    segmenter = artifacts.finished_run(run_dir / stage_name, "segmenter", "tools.train_segmenter")
+    for output, spec in prediction.outputs(name, options.spec, options.further).items():
+        run, path = artifacts.read_run(run_dir / output), layout.scores(run_dir, output)
+        expected = {"segmenter": segmenter["finished"], "fingerprint": split.fingerprint,
+                    "sizes": list(options.sizes or ()), "flip": options.flip, "use_tags": options.use_tags,
+                    "crf": None if spec is None else artifacts.as_json(dataclasses.asdict(spec))}
+        if run is None or not path.exists() or any(run.get(key) != expected[key] for key in expected):
+            return None
+        scores[output] = artifacts.read_json(path)
     return scores
 
 

@@ -117,7 +117,7 @@ class Job:
         config, options, name = self.preset.classifier, self.classifier_options, self.names.maps
         if self.system.maps == "erasing":
             erasing.train_rounds(self.run_dir, self.split, self.held_out, config, maps_config, options,
-                                 self.map_options, self.system.rounds, classifier=self.names.classifier, maps=name)
+                                 self.map_options, self.system.rounds, maps=name)
             return
         self.train_classifier()
         if not self.needs_seeds:

@@ -1,11 +1,14 @@
-"""Tables of several nights or machines as one: what each measured with random seeds of its own."""
+"""Tables of several nights or machines as one: what each measured with random seeds, or of systems, of its own."""
 
+import dataclasses
 import pathlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 from ficklenet_tf.errors import UserError
+from ficklenet_tf.experiments import row_claims
 from ficklenet_tf.experiments.claims import Claim, Measured
+from ficklenet_tf.experiments.systems import SYSTEMS
 from ficklenet_tf.experiments.tables import COSTS, Table, text_of
 from ficklenet_tf.runs import artifacts
 
@@ -30,8 +33,10 @@ def read(path: str | pathlib.Path) -> Table:
 
 
 def join(parts: Sequence[Table]) -> Table:
-    """Joins tables of the same settings and of different random seeds; the claims are judged over all of them.
+    """Joins tables of the same settings; the claims are judged over all of them.
 
+    Parts of the same random seeds are tables of different systems: their rows stand in the order of
+    `systems.SYSTEMS`, and the claims are those between all of them. Then parts of different random seeds are joined.
     A cell that is not measured once per seed (a threshold) keeps the values of all parts where they differ, "a / b" in
     the order of the parts. A cost is the mean of the parts that know it.
 
@@ -42,23 +47,45 @@ def join(parts: Sequence[Table]) -> Table:
       A `Table` of the first one's name, its seeds in the order of the parts.
 
     Raises:
-      UserError: a part is over something else than random seeds; two parts have a seed in common, or differ in
-        title, rows, claims or notes.
+      UserError: a part is over something else than random seeds; two parts have some seeds in common and not all, or
+        all and a system too; they differ in title or notes; those of different seeds in rows or claims.
     """
-    first, *others = parts
+    first = parts[0]
     if not all(part.random_seeds for part in parts):
         raise UserError(f"{first.name}: expected a table over random seeds, found one that is over something else")
-    seeds = [seed for part in parts for seed in part.random_seeds]
-    if len(set(seeds)) < len(seeds):
-        raise UserError(f"{first.name}: expected parts with random seeds of their own, found "
-                        f"{' and '.join(str(list(part.random_seeds)) for part in parts)}")
     for what, of in (("title", lambda part: part.title), ("notes", lambda part: part.notes),
-                     ("columns", lambda part: part.headings),
-                     ("rows", lambda part: [next(iter(row.values())) for row in part.rows]),
-                     ("claims", lambda part: [claim.text for claim in part.claims])):
-        for part in others:
-            if of(part) != of(first):
-                raise UserError(f"{first.name}: expected parts of equal {what}, found {of(first)} and {of(part)}")
+                     ("columns", lambda part: part.headings)):
+        _check_equal(parts, what, of)
+    by_seeds: dict[tuple[int, ...], list[Table]] = {}
+    for part in parts:
+        by_seeds.setdefault(part.random_seeds, []).append(part)
+    return _of_more_seeds([_of_more_systems(same) for same in by_seeds.values()])
+
+
+def _of_more_systems(parts: Sequence[Table]) -> Table:
+    """Joins tables of the same random seeds and of different systems."""
+    if len(parts) == 1:
+        return parts[0]
+    first, rows = parts[0], {}
+    if not all("system" in row for part in parts for row in part.rows):
+        _refuse_seeds(parts)
+    for row in (row for part in parts for row in part.rows):
+        if rows.setdefault(row["system"], row) != row:
+            raise UserError(f"{first.name}: expected parts of the same random seeds to have systems of their own, "
+                            f"found {row['system']} in two, measured differently")
+    order = {system.title: number for number, system in enumerate(SYSTEMS.values())}
+    ordered = tuple(sorted(rows.values(), key=lambda row: order.get(row["system"], len(order))))
+    return dataclasses.replace(first, rows=ordered, claims=row_claims.of_systems(ordered),
+                               made_on=tuple(made for part in parts for made in part.made_on))
+
+
+def _of_more_seeds(parts: Sequence[Table]) -> Table:
+    """Joins tables of the same rows and of different random seeds."""
+    first, seeds = parts[0], [seed for part in parts for seed in part.random_seeds]
+    if len(set(seeds)) < len(seeds):
+        _refuse_seeds(parts)
+    _check_equal(parts, "rows", lambda part: [next(iter(row.values())) for row in part.rows])
+    _check_equal(parts, "claims", lambda part: [claim.text for claim in part.claims])
     rows = tuple({key: _joined([row.get(key) for row in same], key in COSTS) for key in same[0]}
                  for same in zip(*(part.rows for part in parts), strict=True))
     claims = tuple(Claim(same[0].text, _all_values([claim.greater for claim in same]),
@@ -66,6 +93,17 @@ def join(parts: Sequence[Table]) -> Table:
                    for same in zip(*(part.claims for part in parts), strict=True))
     return Table(first.name, first.title, rows, claims, first.notes, tuple(seeds),
                  tuple(made for part in parts for made in part.made_on))
+
+
+def _refuse_seeds(parts: Sequence[Table]) -> NoReturn:
+    raise UserError(f"{parts[0].name}: expected parts with random seeds of their own, found "
+                    f"{' and '.join(str(list(part.random_seeds)) for part in parts)}")
+
+
+def _check_equal(parts: Sequence[Table], what: str, of: Callable[[Table], Any]) -> None:
+    for part in parts:
+        if of(part) != of(parts[0]):
+            raise UserError(f"{part.name}: expected parts of equal {what}, found {of(parts[0])} and {of(part)}")
 
 
 def _cell(stored: Any) -> Any:

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from ficklenet_tf import crf
-from ficklenet_tf.experiments import paper
-from ficklenet_tf.experiments.claims import Claim, Measured
+from ficklenet_tf.experiments import paper, row_claims
+from ficklenet_tf.experiments.claims import Measured
 from ficklenet_tf.experiments.job import needs_saliency
 from ficklenet_tf.experiments.plan import Plan
-from ficklenet_tf.experiments.systems import CLAIMS, SYSTEMS
+from ficklenet_tf.experiments.systems import SYSTEMS
 from ficklenet_tf.experiments.tables import COSTS, Row, Table
 
 SEMI = ("ficklenet", "em_adapt", "gain", "mdc")  # of Table 3: those that learn masks of a few images, too
@@ -53,7 +53,8 @@ def weak(plan: Plan, systems: Sequence[str], name: str = "table1") -> Table:
     title = f"Table {name[-1]}: weakly supervised, {backbone} with {plan.preset.segmenter.head}{stands_in}"
     not_run = tuple({"system": f"{system}, not run here", "published: VOC val": miou}
                     for system, miou in others.items())
-    return Table(name, title, (*rows.values(), *not_run), claims(pairs(rows)), notes(plan),
+    return Table(name, title, (*rows.values(), *not_run),
+                 row_claims.of_systems(rows.values()), notes(plan),
                  plan.random_seeds)
 
 
@@ -67,12 +68,6 @@ def seeds_of(runs: Sequence[dict[str, Any]]) -> Row:
     """Returns the cell of the mIoU of a system's seeds on the training images; empty where it has none."""
     scores = [run["seeds"] for run in runs]
     return {"seeds: mIoU on train": Measured(tuple(score["miou"] for score in scores)) if all(scores) else None}
-
-
-def pairs(rows: dict[str, Row]) -> dict[str, tuple[Row, Row]]:
-    """Returns what `claims` takes: those of `systems.CLAIMS` of which both rows are there."""
-    return {f"{SYSTEMS[high].title}, above {SYSTEMS[low].title}": (rows[high], rows[low]) for high, low in CLAIMS
-            if high in rows and low in rows}
 
 
 def costs_of(plan: Plan, runs: Sequence[dict[str, Any]]) -> Row:
@@ -119,17 +114,8 @@ def supervised(plan: Plan, systems: Sequence[str] = SEMI) -> Table:
         ("full", f"{systems[0]} semi"), ("strong only", f"{systems[0]} weak")]
     texts = {f"{high} above {low}": (rows[high], rows[low]) for high, low in compared}
     lines = (*notes(plan), f"semi: masks and tags, alpha = {plan.preset.segmenter.alpha:g}.")
-    return Table("table3", "Table 3: semi-supervised", tuple(rows.values()), claims(texts), lines,
+    return Table("table3", "Table 3: semi-supervised", tuple(rows.values()), row_claims.of_pairs(texts), lines,
                  plan.random_seeds)
-
-
-def claims(pairs: dict[str, tuple[Row, Row]]) -> tuple[Claim, ...]:
-    """Compares the last measured column, with CRF where there is one; pairs: text -> (greater row, lesser row)."""
-    compared = []
-    for text, (high, low) in pairs.items():
-        column = [key for key in high if key.startswith("val ")][-1]
-        compared.append(Claim(f"{text}, {column}", high[column], low[column]))
-    return tuple(compared)
 
 
 def notes(plan: Plan) -> tuple[str, ...]:

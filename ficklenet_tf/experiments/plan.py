@@ -271,8 +271,9 @@ class Plan:
         """Predicts the held-out split by a trained segmenter and scores it; see `masks` for what it returns."""
         predictions = segmenter.replace(layout.SEGMENTER, layout.PREDICTIONS, 1)
         options = prediction.Options(self.spec, sizes=config.test_sizes, flip=config.test_flip, keep_features=True)
-        scores = self._evaluation(segmenter, predictions, config) or scoring.evaluate(
-            self.run_dir, self.held_out, options, stage_name=segmenter, name=predictions)
+        of = {"stage_name": segmenter, "name": predictions}
+        scores = scoring.finished(self.run_dir, self.held_out, options, **of) or scoring.evaluate(
+            self.run_dir, self.held_out, options, **of)
         scored = {"stage": segmenter, "predictions": predictions, "mIoU": scores[predictions]["miou"]}
         return scored if self.spec is None else {
             **scored, "mIoU with CRF": scores[layout.refined(predictions)]["miou"]}
@@ -285,20 +286,6 @@ class Plan:
         if name != layout.CLASSIFIER:
             raise UserError(f"{self.run_dir / name}: expected the preset's own classifier in "
                             f"{self.run_dir / layout.CLASSIFIER}, found it here; rename the directory")
-
-    def _evaluation(self, segmenter: str, predictions: str,
-                    config: presets.SegmenterConfig) -> dict[str, dict[str, Any]] | None:
-        """Returns the scores of predictions made by this segmenter and scored before, or None."""
-        scores, segmenter_run = {}, _run(self.run_dir / segmenter)
-        for name, spec in prediction.outputs(predictions, self.spec).items():
-            run, path = artifacts.read_run(self.run_dir / name), layout.scores(self.run_dir, name)
-            expected = {"segmenter": segmenter_run["finished"], "fingerprint": self.held_out.fingerprint,
-                        "sizes": list(config.test_sizes), "flip": config.test_flip,
-                        "crf": None if spec is None else artifacts.as_json(dataclasses.asdict(spec))}
-            if run is None or not path.exists() or any(run.get(key) != expected[key] for key in expected):
-                return None
-            scores[name] = artifacts.read_json(path)
-        return scores
 
 
 def _run(stage_dir: pathlib.Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from ficklenet_tf.data import datasets
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.experiments import map_scores, mask_tables, paper
+from ficklenet_tf.experiments import map_scores, mask_tables, paper, row_claims
 from ficklenet_tf.experiments.claims import Claim, Measured
 from ficklenet_tf.experiments.plan import Plan
 from ficklenet_tf.experiments.tables import Row, Table
@@ -55,7 +55,7 @@ def uncertainty(plan: Plan, limits: Sequence[float] = LIMITS) -> Table:
     pairs = {f"without seeds above {limit:g} above all seeds": (rows[limit], rows[limits[0]])
              for limit in limits[1:]}
     return Table("uncertainty", "Study: does leaving out the most uncertain seeds help the segmenter?",
-                 tuple(rows.values()), mask_tables.claims(pairs),
+                 tuple(rows.values()), row_claims.of_pairs(pairs),
                  ("Uncertainty: the spread over the N maps as a share of mean and spread. These claims are ours.",
                   *mask_tables.notes(plan)), plan.random_seeds)
 

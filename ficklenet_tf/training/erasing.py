@@ -21,7 +21,7 @@ def train_rounds(run_dir: str | pathlib.Path, split: datasets.Split, held_out: d
                  config: presets.ClassifierConfig, maps_config: presets.MapsConfig,
                  options: classifier_training.Options = classifier_training.Options(),
                  map_options: extraction.Options = extraction.Options(), rounds: int = 3, *,
-                 classifier: str = layout.CLASSIFIER, maps: str = layout.MAPS) -> str:
+                 maps: str = layout.MAPS) -> str:
     """Trains the classifiers, extracts the maps of each and merges them; every stage goes on where it stopped.
 
     Args:
@@ -31,9 +31,9 @@ def train_rounds(run_dir: str | pathlib.Path, split: datasets.Split, held_out: d
       config: `presets.ClassifierConfig`; `erase` and `erase_share` say how.
       maps_config: `presets.MapsConfig`.
       options: `classifier.Options`; `erased` is each round's own.
-      map_options: `extraction.Options`; `classifier` and `erased` are each round's own.
+      map_options: `extraction.Options`; `classifier` is the first round's, `layout.in_round` names the others;
+        `erased` is each round's own.
       rounds: how many, from 1.
-      classifier: directory below run_dir of the first round's; `layout.in_round` names the others.
       maps: directory below run_dir of the merged maps; `layout.in_round` names those of each round.
 
     Returns:
@@ -50,7 +50,7 @@ def train_rounds(run_dir: str | pathlib.Path, split: datasets.Split, held_out: d
     run_dir = pathlib.Path(run_dir)
     before: tuple[str, ...] = ()
     for number in range(1, rounds + 1):
-        trained = classifier if number == 1 else layout.in_round(classifier, number)
+        trained = map_options.classifier if number == 1 else layout.in_round(map_options.classifier, number)
         found = layout.in_round(maps, number)
         classifier_training.train(run_dir / trained, split, held_out, config,
                                   dataclasses.replace(options, erased=before))

@@ -9,8 +9,9 @@ import sys
 import pytest
 
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.experiments import joined, tables
+from ficklenet_tf.experiments import joined, row_claims, tables
 from ficklenet_tf.experiments.claims import Claim, Measured
+from ficklenet_tf.experiments.systems import SYSTEMS
 
 HIGH, LOW = (0.61, 0.66, 0.64, 0.65, 0.63), (0.55, 0.56, 0.58, 0.52, 0.57)
 
@@ -36,6 +37,32 @@ def test_parts_joined_are_the_whole(tmp_path):
     assert verdicts == ["direction: agrees", "agrees"], "two seeds say a direction, five decide"
     assert joined.join(parts[:1]) == parts[0]
     assert [made["random_seeds"] for made in whole.made_on] == [[0, 1], [2, 3, 4]]
+
+
+def _of_systems(directory, seeds, **scores):
+    """A part of Table 1: system -> its score with the first random seed, 0.01 more with each further one."""
+    rows = {key: {"system": SYSTEMS[key].title, "val mIoU": Measured(tuple(score + 0.01 * seed for seed in seeds))}
+            for key, score in scores.items()}
+    tables.write(tables.Table("table1", "Table 1", (*rows.values(), {"system": "another, not run here"}),
+                              row_claims.of_systems(rows.values()), ("Made up.",), seeds), directory)
+    return joined.read(directory / "table1.json")
+
+
+def test_parts_of_other_systems_are_the_whole(tmp_path):
+    scores = {"ficklenet": 0.6, "deterministic": 0.5, "mdc": 0.4, "ficklenet_mdc": 0.7}
+    whole = _of_systems(tmp_path, (0, 1), **{key: scores[key] for key in SYSTEMS if key in scores})
+    parts = [_of_systems(tmp_path, seeds, **{key: scores[key] for key in keys})
+             for seeds in ((0,), (1,)) for keys in (("ficklenet_mdc", "deterministic"), ("ficklenet",), ("mdc",))]
+    made = joined.join(parts)
+    assert tables.markdown(made) == tables.markdown(whole) and len(made.claims) == 2 and len(made.rows) == 5
+    assert [made["random_seeds"] for made in made.made_on] == [[0]] * 3 + [[1]] * 3
+    with pytest.raises(UserError, match="systems of their own, found MDC .*measured differently"):
+        joined.join([*parts, _of_systems(tmp_path, (0,), mdc=0.41)])
+    with pytest.raises(UserError, match="parts of equal rows"):
+        joined.join(parts[:-1])
+    table5 = dataclasses.replace(_table((0,)), rows=({"selection": "a"},), claims=())
+    with pytest.raises(UserError, match=r"random seeds of their own, found \[0\] and \[0\]"):
+        joined.join([table5, table5])
 
 
 def test_seeds_stay_paired_in_any_order_of_the_parts(tmp_path):

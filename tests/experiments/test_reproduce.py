@@ -230,11 +230,12 @@ def test_tables_1_2_and_3_and_figure_4(small_plan):
     run = artifacts.read_json(small_plan.run_dir / "evaluation" / "predictions_largefov_full_seed0.json")
     assert table.rows[3]["val mIoU"].values == (run["miou"],) and run["images"] == 4
     stage, name = "segmenter_largefov_full_seed0", "predictions_largefov_full_seed0"
-    plans = [dataclasses.replace(small_plan, spec=spec) for spec in (crf.SEC_TRAIN, crf.DSRG_TEST)]
-    options = prediction.Options(crf.SEC_TRAIN, sizes=(33,))
-    scoring.evaluate(small_plan.run_dir, small_plan.held_out, options, stage_name=stage, name=name)
-    assert list(plans[0]._evaluation(stage, name, small_plan.preset.segmenter)) == [name, f"{name}_crf"]
-    assert plans[1]._evaluation(stage, name, small_plan.preset.segmenter) is None  # another CRF's scores
+    options, of = prediction.Options(crf.SEC_TRAIN, sizes=(33,), flip=False), {"stage_name": stage, "name": name}
+    scores = scoring.evaluate(small_plan.run_dir, small_plan.held_out, options, **of)
+    assert scoring.finished(small_plan.run_dir, small_plan.held_out, options, **of) == artifacts.as_json(scores)
+    for change in ({"spec": crf.DSRG_TEST}, {"sizes": (41,)}, {"flip": True}):
+        other = dataclasses.replace(options, **change)
+        assert scoring.finished(small_plan.run_dir, small_plan.held_out, other, **of) is None
     assert figures.figure4(small_plan, rows=2).shape[1] > 5 * figures.SIDE
 
 
