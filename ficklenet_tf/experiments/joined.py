@@ -9,7 +9,7 @@ from ficklenet_tf.errors import UserError
 from ficklenet_tf.experiments import row_claims
 from ficklenet_tf.experiments.claims import Claim, Measured
 from ficklenet_tf.experiments.systems import SYSTEMS
-from ficklenet_tf.experiments.tables import COSTS, Table, text_of
+from ficklenet_tf.experiments.tables import COSTS, Row, Table, text_of
 from ficklenet_tf.runs import artifacts
 
 
@@ -66,7 +66,8 @@ def _of_more_systems(parts: Sequence[Table]) -> Table:
     """Joins tables of the same random seeds and of different systems."""
     if len(parts) == 1:
         return parts[0]
-    first, rows = parts[0], {}
+    first = parts[0]
+    rows: dict[str, Row] = {}
     if not all("system" in row for part in parts for row in part.rows):
         _refuse_seeds(parts)
     for row in (row for part in parts for row in part.rows):
