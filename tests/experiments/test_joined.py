@@ -133,10 +133,11 @@ def test_the_command_joins_by_name(tmp_path):
     assert none.returncode == 1 and "expected files of tables after the flags" in none.stderr
 
 
-def test_the_document_says_what_the_kept_tables_hold():
-    """docs/reproduced.md has the tables of docs/reproduced/*.json as they are written today, verdicts too."""
+@pytest.mark.parametrize("name", ["reproduced", "reproduced_voc"])
+def test_the_document_says_what_the_kept_tables_hold(name):
+    """docs/<name>.md has the tables of docs/<name>/*.json as they are written today, verdicts too."""
     documents = pathlib.Path(__file__).resolve().parents[2] / "docs"
-    text, kept = (documents / "reproduced.md").read_text(), sorted((documents / "reproduced").glob("*.json"))
+    text, kept = (documents / f"{name}.md").read_text(), sorted((documents / name).glob("*.json"))
     assert kept
     for path in kept:
         table = joined.read(path)
