@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 from ficklenet_tf.errors import UserError
@@ -64,9 +64,9 @@ def join(parts: Sequence[Table]) -> Table:
 
 def _of_more_systems(parts: Sequence[Table]) -> Table:
     """Joins tables of the same random seeds and of different systems."""
-    if len(parts) == 1:
-        return parts[0]
     first = parts[0]
+    if len(parts) == 1:
+        return dataclasses.replace(first, rows=_ordered(first.rows))
     rows: dict[str, Row] = {}
     if not all("system" in row for part in parts for row in part.rows):
         _refuse_seeds(parts)
@@ -74,10 +74,14 @@ def _of_more_systems(parts: Sequence[Table]) -> Table:
         if rows.setdefault(row["system"], row) != row:
             raise UserError(f"{first.name}: expected parts of the same random seeds to have systems of their own, "
                             f"found {row['system']} in two, measured differently")
-    order = {system.title: number for number, system in enumerate(SYSTEMS.values())}
-    ordered = tuple(sorted(rows.values(), key=lambda row: order.get(row["system"], len(order))))
-    return dataclasses.replace(first, rows=ordered, claims=row_claims.of_systems(ordered),
+    return dataclasses.replace(first, rows=_ordered(rows.values()), claims=row_claims.of_systems(rows.values()),
                                made_on=tuple(made for part in parts for made in part.made_on))
+
+
+def _ordered(rows: Iterable[Row]) -> tuple[Row, ...]:
+    """Returns the rows of systems in the order of `SYSTEMS`, others behind them as they are."""
+    order = {system.title: number for number, system in enumerate(SYSTEMS.values())}
+    return tuple(sorted(rows, key=lambda row: order.get(row.get("system", ""), len(order))))
 
 
 def _of_more_seeds(parts: Sequence[Table]) -> Table:

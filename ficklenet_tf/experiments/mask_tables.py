@@ -53,8 +53,7 @@ def weak(plan: Plan, systems: Sequence[str], name: str = "table1") -> Table:
     title = f"Table {name[-1]}: weakly supervised, {backbone} with {plan.preset.segmenter.head}{stands_in}"
     not_run = tuple({"system": f"{system}, not run here", "published: VOC val": miou}
                     for system, miou in others.items())
-    return Table(name, title, (*rows.values(), *not_run),
-                 row_claims.of_systems(rows.values()), notes(plan),
+    return Table(name, title, (*rows.values(), *not_run), row_claims.of_systems(rows.values()), notes(plan),
                  plan.random_seeds)
 
 

@@ -56,6 +56,8 @@ def test_parts_of_other_systems_are_the_whole(tmp_path):
     made = joined.join(parts)
     assert tables.markdown(made) == tables.markdown(whole) and len(made.claims) == 2 and len(made.rows) == 5
     assert [made["random_seeds"] for made in made.made_on] == [[0]] * 3 + [[1]] * 3
+    backwards = _of_systems(tmp_path, (0,), **dict(reversed(scores.items())))
+    assert tables.markdown(joined.join([backwards, *parts[3:]])) == tables.markdown(whole)
     with pytest.raises(UserError, match="systems of their own, found MDC .*measured differently"):
         joined.join([*parts, _of_systems(tmp_path, (0,), mdc=0.41)])
     with pytest.raises(UserError, match="parts of equal rows"):
