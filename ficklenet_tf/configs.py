@@ -66,10 +66,11 @@ class ClassifierConfig(Checked):
     photometric: float = number(0.2, SHARE, "Strength of random changes of brightness, contrast and colour.")
     precision: str = word("float32", (*PRECISIONS, AUTO), "Of the computation; auto: bfloat16 where the hardware "
                           "has it.")
-    hidden_layers: int = number(1, (1, 16), "head=hidden: how many.")
-    hidden_dropout: float = number(0.0, (0, 0.999), "head=hidden: after each hidden layer, in training.")
-    suppression: float = number(1.0, (0.01, 1), "head=hidden: no unit is above this share of its channel's maximum "
-                                "(DRS); 1: none is cut.")
+    hidden_layers: int = number(1, (1, 16), "head=hidden, eps: how many.")
+    hidden_dropout: float = number(0.0, (0, 0.999), "head=hidden, eps: after each hidden layer, in "
+                                    "training.")
+    suppression: float = number(1.0, (0.01, 1), "head=hidden, eps: no unit is above this share of its channel's "
+                                "maximum (DRS); 1: none is cut.")
     # [not verified]: remembered
     dilations: tuple = number((1, 3, 6, 9), (1, 4096), "head=mdc: of the branches; the maps of all but the first are "
                               "averaged and added to the first's.", "MDC")
@@ -99,13 +100,21 @@ class ClassifierConfig(Checked):
         return self.erase == "pixels" and self.trainable_layers != "all"
 
     def __post_init__(self) -> None:
-        """As `Checked`; the kernel has a centre, snapshots their steps, the head with a background its loss."""
+        """As `Checked`; the kernel has a centre, snapshots their steps, the head with a background its loss.
+
+        Nothing is set of hidden layers that the head does not have.
+        """
         super().__post_init__()
         if self.kernel_size % 2 == 0:
             raise UserError(f"kernel_size: expected an odd number, which has a centre, found {self.kernel_size}")
         if self.early_stopping and self.snapshots:
             raise UserError(f"early_stopping: expected 0 beside {self.snapshots} snapshots, which are spaced over the "
                             f"whole training, found {self.early_stopping}")
+        of_layers = (self.hidden_layers, self.hidden_dropout, self.suppression)
+        if self.head in ("stochastic", "mdc") and of_layers != (1, 0.0, 1.0):
+            raise UserError(f"head {self.head}: expected hidden_layers 1, hidden_dropout 0 and suppression 1, which "
+                            f"are of the heads hidden and eps, found {of_layers[0]}, {of_layers[1]:g} and "
+                            f"{of_layers[2]:g}")
         if (self.head == "eps") != ("saliency" in self.objectives):
             raise UserError(f"head and objectives: expected head eps and the objective saliency together, "
                             f"found head {self.head} and objectives {','.join(self.objectives)}")

@@ -228,6 +228,14 @@ def test_predict_takes_any_photograph_and_names_a_broken_one(whole, tmp_path):
     assert "broken.jpg" in errors[1] and not (tmp_path / "b").exists()
 
 
+@pytest.mark.parametrize("system, found", [("em_adapt", "this system has none"), ("tpl", "this system's are of")])
+def test_a_crf_that_could_not_be_chosen_is_refused_before_the_work(drawings_dir, tmp_path, system, found):
+    process = _start(drawings_dir, tmp_path / "run", f"--system={system}", "--crf=auto")
+    errors = process.communicate()[0]
+    assert process.returncode == 1 and "error: crf: expected a CRF by name" in errors and found in errors
+    assert not (tmp_path / "run").exists()
+
+
 def test_saliency_and_the_chosen_crf_go_through_the_whole_job(whole, tmp_path):
     cache_dir, run, _ = whole
     model = tmp_path / "network.onnx"

@@ -127,6 +127,9 @@ def run() -> None:
     if cli.FLAGS.crf == crf_choice.AUTO:
         if not work.needs_seeds:
             raise UserError("crf: expected a CRF by name, as auto compares with seeds, and this system has none")
+        if system.maps != "one":
+            raise UserError("crf: expected a CRF by name, as auto compares with seeds of one classifier's maps, and "
+                            "this system's are of several")
         if needed.saliency(preset.seeds) and cli.FLAGS.saliency_dir:
             needed.check_saliency(cli.FLAGS.saliency_dir, crf_choice.photographs(held_out))
     works = [work, *([_baseline(work)] if cli.FLAGS.baseline and not cli.FLAGS.system else [])]

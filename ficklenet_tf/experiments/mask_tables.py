@@ -11,7 +11,7 @@ from ficklenet_tf.experiments.plan import Plan
 from ficklenet_tf.experiments.systems import SYSTEMS
 from ficklenet_tf.experiments.tables import COSTS, Row, Table
 
-SEMI = ("ficklenet", "em_adapt", "gain", "mdc")  # of Table 3: those that learn masks of a few images, too
+SEMI = ("ficklenet", "em_fixed", "gain", "mdc")  # of Table 3: those that learn masks of a few images, too
 
 
 def rate(plan: Plan, training: str, rate: float) -> Row:
@@ -129,7 +129,8 @@ def notes(plan: Plan) -> tuple[str, ...]:
             "segmenters start from one backbone, that of the stochastic classifier with seed 0. Seeds: the "
             "background score, theta or threshold that suits each system's maps best, by the masks of "
             f"{plan.map_images} training images at most; where masks are learned too, these are more than are named.",
-            "Time and memory: mean over the random seeds of which they were measured. With frozen layers, the first "
-            "random seed of the first row also computes what these give.",
+            "Time and memory: of what a system trains where it is the only one, its own classifier for the shared "
+            "one; mean over the random seeds of which they were measured. With frozen layers, the first random seed "
+            "of the first row also computes what these give.",
             "Published: VOC 2012 val, networks trained whole on 10,582 images, most with saliency maps; *: as "
             "remembered.")

@@ -48,7 +48,7 @@ def nearest_class(label: np.ndarray) -> np.ndarray:
 def harmonic(evidence: Evidence) -> np.ndarray:
     """Takes the greatest harmonic mean of map and saliency, where it is high enough (DCSP: Chaudhry et al. 2017).
 
-    h_c = 2 / (1 / A_c + 1 / S) with each map divided by its maximum; background where no h_c reaches
+    h_c = 2 / (1 / A_c + 1 / S) with each map divided by its maximum; background where no h_c exceeds
     `config.harmonic_threshold`.
 
     Args:

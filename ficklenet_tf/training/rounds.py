@@ -92,7 +92,8 @@ def label_split(run_dir: str | pathlib.Path, split: datasets.Split, segmenter_na
     """
     run_dir = pathlib.Path(run_dir)
     network, normalization, run, config = segmenter.load(run_dir / segmenter_name)
-    features = FeatureCache.of_run(run)  # of what the segmenter itself was trained on
+    features = FeatureCache.of_run(run, run_dir)  # of what the segmenter itself was trained on
+    below = segmenter.below_cut(network, config.trainable_layers)
     target, size = segmenter.above_cut(network, config.trainable_layers), run["input_size"]
     map_size = -(-size // backbones.STRIDE)
 
@@ -106,6 +107,8 @@ def label_split(run_dir: str | pathlib.Path, split: datasets.Split, segmenter_na
         return tf.argmax(refined * allowed, -1)[0]
 
     def work(pending: Sequence[int]) -> Iterator[int]:
+        if features and below is not None:  # STC's earlier networks have seen some of the photographs
+            features.fill(split.select(pending), below, normalization, size=size, flips=False)
         for index in pending:
             example = split[index]
             image = images.decode_image_op(example["image"])

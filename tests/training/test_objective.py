@@ -366,6 +366,21 @@ def test_the_second_round_is_labelled_by_what_was_trained(run_dir, monkeypatch):
     assert prediction.last_stage(run_dir).name == "segmenter"
 
 
+def test_simple_to_complex_above_frozen_layers(run_dir, tmp_path_factory):
+    """The third network's labels are of photographs that the first two have not seen; the run may have been moved."""
+    split = _split("abcd", "")
+    split.records[3]["tags"] = [1, 2]
+    config = _config(trainable_layers="last_block", simple_first=True, steps=4)
+    assert rounds.train_rounds(run_dir, split.select(range(3)), config) == "segmenter_retrained"
+    features = feature_cache.FeatureCache.of_run(artifacts.read_run(run_dir / "segmenter"))
+    assert {path.stem for path in features.directory.glob("*.npy")} == set("abc")
+    moved = tmp_path_factory.mktemp("moved") / "run"
+    run_dir.rename(moved)
+    rounds.label_split(moved, split, "segmenter_simple", "segmenter_more_labels")
+    assert {path.stem for path in (moved / "segmenter_more_labels").glob("*.png")} == set("abcd")
+    assert {path.stem for path in (moved / "features" / features.directory.name).glob("*.npy")} == set("abcd")
+
+
 def test_the_same_seeds_made_again_are_the_same(run_dir):
     artifacts.write_json(run_dir / "seeds" / "settings.json", {"theta": 0.35})
     segmenter_training.train(run_dir, _split("abcd", ""), _config())
@@ -386,6 +401,9 @@ def test_growing_in_a_training(run_dir):
         segmenter_training.train(run_dir, _split("abcd", ""), config, compiled, name="other")
     with pytest.raises(ValueError, match="random crop pads"):
         segmenter_training.train(run_dir, _split("abcd", ""), dataclasses.replace(config, random_crop=True),
+                                 name="other")
+    with pytest.raises(UserError, match=r"below 0.9998, the surest answer of 3 classes, found 0.3 and 0.9999; seeds"):
+        segmenter_training.train(run_dir, _split("abcd", ""), dataclasses.replace(config, growing_background=0.9999),
                                  name="other")
     for image_id in "abcd":
         labels.write_label(run_dir / "seeds" / f"{image_id}.png", np.zeros((SIDE, SIDE)))
