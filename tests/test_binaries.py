@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import pytest
 
@@ -66,6 +67,26 @@ def test_mistakes_end_in_one_line_and_a_non_zero_exit(tmp_path, drawings_dir):
         assert process.returncode == 1 and len(lines) == 1 and expected in lines[0], (expected, errors[-2000:])
         assert "Traceback" not in errors
         assert not list(tmp_path.glob("*/classifier/run.json"))
+
+
+class _Flags(types.SimpleNamespace):
+    def __contains__(self, name):
+        return hasattr(self, name)
+
+
+def test_masks_of_held_out_photographs_are_not_learned(photographs_dir, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cli, "FLAGS", _Flags(
+        dataset="folder", data_dir=photographs_dir, cache_dir=tmp_path, output_dir=tmp_path, split=None, held_out=None,
+        on_error="stop", max_images=None, strong_split="all", strong_images=None))
+    strong = cli.strong(cli.split(), True, "--supervision=semi")
+    assert sorted(strong.image_ids) == [f"p{number}" for number in range(9)]
+    assert "all: 3 of 12 photographs are held out (val), their masks are not learned" in capsys.readouterr().err
+    cli.FLAGS.strong_split = "val"
+    with pytest.raises(UserError, match="strong_split: expected photographs that are not held out, found all 3"):
+        cli.strong(cli.split(), True, "--supervision=semi")
+    cli.FLAGS.split = "all"
+    with pytest.raises(UserError, match="held_out: expected photographs from which nothing learns, found 3 of all in"):
+        cli.splits()
 
 
 @pytest.mark.parametrize("error, line", [

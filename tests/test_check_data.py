@@ -44,7 +44,7 @@ cat            3         0
 TO THINK ABOUT
   photographs to train on that are held out too (=), or look like one that is (~): 1
       cat/c2.png = dog/11.png
-    -> the scores are too good by them: keep each pair on one side, by splits/val.txt, or drop one
+    -> the scores are too good by them: keep all alike on one side, by splits/val.txt, or drop some
   tags on fewer than 10 photographs to train on: 1
       cat: 3
     -> the classifier may learn them by heart, and not the thing: add some, or leave the tag out

@@ -52,7 +52,7 @@ def test_what_systems_share_is_made_once_and_a_third_is_added(tmp_path, drawings
 @pytest.mark.parametrize(("flag", "error"), [
     ("--systems=ficklenet", "expected all, or two or more of"), ("--systems=sec,sec", "each once"),
     ("--systems=ficklenet,mine", "expected all, or two or more of"),
-    ("--held_out=train", "held_out: expected photographs from which no system learns, found 12 of train")])
+    ("--held_out=train", "held_out: expected photographs from which nothing learns, found 12 of train in train")])
 def test_what_cannot_be_compared_is_refused_before_any_training(tmp_path, drawings_dir, flag, error):
     systems = [] if flag.startswith("--systems") else ["--systems=ficklenet,deterministic"]
     assert error in _compare(drawings_dir, tmp_path, flag, *systems, code=1)

@@ -219,13 +219,14 @@ def test_predict_takes_any_photograph_and_names_a_broken_one(whole, tmp_path):
     processes = [subprocess.Popen([sys.executable, "-m", "tools.predict", f"--output_dir={run}",
                                    f"--to={tmp_path / to}", *map(str, paths)], cwd=ROOT, stdout=subprocess.PIPE,
                                   stderr=subprocess.PIPE, text=True) for to, paths in
-                 (("a", [good, thin]), ("b", [broken]))]
+                 (("a", [good, thin]), ("b", [broken, thin]))]
     errors = [p.communicate(timeout=120)[1] for p in processes]
     assert [p.returncode for p in processes] == [0, 1], errors
     assert labels.read_label(tmp_path / "a" / "grey.png", 7).shape == (20, 31)
     assert labels.read_label(tmp_path / "a" / "thin.png", 7).shape == (1, 300)
     assert (tmp_path / "a" / "thin_overlay.jpg").exists()
-    assert "broken.jpg" in errors[1] and not (tmp_path / "b").exists()
+    assert "error: " in errors[1] and "broken.jpg" in errors[1] and "thin" not in errors[1]
+    assert sorted(path.name for path in (tmp_path / "b").iterdir()) == ["thin.png", "thin_overlay.jpg"]
 
 
 @pytest.mark.parametrize("system, found", [("em_adapt", "this system has none"), ("tpl", "this system's are of")])

@@ -44,6 +44,7 @@ _STOPS = (
 # Fields that do not.
 _ADVICE = (
     ("alike_tags", "tags that look like one", "if they are one, write them in one way: each is a class now"),
+    ("joined_tags", "tags that look like several", "tags are separated by ; in tags.csv"),
     ("few", "tags on fewer than {FEW} photographs to train on", "the classifier may learn them by heart, and not the "
      "thing: add some, or leave the tag out"),
     ("everywhere", "tags on every photograph to train on", "nothing shows what the thing is not: add others"),
@@ -55,8 +56,8 @@ _ADVICE = (
      "memory, and the dense CRF is made for some 500 pixels: copies of 500 to 1000 pixels do"),
     ("unlisted", "files and folders that are not used", "list them in tags.csv, or put them where the others lie "
      "(bird/a.jpg, not bird/x/a.jpg); or leave them there"),
-    ("not_shown", "photographs with tags that their label image lacks", "if the thing is there, draw it; else the "
-     "tag is wrong"),
+    ("not_shown", "photographs with tags that their label image lacks", "if the thing is there, draw it with "
+     "the id of its line in classes.txt (255 is for what nobody knows); else the tag is wrong"),
     ("not_tagged", "photographs with classes in the label image that their tags lack", "add the tag: a missing one "
      "teaches the classifier that the thing is not there"))
 
@@ -136,7 +137,7 @@ def _leaks(findings: "inspection.Findings", num_names: int) -> Iterator[str]:
     pairs = [" = ".join(group.leak) for group in findings.same if group.leak]
     pairs += [" ~ ".join(group.leak) for group in findings.alike if group.leak]
     yield from _finding("photographs to train on that are held out too (=), or look like one that is (~)", pairs,
-                        "the scores are too good by them: keep each pair on one side, by splits/val.txt, or drop one",
+                        "the scores are too good by them: keep all alike on one side, by splits/val.txt, or drop some",
                         num_names)
 
 

@@ -189,8 +189,11 @@ def strong(train_split: "datasets.Split", wanted: bool, what: str) -> "datasets.
       wanted: whether the training learns masks of some images.
       what: the flag and value that make it so, for the message.
 
+    Held-out photographs are not among them: their masks are what a segmenter is measured by.
+
     Raises:
-      UserError: --strong_split and --strong_images do not say whose, or say it where nothing learns them.
+      UserError: --strong_split and --strong_images do not say whose, or say it where nothing learns them; or all are
+        held out.
     """
     name, count = FLAGS.strong_split, FLAGS.strong_images
     if not wanted:
@@ -204,7 +207,26 @@ def strong(train_split: "datasets.Split", wanted: bool, what: str) -> "datasets.
         return train_split.select(range(count))
     if name is None and FLAGS.dataset != "voc":
         raise UserError(f"{what}: expected --strong_split or --strong_images, found neither")
-    return split(name or "train")
+    return split("train") if name is None else learned(split(name))
+
+
+def learned(strong_split: "datasets.Split") -> "datasets.Split":
+    """Returns a split without the photographs that are held out; says how many those are."""
+    from ficklenet_tf.data import datasets
+    from ficklenet_tf.runs import progress
+
+    name = FLAGS.held_out if "held_out" in FLAGS else None
+    held_out = datasets.load_split(**{**split_arguments(name, held_out=True), "max_images": None})
+    measured = set(held_out.image_ids)
+    kept = [i for i, image_id in enumerate(strong_split.image_ids) if image_id not in measured]
+    if not kept:
+        raise UserError(f"strong_split: expected photographs that are not held out, found all {len(strong_split)} of "
+                        f"{strong_split.name} in {held_out.name}")
+    if len(kept) == len(strong_split):
+        return strong_split
+    progress.say(f"{strong_split.name}: {len(strong_split) - len(kept)} of {len(strong_split)} photographs are held "
+                 f"out ({held_out.name}), their masks are not learned")
+    return strong_split.select(kept)
 
 
 def split_arguments(name: str | None = None, held_out: bool = False) -> dict[str, Any]:
@@ -220,6 +242,19 @@ def split(name: str | None = None, held_out: bool = False) -> "datasets.Split":
 
     _check_dataset()
     return datasets.load_split(**split_arguments(name, held_out))
+
+
+def splits() -> tuple["datasets.Split", "datasets.Split"]:
+    """Opens --split and --held_out.
+
+    Raises:
+      UserError: they share photographs, so that what is measured would be learned.
+    """
+    from ficklenet_tf.data import datasets
+
+    train_split, held_out = split(), split(FLAGS.held_out, held_out=True)
+    datasets.check_apart(train_split, held_out)
+    return train_split, held_out
 
 
 def _check_dataset() -> None:

@@ -35,7 +35,8 @@ def data(split: str | None) -> None:
         cache_dir()
         flags.DEFINE_string("split", split, "Split to work on (default: the data set's own).")
         flags.DEFINE_enum("on_error", "stop", ("stop", "skip"), "What a broken input does; skip counts and lists it.")
-        flags.DEFINE_integer("max_images", None, "At most this many images, the first ones (for a smoke test).",
+        flags.DEFINE_integer("max_images", None, "At most this many images, the first ones, of a folder evenly "
+                             "spaced ones (for a smoke test).",
                              lower_bound=1)
     run()
 

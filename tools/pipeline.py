@@ -121,7 +121,7 @@ def run() -> None:
     refusal = system.refusal(preset, semi)
     if refusal:
         raise UserError(f"system {cli.FLAGS.system}: {refusal}")
-    split, held_out = cli.split(), cli.split(cli.FLAGS.held_out, held_out=True)
+    split, held_out = cli.splits()
     work = _job(run_dir, split, held_out, preset, system)
     needed.check(preset.seeds, work.saliency)  # not after the classifier
     if cli.FLAGS.crf == crf_choice.AUTO:

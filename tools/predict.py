@@ -4,6 +4,7 @@
 
 Reads the segmenter's last finished round below OUTPUT_DIR (segmenter_retrained/ or segmenter/); writes TO/<name>.png
 (class ids with a palette) and TO/<name>_overlay.jpg, and says which classes it found and their shares of the pixels.
+A photograph that cannot be read is named, the others are done; the exit code is 1 then.
 """
 
 import pathlib
@@ -38,15 +39,22 @@ def main(paths: list[str]) -> None:
         raise UserError(f"output_dir: expected a run's directory, found no {cli.run_dir()}")
     predictor = prediction.Predictor(prediction.last_stage(cli.run_dir(), cli.FLAGS.segmenter))
     spec = crf.SPECS[crf_choice.chosen(cli.run_dir(), cli.FLAGS.crf, cli.FLAGS.segmenter)]
-    found = []
+    found, unread = list[str](), list[str]()
     for path in progress.bar([pathlib.Path(name) for name in paths], unit="img", desc="predict"):
-        image = images.read_image(path)
+        try:
+            image = images.read_image(path)
+        except (UserError, OSError) as error:
+            unread.append(str(error))
+            continue
         label = predictor.labels(image, spec)
         labels.write_label(to / f"{path.stem}.png", label)
         images.write_overlay(to / f"{path.stem}_overlay.jpg", image, label)
         found.append(f"{path.name}: {labels.in_words(labels.shares(label, predictor.class_names))}")
-    print("\n".join(found))
-    cli.done(f"{len(paths)} photograph{'s' if len(paths) > 1 else ''}", to)
+    if found:
+        print("\n".join(found))
+        cli.done(f"{len(found)} photograph{'s' if len(found) > 1 else ''}", to)
+    if unread:
+        raise UserError("\n".join(unread))
 
 
 def _check_names(paths: list[pathlib.Path], to: pathlib.Path) -> None:

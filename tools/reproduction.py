@@ -48,7 +48,7 @@ def _strong(split: datasets.Split) -> datasets.Split:
     """Returns the images whose masks semi-supervision may use."""
     name = cli.FLAGS.strong_split or ("train" if split.dataset == "voc" else None)
     if name:
-        return cli.split(name)
+        return cli.learned(cli.split(name))
     masked = [index for index, labelled in enumerate(split.labelled) if labelled]
     count = min(cli.FLAGS.table3_images, len(masked))
     return split.select(masked[i * len(masked) // count] for i in range(count))
@@ -58,8 +58,8 @@ def _plan(trains: bool) -> plan.Plan:
     preset = cli.preset(trains)
     if not cli.FLAGS.retrain:
         preset = dataclasses.replace(preset, segmenter=dataclasses.replace(preset.segmenter, retrain_steps=0))
-    split, first = cli.split(), cli.FLAGS.first_random_seed
-    return plan.Plan(cli.run_dir(), split, cli.split(cli.FLAGS.held_out, held_out=True), preset,
+    (split, held_out), first = cli.splits(), cli.FLAGS.first_random_seed
+    return plan.Plan(cli.run_dir(), split, held_out, preset,
                      weights=cli.FLAGS.weights, random_seeds=tuple(range(first, first + cli.FLAGS.random_seeds)),
                      map_images=cli.FLAGS.map_images, strong=_strong(split), spec=crf.SPECS[cli.FLAGS.crf],
                      options=cli.loop_options(),

@@ -39,7 +39,7 @@ def main() -> None:
     run_dir, name, config = cli.run_dir(), cli.FLAGS.name, cli.config(presets.ClassifierConfig)
     learns_masks = bool(set(config.objectives) & set(classifier_losses.NEED_MASKS))
     with distribution.strategy(cli.FLAGS.distribute).scope():  # before anything else is computed
-        split, held_out = cli.split(), cli.split(cli.FLAGS.held_out, held_out=True)
+        split, held_out = cli.splits()
         options = classifier_training.Options(
             cli.FLAGS.weights, cli.FLAGS.seed, cli.FLAGS.cache_flips, cli.loop_options(),
             saliency_dir=cli.FLAGS.saliency_dir, strong=cli.strong(split, learns_masks, _MASKS))

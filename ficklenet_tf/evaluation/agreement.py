@@ -88,10 +88,7 @@ def counts(masks: np.ndarray, tags: np.ndarray) -> np.ndarray:
 
 def check(train_split: datasets.Split, split: datasets.Split) -> None:
     """Raises UserError where systems learn from photographs that they are measured on, or none of these has a tag."""
-    both = set(train_split.image_ids) & set(split.image_ids)
-    if both:
-        raise UserError(f"held_out: expected photographs from which no system learns, found {len(both)} of "
-                        f"{train_split.name}, as {min(both)}")
+    datasets.check_apart(train_split, split)
     if not any(split[i]["tags"].any() for i in range(len(split))):
         raise UserError(f"held_out: expected photographs with tags, to measure by them; those of {split.dataset} "
                         f"{split.name} have none")

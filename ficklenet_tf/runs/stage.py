@@ -111,7 +111,8 @@ def _marked(settings: dict[str, Any]) -> Any:
 
 
 def _other_settings(directory: pathlib.Path, wanted: dict[str, Any]) -> UserError:
-    changes = ", ".join(_changes(artifacts.read_json(directory / layout.SETTINGS), _marked(wanted)))
+    changes = ", ".join("other photographs, tags or masks" if change.startswith("fingerprint: ") else change
+                        for change in _changes(artifacts.read_json(directory / layout.SETTINGS), _marked(wanted)))
     return UserError(f"{directory}: was begun with other settings ({changes}); give another --output_dir, or remove "
                      f"this directory, as the stage's own command does with --restart={directory.name}")
 

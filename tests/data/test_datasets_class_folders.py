@@ -63,7 +63,7 @@ def test_classes_masks_and_splits_are_as_with_a_table(folder):
     assert val.class_names == ("background", "dog", "zebra", "cat") and val.labelled == (False, True, False)
     assert val.image_ids == ("both", "dog_1", "rex") and train.image_ids == ("cat_1", "tom")
     assert (labels.decode_label(val[1]["label"]) == 3).all()
-    assert f"{folder}/labels: expected masks of photographs, found 1 others: 1.png" in val.left_out
+    assert f"{folder}/labels: expected masks of photographs, <image id>.png, found 1 others: 1.png" in val.left_out
     (folder / "splits" / "val.txt").write_text("1.png\n")
     with pytest.raises(UserError, match=f"val.txt: expected images of {folder}, found '1.png'"):
         _load(folder, "val")
@@ -146,6 +146,13 @@ def test_a_folder_that_is_hardly_a_class_is_refused_unless_classes_txt_has_it(fo
     assert _tags(_load(folder)) == {**TAGS, "a": [name]}
 
 
+@pytest.mark.parametrize("name", ["none", "Other", "BACKGROUND"])
+def test_a_folder_of_photographs_without_a_class_is_refused(folder, name):
+    put(folder / name / "a.png", 9)
+    with pytest.raises(UserError, match=f"found {name}/: photographs that show no class teach nothing here"):
+        _load(folder)
+
+
 @pytest.mark.parametrize("name", ["valley", "trainer", "train station", "testudo", "masked owl", "runner", "image"])
 def test_a_class_may_begin_like_such_a_folder(folder, name):
     put(folder / name / "a.png", 9)
@@ -191,7 +198,7 @@ WRONG = {
                                     r"found bird/dog_1.png and dog/1.png \(both are 'dog_1'\); rename one"),
     "semicolon": (lambda folder: put(folder / "a;b" / "x.png", 0), "names of folders that can be tags, .*'a;b'"),
     "space": (lambda folder: put(folder / "bird " / "x.png", 0), "names of folders that can be tags, .*'bird '"),
-    "background": (lambda folder: put(folder / "background" / "x.png", 0), "none called background"),
+    "background": (lambda folder: put(folder / "background" / "x.png", 0), "background.: photographs that show no class"),
     "heic": (lambda folder: (folder / "dog" / "x.heic").write_bytes(b"\0\0\0\x18ftypheic"),
              r"dog/x.heic: expected a photograph \(JPEG, PNG, ...\)"),
     "none": (_only_top, r"mine: expected images/ and a table tags.csv, or a folder .* \(dog/, cat/\), found neither, "

@@ -114,6 +114,35 @@ def test_a_lone_list_leaves_the_rest_to_the_other_split(folder):
     assert _load(folder, "val").image_ids == ("a", "d.e", "grün")
 
 
+def test_what_is_no_list_is_none_and_a_list_is_read_in_any_case(folder):
+    (folder / "splits").mkdir()
+    (folder / "LICENSE-2.txt").write_text("All images are free.\n")
+    (folder / "splits" / "Train.txt").write_text("a\nf\n")
+    (folder / "Val.txt").write_text("b c\n")
+    assert _load(folder, "train").image_ids == ("a", "f") and _load(folder, "val").image_ids == ("b c",)
+    (folder / "Val.txt").rename(folder / "splits" / "Validation.txt")
+    with pytest.raises(UserError, match=r"Validation.txt: expected the name val.txt for the photographs to hold out"):
+        _load(folder, "train")
+
+
+def test_of_a_folder_evenly_spaced_photographs_are_tried(folder):
+    assert _load(folder, max_images=2).image_ids == ("a", "d.e") and len(_load(folder, max_images=9)) == 5
+
+
+def test_letters_composed_or_not_are_one_tag(folder):
+    write_table(folder, {"a.png": "\u00e9t\u00e9", "f.png": "e\u0301te\u0301"})
+    (folder / "classes.txt").write_text("e\u0301te\u0301\n", "utf-8")
+    split = _load(folder)
+    assert split.class_names == ("background", "\u00e9t\u00e9") and split[1]["tags"].tolist() == [1]
+
+
+def test_what_is_learned_is_not_measured(folder):
+    train, everything = _load(folder, "train"), _load(folder, "all")
+    datasets.check_apart(train, _load(folder, "val"))
+    with pytest.raises(UserError, match=r"held_out: expected photographs from which nothing learns, found \d of all"):
+        datasets.check_apart(everything, _load(folder, "val"))
+
+
 def test_hashed_split_is_a_tenth_stable_and_never_empty(tmp_path):
     def rows(count):
         return [tags_csv.Row(f"i{i}", f"i{i}.png", ("x",), i) for i in range(count)]
@@ -263,7 +292,10 @@ STRUCTURE = {
                  r"tags\.csv: expected 1 to 254 classes, found 255"),
     "class_twice": (lambda folder: (folder / "classes.txt").write_text("cat\ndog\ncat\nbird"),
                     r"classes\.txt: expected each class once .* found cat"),
-    "background": (lambda folder: write_table(folder, {"a.png": "background"}), r"none called background"),
+    "background": (lambda folder: write_table(folder, {"a.png": "Background"}), r"none called background.*leave them"),
+    "folders_in_images": (lambda folder: ((folder / "images" / "dog").mkdir(),
+                                          (folder / "images" / "a.png").rename(folder / "images" / "dog" / "a.png"),
+                                          (folder / "tags.csv").unlink()), r"found folders .*--data_dir=.*images$"),
     "empty_split": (lambda folder: (folder / "val.txt").write_text("\n \n"),
                     r"val\.txt: expected at least one image, found an empty split"),
     "split_name": (lambda folder: (folder / "all.txt").write_text("a"), r"all\.txt: expected a split list with "),

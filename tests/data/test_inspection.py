@@ -145,6 +145,8 @@ ADVICE = {
     "everywhere": (lambda folder: write_table(folder, {name: f"{tag};pet" for name, tag in TAGS.items()}), ("pet",)),
     "alike_tags": (lambda folder: write_table(folder, {**TAGS, "cat0.png": "Cat", "dog0.png": "dogs"}),
                    (("Cat", "cat"), ("dog", "dogs"))),
+    "joined_tags": (lambda folder: write_table(folder, {**TAGS, **{f"cat{k}.png": '"cat, dog"' for k in range(12)}}),
+                    ("cat, dog",)),
     "unlisted": (lambda folder: (_save(folder, "new.png", scene(99)), _masks(folder, "owl", _mask())),
                  ("images/new.png", "labels/owl.png")),
     "small": (lambda folder: _save(folder, "dog1.png", scene(50).resize((80, 63))), {"dog1.png": (80, 63)}),

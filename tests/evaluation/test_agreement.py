@@ -131,7 +131,7 @@ def test_masks_are_read_from_disk_and_the_truth_is_not_looked_at(tmp_path):
 def test_photographs_that_are_learned_from_or_have_no_tags_are_refused():
     train, val = pages.split("train", 3), pages.split("val", 3)
     agreement.check(train, val)
-    with pytest.raises(UserError, match="found 3 of train, as train_0"):
+    with pytest.raises(UserError, match="found 3 of train in train, as train_0"):
         agreement.check(train, train)
     untagged = dataclasses.replace(val, records=[{**record, "tags": []} for record in val.records])
     with pytest.raises(UserError, match="expected photographs with tags"):

@@ -96,7 +96,7 @@ def load_split(dataset: str, split: str, *, data_dir: str | pathlib.Path | None 
       cache_dir: where prepared records are kept; TFDS' own default directory if None.
       on_error: "stop" raises at the first bad file; "skip" leaves bad files out, logs them
         and lists them in `Split.left_out`.
-      max_images: keep only the first `max_images` images.
+      max_images: keep only the first `max_images` images; of a folder evenly spaced ones, as they lie by class.
 
     Returns:
       a `Split`.
@@ -177,6 +177,14 @@ def check_classes(split: Split, class_names: Sequence[str], where: str | pathlib
                         f"in {split.dataset} {split.name} (a folder's classes.txt fixes them and their order)")
 
 
+def check_apart(train_split: Split, held_out: Split) -> None:
+    """Raises UserError where photographs to learn from are among those to measure on."""
+    both = set(train_split.image_ids) & set(held_out.image_ids)
+    if both:
+        raise UserError(f"held_out: expected photographs from which nothing learns, found {len(both)} of "
+                        f"{train_split.name} in {held_out.name}, as {min(both)}")
+
+
 def _check_writable(directory: str | pathlib.Path) -> None:
     """Makes a directory; raises OSError, naming it, where it cannot be written."""
     try:
@@ -244,4 +252,7 @@ def _open(builder: tfds.core.DatasetBuilder, dataset: str, split: str, max_image
     whole = Split(dataset=dataset, name=split, class_names=class_names, image_ids=tuple(contents["image_ids"]),
                   has_labels=any(labelled), fingerprint=fingerprint, left_out=tuple(contents["left_out"]),
                   records=stored_records, rows=tuple(range(len(source))), labelled=labelled)
-    return whole if max_images is None else whole.select(range(min(max_images, len(whole))))
+    if max_images is None:
+        return whole
+    count = min(max_images, len(whole))
+    return whole.select(range(count) if dataset != "folder" else (i * len(whole) // count for i in range(count)))

@@ -17,6 +17,8 @@ _OTHER_MEANING = ("images", "labels", "splits")
 _NO_CLASS = re.compile(r"(train|training|val|valid|validation|test|testing)([\d_-].*)?|images|photos|photographs|"
                        r"pictures|labels|splits|masks?|annotations?|segmentations?|seeds|saliency|predictions|overlays|"
                        r"runs")
+# Names of folders with photographs that show none of the classes.
+_NONE = ("background", "none", "nothing", "negative", "negatives", "other", "others", "misc", "unknown", "no_class")
 _OVERLAY = "_overlay.jpg"  # tools.predict and export.client write a.png and a_overlay.jpg
 # Endings of photographs. Pillow reads no HEIC: such a photograph is refused by its name, and not passed over.
 ENDINGS = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif",
@@ -43,7 +45,7 @@ def read_folders(root: pathlib.Path) -> list[tags_csv.Row]:
     tags: dict[str, set[str]] = {}
     originals = _originals(root, images)
     for image in images:
-        tags.setdefault(originals[image], set()).add(pathlib.PurePath(image).parent.name)
+        tags.setdefault(originals[image], set()).add(tags_csv.composed(pathlib.PurePath(image).parent.name))
     ids, owners = tags_csv.image_ids(tags), dict[str, str]()
     for image, image_id in ids.items():
         records.check_id(image_id, root)
@@ -104,6 +106,11 @@ def elsewhere(root: pathlib.Path) -> list[str]:
     return names
 
 
+def with_photographs(root: pathlib.Path) -> list[str]:
+    """Returns the folders in a directory that have photographs, sorted."""
+    return [folder for folder, inside in _folders(root).items() if any(map(is_photograph, inside))]
+
+
 def loose(root: pathlib.Path) -> list[str]:
     """Returns the photographs that lie in a directory itself, in no folder, sorted."""
     return [name for name in _visible(root) if is_photograph(name) and not (root / name).is_dir()]
@@ -120,8 +127,14 @@ def _check_names(root: pathlib.Path, folders: Sequence[str]) -> None:
         if re.search(r"[;\\\x00-\x1f\x7f\ud800-\udfff]", folder) or folder != folder.strip():
             raise UserError(f"{root}: expected names of folders that can be tags, without ; and \\ and without spaces "
                             f"at their ends, found {folder!r}")
-    doubtful = {folder for folder in folders if _NO_CLASS.fullmatch(folder.casefold())}
+    doubtful = {folder for folder in folders if _NO_CLASS.fullmatch(folder.casefold()) or folder.casefold() in _NONE}
     refused = sorted(doubtful - set(tags_csv.listed_classes(root) or ())) if doubtful else []
+    without = [folder for folder in refused if folder.casefold() in _NONE]
+    if without:
+        found = ", ".join(f"{name}/" for name in without)
+        raise UserError(f"{root}: expected a folder for each class, found {found}: "
+                        "photographs that show no class teach nothing here, move them away; if it is a class, list it "
+                        f"in {root / 'classes.txt'} with all others, one on each line")
     if refused:
         raise UserError(f"{root}: expected a folder for each class, named after what its photographs show, found "
                         f"{', '.join(f'{name}/' for name in refused)}: rename it, or move it away; if it is a class, "

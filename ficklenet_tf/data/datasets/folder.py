@@ -16,7 +16,8 @@ With either:
 
     classes.txt        one class per line, line 1 is id 1: fixes the classes and their order (else: all tags, sorted)
     labels/<id>.png    optional label images, which need classes.txt: id 0 the background, 255 ignored
-    splits/<name>.txt  optional split lists (or <name>.txt beside tags.csv), one file name or image id per line
+    splits/<name>.txt  optional split lists, one file name or image id per line; or <name>.txt beside these, where it
+                       is one of train, val and test or names a photograph (LICENSE.txt is none)
 
 An image's id is its file name without the ending. In folders of classes a file that is in several, with the same name
 and the same bytes, is one photograph with several tags; different files of the same name get their folder's name
@@ -43,6 +44,8 @@ import tensorflow_datasets as tfds
 
 from ficklenet_tf.data.datasets import class_folders, records, tags_csv
 from ficklenet_tf.errors import UserError
+
+_NAMED = 10  # of many files that are not used
 
 
 @dataclasses.dataclass
@@ -114,10 +117,12 @@ class Contents:
 
     def notes(self) -> list[str]:
         """Returns a message on each directory with files that no row names."""
-        kinds = {self.root: "photographs in a folder for each class", self.root / "labels": "masks of photographs"}
+        kinds = {self.root: "photographs in a folder for each class",
+                 self.root / "labels": "masks of photographs, <image id>.png"}
         if self.source != self.root:
             kinds = dict.fromkeys((*kinds, self.photographs), "files that tags.csv lists")
-        return [f"{directory}: expected {kinds[directory]}, found {len(names)} others: {', '.join(names)}"
+        return [f"{directory}: expected {kinds[directory]}, found {len(names)} others: {', '.join(names[:_NAMED])}"
+                + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
                 for directory, names in self.unlisted.items()]
 
 
@@ -134,6 +139,10 @@ def read(data_dir: str | pathlib.Path | None) -> Contents:
         raise FileNotFoundError(f"{root}: expected the directory of your photographs, found none")
     images, copies = root / "images", dict[str, str]()
     source = tags_csv.source(root)
+    inside = class_folders.with_photographs(images) if images.is_dir() and source == root else []
+    if inside:
+        raise FileNotFoundError(f"{images}: expected photographs that {root / 'tags.csv'} lists, found folders of "
+                                f"photographs, as {inside[0]}; if each is a class, give --data_dir={images}")
     if images.is_dir() or source != root:
         rows = tags_csv.read_table(root / "tags.csv", in_folders=not images.is_dir())
     else:
@@ -154,7 +163,8 @@ def _unlisted(root: pathlib.Path, rows: Sequence[tags_csv.Row],
     if images.is_dir():
         others = {images: set(os.listdir(images)) - set(tags), root: set(class_folders.loose(root))}
     else:
-        used = {copy for copy, image in copies.items() if pathlib.PurePath(copy).parent.name in tags[image]}
+        used = {copy for copy, image in copies.items()
+                if tags_csv.composed(pathlib.PurePath(copy).parent.name) in tags[image]}
         others = {root: {*class_folders.files(root), *class_folders.elsewhere(root)} - set(tags) - used}
     masks = os.listdir(labels) if labels.is_dir() else []
     others[labels] = set(masks) - {f"{row.image_id}.png" for row in rows}

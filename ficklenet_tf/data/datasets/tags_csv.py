@@ -7,6 +7,7 @@ import hashlib
 import io
 import pathlib
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
 from ficklenet_tf.data import labels
@@ -14,6 +15,7 @@ from ficklenet_tf.errors import UserError
 
 VAL_FRACTION = 0.1
 MAX_CLASSES = labels.IGNORE - 1  # ids 1..254
+_HELD_OUT_NAMES = ("valid", "validation", "dev", "eval", "held_out")  # of lists that are meant for val
 _NAME = r"[^/\\\0.][^/\\\0]*"  # of a file or folder: not hidden, and not a way elsewhere
 EVERY = "every_image"  # the split "all" under a name that TFDS has not reserved
 
@@ -70,12 +72,17 @@ def read_table(path: pathlib.Path, in_folders: bool = False) -> list[Row]:
         if None in cells:
             raise UserError(f"{place}: expected {len(columns)} columns (tags are separated by ;), "
                             f"found {len(columns) + len(cells[None])}")
-        tags = tuple(sorted({tag.strip() for tag in (cells["tags"] or "").split(";")} - {""}))
+        tags = tuple(sorted({composed(tag).strip() for tag in (cells["tags"] or "").split(";")} - {""}))
         lines.append((image, tags, reader.line_num))
     if not lines:
         raise UserError(f"{path}: expected at least one image, found none")
     ids = image_ids([image for image, _, _ in lines])
     return [Row(ids[image], image, tags, line) for image, tags, line in lines]
+
+
+def composed(text: str) -> str:
+    """Returns a tag with its letters composed (NFC): macOS writes the names of folders decomposed."""
+    return unicodedata.normalize("NFC", text)
 
 
 def image_ids(names: Iterable[str]) -> dict[str, str]:
@@ -133,9 +140,12 @@ def read_classes(root: pathlib.Path, rows: Sequence[Row]) -> tuple[str, ...]:
     if not 1 <= len(names) <= MAX_CLASSES:
         raise UserError(f"{path}: expected 1 to {MAX_CLASSES} classes, found {len(names)}")
     duplicates = sorted({name for name in names if names.count(name) > 1})
-    if duplicates or "background" in names:
-        raise UserError(f"{path}: expected each class once and none called background, "
-                        f"found {', '.join(duplicates) or 'background'}")
+    background = [name for name in names if name.casefold() == "background"]
+    if duplicates or background:
+        raise UserError(f"{path}: expected each class once and none called background, found "
+                        f"{', '.join(duplicates or background)}"
+                        + ("" if duplicates else "; it is class 0 by itself, and photographs that show no class teach "
+                           "nothing here: leave them out"))
     return ("background", *names)
 
 
@@ -146,8 +156,8 @@ def listed_classes(root: pathlib.Path) -> list[str] | None:
       UserError: it is not UTF-8.
     """
     path = root / "classes.txt"
-    names = _lines(path) if path.exists() else None
-    return names[1:] if names and names[0] == "background" else names
+    names = [composed(name) for name in _lines(path)] if path.exists() else None
+    return names[1:] if names and names[0].casefold() == "background" else names
 
 
 def split_ids(root: pathlib.Path, rows: Sequence[Row],
@@ -168,22 +178,29 @@ def split_ids(root: pathlib.Path, rows: Sequence[Row],
     for row in rows:  # the file's name alone, where no other folder has it
         path = pathlib.PurePath(row.image)
         known.setdefault(path.name if row.image_id == path.stem else row.image, row.image_id)
-    splits = {EVERY: (table, ids)}
+    splits, listed_ids = {EVERY: (table, ids)}, frozenset(ids)
     for path in sorted([*root.glob("*.txt"), *(root / "splits").glob("*.txt")]):
         if path == root / "classes.txt":
             continue
-        if path.stem in (*splits, "all", "class_names") or not re.fullmatch(r"[A-Za-z]\w*", path.stem):
+        small = path.stem.casefold()
+        name = small if small in ("train", "val", "test") else path.stem
+        meant = path.parent != root or name.startswith(("train", "val", "test")) or "class" in name or any(
+            line in known or line in listed_ids for line in _lines(path))
+        if not meant:
+            continue  # LICENSE.txt
+        if small in _HELD_OUT_NAMES:
+            raise UserError(f"{path}: expected the name val.txt for the photographs to hold out, found {path.name}")
+        if name in (*splits, "all", "class_names") or not re.fullmatch(r"[A-Za-z]\w*", name):
             raise UserError(f"{path}: expected a split list with a name of its own (letters, digits, _; not all), "
-                            f"found {path.stem!r}" + ("; classes are listed in classes.txt" if "class" in path.stem
-                                                      else ""))
+                            f"found {name!r}" + ("; classes are listed in classes.txt" if "class" in name else ""))
         names = _lines(path)
         if not names:
             raise UserError(f"{path}: expected at least one image, found an empty split")
-        splits[path.stem] = (path, [known.get(name, name) for name in names])
+        splits[name] = (path, [known.get(line, line) for line in names])
     _check_apart(splits)
     if "train" not in splits and "val" not in splits:
-        listed = {image_id for name, (_, listed_ids) in splits.items() if name.startswith(("train", "test"))
-                  for image_id in listed_ids}
+        listed = {image_id for name, (_, listed) in splits.items() if name.startswith(("train", "test"))
+                  for image_id in listed}
         held_out = _held_out([image_id for image_id in ids if image_id not in listed])
         splits["val"] = (table, [image_id for image_id in ids if image_id in held_out])
     for split, others in (("train", ("val", "test")), ("val", ("train", "test"))):

@@ -71,6 +71,7 @@ def _texts(data: listing.Listing) -> dict[str, Any]:
                           if entry.image_id in learned and not entry.tags and not entry.fault),
         "unknown_tags": {entry.name: unknown for entry in data.entries
                          if (unknown := tuple(tag for tag in entry.tags if tag not in data.class_names[1:]))},
+        "joined_tags": tuple(tag for tag in data.class_names[1:] if {",", "|"} & set(tag)),
         "alike_tags": tuple(tag_names.alike([*used, *set(data.class_names[1:]).difference(used)]))}
 
 
@@ -110,8 +111,8 @@ def _groups(data: listing.Listing, read: Mapping[str, photographs.Photograph]) -
     learned, held_out = data.ids("train"), data.ids("val", "test")
 
     def group(members: list[str]) -> Group:
-        train, others = (next((name for name in members if ids[name] in split), None) for split in (learned, held_out))
-        leak = (train, others) if train and others else None
+        train, others = ([name for name in members if ids[name] in split] for split in (learned, held_out))
+        leak = (train[0], *others) if train and others else None
         return Group(tuple(members), leak, len({tags[name] for name in members}) > 1)
 
     same = [[names[k] for k in indices] for indices in duplicates.equal([read[name].digest for name in names])]

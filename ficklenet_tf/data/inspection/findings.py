@@ -22,12 +22,12 @@ class Group:
 
     Attributes:
       names: two or more.
-      leak: one to train on and one held out, where the group has both.
+      leak: one to train on, then all that are held out, where the group has both.
       tags_differ: they do not all have the same tags.
     """
 
     names: tuple[str, ...]
-    leak: tuple[str, str] | None
+    leak: tuple[str, ...] | None
     tags_differ: bool
 
 
@@ -55,6 +55,7 @@ class Findings:
       mask_ids: {photograph: ids in its label image that are no class}.
       unlisted: files that nothing names, and folders of such, their paths below root.
       alike_tags: pairs of tags that look like one written in two ways.
+      joined_tags: tags with a comma or a bar, which are rather several.
       same: groups of the same bytes.
       alike: groups that look alike, one photograph for each of `same`.
       small: {photograph: (width, height)}, the shorter side below `SMALL_SIDE`.
@@ -82,6 +83,7 @@ class Findings:
     mask_ids: dict[str, tuple[int, ...]]
     unlisted: tuple[str, ...]
     alike_tags: tuple[tuple[str, str], ...]
+    joined_tags: tuple[str, ...]
     same: tuple[Group, ...]
     alike: tuple[Group, ...]
     small: dict[str, tuple[int, int]]
