@@ -198,7 +198,7 @@ WRONG = {
                                     r"found bird/dog_1.png and dog/1.png \(both are 'dog_1'\); rename one"),
     "semicolon": (lambda folder: put(folder / "a;b" / "x.png", 0), "names of folders that can be tags, .*'a;b'"),
     "space": (lambda folder: put(folder / "bird " / "x.png", 0), "names of folders that can be tags, .*'bird '"),
-    "background": (lambda folder: put(folder / "background" / "x.png", 0), "background.: photographs that show no class"),
+    "background": (lambda folder: put(folder / "background" / "x.png", 0), "background.: photographs that show no"),
     "heic": (lambda folder: (folder / "dog" / "x.heic").write_bytes(b"\0\0\0\x18ftypheic"),
              r"dog/x.heic: expected a photograph \(JPEG, PNG, ...\)"),
     "none": (_only_top, r"mine: expected images/ and a table tags.csv, or a folder .* \(dog/, cat/\), found neither, "
