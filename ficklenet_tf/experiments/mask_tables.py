@@ -129,8 +129,8 @@ def notes(plan: Plan) -> tuple[str, ...]:
             "segmenters start from one backbone, that of the stochastic classifier with seed 0. Seeds: the "
             "background score, theta or threshold that suits each system's maps best, by the masks of "
             f"{plan.map_images} training images at most; where masks are learned too, these are more than are named.",
-            "Time and memory: of what a system trains where it is the only one, its own classifier for the shared "
-            "one; mean over the random seeds of which they were measured. With frozen layers, the first random seed "
-            "of the first row also computes what these give.",
+            "Time and memory: of a run of that system alone, of its classifier, maps, seeds of all images and "
+            "segmenter; saliency maps are in none. Mean over the random seeds of which they were measured. With "
+            "frozen layers, the first random seed of the first row also computes what these give.",
             "Published: VOC 2012 val, networks trained whole on 10,582 images, most with saliency maps; *: as "
             "remembered.")

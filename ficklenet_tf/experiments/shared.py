@@ -24,7 +24,7 @@ class Made:
       work: its `Job`, with the names of its stages.
       segmenter: name of its last round's directory.
       seeds: run.json of its seeds, None where it needs none.
-      cost: of all its trainings, see `costs.of`.
+      cost: of all its stages, see `costs.of`.
       cost_of_seeds: of its maps and seeds; None where that is not known, or trains classifiers too.
     """
 
