@@ -184,12 +184,12 @@ def make_saliency(run_dir: pathlib.Path, train_split: "datasets.Split", needing:
 def strong(train_split: "datasets.Split", wanted: bool, what: str) -> "datasets.Split | None":
     """Returns the split of the images whose masks may be learned beside tags, None where nothing learns any.
 
+    Held-out photographs are not among them: their masks are what a segmenter is measured by.
+
     Args:
       train_split: `datasets.Split` to train on.
       wanted: whether the training learns masks of some images.
       what: the flag and value that make it so, for the message.
-
-    Held-out photographs are not among them: their masks are what a segmenter is measured by.
 
     Raises:
       UserError: --strong_split and --strong_images do not say whose, or say it where nothing learns them; or all are

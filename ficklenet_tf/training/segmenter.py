@@ -128,10 +128,11 @@ def _plan(split: datasets.Split, config: presets.SegmenterConfig, options: Optio
     if growing != "none" and config.random_crop:
         raise UserError(f"growing {growing}: seeds would grow into what a random crop pads; leave --random_crop out")
     surest = (1 + FLOOR) / (1 + FLOOR * len(split.class_names))  # a floored answer is never surer
-    if growing != "none" and max(config.growing_foreground, config.growing_background) >= surest:
+    limits = (config.growing_foreground, config.growing_background)
+    if growing != "none" and any(surest <= limit < 1 for limit in limits):  # 1 is: it is not to grow
         raise UserError(f"growing {growing}: expected growing_foreground and growing_background below {surest:.4f}, "
-                        f"the surest answer of {len(split.class_names)} classes, found {config.growing_foreground} "
-                        f"and {config.growing_background}; seeds would not grow")
+                        f"the surest answer of {len(split.class_names)} classes, found {limits[0]} and {limits[1]}; "
+                        "seeds would not grow")
     return task
 
 

@@ -15,7 +15,7 @@ from ficklenet_tf.errors import UserError
 
 VAL_FRACTION = 0.1
 MAX_CLASSES = labels.IGNORE - 1  # ids 1..254
-_HELD_OUT_NAMES = ("valid", "validation", "dev", "eval", "held_out")  # of lists that are meant for val
+_MEANT_FOR_VAL = ("valid", "validation")  # names of lists
 _NAME = r"[^/\\\0.][^/\\\0]*"  # of a file or folder: not hidden, and not a way elsewhere
 EVERY = "every_image"  # the split "all" under a name that TFDS has not reserved
 
@@ -188,7 +188,7 @@ def split_ids(root: pathlib.Path, rows: Sequence[Row],
             line in known or line in listed_ids for line in _lines(path))
         if not meant:
             continue  # LICENSE.txt
-        if small in _HELD_OUT_NAMES:
+        if small in _MEANT_FOR_VAL:
             raise UserError(f"{path}: expected the name val.txt for the photographs to hold out, found {path.name}")
         if name in (*splits, "all", "class_names") or not re.fullmatch(r"[A-Za-z]\w*", name):
             raise UserError(f"{path}: expected a split list with a name of its own (letters, digits, _; not all), "
