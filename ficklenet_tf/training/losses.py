@@ -39,6 +39,11 @@ def _floored(probs: tf.Tensor) -> tf.Tensor:
     return tf.math.log((probs + FLOOR) / (1 + FLOOR * tf.cast(tf.shape(probs)[-1], probs.dtype)))
 
 
+def surest(num_classes: int) -> float:
+    """Returns the greatest probability that a floored answer, as `refine` gives it, can have."""
+    return (1 + FLOOR) / (1 + FLOOR * num_classes)
+
+
 def seed_loss(logits: tf.Tensor, seeds: tf.Tensor, form: str = "floored") -> tf.Tensor:
     """Balanced seeding loss (DSRG, Eq. 2, with foreground and background normalised apart, as its code does).
 

@@ -15,7 +15,7 @@ from ficklenet_tf.errors import UserError
 from ficklenet_tf.models import backbones, classifier, precision, pretrained, segmenter
 from ficklenet_tf.runs import artifacts, layout, restart, stage
 from ficklenet_tf.training import loop, objective, optimizers, pixel_teachers
-from ficklenet_tf.training.losses import FLOOR
+from ficklenet_tf.training.losses import surest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,10 +127,10 @@ def _plan(split: datasets.Split, config: presets.SegmenterConfig, options: Optio
                         "compile; leave --jit_compile out")
     if growing != "none" and config.random_crop:
         raise UserError(f"growing {growing}: seeds would grow into what a random crop pads; leave --random_crop out")
-    surest = (1 + FLOOR) / (1 + FLOOR * len(split.class_names))  # a floored answer is never surer
+    highest = surest(len(split.class_names))
     limits = (config.growing_foreground, config.growing_background)
-    if growing != "none" and any(surest <= limit < 1 for limit in limits):  # 1 is: it is not to grow
-        raise UserError(f"growing {growing}: expected growing_foreground and growing_background below {surest:.4f}, "
+    if growing != "none" and any(highest <= limit < 1 for limit in limits):  # 1 is: it is not to grow
+        raise UserError(f"growing {growing}: expected growing_foreground and growing_background below {highest:.4f}, "
                         f"the surest answer of {len(split.class_names)} classes, found {limits[0]} and {limits[1]}; "
                         "seeds would not grow")
     return task

@@ -15,7 +15,6 @@ from ficklenet_tf.errors import UserError
 
 VAL_FRACTION = 0.1
 MAX_CLASSES = labels.IGNORE - 1  # ids 1..254
-_MEANT_FOR_VAL = ("valid", "validation")  # names of lists
 _NAME = r"[^/\\\0.][^/\\\0]*"  # of a file or folder: not hidden, and not a way elsewhere
 EVERY = "every_image"  # the split "all" under a name that TFDS has not reserved
 
@@ -178,29 +177,29 @@ def split_ids(root: pathlib.Path, rows: Sequence[Row],
     for row in rows:  # the file's name alone, where no other folder has it
         path = pathlib.PurePath(row.image)
         known.setdefault(path.name if row.image_id == path.stem else row.image, row.image_id)
-    splits, listed_ids = {EVERY: (table, ids)}, frozenset(ids)
+    for image_id in ids:
+        known.setdefault(image_id, image_id)
+    splits = {EVERY: (table, ids)}
     for path in sorted([*root.glob("*.txt"), *(root / "splits").glob("*.txt")]):
         if path == root / "classes.txt":
             continue
-        small = path.stem.casefold()
+        names, small = _lines(path), path.stem.casefold()
         name = small if small in ("train", "val", "test") else path.stem
-        meant = path.parent != root or name.startswith(("train", "val", "test")) or "class" in name or any(
-            line in known or line in listed_ids for line in _lines(path))
-        if not meant:
+        meant = path.parent != root or name.startswith(("train", "val", "test")) or "class" in name
+        if not meant and not any(line in known for line in names):
             continue  # LICENSE.txt
-        if small in _MEANT_FOR_VAL:
+        if small in ("valid", "validation"):
             raise UserError(f"{path}: expected the name val.txt for the photographs to hold out, found {path.name}")
         if name in (*splits, "all", "class_names") or not re.fullmatch(r"[A-Za-z]\w*", name):
             raise UserError(f"{path}: expected a split list with a name of its own (letters, digits, _; not all), "
                             f"found {name!r}" + ("; classes are listed in classes.txt" if "class" in name else ""))
-        names = _lines(path)
         if not names:
             raise UserError(f"{path}: expected at least one image, found an empty split")
         splits[name] = (path, [known.get(line, line) for line in names])
     _check_apart(splits)
     if "train" not in splits and "val" not in splits:
-        listed = {image_id for name, (_, listed) in splits.items() if name.startswith(("train", "test"))
-                  for image_id in listed}
+        listed = {image_id for name, (_, listed_ids) in splits.items() if name.startswith(("train", "test"))
+                  for image_id in listed_ids}
         held_out = _held_out([image_id for image_id in ids if image_id not in listed])
         splits["val"] = (table, [image_id for image_id in ids if image_id in held_out])
     for split, others in (("train", ("val", "test")), ("val", ("train", "test"))):
