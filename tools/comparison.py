@@ -10,7 +10,7 @@ from ficklenet_tf.experiments import costs, rehearsed, shared, systems
 from ficklenet_tf.experiments.job import Job
 from ficklenet_tf.report import commands, comparison, picture_rows
 from ficklenet_tf.runs import artifacts, layout
-from tools import cli
+from tools import cli, texts
 
 
 def run() -> None:
@@ -22,7 +22,7 @@ def run() -> None:
     if cli.FLAGS.rehearsal:
         _rehearse(base, works)
     run = costs.measured(base.run_dir, layout.CLASSIFIER, base.train_classifier)
-    cli.done(f"{layout.CLASSIFIER}, of whose backbone all segmenters are made: {cli.map_text(run['metrics'])}",
+    cli.done(f"{layout.CLASSIFIER}, of whose backbone all segmenters are made: {texts.map_text(run['metrics'])}",
              base.run_dir / layout.CLASSIFIER)
     entries = [_entry(key, _named(key, work, base)) for key, work in works.items()]
     verdict = agreement.measure({entry.key: base.run_dir / entry.predictions for entry in entries}, base.held_out)
@@ -79,7 +79,7 @@ def _entry(key: str, work: Job) -> comparison.Entry:
         miou = scores["miou"]
     else:
         prediction.predict_split(work.run_dir, work.held_out, options, stage_name=made.segmenter, name=name)
-    cli.done(f"{key}: {made.segmenter}" + ("" if miou is None else f", {cli.miou_text(scores)}"),
+    cli.done(f"{key}: {made.segmenter}" + ("" if miou is None else f", {texts.miou_text(scores)}"),
              work.run_dir / judged)
     seconds, of_seeds = (None if cost is None else cost["seconds"] for cost in (made.cost, made.cost_of_seeds))
     return comparison.Entry(

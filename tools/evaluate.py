@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from ficklenet_tf.runs import layout
-from tools import cli, define, words
+from tools import cli, define, texts, words
 
 if TYPE_CHECKING:
     from ficklenet_tf.data import datasets
@@ -97,7 +97,7 @@ def _score(run_dir: pathlib.Path, split: "datasets.Split", options: "prediction.
         seconds = artifacts.finished_run(run_dir / name, "prediction", "tools.evaluate").get("seconds_per_image")
         timed = "the network" if name == where["name"] else "this CRF"
         time_text = "" if seconds is None else f"; {timed} took {seconds:.2f} s per image"
-        cli.done(f"{name}: {cli.miou_text(scores)} in {scores['images']} images{time_text}",
+        cli.done(f"{name}: {texts.miou_text(scores)} in {scores['images']} images{time_text}",
                  layout.scores(run_dir, name))
     print(layout.scores(run_dir, name, "txt").read_text())
 

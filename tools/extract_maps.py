@@ -10,7 +10,7 @@ float16). tools.make_seeds makes seeds of them, with other thresholds or refinem
 
 from ficklenet_tf import presets
 from ficklenet_tf.runs import layout
-from tools import cli, define
+from tools import cli, define, texts
 
 define.name(layout.MAPS)
 define.drawing()
@@ -27,7 +27,7 @@ def main() -> None:
     cli.restart_stages(cli.FLAGS.name)
     run = extraction.extract(cli.run_dir(), split, config, cli.drawing(), name=cli.FLAGS.name,
                              shard=cli.shard())
-    cli.done(f"maps ({cli.FLAGS.mode}){cli.maps_text(run)}", cli.run_dir() / cli.FLAGS.name)
+    cli.done(f"maps ({cli.FLAGS.mode}){texts.maps_text(run)}", cli.run_dir() / cli.FLAGS.name)
 
 
 if __name__ == "__main__":

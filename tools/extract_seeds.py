@@ -15,7 +15,7 @@ from absl import flags
 
 from ficklenet_tf import presets
 from ficklenet_tf.runs import layout
-from tools import cli, define
+from tools import cli, define, texts
 
 define.name(layout.SEEDS)
 flags.DEFINE_boolean("keep_maps", False, "Also write the maps.")
@@ -36,7 +36,7 @@ def main() -> None:
     split, name = cli.split(), cli.FLAGS.name
     cli.restart_stages(name, layout.uncertainty_of(name), layout.maps_of(name))
     run = extraction.extract(cli.run_dir(), split, *configs, cli.drawing(), options, name=name, shard=cli.shard())
-    cli.done(f"seeds ({cli.FLAGS.mode}){cli.scores_text(run.get('metrics'))}{cli.maps_text(run)}",
+    cli.done(f"seeds ({cli.FLAGS.mode}){texts.scores_text(run.get('metrics'))}{texts.maps_text(run)}",
              cli.run_dir() / name)
 
 

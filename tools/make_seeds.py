@@ -13,7 +13,7 @@ from absl import flags
 
 from ficklenet_tf import presets
 from ficklenet_tf.runs import layout
-from tools import cli, define
+from tools import cli, define, texts
 
 flags.DEFINE_string("maps", layout.MAPS, "Directory below OUTPUT_DIR with the maps.")
 define.name(layout.SEEDS)
@@ -31,7 +31,7 @@ def main() -> None:
     cli.restart_stages(name, layout.uncertainty_of(name))
     run = extraction.make(cli.run_dir(), split, config, cli.seeding(), maps=cli.FLAGS.maps, name=name,
                           shard=cli.shard())
-    cli.done(f"seeds{cli.scores_text(run.get('metrics'))}{cli.maps_text(run)}", cli.run_dir() / name)
+    cli.done(f"seeds{texts.scores_text(run.get('metrics'))}{texts.maps_text(run)}", cli.run_dir() / name)
 
 
 if __name__ == "__main__":

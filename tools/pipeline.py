@@ -15,7 +15,7 @@ from ficklenet_tf.report import commands
 from ficklenet_tf.runs import artifacts, layout, restart
 from ficklenet_tf.seeds import crf_choice, needed, saliency
 from ficklenet_tf.serving import saved_model, server_files, verify
-from tools import cli
+from tools import cli, texts
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -51,7 +51,7 @@ def _train_and_extract(works: list[job.Job], seconds: dict[str, float], result: 
         name = work.names.classifier
         run = _timed(seconds, name, work.train_classifier)
         result.setdefault("map", run["metrics"]["map"])
-        cli.done(f"{name}: {cli.map_text(run['metrics'])} in {work.held_out.name} ({len(work.held_out)})",
+        cli.done(f"{name}: {texts.map_text(run['metrics'])} in {work.held_out.name} ({len(work.held_out)})",
                  work.run_dir / name)
     for work in works:
         _timed(seconds, work.names.maps, work.localize)
@@ -63,7 +63,7 @@ def _train_and_extract(works: list[job.Job], seconds: dict[str, float], result: 
         run = _timed(seconds, name, work.make_seeds)
         if run["metrics"]:
             result[name] = {key: run["metrics"][key] for key in ("miou", "recall", "precision")}
-        cli.done(f"{name}{cli.scores_text(run['metrics'])}", work.run_dir / name)
+        cli.done(f"{name}{texts.scores_text(run['metrics'])}", work.run_dir / name)
 
 
 def _segment(work: job.Job, seconds: dict[str, float], result: dict[str, Any]) -> str:
@@ -79,7 +79,7 @@ def _segment(work: job.Job, seconds: dict[str, float], result: dict[str, Any]) -
                            prediction.Options(crf.SPECS[key]), stage_name=stage)
         for name, scores in scores_of.items():
             result[name] = {key: scores[key] for key in ("miou", "recall", "precision")}
-            cli.done(f"{name}: {cli.miou_text(scores)} in {held_out.name} ({scores['images']})",
+            cli.done(f"{name}: {texts.miou_text(scores)} in {held_out.name} ({scores['images']})",
                      layout.scores(run_dir, name))
     else:  # nothing to score, but to look at
         _timed(seconds, layout.PREDICTIONS, prediction.predict_split, run_dir, held_out,

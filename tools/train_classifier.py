@@ -15,7 +15,7 @@ from absl import flags
 
 from ficklenet_tf import presets
 from ficklenet_tf.runs import layout
-from tools import cli, define
+from tools import cli, define, texts
 
 _MASKS = "--objectives=tags,mining_masks"
 
@@ -47,7 +47,7 @@ def main() -> None:
         if cli.FLAGS.rehearsal:
             rehearsal.rehearse_classifier(run_dir, split, held_out, config, options, name=name)
         run = classifier_training.train(run_dir / name, split, held_out, config, options)
-    cli.done(f"classifier: {cli.map_text(run['metrics'])} in {run['held_out']}", run_dir / name)
+    cli.done(f"classifier: {texts.map_text(run['metrics'])} in {run['held_out']}", run_dir / name)
 
 
 if __name__ == "__main__":
