@@ -200,6 +200,27 @@ def test_an_interrupt_that_python_drops_still_ends_the_process():
     assert ended.stderr.splitlines()[-1].startswith("stopped; a stage that was begun goes on")
 
 
+_TURNS = """
+import os, signal
+from tools import cli
+
+def main():
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except KeyboardInterrupt as error:
+        raise RuntimeError("so says a library") from error
+
+cli.start(main)
+"""
+
+
+def test_an_interrupt_of_which_a_library_made_another_error_is_one():
+    ended = subprocess.run([sys.executable, "-c", _TURNS], cwd=ROOT, capture_output=True, text=True, timeout=120,
+                           preexec_fn=_heed_interrupts)
+    assert ended.returncode == 130 and "Traceback" not in ended.stderr
+    assert ended.stderr.splitlines()[-1].startswith("stopped; a stage that was begun goes on")
+
+
 def test_the_runs_data_set_is_not_taken_for_another(tmp_path):
     """--dataset has a default, which is easily forgotten: not another report over the one of one's photographs."""
     artifacts.write_run(tmp_path / "classifier", dataset="folder")

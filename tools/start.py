@@ -23,6 +23,7 @@ from tools import checks, help_page
 
 FLAGS = flags.FLAGS
 _PATIENCE = 10.0  # seconds for what cleans up after an interrupt
+_interrupted = threading.Event()
 
 
 def start(main: Callable[..., None], arguments: bool, modules: Iterable[str], groups: help_page.Groups) -> None:
@@ -58,6 +59,8 @@ def start(main: Callable[..., None], arguments: bool, modules: Iterable[str], gr
         except KeyboardInterrupt:
             _stop()
         except Exception as error:
+            if _interrupted.is_set():  # a library that it fell into made another error of it, as TensorFlow of a graph's
+                _stop()
             text = _text(error)
             if text is None or os.environ.get("FICKLENET_TRACEBACK"):
                 traceback.print_exc()
@@ -84,6 +87,7 @@ def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
     timer = threading.Timer(_PATIENCE, _stop)
     timer.daemon = True
     timer.start()
+    _interrupted.set()
     raise KeyboardInterrupt
 
 
