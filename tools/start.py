@@ -59,7 +59,7 @@ def start(main: Callable[..., None], arguments: bool, modules: Iterable[str], gr
         except KeyboardInterrupt:
             _stop()
         except Exception as error:
-            if _interrupted.is_set():  # a library that it fell into made another error of it, as TensorFlow of a graph's
+            if _interrupted.is_set():  # TensorFlow made another error of it (seen: SystemError)
                 _stop()
             text = _text(error)
             if text is None or os.environ.get("FICKLENET_TRACEBACK"):
