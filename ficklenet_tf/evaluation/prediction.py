@@ -166,6 +166,22 @@ class Options:
     keep_features: bool = False
 
 
+def settings_of(segmenter: Mapping[str, Any], split: datasets.Split, options: Options,
+                name: str) -> dict[str, dict[str, Any]]:
+    """Returns {output: what its predictions are made with}, by which they are known again; see `outputs`.
+
+    Args:
+      segmenter: run.json of a finished segmenter.
+      split: `datasets.Split`.
+      options: `Options` with sizes and flip.
+      name: see `outputs`.
+    """
+    plain = {"stage": "predictions", "segmenter": segmenter["finished"], "fingerprint": split.fingerprint,
+             "sizes": list(options.sizes or ()), "flip": options.flip, "use_tags": options.use_tags}
+    return {output: plain if spec is None else {**plain, "crf": dataclasses.asdict(spec), "backend": options.backend}
+            for output, spec in outputs(name, options.spec, options.further).items()}
+
+
 def predict_split(run_dir: str | pathlib.Path, split: datasets.Split, options: Options = Options(), *,
                   stage_name: str | None = None, name: str = layout.PREDICTIONS,
                   shard: shards.Shard = shards.WHOLE) -> None:
@@ -191,11 +207,9 @@ def predict_split(run_dir: str | pathlib.Path, split: datasets.Split, options: O
     segmenter_dir = last_stage(run_dir, stage_name)
     predictor = Predictor(segmenter_dir, options.sizes, options.flip)
     datasets.check_classes(split, predictor.class_names, segmenter_dir)
-    plain = {"stage": "predictions", "segmenter": predictor.run["finished"], "fingerprint": split.fingerprint,
-             "sizes": list(predictor.sizes), "flip": predictor.flip, "use_tags": options.use_tags}
     specs = outputs(name, options.spec, options.further)
-    settings = {output: plain if spec is None else {**plain, "crf": dataclasses.asdict(spec),
-                                                    "backend": options.backend} for output, spec in specs.items()}
+    settings = settings_of(predictor.run, split, dataclasses.replace(options, sizes=predictor.sizes,
+                                                                     flip=predictor.flip), name)
     spent: dict[str, list[float]] = {output: [] for output in specs}
     kept = None
 

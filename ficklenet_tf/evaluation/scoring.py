@@ -1,7 +1,6 @@
 """Scores label images on disk against masks: one confusion matrix over the set, at the original size."""
 
 import concurrent.futures
-import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -105,12 +104,10 @@ def finished(run_dir: str | pathlib.Path, split: datasets.Split, options: predic
     """
     run_dir, scores = pathlib.Path(run_dir), {}
     segmenter = artifacts.finished_run(run_dir / stage_name, "segmenter", "tools.train_segmenter")
-    for output, spec in prediction.outputs(name, options.spec, options.further).items():
+    for output, settings in prediction.settings_of(segmenter, split, options, name).items():
         run, path = artifacts.read_run(run_dir / output), layout.scores(run_dir, output)
-        expected = {"segmenter": segmenter["finished"], "fingerprint": split.fingerprint,
-                    "sizes": list(options.sizes or ()), "flip": options.flip, "use_tags": options.use_tags,
-                    "crf": None if spec is None else artifacts.as_json(dataclasses.asdict(spec))}
-        if run is None or not path.exists() or any(run.get(key) != expected[key] for key in expected):
+        if run is None or not path.exists() or any(run.get(key) != expected
+                                                   for key, expected in artifacts.as_json(settings).items()):
             return None
         scores[output] = artifacts.read_json(path)
     return scores

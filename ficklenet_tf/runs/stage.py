@@ -111,8 +111,7 @@ def _marked(settings: dict[str, Any]) -> Any:
 
 
 def _other_settings(directory: pathlib.Path, wanted: dict[str, Any]) -> UserError:
-    changes = ", ".join("other photographs, tags or masks" if change.startswith("fingerprint: ") else change
-                        for change in _changes(artifacts.read_json(directory / layout.SETTINGS), _marked(wanted)))
+    changes = ", ".join(_changes(artifacts.read_json(directory / layout.SETTINGS), _marked(wanted)))
     return UserError(f"{directory}: was begun with other settings ({changes}); give another --output_dir, or remove "
                      f"this directory, as the stage's own command does with --restart={directory.name}")
 
@@ -197,10 +196,12 @@ def run_per_image(settings: Mapping[pathlib.Path, dict[str, Any]], split: _Image
 
 
 def _changes(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    """Yields "name: before -> now" for what differs in two dicts, those inside them included."""
+    """Yields "name: before -> now" for what differs in two dicts, those inside them included, fingerprints in words."""
     for name in sorted(before.keys() | now.keys()):
         old, new = before.get(name), now.get(name)
         if isinstance(old, dict) and isinstance(new, dict):
             yield from _changes(old, new, f"{prefix}{name}.")
+        elif old != new and name == "fingerprint":
+            yield f"{prefix.replace('.', ': ')}other photographs, tags or masks"
         elif old != new:
             yield f"{prefix}{name}: {old} -> {new}"

@@ -233,7 +233,7 @@ def test_tables_1_2_and_3_and_figure_4(small_plan):
     options, of = prediction.Options(crf.SEC_TRAIN, sizes=(33,), flip=False), {"stage_name": stage, "name": name}
     scores = scoring.evaluate(small_plan.run_dir, small_plan.held_out, options, **of)
     assert scoring.finished(small_plan.run_dir, small_plan.held_out, options, **of) == artifacts.as_json(scores)
-    for change in ({"spec": crf.DSRG_TEST}, {"sizes": (41,)}, {"flip": True}):
+    for change in ({"spec": crf.DSRG_TEST}, {"sizes": (41,)}, {"flip": True}, {"backend": "pydensecrf"}):
         other = dataclasses.replace(options, **change)
         assert scoring.finished(small_plan.run_dir, small_plan.held_out, other, **of) is None
     assert figures.figure4(small_plan, rows=2).shape[1] > 5 * figures.SIDE

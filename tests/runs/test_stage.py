@@ -31,6 +31,14 @@ def test_what_differs_is_named(tmp_path):
         stage.begin_stage(tmp_path / "stage", {"seed": 1, "preset": {"rate": 0.9, "epochs": 2, "form": "expanded"}})
 
 
+def test_photographs_that_differ_are_said_in_words(tmp_path):
+    stage.begin_stage(tmp_path / "stage", {"fingerprint": "a", "full": {"strong": {"fingerprint": "b"}}})
+    artifacts.write_bytes(tmp_path / "stage" / "a.png", b"x")
+    other = "other photographs, tags or masks"
+    with pytest.raises(UserError, match=rf"\({other}, full: strong: {other}\); give"):
+        stage.begin_stage(tmp_path / "stage", {"fingerprint": "c", "full": {"strong": {"fingerprint": "d"}}})
+
+
 def test_nothing_half_written_is_left(tmp_path):
     class Broken:
         def __len__(self):
