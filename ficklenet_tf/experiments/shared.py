@@ -100,10 +100,15 @@ _BESIDE = {"config", "format"}  # of settings, what is compared otherwise
 
 def finished(run_dir: pathlib.Path, settings: dict[str, Any],
              config: presets.ClassifierConfig | presets.SeedsConfig) -> str | None:
-    """Returns the name of a finished stage with these settings below run_dir, or None."""
+    """Returns the name of the stage with these settings that was finished first below run_dir, or None.
+
+    The first: what is made later, as the first round of erasing, does not change what others were made of.
+    """
+    found = []
     for path in sorted(run_dir.glob(f"*/{layout.SETTINGS}")):
         recorded = artifacts.read_json(path)
-        if recorded.get("stage") != settings["stage"] or artifacts.read_run(path.parent) is None:
+        run = artifacts.read_run(path.parent) if recorded.get("stage") == settings["stage"] else None
+        if run is None:
             continue
         if "maps" in recorded:
             maps_config = presets.MapsConfig(**recorded["maps"]["config"])  # a field added since then has its default
@@ -112,5 +117,5 @@ def finished(run_dir: pathlib.Path, settings: dict[str, Any],
             recorded[key] == value for key, value in settings.items())
         earlier = type(config)(**recorded["config"])  # a field added since then has its default
         if same and artifacts.as_json(dataclasses.asdict(earlier)) == artifacts.as_json(dataclasses.asdict(config)):
-            return path.parent.name
-    return None
+            found.append((run.get("finished", ""), path.parent.name))
+    return min(found)[1] if found else None
