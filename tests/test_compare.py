@@ -52,8 +52,10 @@ def test_what_systems_share_is_made_once_and_a_third_is_added(tmp_path, drawings
 @pytest.mark.parametrize(("flag", "error"), [
     ("--systems=ficklenet", "expected all, or two or more of"), ("--systems=sec,sec", "each once"),
     ("--systems=ficklenet,mine", "expected all, or two or more of"),
+    ("--systems=ficklenet,ficklenet_theta,gain --seeds.refine=crf",
+     "found ficklenet and ficklenet_theta equal with the flags given (--"),
     ("--held_out=train", "held_out: expected photographs from which nothing learns, found 12 of train in train")])
 def test_what_cannot_be_compared_is_refused_before_any_training(tmp_path, drawings_dir, flag, error):
     systems = [] if flag.startswith("--systems") else ["--systems=ficklenet,deterministic"]
-    assert error in _compare(drawings_dir, tmp_path, flag, *systems, code=1)
+    assert error in _compare(drawings_dir, tmp_path, *flag.split(), *systems, code=1)
     assert not (tmp_path / "run" / "classifier").exists()

@@ -4,7 +4,8 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from ficklenet_tf import crf
+from ficklenet_tf import crf, presets
+from ficklenet_tf.errors import UserError
 from ficklenet_tf.evaluation import agreement, prediction, scoring
 from ficklenet_tf.experiments import costs, rehearsed, shared, systems
 from ficklenet_tf.experiments.job import Job
@@ -25,7 +26,8 @@ def run() -> None:
     cli.done(f"{layout.CLASSIFIER}, of whose backbone all segmenters are made: {texts.map_text(run['metrics'])}",
              base.run_dir / layout.CLASSIFIER)
     entries = [_entry(key, _named(key, work, base)) for key, work in works.items()]
-    verdict = agreement.measure({entry.key: base.run_dir / entry.predictions for entry in entries}, base.held_out)
+    verdict = agreement.measure({entry.key: base.run_dir / entry.predictions for entry in entries}, base.held_out,
+                                {entry.key: entry.maps for entry in entries if entry.maps})
     page = comparison.write_page(base.run_dir, entries, verdict, train_split=base.split, val_split=base.held_out,
                                  title=cli.title(base.split.dataset), crf=cli.FLAGS.crf, rows=cli.FLAGS.rows)
     said = comparison.recommendation(verdict, picture_rows.noun(base.split.dataset))
@@ -40,12 +42,24 @@ def _jobs(keys: list[str]) -> tuple[Job, dict[str, Job]]:
     """Returns the job whose classifier all segmenters start from, and that of each system, key -> `Job`."""
     flags = cli.FLAGS
     preset = cli.preset()
-    presets = {key: cli.preset(changed=systems.SYSTEMS[key].applied) for key in keys}  # before the data are read
+    changed = {key: cli.preset(changed=systems.SYSTEMS[key].applied) for key in keys}  # before the data are read
+    _check_different(changed)
     base = Job(cli.run_dir(), cli.split(), cli.split(flags.held_out, held_out=True), preset, systems.System("", {}),
                flags.weights, flags.seed, training=cli.loop_options(),
                saliency_dir=pathlib.Path(flags.saliency_dir) if flags.saliency_dir else None)
     return base, {key: dataclasses.replace(base, preset=preset, system=systems.SYSTEMS[key])
-                  for key, preset in presets.items()}
+                  for key, preset in changed.items()}
+
+
+def _check_different(presets: dict[str, presets.Preset]) -> None:
+    """Raises UserError where the flags, which win over what systems set, have made two of them one."""
+    seen: dict[Any, str] = {}
+    for key, preset in presets.items():
+        system = systems.SYSTEMS[key]
+        twin = seen.setdefault((preset, system.maps, system.rounds), key)
+        if twin != key:
+            raise UserError(f"systems: expected different ones, found {twin} and {key} equal with the flags given "
+                            f"({', '.join(f'--{name}' for name in cli.given_flags() if '.' in name)})")
 
 
 def _named(key: str, work: Job, base: Job) -> Job:
@@ -84,7 +98,7 @@ def _entry(key: str, work: Job) -> comparison.Entry:
     seconds, of_seeds = (None if cost is None else cost["seconds"] for cost in (made.cost, made.cost_of_seeds))
     return comparison.Entry(
         key, work.system.title, "tags, saliency" if work.needs_saliency else "tags", judged,
-        work.names.seeds if work.needs_seeds else None, _alone(key, work), seconds,
+        *((work.names.seeds, work.names.maps) if work.needs_seeds else (None, None)), _alone(key, work), seconds,
         None if of_seeds is None else 1000 * of_seeds / len(work.split), miou)
 
 

@@ -41,7 +41,6 @@ flags.register_validator("limits", lambda limits: bool(limits) and all(map(_is_s
                          "expected numbers from 0 to 1")
 flags.DEFINE_integer("reference", words.REFERENCE, "Study convergence: maps of the reference.", lower_bound=1)
 flags.DEFINE_integer("reference_images", 20, "Study convergence: training images.", lower_bound=1)
-flags.DEFINE_boolean("retrain", False, "Segmenters: also the preset's second round, on their own labels.")
 flags.DEFINE_string("strong_split", None, "Images with masks for Table 3 (voc: train; else see --table3_images).")
 flags.DEFINE_integer("table3_images", 60, "Images with masks for Table 3, without --strong_split: this many of the "
                      "training images, evenly spaced.", lower_bound=1)

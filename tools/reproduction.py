@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ficklenet_tf import crf
+from ficklenet_tf import crf, presets
 from ficklenet_tf.data import datasets
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.experiments import (
@@ -55,9 +55,9 @@ def _strong(split: datasets.Split) -> datasets.Split:
 
 
 def _plan(trains: bool) -> plan.Plan:
+    if not cli.FLAGS["seed"].using_default_value:
+        raise UserError("seed: expected none, the tables are over --random_seeds from --first_random_seed on")
     preset = cli.preset(trains)
-    if not cli.FLAGS.retrain:
-        preset = dataclasses.replace(preset, segmenter=dataclasses.replace(preset.segmenter, retrain_steps=0))
     (split, held_out), first = cli.splits(), cli.FLAGS.first_random_seed
     return plan.Plan(cli.run_dir(), split, held_out, preset,
                      weights=cli.FLAGS.weights, random_seeds=tuple(range(first, first + cli.FLAGS.random_seeds)),
@@ -71,11 +71,26 @@ def _semi() -> list[str]:
     return [key for key in mask_tables.SEMI if key in cli.systems()]
 
 
+def _rows(wanted: list[tuple[str, str]]) -> set[str]:
+    """Returns the systems that the wanted tables have as rows."""
+    rows = {"1": cli.systems(), "2": cli.systems(), "3": _semi()}
+    return {key for flag, name in wanted if flag == "table" for key in rows.get(name, ())}
+
+
+def _check_flags(preset: presets.Preset, wanted: list[tuple[str, str]]) -> None:
+    """Raises UserError where a flag was given for what a wanted row sets by itself: it would do nothing there."""
+    for key in sorted(_rows(wanted)):
+        for stage, fields in systems.SYSTEMS[key].changes.items():
+            for name, own in fields.items():
+                flag, given = f"{stage}.{name}", getattr(getattr(preset, stage), name)
+                if cli.FLAGS[flag].value is not None and given != own:
+                    raise UserError(f"{flag}: expected none with a table of systems, of which {key} has {own} itself, "
+                                    f"found {given}")
+
+
 def _with_saliency(work: plan.Plan, wanted: list[tuple[str, str]]) -> plan.Plan:
     """Returns the plan with saliency maps, made here unless they are given, where a wanted row learns from them."""
-    rows = {"1": cli.systems(), "2": cli.systems(), "3": _semi()}
-    keys = {key for flag, name in wanted if flag == "table" for key in rows.get(name, ())}
-    needing = sorted(key for key in keys if job.needs_saliency(systems.SYSTEMS[key].applied(work.preset)))
+    needing = sorted(key for key in _rows(wanted) if job.needs_saliency(systems.SYSTEMS[key].applied(work.preset)))
     if work.saliency_dir or not needing and not needed.saliency(work.preset.seeds):
         return work
     return dataclasses.replace(work, saliency_dir=cli.make_saliency(work.run_dir, work.split, needing))
@@ -113,7 +128,9 @@ def run() -> None:
     """Makes what was asked for."""
     wanted = _wanted()
     trains = not set(wanted) <= {("table", "4"), ("figure", "3")}
-    work = _with_saliency(_plan(trains), wanted)
+    work = _plan(trains)
+    _check_flags(work.preset, wanted)
+    work = _with_saliency(work, wanted)
     if ("table", "2") in wanted:  # not after Table 1 has been trained
         table2 = _residual(work)
         classifier = table2.preset.classifier
@@ -121,7 +138,9 @@ def run() -> None:
                          "weights" if table2.weights == work.weights else "table2_weights")
     if cli.FLAGS.rehearsal and trains:
         rows = cli.systems() if ("table", "1") in wanted else []
-        jobs = [work.job(key) for key in ("ficklenet", *rows)]
+        first = work.job("ficklenet")
+        base = dataclasses.replace(first, preset=work.preset, system=systems.System("", {}), names=job.Names())
+        jobs = [base, *(work.job(key) for key in rows)]
         rehearsed.rehearse(*jobs, last=jobs[-1].names.segmenter if rows else layout.CLASSIFIER, segmenters=bool(rows))
     for flag, name in wanted:
         if flag == "figure":
@@ -130,5 +149,8 @@ def run() -> None:
             cli.done(f"Figure {name}", path)
         else:
             table = _TABLES[name](work)
+            if table.random_seeds:
+                of = _residual(work) if name == "2" else work
+                table = dataclasses.replace(table, settings=of.settings)
             print(tables.write(table, work.run_dir / layout.TABLES))
             cli.done(table.title, work.run_dir / layout.TABLES / f"{table.name}.md")

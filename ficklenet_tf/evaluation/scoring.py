@@ -76,9 +76,12 @@ def evaluate(run_dir: str | pathlib.Path, split: datasets.Split, options: predic
     """
     if not split.has_labels:
         raise UserError(f"{split.dataset} {split.name}: expected masks to score against, found none")
+    outputs, scores = prediction.outputs(name, options.spec, options.further), {}
+    for output in outputs:
+        if artifacts.read_run(pathlib.Path(run_dir) / output) is None:
+            layout.scores(run_dir, output).unlink(missing_ok=True)  # of predictions that are gone
     prediction.predict_split(run_dir, split, options, stage_name=stage_name, name=name)
-    scores = {}
-    for output in prediction.outputs(name, options.spec, options.further):
+    for output in outputs:
         scores[output] = score_directory(pathlib.Path(run_dir) / output, split)
         artifacts.write_json(layout.scores(run_dir, output), scores[output])
         rows = table(scores[output], split.class_names)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from ficklenet_tf.errors import UserError
 from ficklenet_tf.runs import artifacts, hardware
 
 DIRECTORY = "costs"
@@ -32,7 +33,12 @@ def measured(run_dir: pathlib.Path, stage: str, make: Callable[[], _R]) -> _R:
     artifacts.write_bytes(begun, b"")  # of what is killed nobody will know it
     hardware.restart_peak()
     wall, processor = time.monotonic(), time.process_time()
-    result = make()
+    try:
+        result = make()
+    except UserError:
+        if not (run_dir / stage).exists():  # refused before anything was made
+            begun.unlink()
+        raise
     artifacts.write_json(path, {
         "seconds": time.monotonic() - wall, "processor_seconds": time.process_time() - processor,
         "peak_mib": hardware.peak_mib()})

@@ -1,6 +1,7 @@
 """Tables of several nights or machines as one: what each measured with random seeds, or of systems, of its own."""
 
 import dataclasses
+import math
 import pathlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
@@ -10,7 +11,7 @@ from ficklenet_tf.experiments import row_claims
 from ficklenet_tf.experiments.claims import Claim, Measured
 from ficklenet_tf.experiments.systems import SYSTEMS
 from ficklenet_tf.experiments.tables import COSTS, Row, Table, text_of
-from ficklenet_tf.runs import artifacts
+from ficklenet_tf.runs import artifacts, progress, stage
 
 
 def read(path: str | pathlib.Path) -> Table:
@@ -27,7 +28,8 @@ def read(path: str | pathlib.Path) -> Table:
                      tuple({key: _cell(cell) for key, cell in row.items()} for row in content["rows"]),
                      tuple(Claim(claim["claim"], _cell(claim["greater"]), _cell(claim["less"]),
                                  claim.get("spread", False)) for claim in content["claims"]),
-                     tuple(content["notes"]), tuple(content["random_seeds"]), tuple(content["made_on"]))
+                     tuple(content["notes"]), tuple(content["random_seeds"]), tuple(content["made_on"]),
+                     content.get("settings", {}))
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: expected a table of tools.reproduce, found {error!r}") from error
 
@@ -48,7 +50,7 @@ def join(parts: Sequence[Table]) -> Table:
 
     Raises:
       UserError: a part is over something else than random seeds; two parts have some seeds in common and not all, or
-        all and a system too; they differ in title or notes; those of different seeds in rows or claims.
+        all and a system too; they differ in title, notes or settings; those of different seeds in rows or claims.
     """
     first = parts[0]
     if not all(part.random_seeds for part in parts):
@@ -56,10 +58,25 @@ def join(parts: Sequence[Table]) -> Table:
     for what, of in (("title", lambda part: part.title), ("notes", lambda part: part.notes),
                      ("columns", lambda part: part.headings)):
         _check_equal(parts, what, of)
+    settings = _common_settings(parts)
     by_seeds: dict[tuple[int, ...], list[Table]] = {}
     for part in parts:
         by_seeds.setdefault(part.random_seeds, []).append(part)
-    return _of_more_seeds([_of_more_systems(same) for same in by_seeds.values()])
+    joined = _of_more_seeds([_of_more_systems(same) for same in by_seeds.values()])
+    return dataclasses.replace(joined, settings=settings)
+
+
+def _common_settings(parts: Sequence[Table]) -> dict[str, Any]:
+    """Returns the settings of the parts; says which of them have none, and raises UserError where they differ."""
+    known = [part for part in parts if part.settings]
+    if known and len(known) < len(parts):
+        progress.say(f"{parts[0].name}: {len(parts) - len(known)} of {len(parts)} parts do not say by which settings "
+                     "they were made: see to it that these are the same")
+    for part in known:
+        different = ", ".join(stage.differences(known[0].settings, part.settings))
+        if different:
+            raise UserError(f"{part.name}: expected parts of equal settings, found {different}")
+    return known[0].settings if known else {}
 
 
 def _of_more_systems(parts: Sequence[Table]) -> Table:
@@ -96,8 +113,8 @@ def _of_more_seeds(parts: Sequence[Table]) -> Table:
     claims = tuple(Claim(same[0].text, _all_values([claim.greater for claim in same]),
                          _all_values([claim.less for claim in same]), same[0].spread)
                    for same in zip(*(part.claims for part in parts), strict=True))
-    return Table(first.name, first.title, rows, claims, first.notes, tuple(seeds),
-                 tuple(made for part in parts for made in part.made_on))
+    return dataclasses.replace(first, rows=rows, claims=claims, random_seeds=tuple(seeds),
+                               made_on=tuple(made for part in parts for made in part.made_on))
 
 
 def _refuse_seeds(parts: Sequence[Table]) -> NoReturn:
@@ -114,7 +131,8 @@ def _check_equal(parts: Sequence[Table], what: str, of: Callable[[Table], Any]) 
 def _cell(stored: Any) -> Any:
     if not isinstance(stored, dict):
         return stored
-    return Measured(tuple(value / stored["unit"] for value in stored["values"]), stored["unit"], stored["digits"])
+    values = (math.nan if value is None else value / stored["unit"] for value in stored["values"])
+    return Measured(tuple(values), stored["unit"], stored["digits"])
 
 
 def _joined(cells: Sequence[Any], cost: bool) -> Any:

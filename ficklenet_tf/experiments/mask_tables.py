@@ -91,8 +91,9 @@ def supervised(plan: Plan, systems: Sequence[str] = SEMI) -> Table:
       A `tables.Table`.
     """
     assert plan.strong is not None
-    num_strong, num_images = len(plan.strong), len(plan.split)
-    num_shared = len(set(plan.strong.image_ids) & set(plan.split.image_ids))
+    strong = {plan.strong.image_ids[i] for i, labelled in enumerate(plan.strong.labelled) if labelled}
+    num_strong, num_masks, num_images = len(strong), sum(plan.split.labelled), len(plan.split)
+    num_shared = len(strong & set(plan.split.image_ids))
     rows = {"strong only": {"learned from": "masks of a few images only", "images with masks": num_strong,
                             "images with tags": 0, **measured([plan.masks(
                                 "strong", None, seed, split=plan.strong, supervision="full")
@@ -105,13 +106,14 @@ def supervised(plan: Plan, systems: Sequence[str] = SEMI) -> Table:
                 "images with masks": num_strong if semi else 0,
                 "images with tags": num_images - num_shared if semi else num_images, **measured(runs),
                 "published: VOC val": system.figure(semi)}
-    rows["full"] = {"learned from": "masks of all images", "images with masks": num_images, "images with tags": 0,
-                    **measured([plan.masks("full", None, seed, supervision="full") for seed in plan.random_seeds]),
-                    "published: VOC val": paper.TABLE3["full"]}
+    if num_masks > num_strong:  # else it would be "strong only" again
+        rows["full"] = {"learned from": "masks of all images", "images with masks": num_masks, "images with tags": 0,
+                        **measured([plan.masks("full", None, seed, supervision="full") for seed in plan.random_seeds]),
+                        "published: VOC val": paper.TABLE3["full"]}
     compared = [(f"{key} semi", f"{key} weak") for key in systems] + [
         (f"{key} semi", "strong only") for key in systems] + [
         ("full", f"{systems[0]} semi"), ("strong only", f"{systems[0]} weak")]
-    texts = {f"{high} above {low}": (rows[high], rows[low]) for high, low in compared}
+    texts = {f"{high} above {low}": (rows[high], rows[low]) for high, low in compared if high in rows}
     lines = (*notes(plan), f"semi: masks and tags, alpha = {plan.preset.segmenter.alpha:g}.")
     return Table("table3", "Table 3: semi-supervised", tuple(rows.values()), row_claims.of_pairs(texts), lines,
                  plan.random_seeds)
@@ -129,8 +131,9 @@ def notes(plan: Plan) -> tuple[str, ...]:
             "segmenters start from one backbone, that of the stochastic classifier with seed 0. Seeds: the "
             "background score, theta or threshold that suits each system's maps best, by the masks of "
             f"{plan.map_images} training images at most; where masks are learned too, these are more than are named.",
-            "Time and memory: of a run of that system alone, of its classifier, maps, seeds of all images and "
-            "segmenter; saliency maps are in none. Mean over the random seeds of which they were measured. With "
-            "frozen layers, the first random seed of the first row also computes what these give.",
+            "Time: of a run of that system alone, of its classifier, maps, seeds of all images and segmenter; "
+            "saliency maps are in none. Memory: the process' greatest meanwhile, with what earlier rows have left in "
+            "it. Mean over the random seeds of which they were measured. What frozen layers give of all images counts for the "
+            "classifier that was trained first, and so for each row without seeds.",
             "Published: VOC 2012 val, networks trained whole on 10,582 images, most with saliency maps; *: as "
             "remembered.")

@@ -29,6 +29,7 @@ class Table:
       random_seeds: of the values of every `Measured` (of `COSTS` some may be missing), in their order; empty where
         these are not over random seeds.
       made_on: versions, hardware and random seeds of each part; empty: here, all of it.
+      settings: what it was made with, see `plan.Plan.settings`; empty: not known.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Table:
     notes: tuple[str, ...] = ()
     random_seeds: tuple[int, ...] = ()
     made_on: tuple[dict[str, Any], ...] = ()
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def headings(self) -> list[str]:
@@ -51,14 +53,14 @@ def write(table: Table, directory: str | pathlib.Path) -> str:
     artifacts.write_bytes(directory / f"{table.name}.md", text.encode())
     artifacts.write_bytes(directory / f"{table.name}.csv", _csv(table).encode())
     claims = [{"claim": judged.claim.text, "verdict": judged.verdict, "difference": _known(judged.claim.difference),
-               "interval": judged.claim.interval, "p": judged.p_value, "pairs": judged.claim.pairs,
-               "spread": judged.claim.spread,
+               "interval": judged.claim.interval and list(map(_known, judged.claim.interval)), "p": judged.p_value,
+               "pairs": judged.claim.pairs, "spread": judged.claim.spread,
                "greater": _plain(judged.claim.greater), "less": _plain(judged.claim.less)}
               for judged in judge(table.claims)]
     artifacts.write_json(directory / f"{table.name}.json", {
         "title": table.title, "random_seeds": list(table.random_seeds),
         "rows": [{key: _plain(cell) for key, cell in row.items()} for row in table.rows],
-        "claims": claims, "notes": list(table.notes), "made_on": table.made_on or [
+        "claims": claims, "notes": list(table.notes), "settings": table.settings, "made_on": table.made_on or [
             {"versions": artifacts.versions(), "hardware": hardware.describe(), "random_seeds": table.random_seeds}]})
     return text
 
@@ -93,14 +95,15 @@ def text_of(cell: Any) -> str:
 
 
 def _known(number: float) -> float | None:
-    """Returns what JSON can hold of a deviation: None in place of NaN."""
+    """Returns what JSON can hold of a number: None in place of NaN."""
     return None if math.isnan(number) else number
 
 
 def _plain(cell: Any) -> Any:
     """Returns what JSON can hold of a cell."""
     if isinstance(cell, Measured):
-        return {"mean": cell.mean, "deviation": _known(cell.deviation), "values": [v * cell.unit for v in cell.values],
+        return {"mean": _known(cell.mean), "deviation": _known(cell.deviation),
+                "values": [_known(value * cell.unit) for value in cell.values],
                 "unit": cell.unit, "digits": cell.digits}
     return cell
 
@@ -116,7 +119,7 @@ def _csv(table: Table) -> str:
         flat: Row = {}
         for key, cell in row.items():
             if isinstance(cell, Measured):
-                flat |= {key: cell.mean, f"{key} deviation": _known(cell.deviation)}
+                flat |= {key: _known(cell.mean), f"{key} deviation": _known(cell.deviation)}
             else:
                 flat[key] = cell
         writer.writerow({key: "" if cell is None else cell for key, cell in flat.items()})

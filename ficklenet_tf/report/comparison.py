@@ -25,6 +25,7 @@ class Entry:
       supervision: what it learns from, in a word or two.
       predictions: directory below the run's of its held-out masks.
       seeds: directory of its seeds, None where it learns from tags without any.
+      maps: directory of the maps of its seeds, or None likewise.
       command: that makes it alone.
       seconds: of all its trainings; None: not known, see `costs.measured`.
       seed_milliseconds: of its maps and seeds, per image; None likewise.
@@ -36,6 +37,7 @@ class Entry:
     supervision: str
     predictions: str
     seeds: str | None
+    maps: str | None
     command: str
     seconds: float | None = None
     seed_milliseconds: float | None = None
@@ -78,17 +80,20 @@ def write_page(run_dir: str | pathlib.Path, entries: Sequence[Entry], verdict: a
 def recommendation(verdict: agreement.Verdict, noun: str = "photograph") -> str:
     """Says in a sentence which system to take, and how sure that is; `noun` is what an image is."""
     leading, count = verdict.leading, f"{verdict.photographs} held-out {noun}s"
-    if len(verdict.names) < agreement.FEWEST:
-        return (f"Undecided between {_listed(leading)}: of two systems each is measured by the other alone; name a "
-                "third with --systems.")
+    if verdict.voters < agreement.FEWEST:
+        return (f"Undecided between {_listed(leading)}: of two systems, or of two groups of the same maps, each is "
+                "measured by the other alone; name a third with --systems.")
+    if verdict.photographs < agreement.FEWEST_PHOTOGRAPHS:
+        return (f"Undecided between {_listed(leading)}: {count} are too few to tell; hold out "
+                f"{agreement.FEWEST_PHOTOGRAPHS} or more.")
     if len(leading) > 1:
         return (f"Undecided between {_listed(leading)}: on {count} they agree with the other systems equally well, as "
                 "far as so few can tell; take the one that is quickest to make, or whose masks you like best.")
     second = verdict.order[1]
     less, low, high = (markup.percent(value) for value in verdict.behind[verdict.names.index(second)])
     return (f"Take {leading[0]}, as far as agreement tells: on {count} its masks agree best with what the other "
-            f"systems say, {markup.percent(max(verdict.agreement))} %; {second}, the next, is {less} behind (95 % "
-            f"interval {low} to {high}).")
+            f"systems say, {markup.percent(max(verdict.agreement))} %; {second}, the next, is {less} behind (interval "
+            f"{low} to {high}, 95 % for all pairs together).")
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -136,8 +141,19 @@ def _table(verdict: agreement.Verdict, entries: Sequence[Entry], nouns: str) -> 
         "systems", "The systems",
         f"The intervals are over the held-out {nouns}, drawn again and again; another training of the same system "
         "would differ, too. Training is classifier, maps, seeds and segmenter; what systems share counts for each, "
-        "and a dash says that a stage was resumed, whose time nobody knows.",
-        markup.table(heads, rows, wrap={1}))
+        "what frozen layers give of all photographs for the run's first classifier and for systems without seeds; a "
+        "dash says that a stage was resumed, whose time nobody knows.",
+        markup.table(heads, rows, wrap={1}), *_kin(entries))
+
+
+def _kin(entries: Sequence[Entry]) -> list[str]:
+    """Returns a note for each group of systems that do not vote on each other."""
+    groups: dict[str, list[str]] = {}
+    for entry in entries:
+        if entry.maps is not None:
+            groups.setdefault(entry.maps, []).append(entry.key)
+    return [markup.note(f"The seeds of {_listed(keys)} are made of the same maps: they do not vote on each other.")
+            for keys in groups.values() if len(keys) > 1]
 
 
 def _between(low: float, high: float) -> str:

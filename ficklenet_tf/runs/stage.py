@@ -77,7 +77,7 @@ def _begin_anew(directory: pathlib.Path, wanted: dict[str, Any]) -> None:
                     before = artifacts.read_json(path)
                     if before == _marked(wanted) or _results(directory):
                         continue
-                    changes = ", ".join(_changes(before, _marked(wanted)))
+                    changes = ", ".join(differences(before, _marked(wanted)))
                     progress.say(f"{directory.name}: begun anew ({changes}); the earlier try has left no result")
                     (directory / layout.LOG).unlink(missing_ok=True)
                     shutil.rmtree(directory / layout.TENSORBOARD, ignore_errors=True)
@@ -111,7 +111,7 @@ def _marked(settings: dict[str, Any]) -> Any:
 
 
 def _other_settings(directory: pathlib.Path, wanted: dict[str, Any]) -> UserError:
-    changes = ", ".join(_changes(artifacts.read_json(directory / layout.SETTINGS), _marked(wanted)))
+    changes = ", ".join(differences(artifacts.read_json(directory / layout.SETTINGS), _marked(wanted)))
     return UserError(f"{directory}: was begun with other settings ({changes}); give another --output_dir, or remove "
                      f"this directory, as the stage's own command does with --restart={directory.name}")
 
@@ -195,12 +195,21 @@ def run_per_image(settings: Mapping[pathlib.Path, dict[str, Any]], split: _Image
     return artifacts.read_json(directory / layout.RUN)
 
 
-def _changes(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    """Yields "name: before -> now" for what differs in two dicts, those inside them included, fingerprints in words."""
+def differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yields "name: before -> now" for what differs in two settings, those inside them included.
+
+    Args:
+      before: JSON's dict.
+      now: likewise.
+      prefix: of the names.
+
+    Yields:
+      str; of fingerprints what they stand for.
+    """
     for name in sorted(before.keys() | now.keys()):
         old, new = before.get(name), now.get(name)
         if isinstance(old, dict) and isinstance(new, dict):
-            yield from _changes(old, new, f"{prefix}{name}.")
+            yield from differences(old, new, f"{prefix}{name}.")
         elif old != new and name == "fingerprint":
             yield f"{prefix.replace('.', ': ')}other photographs, tags or masks"
         elif old != new:

@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from ficklenet_tf.errors import UserError
 from ficklenet_tf.experiments import costs
 
 
@@ -24,6 +25,10 @@ def test_a_cost_is_measured_once_and_not_of_what_goes_on(tmp_path):
     costs.measured(tmp_path, "c", lambda: make("c"))
     assert costs.of(tmp_path, ["b"]) is None and costs.of(tmp_path, ["a", "c"]) is None
     costs.measured(tmp_path, "d", lambda: make("d"))
+    with pytest.raises(UserError):
+        costs.measured(tmp_path, "e", lambda: (_ for _ in ()).throw(UserError("a setting")))
+    costs.measured(tmp_path, "e", lambda: make("e"))
+    assert costs.of(tmp_path, ["e"])  # nothing was made when it was refused
     both = costs.of(tmp_path, ["a", "d"])
     assert both["seconds"] == pytest.approx(cost["seconds"] + costs.of(tmp_path, ["d"])["seconds"])
     (tmp_path / "a").rmdir()  # and is made anew

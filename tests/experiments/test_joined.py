@@ -103,6 +103,29 @@ def test_what_does_not_belong_together_is_refused(tmp_path):
             joined.join([part, dataclasses.replace(other, **changes)])
 
 
+def test_tables_of_other_settings_are_refused(tmp_path, capsys):
+    """Equal notes say nothing of a learning rate, nor of the photographs."""
+    settings = {"preset": {"classifier": {"precision": "float32"}, "maps": {"sizes": [321]}}, "strong": {"images": 60}}
+    tables.write(dataclasses.replace(_table((0, 1)), settings=settings), tmp_path)
+    part, other = joined.read(tmp_path / "table5.json"), _table((2, 3))
+    assert joined.join([part, dataclasses.replace(other, settings=settings)]).settings == settings
+    different = {**settings, "preset": {**settings["preset"], "classifier": {"precision": "bfloat16"}}}
+    with pytest.raises(UserError, match="of equal settings, found preset.classifier.precision: float32 -> bfloat16"):
+        joined.join([part, dataclasses.replace(other, settings=different)])
+    assert joined.join([part, other]).settings == settings
+    assert "1 of 2 parts do not say by which settings" in capsys.readouterr().err
+
+
+def test_what_is_not_a_number_is_none_in_the_file(tmp_path):
+    """As the mAP of a held-out split without tags."""
+    nan = Measured((float("nan"), 0.5))
+    tables.write(dataclasses.replace(_table((0, 1)), rows=({"system": "a", "mIoU": nan},), claims=(
+        Claim("a above b", nan, Measured((0.1, 0.2))),)), tmp_path)
+    content = json.loads((tmp_path / "table5.json").read_text(), parse_constant=pytest.fail)
+    assert content["rows"][0]["mIoU"]["values"] == [None, 50.0] and content["claims"][0]["interval"] == [None, None]
+    assert joined.read(tmp_path / "table5.json").rows[0]["mIoU"].values[1] == 0.5
+
+
 def test_spreads_over_repeats_are_read_and_not_joined(tmp_path):
     """As Table 6: each value is of a repeat, and its claims are of deviations."""
     spreads = dataclasses.replace(_table((0, 1, 2, 3, 4)), random_seeds=(), claims=(Claim(

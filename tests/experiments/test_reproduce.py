@@ -233,6 +233,12 @@ def test_tables_1_2_and_3_and_figure_4(small_plan):
     options, of = prediction.Options(crf.SEC_TRAIN, sizes=(33,), flip=False), {"stage_name": stage, "name": name}
     scores = scoring.evaluate(small_plan.run_dir, small_plan.held_out, options, **of)
     assert scoring.finished(small_plan.run_dir, small_plan.held_out, options, **of) == artifacts.as_json(scores)
+    (small_plan.run_dir / name / "run.json").unlink()
+    with pytest.raises(RuntimeError), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scoring, "score_directory", lambda *_: (_ for _ in ()).throw(RuntimeError))
+        scoring.evaluate(small_plan.run_dir, small_plan.held_out, options, **of)  # killed before it scores
+    assert scoring.finished(small_plan.run_dir, small_plan.held_out, options, **of) is None
+    assert scoring.evaluate(small_plan.run_dir, small_plan.held_out, options, **of) == scores
     for change in ({"spec": crf.DSRG_TEST}, {"sizes": (41,)}, {"flip": True}, {"backend": "pydensecrf"}):
         other = dataclasses.replace(options, **change)
         assert scoring.finished(small_plan.run_dir, small_plan.held_out, other, **of) is None
@@ -285,6 +291,17 @@ def test_the_studies_of_convergence_and_uncertainty(small_plan, monkeypatch):
     assert table.rows[0]["pixels with a seed"].mean > table.rows[1]["pixels with a seed"].mean
 
 
+def test_images_without_a_mask_are_not_counted_as_strong(small_plan, monkeypatch):
+    """Of three strong images two have a mask, which are all that there are: "masks of all" would be these again."""
+    split = dataclasses.replace(small_plan.split, labelled=tuple(i in (0, 3) for i in range(8)))
+    some = dataclasses.replace(small_plan, split=split, strong=split.select((0, 1, 3)))
+    for name in ("masks", "system"):
+        monkeypatch.setattr(plan.Plan, name, lambda *_, **__: {"mIoU": 0.5})
+    table = mask_tables.supervised(some, ("ficklenet",))
+    assert [(row["images with masks"], row["images with tags"]) for row in table.rows] == [(2, 0), (0, 8), (2, 6)]
+    assert len(table.claims) == 3 and not any(claim.text.startswith("full") for claim in table.claims)
+
+
 def test_tags_from_cached_features_are_those_from_photographs(small_plan, tmp_path):
     from ficklenet_tf.models import classifier
     from ficklenet_tf.training import classifier as classifier_training
@@ -303,10 +320,17 @@ def test_the_binary_names_what_it_can_make(tmp_path, drawings_dir):
     command = [sys.executable, "-m", "tools.reproduce", f"--output_dir={tmp_path}", "--dataset=shapes",
                f"--cache_dir={drawings_dir}", "--max_images=4"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    processes = [subprocess.Popen([*command, *more], cwd=ROOT, **pipes) for more in (["--figure=3"], ["--table=9"])]
-    (output, _), (_, errors) = (process.communicate(timeout=300) for process in processes)
-    assert [process.returncode for process in processes] == [0, 1] and "figure3.png" in output
-    assert "error: table: expected 1, 2, 3, 4, 5, 6, 7, found '9'" in errors
+    rows = ["--table=1", "--systems=ficklenet,deterministic_theta"]
+    flags = (["--figure=3"], ["--table=9"], [*rows, "--seed=3"], [*rows, "--seeds.refine=crf"])
+    processes = [subprocess.Popen([*command, *more], cwd=ROOT, **pipes) for more in flags]
+    (output, _), *refused = (process.communicate(timeout=300) for process in processes)
+    assert [process.returncode for process in processes] == [0, 1, 1, 1] and "figure3.png" in output
+    for (_, errors), expected in zip(refused, (
+            "error: table: expected 1, 2, 3, 4, 5, 6, 7, found '9'",
+            "error: seed: expected none, the tables are over --random_seeds from --first_random_seed on",
+            "error: seeds.refine: expected none with a table of systems, of which deterministic_theta has none itself, "
+            "found crf"), strict=True):
+        assert expected in errors
 
 
 def test_the_gradient_cue_is_scored_too_and_a_wrong_word_is_refused_at_once(small_plan, tmp_path):

@@ -11,11 +11,11 @@ from tests.report import pages
 KEYS = ("sec", "dsrg", "em <adapt>")
 
 
-def _verdict(leading, names=KEYS, values=(0.61, 0.7342, 0.5), low=0.01):
+def _verdict(leading, names=KEYS, values=(0.61, 0.7342, 0.5), low=0.01, photographs=40, voters=None):
     best = max(values)
     return agreement.Verdict(names, values, tuple((value - 0.1, value + 0.1) for value in values),
                              tuple((best - value, low if value < best else 0.0, best - value + 0.2)
-                                   for value in values), leading, 40)
+                                   for value in values), leading, photographs, voters or len(names))
 
 
 @pytest.fixture
@@ -32,6 +32,7 @@ def run_dir(tmp_path):
 
 def _entries(mious=(0.4, 0.5, 0.3)):
     return [comparison.Entry(key, f"what {key} is", "tags", f"predictions_{i}", f"seeds_{i}" if i < 2 else None,
+                             "maps" if i < 2 else None,
                              f"python -m tools.run_pipeline --system={i}", 130.0 if i < 2 else None,
                              12.4 if i < 2 else None, mious[i]) for i, key in enumerate(KEYS)]
 
@@ -48,7 +49,8 @@ def _page(run_dir, verdict, entries, labelled=True):
 def test_a_decision_names_the_best_and_how_far_the_next_is():
     assert comparison.recommendation(_verdict(("dsrg",))) == (
         "Take dsrg, as far as agreement tells: on 40 held-out photographs its masks agree best with what the other "
-        "systems say, 73.4 %; sec, the next, is 12.4 behind (95 % interval 1.0 to 32.4).")
+        "systems say, 73.4 %; sec, the next, is 12.4 behind (interval 1.0 to 32.4, 95 % for all pairs "
+        "together).")
 
 
 def test_without_a_decision_all_that_may_be_best_are_named():
@@ -62,6 +64,12 @@ def test_without_a_decision_all_that_may_be_best_are_named():
 def test_two_systems_are_not_decided():
     said = comparison.recommendation(_verdict(("a", "b"), ("a", "b"), (0.9, 0.1)))
     assert said.startswith("Undecided between a and b: ") and "name a third with --systems" in said
+    assert comparison.recommendation(_verdict(KEYS, voters=2)).endswith("name a third with --systems.")
+
+
+def test_a_few_photographs_do_not_decide():
+    assert comparison.recommendation(_verdict(KEYS, photographs=9)) == (
+        "Undecided between sec, dsrg and em <adapt>: 9 held-out photographs are too few to tell; hold out 10 or more.")
 
 
 def test_the_page_has_all_systems_the_best_first(run_dir):
@@ -72,6 +80,7 @@ def test_the_page_has_all_systems_the_best_first(run_dir):
     assert systems.index("what dsrg") < systems.index("what sec") < systems.index("what em &lt;adapt&gt;")
     for shown in ("73.4", "63.4 to 83.4", "12.4", "1.0 to 32.4", "50.0", "2 min"):
         assert shown in systems
+    assert "The seeds of dsrg and sec are made of the same maps: they do not vote on each other." in page.text
     assert "rank correlation of 1.00" in page.text  # 61, 73, 50 % and 40, 50, 30 %
     assert pages.commands(text) == [f"python -m tools.run_pipeline --system={i}" for i in (1, 0, 2)]
     assert not [each for each in page.references if not each.startswith(("data:", "#"))]
