@@ -328,8 +328,8 @@ def test_the_binary_names_what_it_can_make(tmp_path, drawings_dir):
     for (_, errors), expected in zip(refused, (
             "error: table: expected 1, 2, 3, 4, 5, 6, 7, found '9'",
             "error: seed: expected none, the tables are over --random_seeds from --first_random_seed on",
-            "error: seeds.refine: expected none with a table of systems, of which deterministic_theta has none itself, "
-            "found crf"), strict=True):
+            "error: seeds.refine: expected none with a table of systems, of which deterministic_theta has none "
+            "itself, found crf"), strict=True):
         assert expected in errors
 
 
