@@ -105,7 +105,7 @@ class LoadedRun:
         """The segmenter of the last finished round; FileNotFoundError where none has finished."""
         return prediction.load_segmenter(self.directory)
 
-    def localize(self, photograph: Photograph, tags: Sequence[str], *, num_maps: int = 200, mode: str = "stochastic",
+    def localize(self, photograph: Photograph, tags: Sequence[str], *, num_maps: int = 200, mode: str | None = None,
                  seed: int = 0, size: int | None = None) -> ImageMaps:
         """Localizes what a photograph is tagged with; as `ficklenet_tf.localize`, whose graphs it keeps.
 
@@ -113,7 +113,8 @@ class LoadedRun:
           photograph: a file, or `[h, w, 3]` uint8 RGB.
           tags: class names, without the background.
           num_maps: N.
-          mode: "stochastic", "general" or "deterministic" (one plain Grad-CAM).
+          mode: "stochastic", "general" or "deterministic" (one plain Grad-CAM); None: the classifier's own, by which
+            it predicts tags.
           seed: of the selections.
           size: side to which the photograph is warped, within `configs.SIDES`; None: the classifier's own.
 

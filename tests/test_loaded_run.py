@@ -1,5 +1,6 @@
 """A finished run as one object: photographs in, maps and masks by class names out."""
 
+import dataclasses
 import shutil
 
 import numpy as np
@@ -58,6 +59,14 @@ def test_other_options_make_other_maps(run):
     assert plain.mean.shape == (6, 6, 1) and not plain.std.any()
     assert run.localize(PHOTOGRAPH, ["disc"], num_maps=3, size=48).num_maps == 3
     assert run.localize(PHOTOGRAPH, ["disc"], num_maps=3).mean.shape == (8, 8, 1)
+
+
+def test_maps_are_drawn_as_the_classifier_predicts_unless_one_says_otherwise(run):
+    trained = run.classifier
+    assert trained.config.inference_mode == "stochastic"
+    plain = trained._replace(config=dataclasses.replace(trained.config, inference_mode="deterministic"))
+    for mode, random in ((None, False), ("stochastic", True)):
+        assert ficklenet_tf.localize(plain, PHOTOGRAPH, ["disc"], num_maps=3, mode=mode).std.any() == random
 
 
 @pytest.mark.parametrize("size", [0, 15, 8193, -48])

@@ -4,16 +4,22 @@
 
 Reads the segmenter's last finished round below OUTPUT_DIR (segmenter_retrained/ or segmenter/); writes TO/<name>.png
 (class ids with a palette) and TO/<name>_overlay.jpg, and says which classes it found and their shares of the pixels.
-A photograph that cannot be read is named, the others are done; the exit code is 1 then.
+A photograph that cannot be read, or is too large for the memory, or whose answer cannot be written, is named, the
+others are done; the exit code is 1 then.
 """
 
 import pathlib
+from typing import TYPE_CHECKING
 
 from absl import flags
 
-from ficklenet_tf.errors import UserError
+from ficklenet_tf.errors import UserError, first_line
 from ficklenet_tf.runs import progress
 from tools import cli, define, words
+
+if TYPE_CHECKING:
+    from ficklenet_tf import crf
+    from ficklenet_tf.evaluation import prediction
 
 define.segmenter()
 flags.DEFINE_string("to", "masks", "Directory for the answers.")
@@ -26,7 +32,6 @@ define.imports()
 def main(paths: list[str]) -> None:
     """Segments each of `paths`."""
     from ficklenet_tf import crf
-    from ficklenet_tf.data import images, labels
     from ficklenet_tf.evaluation import prediction
     from ficklenet_tf.seeds import crf_choice
 
@@ -39,22 +44,54 @@ def main(paths: list[str]) -> None:
         raise UserError(f"output_dir: expected a run's directory, found no {cli.run_dir()}")
     predictor = prediction.Predictor(prediction.last_stage(cli.run_dir(), cli.FLAGS.segmenter))
     spec = crf.SPECS[crf_choice.chosen(cli.run_dir(), cli.FLAGS.crf, cli.FLAGS.segmenter)]
-    found, unread = list[str](), list[str]()
-    for path in progress.bar([pathlib.Path(name) for name in paths], unit="img", desc="predict"):
+    failed = segment([pathlib.Path(path) for path in paths], to, predictor, spec)
+    done = len(paths) - len(failed)
+    if done:
+        cli.done(f"{done} photograph{'s' if done > 1 else ''}", to)
+    if failed:
+        raise UserError("\n".join(failed))
+
+
+def segment(paths: list[pathlib.Path], to: pathlib.Path, predictor: "prediction.Predictor",
+            spec: "crf.CRFSpec | None") -> list[str]:
+    """Writes a label PNG and an overlay of each photograph, and prints what was found in it as soon as that is done.
+
+    Args:
+      paths: of the photographs.
+      to: directory for the answers.
+      predictor: a `prediction.Predictor`.
+      spec: see its `labels`.
+
+    Returns:
+      What is wrong with each photograph that has no answer.
+    """
+    import tensorflow as tf
+
+    failed = []
+    bar = progress.bar(paths, unit="img", desc="predict")
+    for path in bar:
         try:
-            image = images.read_image(path)
+            line = _segment(path, to, predictor, spec)
         except (UserError, OSError) as error:
-            unread.append(str(error))
-            continue
-        label = predictor.labels(image, spec)
-        labels.write_label(to / f"{path.stem}.png", label)
-        images.write_overlay(to / f"{path.stem}_overlay.jpg", image, label)
-        found.append(f"{path.name}: {labels.in_words(labels.shares(label, predictor.class_names))}")
-    if found:
-        print("\n".join(found))
-        cli.done(f"{len(found)} photograph{'s' if len(found) > 1 else ''}", to)
-    if unread:
-        raise UserError("\n".join(unread))
+            failed.append(str(error) if path.name in str(error) else f"{path}: {error}")
+        except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+            failed.append(f"{path}: expected a photograph that the memory suffices for, found {first_line(error)}")
+        else:
+            with bar.external_write_mode():
+                print(line, flush=True)
+    return failed
+
+
+def _segment(path: pathlib.Path, to: pathlib.Path, predictor: "prediction.Predictor",
+             spec: "crf.CRFSpec | None") -> str:
+    """Writes the answer for one photograph; returns its name, and the classes and their shares."""
+    from ficklenet_tf.data import images, labels
+
+    image = images.read_image(path)
+    label = predictor.labels(image, spec)
+    labels.write_label(to / f"{path.stem}.png", label)
+    images.write_overlay(to / f"{path.stem}_overlay.jpg", image, label)
+    return f"{path.name}: {labels.in_words(labels.shares(label, predictor.class_names))}"
 
 
 def _check_names(paths: list[pathlib.Path], to: pathlib.Path) -> None:

@@ -178,7 +178,7 @@ def merged(views: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def localize(classifier: Trained, photograph: np.ndarray, tags: Sequence[str], *, num_maps: int = 200,
-             mode: str = "stochastic", seed: int = 0, size: int | None = None) -> ImageMaps:
+             mode: str | None = None, seed: int = 0, size: int | None = None) -> ImageMaps:
     """Localizes what a photograph is tagged with: N Grad-CAMs on random selections of hidden units, aggregated.
 
     For many photographs make one `Localizer`: this function traces its graphs anew in each call.
@@ -188,7 +188,8 @@ def localize(classifier: Trained, photograph: np.ndarray, tags: Sequence[str], *
       photograph: `[h, w, 3]` uint8 RGB.
       tags: class names, without the background.
       num_maps: N.
-      mode: "stochastic", "general" or "deterministic" (one plain Grad-CAM).
+      mode: "stochastic", "general" or "deterministic" (one plain Grad-CAM); None: the classifier's own, by which it
+        predicts tags.
       seed: of the selections.
       size: side to which the photograph is warped, within `configs.SIDES`; None: the classifier's own.
 
@@ -202,11 +203,11 @@ def localize(classifier: Trained, photograph: np.ndarray, tags: Sequence[str], *
     return of_classifier(classifier, num_maps, mode, size)(example, seed)
 
 
-def of_classifier(classifier: Trained, num_maps: int = 200, mode: str = "stochastic",
+def of_classifier(classifier: Trained, num_maps: int = 200, mode: str | None = None,
                   size: int | None = None) -> Localizer:
     """Returns the `Localizer` that `localize` makes; the arguments are its."""
     config = MapsConfig(num_maps=num_maps, sizes=(classifier.config.input_size if size is None else size,))
-    return Localizer(classifier.model, classifier.normalization, config, mode)
+    return Localizer(classifier.model, classifier.normalization, config, mode or classifier.config.inference_mode)
 
 
 def tagged(photograph: np.ndarray, tags: Sequence[str], class_names: Sequence[str]) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from ficklenet_tf.data import labels
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.models import classifier, segmenter
 from ficklenet_tf.models.precision import PRECISIONS
-from ficklenet_tf.runs import artifacts, layout
-from ficklenet_tf.serving import localization_maps, servable
+from ficklenet_tf.runs import layout
+from ficklenet_tf.serving import localization_maps, seed_maps, servable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +81,7 @@ def load_segmenter(directory: str | pathlib.Path, options: Options = Options(),
 
 def load_localizer(run_dir: str | pathlib.Path, options: Options = Options(),
                    ) -> tuple[localization_maps.Localizer, dict[str, Any]]:
-    """Loads the trained classifier, to be applied at the size at which the run's seeds were extracted.
+    """Loads the trained classifier, to be applied as it was for the run's seeds, see `seed_maps.drawing`.
 
     Args:
       run_dir: the run's directory; its classifier is finished.
@@ -92,11 +92,9 @@ def load_localizer(run_dir: str | pathlib.Path, options: Options = Options(),
     """
     run_dir = pathlib.Path(run_dir)
     model, normalization, run, config = classifier.load(run_dir / layout.CLASSIFIER)
-    seeds = artifacts.read_run(run_dir / layout.SEEDS)
-    size = config.input_size if seeds is None or "maps" not in seeds else seeds["maps"]["config"]["sizes"][0]
     num_tags = len(run["class_names"]) - 1
-    return localization_maps.Localizer(model, normalization, size, num_tags, options.max_pixels,
-                                       options.max_batch), run
+    return localization_maps.Localizer(model, normalization, seed_maps.drawing(run_dir, run, config), num_tags,
+                                       options.max_pixels, options.max_batch), run
 
 
 def agreement(model: servable.Segmenter, reference: servable.Segmenter, photographs: Iterable[np.ndarray]) -> float:

@@ -1,8 +1,9 @@
-"""FickleNet's own stochastic inference, served: N localization maps per photograph, aggregated (Section 3.3).
+"""FickleNet's own inference, served: N localization maps per photograph, aggregated (Section 3.3).
 
-With it, seeds for new photographs are made through the server. A random seed decides the N selections of
-hidden units, so the same request has the same answer; `aggregation.image_seed` and the view's number give an
-extraction's own random seed.
+With it, seeds for new photographs are made through the server, where it does all that the run's own maps took, see
+seed_maps.py. A random seed decides the N selections of hidden units, so the same request has the same answer;
+`aggregation.image_seed` and the view's number give an extraction's own random seed. Maps in which all hidden units
+take part are one for each class, whatever N and the random seed.
 """
 
 import dataclasses
@@ -13,7 +14,7 @@ import tensorflow as tf
 from ficklenet_tf.data import images as photographs
 from ficklenet_tf.maps import aggregation
 from ficklenet_tf.models import classifier
-from ficklenet_tf.serving import decoding
+from ficklenet_tf.serving import decoding, seed_maps
 
 MAX_MAPS = 1000
 
@@ -25,7 +26,7 @@ class Localizer:
     Attributes:
       model: a `classifier.Classifier`.
       normalization: its backbone's.
-      size: side to which photographs are warped.
+      drawing: a `seed_maps.Drawing`.
       num_tags: number of foreground classes.
       max_pixels: of one request.
       max_batch: photographs in one request.
@@ -33,7 +34,7 @@ class Localizer:
 
     model: classifier.Classifier
     normalization: photographs.Normalization
-    size: int
+    drawing: seed_maps.Drawing
     num_tags: int
     max_pixels: int
     max_batch: int
@@ -50,7 +51,8 @@ class Localizer:
         """Localizes one photograph's tags: (features, tags, seed, num_maps) -> mean and max `[h', w', num_tags]`."""
         features, tags, seed, num_maps = row
         tag_ids = tf.cast(tf.where(tags > 0)[:, 0], tf.int32)
-        maps = aggregation.localize(self.model.head, features, tag_ids, seed, aggregation.Options(num_maps=num_maps))
+        options = aggregation.Options(num_maps, self.drawing.mode, cam=self.drawing.cam)
+        maps = aggregation.localize(self.model.head, features, tag_ids, seed, options)
         columns = tf.one_hot(tag_ids, self.num_tags)  # the maps of absent tags are 0
         return {f"{name}_maps": tf.tensordot(maps[name], columns, 1) for name in ("mean", "max")}
 
@@ -73,7 +75,8 @@ def localization_maps(localizer: Localizer) -> Callable[..., dict[str, tf.Tensor
         num_maps = decoding.demand(num_maps, [
             (tf.reduce_all((num_maps >= 1) & (num_maps <= MAX_MAPS)),
              f"num_maps: expected 1..{MAX_MAPS}, found", num_maps)])
-        x = photographs.normalize(tf.image.resize(images, (localizer.size, localizer.size)), localizer.normalization)
+        size = localizer.drawing.size
+        x = photographs.normalize(tf.image.resize(images, (size, size)), localizer.normalization)
         features = tf.cast(localizer.model.backbone(x, training=False), tf.float32)
         shape = [*features.shape[1:3], localizer.num_tags]
         specs = {f"{name}_maps": tf.TensorSpec(shape) for name in ("mean", "max")}

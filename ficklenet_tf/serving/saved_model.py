@@ -91,7 +91,7 @@ def export(run_dir: str | pathlib.Path, version: int | None, options: Options = 
         "classifier": classifier_run and classifier_run["finished"], "crf": options.crf, "precision": precision,
         "sizes": model.sizes, "flip": model.flip, "max_side": applied.max_side, "size_buckets": model.buckets,
         "max_pixels": applied.max_pixels, "max_batch": applied.max_batch,
-        **({"batching": True} if options.batching else {})})
+        **({"batching": True} if options.batching else {}), **_maps_settings(localizer)})
     version = _next_version(run_dir, settings) if version is None else int(version)
     target = run_dir / layout.SAVED_MODEL / str(version)
     if not _is_there(target, settings):
@@ -106,14 +106,24 @@ def export(run_dir: str | pathlib.Path, version: int | None, options: Options = 
             refuse(temporary)
             described = graph_scan.signatures(graph_scan.read(temporary))
             card = model_card.make(run_dir, run, classifier_run, settings, described)
-            model_card.write(temporary, {**card, "agreement_with_float32": agreement})
+            model_card.write(temporary, {**card, "agreement_with_float32": agreement, "localization_maps":
+                                         localizer and dataclasses.asdict(localizer.drawing)})
             warmup.write(temporary, warmup.examples(described, _warm_sides(model)))
 
         write_whole(target, build)
     _warn_of_batching(target)
+    for difference in localizer.drawing.other_than_seeds if localizer else ():
+        progress.say(f"{target}: localization_maps are not the maps that the seeds were made of: {difference}")
     server_files.add_version(target.parent, version, base_path=options.base_path,
                              batch=applied.max_batch if options.batching else None)
     return target
+
+
+def _maps_settings(localizer: localization_maps.Localizer | None) -> dict[str, Any]:
+    """Returns {"maps": how they are drawn}; of FickleNet's own nothing, as before 2026-11-28 all were drawn so."""
+    if localizer is None or (localizer.drawing.mode, localizer.drawing.cam) == ("stochastic", "gradcam"):
+        return {}
+    return {"maps": {name: getattr(localizer.drawing, name) for name in ("size", "mode", "cam")}}
 
 
 def _warn_of_batching(target: pathlib.Path) -> None:

@@ -22,7 +22,8 @@ def ask(model_dir: str | pathlib.Path, requests: Sequence[bare_session.Message],
 
     Args:
       model_dir: a SavedModel's directory.
-      requests: list of (signature, {input: array}); bytes as an `[n]` object array.
+      requests: list of `bare_session.Message`; of a great photograph without the outputs that are not looked at:
+        its probabilities alone take gigabytes.
       timeout: seconds.
 
     Returns:
@@ -47,7 +48,7 @@ def ask(model_dir: str | pathlib.Path, requests: Sequence[bare_session.Message],
             last_lines = (finished.stderr.strip().splitlines() or ["nothing"])[-3:]
             raise UserError(f"{model_dir}: expected answers from a bare session, found {' '.join(last_lines)}")
         with np.load(received) as arrays:
-            return [tensors for _, tensors in bare_session.unpack(dict(arrays))]
+            return [message.tensors for message in bare_session.unpack(dict(arrays))]
 
 
 def fitting(image: np.ndarray, max_pixels: int = servable.MAX_PIXELS) -> np.ndarray:
@@ -101,8 +102,9 @@ def verify(model_dir: str | pathlib.Path, images: Sequence[np.ndarray],
     if not images or len(images) != len(expected):
         raise UserError(f"verify: expected as many labels as images, at least one, found {len(images)} images and "
                         f"{len(expected)} labels")
-    requests: list[bare_session.Message] = [("serving_default", {"images": image[None]}) for image in images]
-    requests += [("serve_jpeg", {"image": np.array([encode(image)], object)}) for image in images]
+    requests = [bare_session.Message("serving_default", {"images": image[None]}, ("labels",)) for image in images]
+    requests += [bare_session.Message("serve_jpeg", {"image": np.array([encode(image)], object)}, ("label_png_bytes",))
+                 for image in images]
     answers = ask(model_dir, requests + warmup.read(model_dir))
     of_pixels = [answer["labels"][0] for answer in answers[:len(images)]]
     of_files = [decode_ids(answer["label_png_bytes"][0]) for answer in answers[len(images):2 * len(images)]]

@@ -38,7 +38,7 @@ def photograph(side: int) -> np.ndarray:
 
 
 def examples(signatures: Mapping[str, graph_scan.Signature], sides: Iterable[int]) -> list[bare_session.Message]:
-    """Returns one request per signature and side, as a list of (signature, {input: array}).
+    """Returns one request per signature and side, all of its outputs wanted.
 
     Args:
       signatures: as `graph_scan.signatures` describes them.
@@ -51,12 +51,12 @@ def examples(signatures: Mapping[str, graph_scan.Signature], sides: Iterable[int
                    "num_maps": np.array([10], np.int32)}
         for name, signature in signatures.items():
             if name == "serve_jpeg":
-                requests += [(name, {"image": np.array([_encoded(image, file_format)], object)})
-                             for file_format in ("JPEG", "PNG")]
+                files = [np.array([_encoded(image, file_format)], object) for file_format in ("JPEG", "PNG")]
+                requests += [bare_session.Message(name, {"image": file}) for file in files]
                 continue
             if "tags" in signature["inputs"]:
                 tensors["tags"] = np.ones([1, signature["inputs"]["tags"]["shape"][1]], np.float32)
-            requests.append((name, {key: tensors[key] for key in signature["inputs"]}))
+            requests.append(bare_session.Message(name, {key: tensors[key] for key in signature["inputs"]}))
     return requests
 
 
@@ -65,14 +65,14 @@ def write(model_dir: str | pathlib.Path, requests: Iterable[bare_session.Message
     path = pathlib.Path(model_dir) / PATH
     path.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as writer:
-        for signature, tensors in requests:
+        for message in requests:
             log = prediction_log_pb2.PredictionLog(
-                predict_log=prediction_log_pb2.PredictLog(request=request(signature, tensors)))
+                predict_log=prediction_log_pb2.PredictLog(request=request(message.signature, message.tensors)))
             writer.write(log.SerializeToString())
 
 
 def read(model_dir: str | pathlib.Path) -> list[bare_session.Message]:
-    """Returns the warm-up file's requests as a list of (signature, {input: array}).
+    """Returns the warm-up file's requests.
 
     Raises:
       FileNotFoundError: there is no such file.
@@ -83,8 +83,8 @@ def read(model_dir: str | pathlib.Path) -> list[bare_session.Message]:
     for record in tf.data.TFRecordDataset(str(path)):
         log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
         message = log.predict_log.request
-        requests.append((message.model_spec.signature_name,
-                         {name: tf.make_ndarray(proto) for name, proto in message.inputs.items()}))
+        requests.append(bare_session.Message(message.model_spec.signature_name, {
+            name: tf.make_ndarray(proto) for name, proto in message.inputs.items()}))
     return requests
 
 

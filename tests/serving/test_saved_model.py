@@ -1,5 +1,6 @@
 """The export: every signature answers as the library does, in a fresh process; what lies beside it is right."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -15,8 +16,19 @@ from ficklenet_tf.evaluation import prediction
 from ficklenet_tf.maps import aggregation
 from ficklenet_tf.maps.localizer import Localizer
 from ficklenet_tf.runs import artifacts
-from ficklenet_tf.serving import graph_scan, loading, model_card, png, saved_model, server_files, verify, warmup
+from ficklenet_tf.serving import (
+    bare_session,
+    graph_scan,
+    loading,
+    model_card,
+    png,
+    saved_model,
+    server_files,
+    verify,
+    warmup,
+)
 from tests import tiny_run
+from tests.serving import servers
 
 
 @pytest.fixture(scope="module")
@@ -36,18 +48,30 @@ def replayed(exported, live, fresh):
 
 
 def _tensors(replayed, signature):
-    return [(request, answer) for (name, request), answer in zip(*replayed, strict=True) if name == signature]
+    return [(request.tensors, answer) for request, answer in zip(*replayed, strict=True)
+            if request.signature == signature]
 
 
 def test_a_fresh_process_answers_as_the_live_predictor(exported, live, fresh, monkeypatch):
     photographs, expected = live[0], [probs.argmax(-1) for probs in live[1]]
     assert fresh[0] == 1
-    assert len(np.unique(expected[0])) > 2 and fresh[1][0]["probabilities"].shape == (1, 70, 93, 4)
+    assert len(np.unique(expected[0])) > 2 and fresh[1][0]["labels"].shape == (1, 70, 93)
     monkeypatch.setattr(verify, "ask", lambda *_: fresh[1])
     wrong = [expected[0], (expected[1] + 1) % 4]
     assert verify.verify(exported[1], photographs, wrong) == pytest.approx(70 * 93 / (70 * 93 + 33 * 21))
     with pytest.raises(ValueError, match="expected the shape"):
         verify.verify(exported[1], photographs, [expected[0], np.zeros((3, 3))])
+
+
+def test_only_the_outputs_that_are_wanted_are_fetched(exported, fresh):
+    """Of a great photograph the probabilities alone take gigabytes, and nobody looks at them here."""
+    assert [set(answer) for answer in fresh[1][:4]] == [{"labels"}] * 2 + [{"label_png_bytes"}] * 2
+    assert [set(answer) for answer in fresh[1][4:]] == [
+        set(graph_scan.signatures(graph_scan.read(exported[1]))[request.signature]["outputs"])
+        for request in warmup.read(exported[1])], "a request that names none gets all"
+    wrong = bare_session.Message("serving_default", {"images": np.zeros((1, 9, 9, 3), np.uint8)}, ("labels", "logits"))
+    with pytest.raises(ValueError, match=r"serving_default: expected outputs of \[.*'labels'.*found .*logits"):
+        bare_session.answer(str(exported[1]), [wrong])
 
 
 def test_verify_names_what_is_wrong(tmp_path):
@@ -63,7 +87,7 @@ def test_verify_names_what_is_wrong(tmp_path):
 def test_every_signature_is_warmed_up_and_replays_in_a_fresh_process(exported, replayed):
     signatures = graph_scan.signatures(graph_scan.read(exported[1]))
     assert set(signatures) == {"serving_default", "serve_jpeg", "serve_crf", "localization_maps"}
-    assert {name for name, _ in replayed[0]} == set(signatures)
+    assert {request.signature for request in replayed[0]} == set(signatures)
     for name, signature in signatures.items():
         for _, answer in _tensors(replayed, name):
             assert set(answer) == set(signature["outputs"])
@@ -107,6 +131,48 @@ def test_localization_maps_are_the_extractions_own(exported, served):
     np.testing.assert_array_equal(again["mean_maps"], maps["mean_maps"])
     reseeded = served.run("localization_maps", {**request, "seed": request["seed"] + 1})
     assert np.abs(reseeded["mean_maps"] - maps["mean_maps"]).max() > 0.01
+
+
+def _changed(path, stage, **changes):
+    """Writes a tiny run's run.json with other entries."""
+    run = artifacts.read_json(path / stage / "run.json")
+    artifacts.write_json(path / stage / "run.json", {**run, **{key: {**run[key], **value}
+                                                               for key, value in changes.items()}})
+
+
+def test_maps_of_a_deterministic_classifier_are_the_extractions_own(tmp_path, capsys):
+    run_dir = tiny_run.make(tmp_path, sizes=(40,), flip=False)
+    config = presets.MapsConfig(num_maps=20, sizes=(48,))
+    _changed(run_dir, "classifier", config={"training_mode": "deterministic", "inference_mode": "deterministic"})
+    _changed(run_dir, "seeds", maps={"mode": "deterministic", "config": dataclasses.asdict(config)})
+    options = saved_model.Options(crf="none")
+    path = saved_model.export(run_dir, 1, options)
+    assert "localization_maps" not in capsys.readouterr().err
+    photograph, tags = tiny_run.photograph(50, 61, 5), np.array([0, 1, 1], np.float32)
+    model, normalization, *_ = loading.classifier.load(run_dir / "classifier")
+    expected = Localizer(model, normalization, config, "deterministic")(
+        {"image": tf.io.encode_png(photograph), "image_id": "one", "tags": tags}, 7)
+    served = servers.Model(path)
+    request = {"images": np.stack([photograph] * 2), "tags": np.stack([tags] * 2),
+               "seed": np.array([[1, 2], [3, 4]], np.int32), "num_maps": np.array([1, 20], np.int32)}
+    maps = served.run("localization_maps", request)
+    for name in ("mean_maps", "max_maps"):
+        np.testing.assert_allclose(maps[name][0, ..., 1:], expected.mean, atol=5e-4)
+        np.testing.assert_array_equal(maps[name][0], maps[name][1])
+    for name, wrong in (("num_maps", np.array([0, 1], np.int32)), ("seed", np.zeros([2, 3], np.int32))):
+        with pytest.raises(servers.Refused, match=f"{name}: "):
+            served.run("localization_maps", {**request, name: wrong})
+    drawing = {"size": 48, "mode": "deterministic", "cam": "gradcam", "other_than_seeds": []}
+    assert artifacts.read_json(path / "assets.extra" / "model_card.json")["localization_maps"] == drawing
+
+    two = dataclasses.asdict(dataclasses.replace(config, sizes=(48, 64)))
+    _changed(run_dir, "seeds", maps={"config": two})
+    assert saved_model.export(run_dir, 1, options) == path
+    assert ("localization_maps are not the maps that the seeds were made of: of the photograph at 48 pixels, those of "
+            "the seeds are merged of the sizes 48, 64") in capsys.readouterr().err
+    _changed(run_dir, "seeds", maps={"mode": "stochastic"})
+    with pytest.raises(UserError, match="differs in maps; give another --version"):
+        saved_model.export(run_dir, 1, options)
 
 
 def test_files_of_different_sizes_share_a_request(served, live):

@@ -49,7 +49,7 @@ def test_saved_model_cli_runs_the_default_signature(exported, live, tmp_path):
 def test_all_signatures_over_the_wire(exported, served, protocol, request):
     address = request.getfixturevalue(protocol)
     with transport.Client(address) as connection:
-        for name, inputs in warmup.read(exported[1]):
+        for name, inputs, _ in warmup.read(exported[1]):
             answer, expected = connection.predict(name, inputs), served.run(name, inputs)
             assert set(answer) == set(expected)
             for key, value in expected.items():
