@@ -96,10 +96,10 @@ def _entry(key: str, work: Job) -> comparison.Entry:
     cli.done(f"{key}: {made.segmenter}" + ("" if miou is None else f", {texts.miou_text(scores)}"),
              work.run_dir / judged)
     seconds, of_seeds = (None if cost is None else cost["seconds"] for cost in (made.cost, made.cost_of_seeds))
+    seeds, maps = (work.names.seeds, work.names.maps) if work.needs_seeds else (None, None)
     return comparison.Entry(
         key, work.system.title, "tags, saliency" if work.needs_saliency else "tags", judged,
-        *((work.names.seeds, work.names.maps) if work.needs_seeds else (None, None)), _alone(key, work), seconds,
-        None if of_seeds is None else 1000 * of_seeds / len(work.split), miou)
+        seeds, maps, _alone(key, work), seconds, None if of_seeds is None else 1000 * of_seeds / len(work.split), miou)
 
 
 def _alone(key: str, work: Job) -> str:

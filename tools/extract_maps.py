@@ -25,9 +25,9 @@ def main() -> None:
 
     config, split = cli.config(presets.MapsConfig), cli.split()
     cli.restart_stages(cli.FLAGS.name)
-    run = extraction.extract(cli.run_dir(), split, config, cli.drawing(), name=cli.FLAGS.name,
-                             shard=cli.shard())
-    cli.done(f"maps ({cli.FLAGS.mode}){texts.maps_text(run)}", cli.run_dir() / cli.FLAGS.name)
+    options = cli.drawing()
+    run = extraction.extract(cli.run_dir(), split, config, options, name=cli.FLAGS.name, shard=cli.shard())
+    cli.done(f"maps ({options.mode}){texts.maps_text(run)}", cli.run_dir() / cli.FLAGS.name)
 
 
 if __name__ == "__main__":

@@ -35,8 +35,9 @@ def main() -> None:
     configs = cli.config(presets.MapsConfig), cli.config(presets.SeedsConfig)
     split, name = cli.split(), cli.FLAGS.name
     cli.restart_stages(name, layout.uncertainty_of(name), layout.maps_of(name))
-    run = extraction.extract(cli.run_dir(), split, *configs, cli.drawing(), options, name=name, shard=cli.shard())
-    cli.done(f"seeds ({cli.FLAGS.mode}){texts.scores_text(run.get('metrics'))}{texts.maps_text(run)}",
+    drawing = cli.drawing()
+    run = extraction.extract(cli.run_dir(), split, *configs, drawing, options, name=name, shard=cli.shard())
+    cli.done(f"seeds ({drawing.mode}){texts.scores_text(run.get('metrics'))}{texts.maps_text(run)}",
              cli.run_dir() / name)
 
 

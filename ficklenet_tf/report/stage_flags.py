@@ -4,7 +4,6 @@ import dataclasses
 from typing import Any
 
 from ficklenet_tf import crf, presets
-from ficklenet_tf.data import datasets
 from ficklenet_tf.report.stages import Run
 from ficklenet_tf.runs import layout
 from ficklenet_tf.seeds import needed
@@ -13,7 +12,6 @@ RUN = ("dataset", "data_dir", "cache_dir", "on_error", "max_images", "preset", "
 _DEFAULT_CRF = "dsrg"
 # Settings of a segmenter that are flags, too: their defaults.
 _TRAINING = {"supervision": "weak", "seeds": layout.SEEDS, "initial": "classifier", "weights": ""}
-_DRAWING = {"mode": ("mode", "stochastic"), "classifier_name": ("classifier", layout.CLASSIFIER)}
 
 
 def preset(run: Run) -> presets.Preset:
@@ -48,7 +46,12 @@ def weights(run: Run) -> dict[str, str]:
 def drawing(run: Run) -> dict[str, str]:
     """Returns how maps were begun, where that differs from the flags' defaults."""
     begun = settings(run, layout.MAPS)
-    return {flag: begun[key] for key, (flag, default) in _DRAWING.items() if begun.get(key, default) != default}
+    classifier = begun.get("classifier_name", layout.CLASSIFIER)
+    stage = run.stages.get(classifier)
+    own = stage.settings.get("config", {}).get("inference_mode") if stage else None
+    mode = begun.get("mode", own)
+    return ({} if mode == own else {"mode": mode}) | (
+        {} if classifier == layout.CLASSIFIER else {"classifier": classifier})
 
 
 def saliency_dir(run: Run) -> str | None:
@@ -70,16 +73,13 @@ def training(run: Run) -> dict[str, Any]:
 
 
 def _strong(begun: dict[str, Any]) -> dict[str, Any]:
-    """Returns which images' masks a segmenter learns beside seeds: those of a split, or the first ones of its own.
+    """Returns which images' masks a segmenter learns beside seeds: those of another split, or so many of its own.
 
-    Both may have the same name: then the fingerprint tells. Where some of the first ones have no mask, it does not.
+    All that its own has are as many as there are.
     """
-    strong, count = begun["strong"], begun["strong"]["images"]
-    same_split = datasets.Split(begun["dataset"], begun["split"], (), ("",) * count, True, begun["fingerprint"],
-                                rows=(0,) * count, labelled=(True,) * count)
-    if (begun["split"], same_split.select(range(count)).fingerprint) == (strong["split"], strong["fingerprint"]):
-        return {"strong_images": count}
-    return {"strong_split": strong["split"]}
+    strong = begun["strong"]
+    return ({"strong_images": strong["images"]} if strong["split"] == begun["split"] else
+            {"strong_split": strong["split"]})
 
 
 def prediction(run: Run) -> dict[str, Any]:
