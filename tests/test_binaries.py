@@ -3,14 +3,17 @@
 import ast
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import types
 
+import numpy as np
 import pytest
 
+from ficklenet_tf.data import labels
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.runs import artifacts
 from tools import cli
@@ -87,6 +90,62 @@ def test_masks_of_held_out_photographs_are_not_learned(photographs_dir, tmp_path
     cli.FLAGS.split = "all"
     with pytest.raises(UserError, match="held_out: expected photographs from which nothing learns, found 3 of all in"):
         cli.splits()
+
+
+@pytest.fixture
+def masked_dir(photographs_dir, tmp_path):
+    """The photographs with masks of p3 to p8, of p9 to p11, which are val's, and of p0 and p1, which are test's."""
+    root = tmp_path / "masked"
+    shutil.copytree(photographs_dir, root)
+    (root / "classes.txt").write_text("disc\nsquare\n")
+    for number in (0, 1, *range(3, 12)):
+        labels.write_label(root / "labels" / f"p{number}.png", np.ones((40, 48), np.uint8))
+    (root / "splits" / "train.txt").write_text("".join(f"p{number}\n" for number in range(2, 9)))
+    (root / "splits" / "test.txt").write_text("p0\np1\n")
+    (root / "splits" / "drawn.txt").write_text("p0\np4\np9\n")
+    return root
+
+
+def test_masks_of_all_that_is_measured_are_not_learned(masked_dir, tmp_path, monkeypatch, capsys):
+    """Those of test, too, whatever is held out now; N strong images are evenly spaced among the other masks."""
+    monkeypatch.setattr(cli, "FLAGS", _Flags(
+        dataset="folder", data_dir=masked_dir, cache_dir=tmp_path, output_dir=tmp_path, split=None, held_out="test",
+        on_error="stop", max_images=None, strong_split="drawn", strong_images=None))
+    assert cli.strong(cli.split(), True, "--supervision=semi").image_ids == ("p4",)
+    assert "drawn: 2 of 3 photographs are held out (test, val), their masks are not learned" in capsys.readouterr().err
+    cli.FLAGS.strong_split, cli.FLAGS.strong_images = None, 3
+    assert cli.strong(cli.split("all"), True, "--supervision=semi").image_ids == ("p3", "p5", "p7")
+    assert "all: 5 of 12 photographs are held out (test, val)" in capsys.readouterr().err
+    cli.FLAGS.strong_images = 7
+    with pytest.raises(UserError, match="strong_images: expected 1 to 6 of 7 images, of which 6 have masks, found 7"):
+        cli.strong(cli.split("all"), True, "--supervision=semi")
+    cli.FLAGS.strong_split = "drawn"
+    with pytest.raises(UserError, match="strong_images: expected no strong_split beside it, found drawn"):
+        cli.strong(cli.split("all"), True, "--supervision=semi")
+
+
+def test_the_first_of_a_data_set_of_masks_are_strong_as_before(drawings_dir, tmp_path, monkeypatch):
+    """Published figures were made with them; shapes' own val is learned where that is asked for."""
+    monkeypatch.setattr(cli, "FLAGS", _Flags(
+        dataset="shapes", data_dir=None, cache_dir=drawings_dir, output_dir=tmp_path, split="val", on_error="stop",
+        max_images=8, strong_split=None, strong_images=3))
+    split = cli.split()
+    strong = cli.strong(split, True, "--supervision=semi")
+    assert strong.image_ids == split.image_ids[:3] and strong.fingerprint == split.select(range(3)).fingerprint
+    assert cli.own_masks(split) is split
+
+
+def test_a_segmenter_of_masks_alone_does_not_learn_what_is_measured(masked_dir, tmp_path):
+    """It ends for want of a classifier, when it has said whose masks it leaves out."""
+    common = ["tools.train_segmenter", "--dataset=folder", f"--data_dir={masked_dir}", "--supervision=full",
+              f"--cache_dir={tmp_path / 'data'}", f"--output_dir={tmp_path / 'run'}", "--preset=tiny"]
+    processes = [_start(*common, f"--split={split}") for split in ("all", "val")]
+    (_, of_all), (_, of_val) = (process.communicate(timeout=500) for process in processes)
+    assert [process.returncode for process in processes] == [1, 1]
+    assert "all: 5 of 12 photographs are held out (test, val), their masks are not learned" in of_all, of_all
+    assert "expected a finished classifier" in of_all.splitlines()[-1]
+    assert of_val.splitlines()[-1] == ("error: split: expected photographs that are not held out, found all 3 of val "
+                                       "in val")
 
 
 @pytest.mark.parametrize("error, line", [

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ficklenet_tf.data import datasets, labels
+from ficklenet_tf.data import datasets, images, labels
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.maps import extraction as map_extraction
 from ficklenet_tf.presets import MapsConfig, SeedsConfig
@@ -234,6 +234,24 @@ def test_a_crf_that_could_not_be_chosen_is_refused_before_the_work(drawings_dir,
     process = _start(drawings_dir, tmp_path / "run", f"--system={system}", "--crf=auto")
     errors = process.communicate()[0]
     assert process.returncode == 1 and "error: crf: expected a CRF by name" in errors and found in errors
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_a_later_stage_would_lack_is_told_before_the_first(photographs_dir, drawings_dir, tmp_path):
+    """Saliency maps of some photographs alone; and --crf=auto, which needs tags, where no held-out one has any."""
+    untagged, some = tmp_path / "untagged", tmp_path / "some"
+    shutil.copytree(photographs_dir, untagged)
+    table = (untagged / "tags.csv").read_text().splitlines()
+    (untagged / "tags.csv").write_text("\n".join([*table[:10], *(f"p{number}.png," for number in (9, 10, 11))]))
+    images.write_grey(some / "train_00000.png", np.zeros((2, 2), np.float32))
+    processes = {
+        f"error: {some}: expected a saliency map for each of 24 images, 23 are missing, the first train_00001.png":
+            _start(drawings_dir, tmp_path / "run", "--seeds.refine=saliency", f"--saliency_dir={some}"),
+        "error: crf: expected photographs with tags, to choose by them; those of folder val have none":
+            _start(tmp_path, tmp_path / "run", "--dataset=folder", f"--data_dir={untagged}", "--crf=auto")}
+    for error, process in processes.items():
+        output = process.communicate(timeout=900)[0]
+        assert process.returncode == 1 and output.splitlines()[-1] == error
     assert not (tmp_path / "run").exists()
 
 

@@ -1,6 +1,8 @@
 """What the flags of all binaries must be before one begins: names, paths and splits that can be."""
 
+import dataclasses
 import os
+import pathlib
 import re
 import shutil
 import sys
@@ -8,7 +10,9 @@ from collections.abc import Sequence
 
 from absl import flags
 
+from ficklenet_tf import presets
 from ficklenet_tf.errors import UserError
+from ficklenet_tf.runs import artifacts, layout
 
 FLAGS = flags.FLAGS
 # Flags by the names that they had before (CHANGELOG.md), and what they are called now: where several new names stand,
@@ -77,3 +81,36 @@ def check_places() -> None:
         path = shutil.which(path) or path if path and flag == "peers_python" else path
         if path and not sound(path) and (os.path.exists(path) or flag not in _OUTPUTS):
             raise UserError(f"{flag}: expected {kind}, found {'' if os.path.exists(path) else 'no '}{path}")
+
+
+def check_preset(run_dir: pathlib.Path) -> None:
+    """Raises UserError where --preset was left out and the run was begun with another one than its default."""
+    if not FLAGS["preset"].using_default_value:
+        return
+    begun, source = _presets_of(run_dir)
+    if begun and FLAGS.preset not in begun:
+        raise UserError(f"preset: expected {' or '.join(begun)}, by {source}, found {FLAGS.preset}, the default; give "
+                        f"--preset={begun[0]}, or --preset={FLAGS.preset} where that is meant")
+
+
+def _presets_of(run_dir: pathlib.Path) -> tuple[list[str], pathlib.Path]:
+    """Returns (the presets with which a run may have been begun, the file that says so); [] where it has not.
+
+    A whole run says so when it is done. Else those from which the classifier's settings differ in the fewest numbers:
+    flags may have changed some, and `cpu` and `evening` have the same ones. What flags change now does not count: the
+    command that began a run goes on with it.
+    """
+    result, settings = run_dir / layout.RESULT, run_dir / layout.CLASSIFIER / layout.SETTINGS
+    if result.exists() and "preset" in (content := artifacts.read_json(result)):
+        return [content["preset"]], result
+    config = artifacts.read_json(settings).get("config") if settings.exists() else None
+    if not config:
+        return [], settings
+    given = {field for field in config for flag in (field, f"{layout.CLASSIFIER}.{field}")
+             if flag in FLAGS and FLAGS[flag].value is not None}
+    differ = {}
+    for name, preset in presets.PRESETS.items():
+        base = artifacts.as_json(dataclasses.asdict(preset.classifier))
+        differ[name] = sum(value != base[field] for field, value in config.items()
+                           if field in base and field not in {*given, "precision"})  # which the hardware may settle
+    return [name for name, count in differ.items() if count == min(differ.values())], settings

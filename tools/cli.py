@@ -15,7 +15,7 @@ from absl import flags
 from ficklenet_tf import configs, presets, setting
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.runs import artifacts, layout, restart
-from tools import define, words
+from tools import checks, define, words
 from tools import start as starting
 
 if TYPE_CHECKING:
@@ -58,10 +58,16 @@ def loop_options() -> "loop.Options":
 
 
 def drawing() -> "map_extraction.Options":
-    """Returns the `maps.extraction.Options` of `define.drawing`'s flags and --seed."""
+    """Returns the `maps.extraction.Options` of `define.drawing`'s flags and --seed.
+
+    Raises:
+      FileNotFoundError: the classifier, whose own mode is taken without --mode, has not finished.
+    """
     from ficklenet_tf.maps import extraction as map_extraction
 
-    return map_extraction.Options(FLAGS.classifier, FLAGS.mode, FLAGS.seed, FLAGS.jit_compile)
+    run = artifacts.finished_run(run_dir() / FLAGS.classifier, "classifier", "tools.train_classifier")
+    return map_extraction.Options(FLAGS.classifier, FLAGS.mode or run["config"]["inference_mode"], FLAGS.seed,
+                                  FLAGS.jit_compile)
 
 
 def seeding() -> "seed_extraction.Options":
@@ -80,7 +86,7 @@ def shard() -> tuple[int, int]:
 def config(stage: type[Config], base_preset: presets.Preset | None = None) -> Config:
     """Returns the preset's config of a stage, given by its class, with the flags given applied and checked."""
     stage_name = configs.stage_of(stage)
-    base = getattr(base_preset or presets.PRESETS[FLAGS.preset], stage_name)
+    base = getattr(base_preset or _base_preset(), stage_name)
     changes, prefix = {}, ""
     for field in dataclasses.fields(base):
         defined = [name for name in (field.name, f"{stage_name}.{field.name}") if name in FLAGS]
@@ -95,6 +101,12 @@ def config(stage: type[Config], base_preset: presets.Preset | None = None) -> Co
         raise UserError(f"{prefix}{error}") from None
 
 
+def _base_preset() -> presets.Preset:
+    """Returns --preset as it stands; its default is easily forgotten."""
+    checks.check_preset(run_dir())
+    return presets.PRESETS[FLAGS.preset]
+
+
 def preset(trains: bool = True,
            changed: Callable[[presets.Preset], presets.Preset] | None = None) -> presets.Preset:
     """Returns the `presets.Preset` with the flags given applied to every stage, checked.
@@ -105,10 +117,11 @@ def preset(trains: bool = True,
     """
     from ficklenet_tf.training import settings
 
-    base = presets.PRESETS[FLAGS.preset]
-    base = changed(base) if changed else base
+    base = changed(_base_preset()) if changed else _base_preset()
     preset = dataclasses.replace(base, **{name: config(stage, base) for name, stage in configs.STAGES.items()})
     settings.check(preset, FLAGS.weights if trains else None)
+    if FLAGS["maps.sizes"].value is None:
+        settings.check_sizes(base, preset.classifier.input_size)
     return preset
 
 
@@ -165,40 +178,43 @@ def strong(train_split: "datasets.Split", wanted: bool, what: str) -> "datasets.
 
     Raises:
       UserError: --strong_split and --strong_images do not say whose, or say it where nothing learns them; or all are
-        held out.
+        held out, or too few have masks.
     """
+    from ficklenet_tf.data.datasets import strong as choice
+
     name, count = FLAGS.strong_split, FLAGS.strong_images
     if not wanted:
         if name is not None or count is not None:
             raise UserError(f"strong_split and strong_images: expected only with {what}")
         return None
     if count is not None:
-        if name is not None or not 0 < count < len(train_split):
-            raise UserError(f"strong_images: expected 1 to {len(train_split) - 1} of {len(train_split)} images and no "
-                            f"strong_split, found {count} and {name}")
-        return train_split.select(range(count))
+        if name is not None:
+            raise UserError(f"strong_images: expected no strong_split beside it, found {name}")
+        return choice.some(own_masks(train_split), count, len(train_split) - 1)
     if name is None and FLAGS.dataset != "voc":
         raise UserError(f"{what}: expected --strong_split or --strong_images, found neither")
     return split("train") if name is None else learned(split(name))
 
 
-def learned(strong_split: "datasets.Split") -> "datasets.Split":
-    """Returns a split without the photographs that are held out; says how many those are."""
+def own_masks(train_split: "datasets.Split") -> "datasets.Split":
+    """Returns the split to train on whose own masks are to be learned: a folder's without what is held out."""
+    return learned(train_split, "split") if FLAGS.dataset == "folder" else train_split
+
+
+def learned(masked: "datasets.Split", flag: str = "strong_split") -> "datasets.Split":
+    """Returns a split, named by `flag`, without the photographs that are held out; says how many those are.
+
+    Of a folder those are of every split whose name begins with val or test, and of --held_out.
+    """
     from ficklenet_tf.data import datasets
-    from ficklenet_tf.runs import progress
+    from ficklenet_tf.data.datasets import folder
+    from ficklenet_tf.data.datasets import strong as choice
 
     name = FLAGS.held_out if "held_out" in FLAGS else None
+    if FLAGS.dataset == "folder":
+        return choice.without(masked, folder.measured(FLAGS.data_dir, name), flag)
     held_out = datasets.load_split(**{**split_arguments(name, held_out=True), "max_images": None})
-    measured = set(held_out.image_ids)
-    kept = [i for i, image_id in enumerate(strong_split.image_ids) if image_id not in measured]
-    if not kept:
-        raise UserError(f"strong_split: expected photographs that are not held out, found all {len(strong_split)} of "
-                        f"{strong_split.name} in {held_out.name}")
-    if len(kept) == len(strong_split):
-        return strong_split
-    progress.say(f"{strong_split.name}: {len(strong_split) - len(kept)} of {len(strong_split)} photographs are held "
-                 f"out ({held_out.name}), their masks are not learned")
-    return strong_split.select(kept)
+    return choice.without(masked, {held_out.name: held_out.image_ids}, flag)
 
 
 def split_arguments(name: str | None = None, held_out: bool = False) -> dict[str, Any]:

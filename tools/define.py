@@ -95,7 +95,8 @@ def segmenter() -> None:
 def strong(what: str) -> None:
     """Defines --strong_split and --strong_images, which go with `what`: a flag and its value; see `cli.strong`."""
     flags.DEFINE_string("strong_split", None, f"{what}: split of the images with masks (default: of voc train).")
-    flags.DEFINE_integer("strong_images", None, f"{what}: the first N images of the split are those with masks.",
+    flags.DEFINE_integer("strong_images", None, f"{what}: learn the masks of N images of the split, evenly spaced "
+                         "among those with a mask; where all images of voc or shapes have one, the first N.",
                          lower_bound=1)
 
 
@@ -142,7 +143,8 @@ def shards() -> None:
 def drawing() -> None:
     """Defines --classifier, --mode and --jit_compile, see `maps.extraction.Options`."""
     flags.DEFINE_string("classifier", layout.CLASSIFIER, "The classifier's directory below OUTPUT_DIR.")
-    flags.DEFINE_enum("mode", "stochastic", configs.MODES, "Which hidden units; deterministic: plain Grad-CAM.")
+    flags.DEFINE_enum("mode", None, configs.MODES, "Which hidden units; deterministic: plain Grad-CAM (default: as "
+                      "the classifier predicts tags).")
     flags.DEFINE_boolean("jit_compile", False, "Compile backbone and maps by XLA.")
 
 

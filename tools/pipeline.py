@@ -38,6 +38,25 @@ def _job(run_dir: pathlib.Path, split: datasets.Split, held_out: datasets.Split,
                    saliency_dir, cli.loop_options())
 
 
+def _check(work: job.Job) -> None:
+    """Raises UserError where a later stage would lack what it needs, before the first one begins."""
+    needed.check(work.preset.seeds, work.saliency)
+    saliency_dir = cli.FLAGS.saliency_dir
+    if work.needs_saliency and saliency_dir:
+        needed.check_saliency(saliency_dir, work.split)
+    if cli.FLAGS.crf != crf_choice.AUTO:
+        return
+    if not work.needs_seeds:
+        raise UserError("crf: expected a CRF by name, as auto compares with seeds, and this system has none")
+    if work.system.maps != "one":
+        raise UserError("crf: expected a CRF by name, as auto compares with seeds of one classifier's maps, and this "
+                        "system's are of several")
+    few = crf_choice.photographs(work.held_out)
+    crf_choice.tagged(few)
+    if needed.saliency(work.preset.seeds) and saliency_dir:
+        needed.check_saliency(saliency_dir, few)
+
+
 def _baseline(work: job.Job) -> job.Job:
     """The same with every hidden unit, in directories of its own."""
     names = job.Names(*map(layout.deterministic, (layout.CLASSIFIER, layout.MAPS, layout.AFFINITY, layout.SEEDS)))
@@ -123,15 +142,7 @@ def run() -> None:
         raise UserError(f"system {cli.FLAGS.system}: {refusal}")
     split, held_out = cli.splits()
     work = _job(run_dir, split, held_out, preset, system)
-    needed.check(preset.seeds, work.saliency)  # not after the classifier
-    if cli.FLAGS.crf == crf_choice.AUTO:
-        if not work.needs_seeds:
-            raise UserError("crf: expected a CRF by name, as auto compares with seeds, and this system has none")
-        if system.maps != "one":
-            raise UserError("crf: expected a CRF by name, as auto compares with seeds of one classifier's maps, and "
-                            "this system's are of several")
-        if needed.saliency(preset.seeds) and cli.FLAGS.saliency_dir:
-            needed.check_saliency(cli.FLAGS.saliency_dir, crf_choice.photographs(held_out))
+    _check(work)
     works = [work, *([_baseline(work)] if cli.FLAGS.baseline and not cli.FLAGS.system else [])]
     restart.request(run_dir, cli.FLAGS.restart, followers=True)
     if work.needs_saliency and not cli.FLAGS.saliency_dir:

@@ -7,7 +7,7 @@ Reads photographs and tags; writes OUTPUT_DIR/classifier/ (weights, checkpoints,
 tensorboard/, run.json with the mAP of the tags on the held-out split).
 
 --objectives=tags,mining is GAIN, and mining_masks beside it learns the masks of the images of --strong_split (VOC:
-train) or of the first --strong_images too. --head=eps --objectives=tags,saliency is EPS; it learns
+train) or of --strong_images too. --head=eps --objectives=tags,saliency is EPS; it learns
 OUTPUT_DIR/saliency/ of tools.make_saliency, or --saliency_dir.
 """
 

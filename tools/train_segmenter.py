@@ -13,7 +13,8 @@ tags alone: OUTPUT_DIR/seeds/ need not be there. --losses=stc is STC's first net
 saliency maps.
 --supervision=full learns the split's own masks and needs no seeds. --supervision=semi adds images with masks
 to every batch (--strong_share of it) with --alpha times their cross-entropy: those of --strong_split (VOC: train), or
-the first --strong_images of the split; they are left out of the images with seeds.
+--strong_images of the split; they are left out of the images with seeds. Of a folder the masks of photographs in
+val..., test... and the like are not learned, whatever the split.
 """
 
 from absl import flags
@@ -44,7 +45,7 @@ def main() -> None:
 
     run_dir, config, name = cli.run_dir(), cli.config(presets.SegmenterConfig), cli.FLAGS.name
     with distribution.strategy(cli.FLAGS.distribute).scope():  # before anything else is computed
-        split = cli.split()
+        split = cli.own_masks(cli.split()) if cli.FLAGS.supervision == "full" else cli.split()
         options = segmenter_training.Options(
             seeds=cli.FLAGS.seeds, initial=cli.FLAGS.initial, supervision=cli.FLAGS.supervision,
             strong=cli.strong(split, cli.FLAGS.supervision == "semi", _SEMI),

@@ -79,6 +79,19 @@ def photographs(held_out: datasets.Split) -> datasets.Split:
     return held_out.select(np.linspace(0, len(held_out) - 1, min(_PHOTOGRAPHS, len(held_out))).astype(int).tolist())
 
 
+def tagged(few: datasets.Split) -> list[dict[str, Any]]:
+    """Returns the examples of `photographs` that have tags.
+
+    Raises:
+      UserError: none has any.
+    """
+    examples = [example for example in (few[i] for i in range(len(few))) if example["tags"].any()]
+    if not examples:
+        raise UserError(f"crf: expected photographs with tags, to choose by them; those of {few.dataset} {few.name} "
+                        "have none")
+    return examples
+
+
 def chosen(run_dir: str | pathlib.Path, key: str, stage_name: str | None = None) -> str:
     """Returns `key`, or for "auto" what `choose` has found for a run's segmenter.
 
@@ -132,11 +145,7 @@ def _with_seeds(run_dir: pathlib.Path, split: datasets.Split, learned: dict[str,
     options = extraction.with_needed(run_dir, split, config, extraction.Options(saliency_dir), maps["classifier"])
     if options.walker and options.walker.run["finished"] != learned["affinity"]:
         raise UserError("crf: expected the affinity network by which the seeds were made, found another")
-    examples = [example for example in (split[i] for i in range(len(split))) if example["tags"].any()]
-    if not examples:
-        raise UserError(f"crf: expected photographs with tags, to choose by them; those of {split.dataset} "
-                        f"{split.name} have none")
-    for example in examples:
+    for example in tagged(split):
         image = images.decode_image(example["image"])
         evidence = Evidence(example["image_id"], image, localizer(example, maps["seed"]), config,
                             options.saliency_dir, options.walker)

@@ -8,7 +8,7 @@ from ficklenet_tf import presets
 from ficklenet_tf.data import datasets, feature_cache
 from ficklenet_tf.experiments import job, rehearsed, systems
 from ficklenet_tf.seeds import extraction
-from ficklenet_tf.training import losses, optimizers
+from ficklenet_tf.training import losses, objective, optimizers
 
 SIZE = 33
 CLASSIFIER = dataclasses.replace(presets.CPU.classifier, backbone="small", input_size=SIZE, kernel_size=3,
@@ -52,6 +52,18 @@ def test_a_segmenter_that_cannot_be_trained_is_found_before_the_classifier(split
     with pytest.raises(ValueError, match="no such loss here"):
         _rehearse(tmp_path, splits)
     assert [path.name for path in tmp_path.iterdir()] == ["precision.json"]
+
+
+def test_of_strong_photographs_those_with_a_mask_are_rehearsed(splits, tmp_path):
+    """The first five of seven have none: two are strong, and four others are learned from their seeds."""
+    split, held_out = splits
+    split = dataclasses.replace(split, labelled=(False,) * 5 + (True,) * 4)
+    preset = presets.Preset("test", CLASSIFIER, MAPS, presets.TINY.seeds, SEGMENTER)
+    work = job.Job(tmp_path, split, held_out, preset, systems.System("", {}), strong=split.select(range(7)))
+    few = rehearsed._reduced(work, tmp_path / "rehearsal")
+    assert few.strong.image_ids == split.image_ids[5:7] and all(few.strong.labelled)
+    weak, strong = objective.divide("semi", few.split, few.strong)
+    assert weak.image_ids == split.image_ids[:4] and strong.image_ids == few.strong.image_ids
 
 
 def test_what_has_been_begun_is_not_rehearsed(splits, tmp_path, monkeypatch):

@@ -28,7 +28,8 @@ Splits: those lists and "all". Without train and val lists, about a tenth of the
 images, chosen by a hash of their ids, is "val" and the rest "train"; with one
 of the two lists, the other split is what the lists leave over. Lists whose names
 begin with "train" and with "val" or "test" may not share images: those of one kind
-are left out of the other. An image needs a tag in every split whose name begins
+are left out of the other. Masks of images of the second kind are not learned, by
+whatever other list. An image needs a tag in every split whose name begins
 with "train"; elsewhere it may have none.
 """
 
@@ -151,6 +152,16 @@ def read(data_dir: str | pathlib.Path | None) -> Contents:
         copies = class_folders.copies(root, rows)
     return Contents(root, images if images.is_dir() else root, source, tuple(rows), tags_csv.read_classes(root, rows),
                     tags_csv.split_ids(root, rows, copies), _unlisted(root, rows, copies))
+
+
+def measured(data_dir: str | pathlib.Path | None, also: str | None = None) -> dict[str, list[str]]:
+    """Returns {split: image ids} of the splits by which masks are measured: val..., test... and `also`.
+
+    Raises:
+      FileNotFoundError, UserError: see `read`.
+    """
+    return {name: image_ids for name, (_, image_ids) in read(data_dir).splits.items()
+            if name.startswith(tags_csv.MEASURED) or name == also}
 
 
 def _unlisted(root: pathlib.Path, rows: Sequence[tags_csv.Row],

@@ -17,6 +17,7 @@ VAL_FRACTION = 0.1
 MAX_CLASSES = labels.IGNORE - 1  # ids 1..254
 _NAME = r"[^/\\\0.][^/\\\0]*"  # of a file or folder: not hidden, and not a way elsewhere
 EVERY = "every_image"  # the split "all" under a name that TFDS has not reserved
+MEASURED = ("val", "test")  # how names of lists begin by which masks are measured
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,7 +203,7 @@ def split_ids(root: pathlib.Path, rows: Sequence[Row],
                   for image_id in listed_ids}
         held_out = _held_out([image_id for image_id in ids if image_id not in listed])
         splits["val"] = (table, [image_id for image_id in ids if image_id in held_out])
-    for split, others in (("train", ("val", "test")), ("val", ("train", "test"))):
+    for split, others in (("train", MEASURED), ("val", ("train", "test"))):
         if split not in splits:
             taken = {i for name, (_, listed) in splits.items() if name.startswith(others) for i in listed}
             splits[split] = (table, [image_id for image_id in ids if image_id not in taken])
@@ -213,7 +214,7 @@ def _check_apart(splits: dict[str, tuple[pathlib.Path, list[str]]]) -> None:
     """Raises UserError where a list to evaluate on (val..., test...) holds images of one to train on (train...)."""
     for train in (name for name in splits if name.startswith("train")):
         learned = set(splits[train][1])
-        for path, ids in (splits[name] for name in splits if name.startswith(("val", "test"))):
+        for path, ids in (splits[name] for name in splits if name.startswith(MEASURED)):
             shared = [image_id for image_id in ids if image_id in learned]
             if shared:
                 raise UserError(f"{path}: expected images that {train} does not list, found {len(shared)} of them, "
