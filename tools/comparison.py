@@ -11,6 +11,7 @@ from ficklenet_tf.experiments import costs, rehearsed, shared, systems
 from ficklenet_tf.experiments.job import Job
 from ficklenet_tf.report import commands, comparison, picture_rows
 from ficklenet_tf.runs import artifacts, layout
+from ficklenet_tf.seeds import needed
 from tools import cli, texts
 
 
@@ -67,10 +68,14 @@ def _named(key: str, work: Job, base: Job) -> Job:
 
 
 def _make_saliency(works: dict[str, Job]) -> None:
-    """Makes the photographs' saliency maps once, where a system learns from them and none are given."""
+    """Makes the photographs' saliency maps once, where a system learns from them; checks those that are given."""
     needing = [key for key, work in works.items() if work.needs_saliency]
-    if needing and not cli.FLAGS.saliency_dir:
-        work = works[needing[0]]
+    if not needing:
+        return
+    work = works[needing[0]]
+    if cli.FLAGS.saliency_dir:
+        needed.check_saliency(cli.FLAGS.saliency_dir, work.split)
+    else:
         cli.make_saliency(work.run_dir, work.split, needing)
 
 

@@ -15,7 +15,7 @@ from absl import flags
 
 from ficklenet_tf import presets
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.runs import layout
+from ficklenet_tf.runs import artifacts, layout
 from tools import cli, define, start
 
 define.name(layout.SEEDS)
@@ -56,8 +56,10 @@ def main() -> None:
     from ficklenet_tf.maps import extraction as map_extraction
     from ficklenet_tf.seeds import extraction
 
+    classifier = artifacts.finished_run(cli.run_dir() / layout.CLASSIFIER, "classifier", "tools.train_classifier")
     arguments = (cli.config(presets.MapsConfig), cli.config(presets.SeedsConfig),
-                 map_extraction.Options(seed=cli.FLAGS.seed), extraction.Options(keep_maps=cli.FLAGS.keep_maps))
+                 map_extraction.Options(mode=classifier["config"]["inference_mode"], seed=cli.FLAGS.seed),
+                 extraction.Options(keep_maps=cli.FLAGS.keep_maps))
     try:
         import apache_beam
         from apache_beam.options.pipeline_options import PipelineOptions

@@ -92,7 +92,11 @@ def _check_flags(preset: presets.Preset, wanted: list[tuple[str, str]]) -> None:
 def _with_saliency(work: plan.Plan, wanted: list[tuple[str, str]]) -> plan.Plan:
     """Returns the plan with saliency maps, made here unless they are given, where a wanted row learns from them."""
     needing = sorted(key for key in _rows(wanted) if job.needs_saliency(systems.SYSTEMS[key].applied(work.preset)))
-    if work.saliency_dir or not needing and not needed.saliency(work.preset.seeds):
+    if not needing and not needed.saliency(work.preset.seeds):
+        return work
+    if cli.FLAGS.saliency_dir:
+        needed.check_saliency(cli.FLAGS.saliency_dir, work.split)
+    if work.saliency_dir:
         return work
     return dataclasses.replace(work, saliency_dir=cli.make_saliency(work.run_dir, work.split, needing))
 

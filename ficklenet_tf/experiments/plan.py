@@ -77,8 +77,7 @@ class Plan:
         splits = {"split": self.split, "held_out": self.held_out, "strong": self.strong}
         return artifacts.as_json({
             "preset": dataclasses.asdict(preset), "weights": pathlib.Path(self.weights).name,
-            "crf": None if self.spec is None else dataclasses.asdict(self.spec), "map_images": self.map_images,
-            "saliency": self.saliency_dir is not None, **{
+            "crf": None if self.spec is None else dataclasses.asdict(self.spec), "map_images": self.map_images, **{
                 name: {"name": split.name, "images": len(split), "fingerprint": split.fingerprint}
                 for name, split in splits.items() if split is not None}})
 

@@ -291,6 +291,19 @@ def test_the_studies_of_convergence_and_uncertainty(small_plan, monkeypatch):
     assert table.rows[0]["pixels with a seed"].mean > table.rows[1]["pixels with a seed"].mean
 
 
+def test_settings_are_those_that_all_systems_have(small_plan, tmp_path):
+    """Parts of systems with saliency and of those without are one table; parts of other photographs are not."""
+    settings = small_plan.settings
+    assert dataclasses.replace(small_plan, saliency_dir=tmp_path, random_seeds=(3,)).settings == settings
+    segmenter = dataclasses.replace(small_plan.preset.segmenter, learning_rate=0.5)
+    other = dataclasses.replace(small_plan, preset=dataclasses.replace(small_plan.preset, segmenter=segmenter))
+    for changed in (other, dataclasses.replace(small_plan, strong=small_plan.split.select((0, 1))),
+                    dataclasses.replace(small_plan, weights="other/vgg16.npz")):
+        assert changed.settings != settings
+    assert dataclasses.replace(small_plan, weights="here/a.npz").settings == dataclasses.replace(
+        small_plan, weights="there/a.npz").settings  # machines have them in other places
+
+
 def test_images_without_a_mask_are_not_counted_as_strong(small_plan, monkeypatch):
     """Of three strong images two have a mask, which are all that there are: "masks of all" would be these again."""
     split = dataclasses.replace(small_plan.split, labelled=tuple(i in (0, 3) for i in range(8)))
