@@ -115,7 +115,7 @@ class LoadedRun:
           num_maps: N.
           mode: "stochastic", "general" or "deterministic" (one plain Grad-CAM); None: the classifier's own, by which
             it predicts tags.
-          seed: of the selections.
+          seed: of the selections, with the photograph's pixels: others have selections of their own.
           size: side to which the photograph is warped, within `configs.SIDES`; None: the classifier's own.
 
         Returns:

@@ -1,5 +1,6 @@
 """Maps of whole photographs by a trained classifier: decoding, views (sizes, mirror), backbone, `aggregation`."""
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -190,7 +191,7 @@ def localize(classifier: Trained, photograph: np.ndarray, tags: Sequence[str], *
       num_maps: N.
       mode: "stochastic", "general" or "deterministic" (one plain Grad-CAM); None: the classifier's own, by which it
         predicts tags.
-      seed: of the selections.
+      seed: of the selections, with the photograph's pixels: others have selections of their own.
       size: side to which the photograph is warped, within `configs.SIDES`; None: the classifier's own.
 
     Returns:
@@ -211,7 +212,7 @@ def of_classifier(classifier: Trained, num_maps: int = 200, mode: str | None = N
 
 
 def tagged(photograph: np.ndarray, tags: Sequence[str], class_names: Sequence[str]) -> dict[str, Any]:
-    """Returns a photograph and its tags as an example that a `Localizer` takes.
+    """Returns a photograph and its tags as an example that a `Localizer` takes, named after its pixels.
 
     Args:
       photograph: `[h, w, 3]` uint8 RGB.
@@ -226,4 +227,5 @@ def tagged(photograph: np.ndarray, tags: Sequence[str], class_names: Sequence[st
     if unknown:
         raise UserError(f"tags: expected some of {', '.join(names)}, found {', '.join(map(str, unknown))}")
     present = np.array([name in tags for name in names], np.float32)
-    return {"image_id": "", "tags": present, "image": tf.io.encode_png(photograph)}
+    name = hashlib.sha256(np.asarray(photograph).tobytes()).hexdigest()
+    return {"image_id": name, "tags": present, "image": tf.io.encode_png(photograph)}

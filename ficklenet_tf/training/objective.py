@@ -261,6 +261,8 @@ LOSSES: dict[str, Callable[[Step], tf.Tensor | None]] = {
 # Those that look at no label image: a training of these alone needs no seeds.
 SEEDLESS = frozenset(("expand", "boundary", "em_fixed", "em_adapt", "mil_lse", "mil_max", "stc"))
 NEED_SALIENCY = ("stc",)
+# Those that look at all pixels, with the photograph's tags.
+OF_ALL_PIXELS = SEEDLESS - {"boundary"}
 
 
 def needs_seeds(losses_used: Iterable[str]) -> bool:

@@ -127,6 +127,10 @@ def _plan(split: datasets.Split, config: presets.SegmenterConfig, options: Optio
                         "compile; leave --jit_compile out")
     if growing != "none" and config.random_crop:
         raise UserError(f"growing {growing}: seeds would grow into what a random crop pads; leave --random_crop out")
+    of_all = [name for name in config.losses if name in objective.OF_ALL_PIXELS and task.weak is not None]
+    if config.random_crop and of_all:
+        raise UserError(f"losses {','.join(of_all)}: of a random crop they would teach what is padded, and tags of "
+                        "what lies outside; leave --random_crop out")
     highest = surest(len(split.class_names))
     limits = (config.growing_foreground, config.growing_background)
     if growing != "none" and any(highest <= limit < 1 for limit in limits):  # 1 is: it is not to grow

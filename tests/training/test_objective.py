@@ -402,6 +402,10 @@ def test_growing_in_a_training(run_dir):
     with pytest.raises(ValueError, match="random crop pads"):
         segmenter_training.train(run_dir, _split("abcd", ""), dataclasses.replace(config, random_crop=True),
                                  name="other")
+    for names in (("seed", "expand"), ("em_adapt",)):
+        cropped = dataclasses.replace(_config(), losses=names, random_crop=True)
+        with pytest.raises(UserError, match=f"losses {names[-1]}: of a random crop they would teach what is padded"):
+            segmenter_training.train(run_dir, _split("abcd", ""), cropped, name="other")
     with pytest.raises(UserError, match=r"below 0.9998, the surest answer of 3 classes, found 0.3 and 0.9999; seeds"):
         segmenter_training.train(run_dir, _split("abcd", ""), dataclasses.replace(config, growing_background=0.9999),
                                  name="other")
