@@ -113,16 +113,16 @@ def measure(directories: Mapping[str, pathlib.Path], split: datasets.Split,
       directories: name of a system -> directory with `<image id>.png` of each photograph.
       split: `datasets.Split` of photographs from which no system has learned; its masks are not looked at.
       maps: name of a system -> name of the maps of its seeds, of those that have any: systems of the same maps do not
-        vote on each other.
+        vote on each other, unless there are no others; then nothing is decided.
 
     Raises:
-      UserError: there are less than two systems of different maps, or their label images differ in size.
+      UserError: there are less than two systems, or their label images differ in size.
     """
+    if len(directories) < 2:
+        raise UserError(f"systems: expected two or more to compare, found {', '.join(directories) or 'none'}")
     groups = [(maps or {}).get(name, f"of {name}") for name in directories]
-    if len(set(groups)) < 2:
-        raise UserError("systems: expected two or more to compare, whose seeds are not of the same maps, found "
-                        f"{', '.join(directories) or 'none'}")
-    kin = [groups.index(group) for group in groups]
+    voters = len(set(groups))
+    kin = [groups.index(group) for group in groups] if voters > 1 else None
 
     def of_image(index: int) -> tuple[np.ndarray, np.ndarray]:
         example = split[index]
@@ -137,10 +137,10 @@ def measure(directories: Mapping[str, pathlib.Path], split: datasets.Split,
         counted = list(progress.bar(pool.map(of_image, range(len(split))), total=len(split), desc="agreement",
                                     unit="img"))
     return judge(tuple(directories), np.stack([each for each, _ in counted], 1),
-                 np.stack([tags for _, tags in counted]), kin)
+                 np.stack([tags for _, tags in counted]), voters)
 
 
-def judge(names: Sequence[str], counted: np.ndarray, tags: np.ndarray, kin: Sequence[int] | None = None,
+def judge(names: Sequence[str], counted: np.ndarray, tags: np.ndarray, voters: int | None = None,
           seed: int = 0) -> Verdict:
     """Says which system is best, and whether these photographs decide it: by photographs drawn again and again.
 
@@ -148,10 +148,10 @@ def judge(names: Sequence[str], counted: np.ndarray, tags: np.ndarray, kin: Sequ
       names: of the systems.
       counted: `[systems, photographs, 3, classes]`, see `counts`.
       tags: `[photographs, classes - 1]` bool.
-      kin: see `votes`.
+      voters: how many groups of systems share no maps; None: all systems are such.
       seed: of the drawing.
     """
-    number, voters = len(tags), len(set(kin if kin is not None else names))
+    number, voters = len(tags), len(names) if voters is None else voters
     drawn = np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), RESAMPLES)
     agreement, again = (_miou(counted, tags, weights) for weights in (np.ones((1, number), np.int64), drawn))
     best = int(agreement[:, 0].argmax())

@@ -81,8 +81,8 @@ def recommendation(verdict: agreement.Verdict, noun: str = "photograph") -> str:
     """Says in a sentence which system to take, and how sure that is; `noun` is what an image is."""
     leading, count = verdict.leading, f"{verdict.photographs} held-out {noun}s"
     if verdict.voters < agreement.FEWEST:
-        return (f"Undecided between {_listed(leading)}: of two systems, or of two groups of the same maps, each is "
-                "measured by the other alone; name a third with --systems.")
+        return (f"Undecided between {_listed(leading)}: two systems, or systems of one or two maps, are measured by "
+                "each other alone; name a third with --systems.")
     if verdict.photographs < agreement.FEWEST_PHOTOGRAPHS:
         return (f"Undecided between {_listed(leading)}: {count} are too few to tell; hold out "
                 f"{agreement.FEWEST_PHOTOGRAPHS} or more.")
@@ -143,7 +143,7 @@ def _table(verdict: agreement.Verdict, entries: Sequence[Entry], nouns: str) -> 
         "would differ, too. Training is classifier, maps, seeds and segmenter; what systems share counts for each, "
         "what frozen layers give of all photographs for the run's first classifier and for systems without seeds; a "
         "dash says that a stage was resumed, whose time nobody knows.",
-        markup.table(heads, rows, wrap={1}), *_kin(entries))
+        markup.table(heads, rows, wrap={1}), *(_kin(entries) if verdict.voters > 1 else []))
 
 
 def _kin(entries: Sequence[Entry]) -> list[str]:

@@ -107,7 +107,7 @@ def test_two_systems_never_decide():
 
 def test_three_systems_of_two_maps_never_decide():
     counted, tags = _made_up([np.full(40, 90), np.full(40, 50), np.full(40, 10)])
-    verdict = agreement.judge(("a", "b", "c"), counted, tags, [0, 0, 2])
+    verdict = agreement.judge(("a", "b", "c"), counted, tags, 2)
     assert verdict.leading == ("a", "b", "c") and verdict.voters == 2
     assert agreement.judge(("a", "b", "c"), counted, tags).leading == ("a",)
 
@@ -152,7 +152,11 @@ def test_masks_are_read_from_disk_and_the_truth_is_not_looked_at(tmp_path):
                                tags)
     directories = {name: tmp_path / name for name in "abc"}
     assert agreement.measure(directories, split) == expected and expected.photographs == 4
-    with pytest.raises(UserError, match="not of the same maps, found a"):
+    kin = np.stack([agreement.counts(*pair, [0, 0, 2]) for pair in zip(masks, tags, strict=True)], 1)
+    assert agreement.measure(directories, split, {"a": "maps", "b": "maps"}) == agreement.judge("abc", kin, tags, 2)
+    alone = agreement.measure(directories, split, dict.fromkeys("abc", "maps"))  # they must vote on each other
+    assert alone == dataclasses.replace(expected, voters=1, leading=tuple(expected.order))
+    with pytest.raises(UserError, match="two or more to compare, found a"):
         agreement.measure({"a": tmp_path / "a"}, split)
     labels.write_label(tmp_path / "b" / f"{split.image_ids[2]}.png", masks[2, 1, :, :20])
     with pytest.raises(UserError, match=r"b/val_2.png: expected \(20, 30\) pixels"):
