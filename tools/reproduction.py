@@ -18,6 +18,7 @@ from ficklenet_tf.experiments import (
     rehearsed,
     studies,
     systems,
+    table_settings,
     tables,
 )
 from ficklenet_tf.models import pretrained
@@ -155,7 +156,7 @@ def run() -> None:
         else:
             table = _TABLES[name](work)
             if table.random_seeds:
-                of = _residual(work) if name == "2" else work
-                table = dataclasses.replace(table, settings=of.settings)
+                settings = table_settings.of(_residual(work) if name == "2" else work)
+                table = dataclasses.replace(table, settings=settings)
             print(tables.write(table, work.run_dir / layout.TABLES))
             cli.done(table.title, work.run_dir / layout.TABLES / f"{table.name}.md")

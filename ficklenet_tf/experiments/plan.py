@@ -70,18 +70,6 @@ class Plan:
         return self.split.select([masked[i * len(masked) // count] for i in range(count)])
 
     @property
-    def settings(self) -> dict[str, Any]:
-        """What rows of one table have in common but for the random seeds, as JSON has it; see `joined.join`."""
-        preset = dataclasses.replace(self.preset, classifier=precision.settled(self.preset.classifier, self.run_dir),
-                                     segmenter=precision.settled(self.preset.segmenter, self.run_dir))
-        splits = {"split": self.split, "held_out": self.held_out, "strong": self.strong}
-        return artifacts.as_json({
-            "preset": dataclasses.asdict(preset), "weights": pathlib.Path(self.weights).name,
-            "crf": None if self.spec is None else dataclasses.asdict(self.spec), "map_images": self.map_images, **{
-                name: {"name": split.name, "images": len(split), "fingerprint": split.fingerprint}
-                for name, split in splits.items() if split is not None}})
-
-    @property
     def maps_config(self) -> presets.MapsConfig:
         """The preset's maps, with the gradient where the preset's background cue wants it."""
         return needed.with_gradient(self.preset.maps, self.preset.seeds)

@@ -29,7 +29,7 @@ class Table:
       random_seeds: of the values of every `Measured` (of `COSTS` some may be missing), in their order; empty where
         these are not over random seeds.
       made_on: versions, hardware and random seeds of each part; empty: here, all of it.
-      settings: what it was made with, see `plan.Plan.settings`; empty: not known.
+      settings: what it was made with, see `table_settings.of`; empty: not known.
     """
 
     name: str

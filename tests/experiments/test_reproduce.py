@@ -25,6 +25,7 @@ from ficklenet_tf.experiments import (
     paper,
     plan,
     studies,
+    table_settings,
     tables,
 )
 from ficklenet_tf.maps.image_maps import ImageMaps
@@ -293,15 +294,15 @@ def test_the_studies_of_convergence_and_uncertainty(small_plan, monkeypatch):
 
 def test_settings_are_those_that_all_systems_have(small_plan, tmp_path):
     """Parts of systems with saliency and of those without are one table; parts of other photographs are not."""
-    settings = small_plan.settings
-    assert dataclasses.replace(small_plan, saliency_dir=tmp_path, random_seeds=(3,)).settings == settings
+    settings = table_settings.of(small_plan)
+    assert table_settings.of(dataclasses.replace(small_plan, saliency_dir=tmp_path, random_seeds=(3,))) == settings
     segmenter = dataclasses.replace(small_plan.preset.segmenter, learning_rate=0.5)
     other = dataclasses.replace(small_plan, preset=dataclasses.replace(small_plan.preset, segmenter=segmenter))
     for changed in (other, dataclasses.replace(small_plan, strong=small_plan.split.select((0, 1))),
                     dataclasses.replace(small_plan, weights="other/vgg16.npz")):
-        assert changed.settings != settings
-    assert dataclasses.replace(small_plan, weights="here/a.npz").settings == dataclasses.replace(
-        small_plan, weights="there/a.npz").settings  # machines have them in other places
+        assert table_settings.of(changed) != settings
+    here, there = (dataclasses.replace(small_plan, weights=f"{place}/a.npz") for place in ("here", "there"))
+    assert table_settings.of(here) == table_settings.of(there)  # machines have them in other places
 
 
 def test_images_without_a_mask_are_not_counted_as_strong(small_plan, monkeypatch):
