@@ -111,7 +111,7 @@ def test_stc_in_a_training_of_the_segmenter(split, saliency_dir, tmp_path):
     options = segmenter_training.Options(saliency_dir=saliency_dir)
     run = segmenter_training.train(tmp_path, split, config, options)
     assert run["saliency"] == str(saliency_dir) and _last(tmp_path / "segmenter")["stc_loss"] > 0
-    with pytest.raises(UserError, match="random_crop: expected none where saliency maps are learned"):
+    with pytest.raises(UserError, match="losses stc: of a random crop they would teach what is padded"):
         segmenter_training.train(tmp_path, split, dataclasses.replace(config, random_crop=True), options,
                                  name="cropped")
 
