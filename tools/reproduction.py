@@ -50,10 +50,7 @@ def _strong(split: datasets.Split) -> datasets.Split:
     name = cli.FLAGS.strong_split or ("train" if split.dataset == "voc" else None)
     if name:
         return cli.learned(cli.split(name))
-    split = cli.own_masks(split)
-    masked = [index for index, labelled in enumerate(split.labelled) if labelled]
-    count = min(cli.FLAGS.table3_images, len(masked))
-    return split.select(masked[i * len(masked) // count] for i in range(count))
+    return cli.own_masks(split).with_masks(cli.FLAGS.table3_images)
 
 
 def _plan(trains: bool) -> plan.Plan:

@@ -91,7 +91,7 @@ def supervised(plan: Plan, systems: Sequence[str] = SEMI) -> Table:
       A `tables.Table`.
     """
     assert plan.strong is not None
-    strong = {plan.strong.image_ids[i] for i, labelled in enumerate(plan.strong.labelled) if labelled}
+    strong = set(plan.strong.with_masks().image_ids)
     num_strong, num_masks, num_images = len(strong), sum(plan.split.labelled), len(plan.split)
     num_shared = len(strong & set(plan.split.image_ids))
     rows = {"strong only": {"learned from": "masks of a few images only", "images with masks": num_strong,

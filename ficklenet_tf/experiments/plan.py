@@ -62,12 +62,11 @@ class Plan:
     @property
     def scored(self) -> datasets.Split:
         """The part of the training split whose masks the maps are compared with."""
-        masked = [i for i, labelled in enumerate(self.split.labelled) if labelled]
-        if not masked:
+        scored = self.split.with_masks(self.map_images)
+        if not len(scored):
             raise UserError(f"{self.split.dataset} {self.split.name}: expected masks to score maps against, found "
                             "none")
-        count = min(self.map_images, len(masked))
-        return self.split.select([masked[i * len(masked) // count] for i in range(count)])
+        return scored
 
     @property
     def maps_config(self) -> presets.MapsConfig:

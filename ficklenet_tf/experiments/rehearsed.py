@@ -44,7 +44,7 @@ def _reduced(job: Job, directory: pathlib.Path) -> Job:
     split = rehearsal.one_tag_first(job.split, segmenter)
     few, strong = rehearsal.first_images(split, count), job.strong
     if strong is not None:  # some of both kinds: without a mask nothing is strong, see `objective.divide`
-        strong = strong.select([i for i, labelled in enumerate(strong.labelled) if labelled])
+        strong = strong.with_masks()
         masked = set(strong.image_ids)
         kinds = [[i for i, image_id in enumerate(split.image_ids) if (image_id in masked) == own][:count]
                  for own in (True, False)]

@@ -126,13 +126,13 @@ def divide(supervision: str, split: datasets.Split,
     if supervision == "weak":
         return split, None
     strong = split if strong is None else strong  # None: of "full", where all images are strong
-    kept = [i for i, labelled in enumerate(strong.labelled) if labelled]
-    if not kept:
+    masked = strong.with_masks()
+    if not len(masked):
         raise UserError(f"supervision {supervision}: expected masks in {strong.dataset} {strong.name}, found none")
-    if len(kept) < len(strong):
+    if len(masked) < len(strong):
         logging.getLogger(__name__).warning("%s %s: %d of %d images have no mask, left out", strong.dataset,
-                                            strong.name, len(strong) - len(kept), len(strong))
-        strong = strong.select(kept)
+                                            strong.name, len(strong) - len(masked), len(strong))
+    strong = masked
     if supervision == "full":
         return None, strong
     strong_ids = set(strong.image_ids)

@@ -70,7 +70,7 @@ def masked(strong: datasets.Split | None, split: datasets.Split, losses: Sequenc
     if not used:
         return None
     ids = set(strong.image_ids if strong else ())
-    kept = [i for i, labelled in zip(split.image_ids, split.labelled, strict=True) if labelled and i in ids]
+    kept = [image_id for image_id in split.with_masks().image_ids if image_id in ids]
     if not kept:
         raise UserError(f"losses {','.join(used)}: expected images of {split.dataset} {split.name} whose masks may be "
                         f"used (--strong_split or --strong_images), found none among {len(ids)} strong ones")

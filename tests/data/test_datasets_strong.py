@@ -28,6 +28,14 @@ def test_some_are_evenly_spaced_among_those_with_masks(dataset, labelled, count,
     assert _chosen(some) == chosen and all(some.labelled)
 
 
+def test_the_images_with_masks():
+    some, all_, none = _split([0, 1, 0, 1, 1, 1]), _split([1, 1]), _split([0, 0])
+    assert _chosen(some.with_masks()) == [1, 3, 4, 5] and all_.with_masks() is all_
+    assert _chosen(some.with_masks(3)) == [1, 3, 4]  # places 0, 4 // 3 and 8 // 3 of 1, 3, 4, 5
+    assert _chosen(some.with_masks(2)) == [1, 4] and _chosen(some.with_masks(9)) == [1, 3, 4, 5]
+    assert not len(none.with_masks()) and not len(none.with_masks(3))
+
+
 @pytest.mark.parametrize(("labelled", "count", "message"), [
     ([0, 1, 1, 0], 3, "expected 1 to 2 of 4 images, of which 2 have masks, found 3"),
     ([1, 1, 1], 3, "expected 1 to 2 of 3 images, of which 3 have masks, found 3"),  # no others would remain

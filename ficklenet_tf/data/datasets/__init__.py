@@ -83,6 +83,18 @@ class Split:
             self, image_ids=tuple(self.image_ids[i] for i in indices), rows=tuple(self.rows[i] for i in indices),
             labelled=labelled, has_labels=any(labelled), fingerprint=fingerprint)
 
+    def with_masks(self, count: int | None = None) -> "Split":
+        """Returns the split of the images that have a mask, itself where all have one.
+
+        Args:
+          count: how many at most, evenly spaced among those with a mask (a folder's images lie by class); None: all.
+        """
+        masked = [i for i, labelled in enumerate(self.labelled) if labelled]
+        if count is None:
+            return self if len(masked) == len(self) else self.select(masked)
+        count = min(count, len(masked))
+        return self.select(masked[i * len(masked) // count] for i in range(count))
+
 
 def load_split(dataset: str, split: str, *, data_dir: str | pathlib.Path | None = None,
                cache_dir: str | pathlib.Path | None = None, on_error: str = "stop",

@@ -45,13 +45,11 @@ def some(split: datasets.Split, count: int, most: int) -> datasets.Split:
     Raises:
       UserError: there are not so many.
     """
-    masked = [i for i, labelled in enumerate(split.labelled) if labelled]
-    most = min(most, len(masked))
-    if not masked:
+    masks = len(split.with_masks())
+    most = min(most, masks)
+    if not masks:
         raise UserError(f"strong_images: expected masks in {split.dataset} {split.name}, found none")
     if not 0 < count <= most:
-        raise UserError(f"strong_images: expected 1 to {most} of {len(split)} images, of which {len(masked)} have "
+        raise UserError(f"strong_images: expected 1 to {most} of {len(split)} images, of which {masks} have "
                         f"masks, found {count}")
-    if split.dataset != "folder" and len(masked) == len(split):
-        return split.select(range(count))
-    return split.select(masked[i * len(masked) // count] for i in range(count))
+    return split.with_masks(count) if split.dataset == "folder" or masks < len(split) else split.select(range(count))
