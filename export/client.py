@@ -10,6 +10,7 @@ others grpcio, protobuf and Pillow.
 """
 
 import argparse
+import collections
 import concurrent.futures
 import dataclasses
 import io
@@ -157,7 +158,7 @@ def segment_all(client: transport.Client, paths: Sequence[str | pathlib.Path], o
 
 def _check_names(paths: Sequence[pathlib.Path], output_dir: pathlib.Path) -> None:
     written = [output_dir / f"{path.stem}{end}" for path in paths for end in (".png", "_overlay.jpg")]
-    repeated = sorted({path.name for path in written if written.count(path) > 1})
+    repeated = sorted(path.name for path, count in collections.Counter(written).items() if count > 1)
     if repeated:
         raise ValueError(f"expected files of different names, found two whose answer is {', '.join(repeated)}")
     sources = {path.resolve() for path in paths}

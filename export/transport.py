@@ -52,7 +52,6 @@ class Client:
                  deadline: float = 60.0) -> None:
         self.model, self.version, self.deadline, self._target = model, version, deadline, server
         self._rest = server.rstrip("/") if server.startswith(("http://", "https://")) else None
-        self._absent: set[tuple[str, str]] = set()  # signatures' optional outputs that the version does not have
         self._channel: grpc.Channel | None = None
         if self._rest is None:
             self._channel = grpc.insecure_channel(server, options=[
@@ -81,8 +80,8 @@ class Client:
           signature: its name.
           inputs: {name: array with a leading batch axis}; bytes as a list.
           outputs: names to send back; empty: all. REST sends all in any case.
-          optional: names to send back besides, where the version has them. gRPC refuses a request for one that it does
-            not have: then it is asked again without, and from then on this client does not ask for it any more.
+          optional: names to take besides, where the version has them. With some, gRPC sends all too: a server refuses
+            a request for an output that the version does not have, and batches only requests for all outputs.
 
         Returns:
           {name: array}; bytes as a list.
@@ -92,15 +91,7 @@ class Client:
           ValueError: an input is of a type that cannot be sent.
         """
         ask = self._ask_grpc if self._rest is None else self._ask_rest
-        wanted = [name for name in optional if (signature, name) not in self._absent]
-        try:
-            return self._until_answered(signature, lambda left: ask(signature, inputs, outputs, wanted, left))
-        except _Refused as error:
-            absent = {(signature, name) for name in wanted if name in str(error)}
-            if not absent:
-                raise
-        self._absent |= absent
-        return self.predict(signature, inputs, outputs, optional)
+        return self._until_answered(signature, lambda left: ask(signature, inputs, outputs, optional, left))
 
     def states(self) -> dict[int, str]:
         """Returns {version: its state}, as {1: "AVAILABLE"}; of a failed one with the server's reason.
@@ -219,12 +210,15 @@ class Client:
             spec.version.value = self.version
         elif self.version:
             spec.version_label = self.version
-        wanted = [*outputs, *optional] if outputs else []
-        request = messages.new("PredictRequest", model_spec=spec, output_filter=wanted)
+        request = messages.new("PredictRequest", model_spec=spec, output_filter=[] if optional else outputs)
         for name, value in inputs.items():
             request.inputs[name].CopyFrom(messages.as_tensor(name, value))
-        answer = self._call(_PREDICTION + "Predict", request, "PredictResponse", left)
-        return {name: messages.from_tensor(value) for name, value in answer.outputs.items()}
+        found = self._call(_PREDICTION + "Predict", request, "PredictResponse", left).outputs
+        absent = [name for name in outputs if name not in found]
+        if absent:
+            raise _Refused(f"expected {', '.join(outputs)} in the answer, found no {', '.join(absent)}")
+        names = [*outputs, *(name for name in optional if name in found)] if outputs else list(found)
+        return {name: messages.from_tensor(found[name]) for name in names}
 
     def _ask_rest(self, signature: str, inputs: Tensors, outputs: Sequence[str], optional: Sequence[str],
                   left: float) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def test_what_is_wrong_with_one_photograph_is_said_and_the_others_are_done(tmp_p
         "looks at 20", "a.png: dog 100 %", "looks at 21", "looks at 22", "looks at 23", "looks at 24",
         "z.png: dog 100 %", f"2 photographs -> {tmp_path / 'to'}"], "each line as soon as it is known"
     large, broken, larger, taken = ended.stderr[ended.stderr.index("error: "):].splitlines()
-    assert large == (f"error: {paths[1]}: expected a photograph that the memory suffices for, found "
+    assert large == (f"error: {paths[1]}: expected a photograph that this machine suffices for, found "
                      "OOM when allocating tensor")
     assert broken.startswith(str(paths[2])) and larger.startswith(f"{paths[3]}: ") and "9 GiB" in larger
     assert str(tmp_path / "to" / "taken.png") in taken

@@ -8,6 +8,7 @@ A photograph that cannot be read, or is too large for the memory, or whose answe
 others are done; the exit code is 1 then.
 """
 
+import collections
 import pathlib
 from typing import TYPE_CHECKING
 
@@ -74,8 +75,9 @@ def segment(paths: list[pathlib.Path], to: pathlib.Path, predictor: "prediction.
             line = _segment(path, to, predictor, spec)
         except (UserError, OSError) as error:
             failed.append(str(error) if path.name in str(error) else f"{path}: {error}")
-        except (tf.errors.ResourceExhaustedError, MemoryError) as error:
-            failed.append(f"{path}: expected a photograph that the memory suffices for, found {first_line(error)}")
+        except (tf.errors.ResourceExhaustedError, tf.errors.InvalidArgumentError, MemoryError) as error:
+            # A GPU's kernels refuse what is too large for them as invalid.
+            failed.append(f"{path}: expected a photograph that this machine suffices for, found {first_line(error)}")
         else:
             with bar.external_write_mode():
                 print(line, flush=True)
@@ -97,7 +99,7 @@ def _segment(path: pathlib.Path, to: pathlib.Path, predictor: "prediction.Predic
 def _check_names(paths: list[pathlib.Path], to: pathlib.Path) -> None:
     """Raises UserError where one answer would overwrite another one, or a photograph."""
     written = [to / f"{path.stem}{end}" for path in paths for end in (".png", "_overlay.jpg")]
-    repeated = sorted({path.name for path in written if written.count(path) > 1})
+    repeated = sorted(path.name for path, count in collections.Counter(written).items() if count > 1)
     if repeated:
         raise UserError("expected photographs of different names, their answers go to one directory; found several "
                         f"whose answer is {', '.join(repeated)}")

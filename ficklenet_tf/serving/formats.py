@@ -64,7 +64,8 @@ def export(run_dir: str | pathlib.Path, version: int, target: str, options: load
         try:
             _CONVERTERS[target](model, path)
         except Exception as error:  # converters raise many kinds
-            raise UserError(f"{target}: the converter failed: {str(error).strip().splitlines()[-1]}") from error
+            last_line = (str(error).strip().splitlines() or [repr(error)])[-1]
+            raise UserError(f"{target}: the converter failed: {last_line}") from error
         share = compare(path, model, photographs)
         if share < LEAST_AGREEMENT:
             raise UserError(f"{directory}: expected TensorFlow's labels, found {100 * share:.2f} % of them")

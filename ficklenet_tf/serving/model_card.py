@@ -10,6 +10,7 @@ from ficklenet_tf.runs import artifacts, layout
 from ficklenet_tf.serving import graph_scan
 
 DIRECTORY = "assets.extra"
+_FILE = "model_card.json"
 
 
 def make(run_dir: str | pathlib.Path, segmenter_run: dict[str, Any], classifier_run: dict[str, Any] | None,
@@ -76,4 +77,10 @@ def write(directory: str | pathlib.Path, card: dict[str, Any]) -> None:
     colours = labels.palette()
     artifacts.write_json(directory / "palette.json", {name: colours[i].tolist() for i, name in enumerate(names)})
     artifacts.write_run(directory, stage="saved_model", settings=card["settings"])
-    artifacts.write_json(directory / "model_card.json", {**card, "versions": artifacts.versions()})
+    artifacts.write_json(directory / _FILE, {**card, "versions": artifacts.versions()})
+
+
+def add(directory: str | pathlib.Path, facts: dict[str, Any]) -> None:
+    """Adds facts to the card in `directory`/assets.extra; the version beside it stays as it is."""
+    path = pathlib.Path(directory) / DIRECTORY / _FILE
+    artifacts.write_json(path, {**artifacts.read_json(path), **facts})

@@ -94,9 +94,11 @@ def export(run_dir: str | pathlib.Path, version: int | None, options: Options = 
         **({"batching": True} if options.batching else {}), **_maps_settings(localizer)})
     version = _next_version(run_dir, settings) if version is None else int(version)
     target = run_dir / layout.SAVED_MODEL / str(version)
-    if not _is_there(target, settings):
-        agreement = _agreement(directory, model, precision, applied, photographs)
-
+    is_there = _is_there(target, settings)
+    agreement = _agreement(directory, model, precision, applied, photographs)
+    if is_there and agreement:
+        model_card.add(target, {"agreement_with_float32": agreement})
+    if not is_there:
         def build(temporary: str) -> None:
             networks = [model.network] if localizer is None else [model.network, localizer.model]
             endpoints = _endpoints(model, localizer, crf.SPECS[options.crf], run["class_names"])

@@ -79,12 +79,9 @@ def test_a_version_without_names_is_told_by_numbers(serve, served, tmp_path, cap
         numbers = numbers.replace(class_name, f"class {class_id}")
     assert said["old"] == f"{numbers} (numbers: this version was exported without the names of its classes)"
     assert (tmp_path / "new" / "a.png").read_bytes() == (tmp_path / "old" / "a.png").read_bytes()
-    asked_for = []
-    older.run = lambda *request: asked_for.append(request[2:]) or servers.Model.run(older, *request)
     with serve(older) as address, transport.Client(address[0] if isinstance(address, tuple) else address) as asked:
-        for _ in range(3):
-            client.segment(asked, tmp_path / "a.png", tmp_path / "old")
-    assert len(asked_for) == (4 if serve is servers.serve_grpc else 3), "gRPC once more, for the first photograph"
+        with pytest.raises(transport.ServerError, match="expected missing in the answer, found no '?missing"):
+            asked.predict("serve_jpeg", {"image": [(tmp_path / "a.png").read_bytes()]}, ["missing"], ["size"])
 
 
 def test_what_was_found_is_said_largest_first_and_without_the_background():
@@ -142,7 +139,7 @@ def batched(exported):
     return servers.Model(directory)
 
 
-def test_files_of_all_sizes_share_a_batch(batched, served):
+def test_files_of_all_sizes_share_a_batch(batched, served, tmp_path, monkeypatch):
     files = [verify.encode(tiny_run.photograph(20 + 7 * i, 60 - 5 * i, i)) for i in range(8)]
     expected = [served.run("serve_jpeg", {"image": np.array([data], object)}) for data in files]
     with servers.serve_grpc(batched, batch=32) as (address, _), transport.Client(address) as connection, \
@@ -151,8 +148,16 @@ def test_files_of_all_sizes_share_a_batch(batched, served):
         for answer, one in zip(answers, expected, strict=True):
             assert answer["label_png_bytes"] == one["label_png_bytes"].tolist()
             np.testing.assert_array_equal(answer["size"], one["size"])
-        many = connection.predict("serve_jpeg", {"image": files * 4}, ["size"])
+        many = connection.predict("serve_jpeg", {"image": files * 4})
         assert len(many["size"]) == 32, "as many as batching_parameters.txt and the graph say"
+        ran = []
+        monkeypatch.setattr(batched, "run", lambda *request: ran.append(request[2:]) or servers.Model.run(
+            batched, *request))
+        paths = [tmp_path / f"{i}.png" for i in range(8)]
+        for path, data in zip(paths, files, strict=True):
+            path.write_bytes(data)
+        assert not client.segment_all(connection, paths, tmp_path / "out", client.Options(concurrency=8))
+        assert len(ran) < 8 and not any(outputs for [*outputs] in ran), "our client's requests share a batch too"
         with pytest.raises(transport.ServerError, match="Task size 33 is larger than maximum input batch size 32"):
             connection.predict("serve_jpeg", {"image": [files[0]] * 33})
         with pytest.raises(transport.ServerError, match='signature key "serving_default" not found'):

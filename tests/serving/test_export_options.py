@@ -80,6 +80,15 @@ def test_agreement_of_a_precision_is_written_into_the_card(run):
     same = np.mean(np.equal(class_ids, expected_ids))
     assert agreement == {"precision": "bfloat16", "images": 3, "same_labels": pytest.approx(same)}
     assert 0.9 < agreement["same_labels"] <= 1
+    card, graph = path / "assets.extra" / "model_card.json", (path / "saved_model.pb").read_bytes()
+    before = json.loads(card.read_text())
+    saved_model.export(run[0], 7, options)
+    assert json.loads(card.read_text()) == before, "kept where nothing is measured again"
+    saved_model.export(run[0], 7, options, photographs=photographs[:1])
+    after = json.loads(card.read_text())
+    assert after.pop("agreement_with_float32")["images"] == 1 and after == {
+        key: value for key, value in before.items() if key != "agreement_with_float32"}
+    assert (path / "saved_model.pb").read_bytes() == graph
 
 
 @pytest.mark.parametrize("target", ["onnx", pytest.param("openvino", marks=pytest.mark.slow), "litert"])
