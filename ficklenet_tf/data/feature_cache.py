@@ -26,7 +26,7 @@ from ficklenet_tf.runs import artifacts, layout, progress, record
 
 _NPY_HEADER = 128  # bytes that NumPy writes before the data of a small array
 _FLIPPED = "flipped"
-_CHECKSUMS, _SHAPE = "photographs.json", "features.json"
+_SHAPE = "features.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +66,7 @@ class FeatureCache:
 
     @functools.cached_property
     def _checksums(self) -> dict[str, int]:
-        path = self.directory / _CHECKSUMS
+        path = self.directory / layout.PHOTOGRAPHS
         return artifacts.read_json(path) if path.exists() else {}
 
     def path(self, image_id: str, flipped: bool = False) -> pathlib.Path:
@@ -132,7 +132,7 @@ class FeatureCache:
                 for flipped in (False, True):
                     self.path(image_id, flipped).unlink(missing_ok=True)
         if not checksums.items() <= old_checksums.items():  # first: who is killed leaves files of these photographs
-            artifacts.write_json(self.directory / _CHECKSUMS, {**old_checksums, **checksums})
+            artifacts.write_json(self.directory / layout.PHOTOGRAPHS, {**old_checksums, **checksums})
             self.__dict__.pop("_checksums", None)
         views = [(i, flipped) for i in range(len(split)) for flipped in ((False, True) if flips else (False,))]
         missing = [(i, flipped) for i, flipped in views
@@ -160,18 +160,20 @@ class FeatureCache:
         artifacts.write_json(self.directory / _SHAPE, {"shape": list(shape), "size": size})
 
 
-def cache_directory(root: str | pathlib.Path, below: keras.Model, *, dataset: str, size: int,
-                    precision: str) -> pathlib.Path:
+def cache_directory(root: str | pathlib.Path, below: keras.Model, normalization: images.Normalization, *, dataset: str,
+                    size: int, precision: str) -> pathlib.Path:
     """Returns the directory for what these layers give: other weights or settings, another directory.
 
     Args:
       root: where such directories lie.
       below: keras.Model of the frozen layers.
+      normalization: of the photographs that they are given.
       dataset: name of the data set.
       size: side to which photographs are warped, in pixels.
       precision: of the computation.
     """
-    digest = hashlib.sha256(repr((dataset, below.name, size, precision)).encode())
+    digest = hashlib.sha256(repr((dataset, below.name, size, precision, artifacts.as_json(
+        dataclasses.asdict(normalization)))).encode())
     for variable in below.variables:
         digest.update(variable.numpy().tobytes())
     return pathlib.Path(root) / f"{dataset}-{below.name}-{size}-{digest.hexdigest()[:8]}"

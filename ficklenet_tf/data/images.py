@@ -29,6 +29,14 @@ class Normalization:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
+    def __post_init__(self) -> None:
+        """Raises ValueError where that is no normalisation, as of a run.json that a user wrote."""
+        if self.order not in ("rgb", "bgr") or {np.shape(self.mean), np.shape(self.std)} != {(3,)}:
+            raise ValueError(f"order rgb or bgr, and three numbers of mean and std, not {self.order}, {self.mean} and "
+                             f"{self.std}")
+        if not all(value > 0 for value in (self.scale, *self.std)):
+            raise ValueError(f"scale and std above 0, not {self.scale} and {self.std}")
+
 
 CAFFE = Normalization("bgr", 1.0, (103.939, 116.779, 123.68), (1.0, 1.0, 1.0))
 TORCH = Normalization("rgb", 1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -48,7 +56,8 @@ def normalize(images: np.ndarray | tf.Tensor, normalization: Normalization) -> t
     images = tf.cast(images, tf.float32)
     if normalization.order == "bgr":
         images = tf.reverse(images, [-1])  # several times faster than a slice by -1
-    return (images * normalization.scale - tf.constant(normalization.mean)) / tf.constant(normalization.std)
+    mean, std = (tf.constant(values, tf.float32) for values in (normalization.mean, normalization.std))
+    return (images * normalization.scale - mean) / std
 
 
 def decode_image_op(encoded: bytes | tf.Tensor) -> tf.Tensor:

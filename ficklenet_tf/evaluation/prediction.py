@@ -12,7 +12,7 @@ import tensorflow as tf
 from ficklenet_tf import crf
 from ficklenet_tf.data import datasets, feature_cache, images, labels
 from ficklenet_tf.models import segmenter
-from ficklenet_tf.runs import artifacts, layout, shards, stage
+from ficklenet_tf.runs import artifacts, layout, record, shards, stage
 
 
 class Predictor:
@@ -65,8 +65,8 @@ class Predictor:
         if below is None or self.flip or len(self.sizes) > 1:
             return None
         directory = feature_cache.cache_directory(
-            pathlib.Path(run_dir) / layout.FEATURES, below, size=self.sizes[0], dataset=split.dataset,
-            precision=self._config.precision)
+            pathlib.Path(run_dir) / layout.FEATURES, below, self.normalization, size=self.sizes[0],
+            dataset=split.dataset, precision=self._config.precision)
         features = feature_cache.FeatureCache(directory)
         features.fill(split, below, self.normalization, size=self.sizes[0])
         above = segmenter.above_cut(self.network, self._config.trainable_layers)
@@ -245,7 +245,7 @@ def _predict(run_dir: pathlib.Path, answer: Callable[[str, np.ndarray], np.ndarr
         path = layout.label_image(run_dir / output, example["image_id"])
         if spec is None:
             spent[output].append(network_seconds)
-        if path.exists():
+        if record.has_size(path):  # else it is missing, or damaged
             continue
         refined = probs
         if spec is not None:

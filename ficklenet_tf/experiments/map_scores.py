@@ -179,7 +179,7 @@ def score(directory: str | pathlib.Path, split: datasets.Split, stage_dir: str |
     settings = {**map_extraction.settings_of(run, split, maps_config, options.maps), "stage": "map scores",
                 "rules": [dataclasses.asdict(rule) for rule in seed_rules], "counts": counts,
                 "thresholds": THRESHOLDS,
-                **(needed.saliency_settings(seeds_config, options.saliency_dir) if seeds_config else {})}
+                **(needed.saliency_settings(seeds_config, options.saliency_dir, split) if seeds_config else {})}
 
     def work() -> Callable[[], dict[str, Any]]:
         by_count, by_rule = _work(directory, split, draws or Draws(stage_dir, maps_config, options.maps.mode, counts),

@@ -9,7 +9,7 @@ from ficklenet_tf import presets
 from ficklenet_tf.experiments import costs
 from ficklenet_tf.experiments.job import Job, Names
 from ficklenet_tf.models import precision
-from ficklenet_tf.runs import artifacts, layout
+from ficklenet_tf.runs import artifacts, layout, stage
 from ficklenet_tf.seeds import extraction, needed
 from ficklenet_tf.training import classifier as classifier_training
 
@@ -95,9 +95,6 @@ def _same_classifier(work: Job, base: presets.ClassifierConfig, base_seed: int) 
     return finished(work.run_dir, classifier_training.settings_of(work.weights, work.seed, work.split), config)
 
 
-_BESIDE = {"config", "format"}  # of settings, what is compared otherwise
-
-
 def finished(run_dir: pathlib.Path, settings: dict[str, Any],
              config: presets.ClassifierConfig | presets.SeedsConfig) -> str | None:
     """Returns the name of the stage with these settings that was finished first below run_dir, or None.
@@ -113,8 +110,7 @@ def finished(run_dir: pathlib.Path, settings: dict[str, Any],
         if "maps" in recorded:
             maps_config = presets.MapsConfig(**recorded["maps"]["config"])  # a field added since then has its default
             recorded["maps"]["config"] = artifacts.as_json(dataclasses.asdict(maps_config))
-        same = recorded.keys() - _BESIDE == settings.keys() and all(
-            recorded[key] == value for key, value in settings.items())
+        same = stage.same(recorded, artifacts.as_json(settings), {"config", "format"})  # these are compared otherwise
         earlier = type(config)(**recorded["config"])  # a field added since then has its default
         if same and artifacts.as_json(dataclasses.asdict(earlier)) == artifacts.as_json(dataclasses.asdict(config)):
             found.append((run.get("finished", ""), path.parent.name))

@@ -3,8 +3,12 @@
 The backbone's weights and those of LargeFOV's fc6 and fc7, which DeepLab takes from VGG-16's classifier by decimation.
 """
 
+import functools
+import hashlib
 import pathlib
 import zipfile
+from collections.abc import Mapping
+from typing import Any
 
 import h5py
 import keras
@@ -63,10 +67,37 @@ def normalization_of(weights: str) -> images.Normalization:
         run = artifacts.read_run(pathlib.Path(weights).parent)
         try:
             return images.TORCH if run is None else images.Normalization(**run["normalization"])
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{pathlib.Path(weights).parent / layout.RUN}: expected a normalization with order, "
                             f"scale, mean and std, found {error}") from error
     return images.CAFFE if weights == "imagenet" or weights.endswith(".h5") else images.TORCH
+
+
+def digest(weights: str) -> dict[str, str]:
+    """Returns {"weights_digest": what tells a file of weights from another at the same path}; {} where there is none.
+
+    Of a backbone's own .weights.h5 it is also of the normalisation that the run.json beside it says.
+    """
+    path = pathlib.Path(weights)
+    if not are_given(str(weights)) or not path.is_file():
+        return {}
+    of_file = _digest(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns)
+    normalization = normalization_of(str(weights)) if str(weights).endswith(".weights.h5") else images.TORCH
+    of_all = of_file if normalization == images.TORCH else f"{of_file} {normalization}"
+    return {"weights_digest": hashlib.sha256(of_all.encode()).hexdigest()[:16]}
+
+
+@functools.lru_cache(maxsize=16)
+def _digest(path: str, _size: int, _changed: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_same(run: Mapping[str, Any]) -> None:
+    """Raises UserError where the file of weights that a classifier began with, by its run.json, is another one now."""
+    now = digest(run["weights"])
+    if now and run.get("weights_digest", now["weights_digest"]) != now["weights_digest"]:
+        raise UserError(f"{run['weights']}: expected the weights that the classifier began with, found others there")
 
 
 def load_weights(model: keras.Model, weights: str) -> None:

@@ -15,6 +15,7 @@ MANIFESTS = "manifest"  # of a stage done in shards
 PRECISION, RESULT, REPORT = "precision.json", "result.json", "report.html"  # of the whole run
 BACKGROUND_SCORES = "background_scores.json"  # of all seeds of a run
 CRF_CHOICE = "crf.json"  # of a segmenter
+PHOTOGRAPHS = "photographs.json"  # {image id: checksum of the photograph} beside features or saliency maps
 
 
 def deterministic(stage: str) -> str:

@@ -48,7 +48,7 @@ def _begin(settings: Mapping[pathlib.Path, dict[str, Any]]) -> None:
         path = directory / layout.SETTINGS
         if not path.exists():
             new[path] = _marked(wanted)
-        elif artifacts.read_json(path) != _marked(wanted):
+        elif not same(artifacts.read_json(path), _marked(wanted)):
             if _keeps_others(directory, wanted):
                 raise _other_settings(directory, wanted)
             anew.append(directory)
@@ -68,14 +68,14 @@ def _begin(settings: Mapping[pathlib.Path, dict[str, Any]]) -> None:
 def _begin_anew(directory: pathlib.Path, wanted: dict[str, Any]) -> None:
     """Marks a directory without results anew: one of several processes does, the others wait until it has."""
     deadline, path = time.monotonic() + _PATIENCE, directory / layout.SETTINGS
-    while artifacts.read_json(path) != _marked(wanted):
+    while not same(artifacts.read_json(path), _marked(wanted)):
         if _keeps_others(directory, wanted):
             raise _other_settings(directory, wanted)
         try:
             if distribution.is_chief():
                 with lock.hold(directory / lock.NAME, str(directory)):  # nobody is about to leave a result there
                     before = artifacts.read_json(path)
-                    if before == _marked(wanted) or _results(directory):
+                    if same(before, _marked(wanted)) or _results(directory):
                         continue
                     changes = ", ".join(differences(before, _marked(wanted)))
                     progress.say(f"{directory.name}: begun anew ({changes}); the earlier try has left no result")
@@ -103,7 +103,20 @@ def _results(directory: pathlib.Path) -> bool:
 
 def _keeps_others(directory: pathlib.Path, wanted: dict[str, Any]) -> bool:
     """Whether results of other settings lie there; settings are read last, for somebody may just begin it anew."""
-    return _results(directory) and artifacts.read_json(directory / layout.SETTINGS) != _marked(wanted)
+    return _results(directory) and not same(artifacts.read_json(directory / layout.SETTINGS), _marked(wanted))
+
+
+# Compared where both have them: what an earlier version did not note, or what cannot be known any more, as of a file
+# of weights that was removed when the training had ended.
+_WHERE_BOTH = {"weights_digest", "saliency_digest"}
+
+
+def same(before: Mapping[str, Any], now: Mapping[str, Any], beside: Iterable[str] = ()) -> bool:
+    """Whether two settings are the same; all that is not in `beside` counts."""
+    left_out = (_WHERE_BOTH - (before.keys() & now.keys())).union(beside)
+    first, second = ({key: value for key, value in settings.items() if key not in left_out}
+                     for settings in (before, now))
+    return first == second
 
 
 def _marked(settings: dict[str, Any]) -> Any:
@@ -119,7 +132,7 @@ def _other_settings(directory: pathlib.Path, wanted: dict[str, Any]) -> UserErro
 def _check_mine(settings: Mapping[pathlib.Path, dict[str, Any]]) -> None:
     """Raises UserError where another process has begun a directory anew since `_begin`."""
     for directory, wanted in settings.items():
-        if artifacts.read_json(directory / layout.SETTINGS) != _marked(wanted):
+        if not same(artifacts.read_json(directory / layout.SETTINGS), _marked(wanted)):
             raise _other_settings(directory, wanted)
 
 
@@ -212,5 +225,5 @@ def differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -
             yield from differences(old, new, f"{prefix}{name}.")
         elif old != new and name == "fingerprint":
             yield f"{prefix.replace('.', ': ')}other photographs, tags or masks"
-        elif old != new:
+        elif old != new and not (name in _WHERE_BOTH and None in (old, new)):
             yield f"{prefix}{name}: {old} -> {new}"

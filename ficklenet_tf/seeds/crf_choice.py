@@ -17,7 +17,7 @@ from ficklenet_tf.errors import UserError
 from ficklenet_tf.evaluation import metrics, prediction
 from ficklenet_tf.maps import extraction as map_extraction
 from ficklenet_tf.presets import MapsConfig, SeedsConfig
-from ficklenet_tf.runs import artifacts, layout, progress
+from ficklenet_tf.runs import artifacts, layout, progress, stage
 from ficklenet_tf.seeds import extraction, needed
 from ficklenet_tf.seeds.evidence import Evidence
 
@@ -61,10 +61,10 @@ def choose(run_dir: str | pathlib.Path, held_out: datasets.Split, stage_name: st
         saliency_dir = own
     identity = {"segmenter": predictor.run["finished"], "fingerprint": few.fingerprint, "candidates": CANDIDATES,
                 "sizes": predictor.sizes, "flip": predictor.flip, "seeds": learned,
-                **({"saliency": needed.saliency_identity(saliency_dir)} if saliency_dir else {})}
+                **(needed.saliency_of_split(saliency_dir, few) if saliency_dir else {})}
     path = directory / layout.CRF_CHOICE
     choice = artifacts.read_json(path) if path.exists() else {}
-    if choice.get("settings") != artifacts.as_json(identity):
+    if not stage.same(choice.get("settings", {}), artifacts.as_json(identity)):
         agreement = _agreement(predictor, _with_seeds(run_dir, few, learned, saliency_dir), len(few))
         choice = {"crf": max(agreement, key=agreement.__getitem__), "agreement": agreement, "images": len(few),
                   "held_out": held_out.name, "settings": identity}

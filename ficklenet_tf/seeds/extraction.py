@@ -179,7 +179,7 @@ def settings_of(split: datasets.Split, config: SeedsConfig, options: Options,
     map_settings = {key: value for key, value in map_settings.items() if key != "format"}
     return {"stage": "seeds", "config": dataclasses.asdict(config), "maps": map_settings, "dataset": split.dataset,
             "split": split.name, "fingerprint": split.fingerprint,
-            **needed.saliency_settings(config, options.saliency_dir),
+            **needed.saliency_settings(config, options.saliency_dir, split),
             **({"affinity": options.walker.run["finished"]} if options.walker else {})}
 
 

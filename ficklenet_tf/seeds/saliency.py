@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ficklenet_tf.data import datasets, images
+from ficklenet_tf.data import datasets, feature_cache, images
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.maps.image_maps import ImageMaps
 from ficklenet_tf.runs import artifacts, layout, shards, stage
@@ -151,7 +151,12 @@ def _make(directory: pathlib.Path, split: datasets.Split, model: str | pathlib.P
 
     settings = {"stage": "saliency", "model": _digest(pathlib.Path(model)),
                 "dataset": split.dataset, "split": split.name, **settings}
-    return stage.run_per_image({directory: settings}, split, work=work, facts=lambda _: {}, shard=shard,
+    def facts(_: pathlib.Path) -> dict[str, Any]:
+        artifacts.write_json(directory / layout.PHOTOGRAPHS, {
+            image_id: feature_cache.checksum(split[i]["image"]) for i, image_id in enumerate(split.image_ids)})
+        return {}
+
+    return stage.run_per_image({directory: settings}, split, work=work, facts=facts, shard=shard,
                                files=lambda image_id: [layout.label_image(directory, image_id)])
 
 

@@ -76,7 +76,7 @@ def train(directory: str | pathlib.Path, split: datasets.Split, held_out: datase
     options = dataclasses.replace(options, saliency_dir=saliency_dir)
     pixel_teachers.masked(options.strong, split, config.objectives, classifier_losses.NEED_MASKS)
     settings = {**settings_of(options.weights, options.seed, split), "config": dataclasses.asdict(config),
-                **pixel_teachers.settings(saliency_dir, options.strong)}
+                **pixel_teachers.settings(saliency_dir, split, options.strong)}
     covering = erased.opened(directory.parent, options.erased, split, config)
     if covering:
         settings["erased"] = erased.identities(directory.parent, options.erased)
@@ -101,7 +101,7 @@ def train(directory: str | pathlib.Path, split: datasets.Split, held_out: datase
                                                       options)
         new = (model.head if pretrained.are_given(options.weights) else target).trainable_variables
         made = {"class_names": list(split.class_names), "normalization": dataclasses.asdict(normalization),
-                "features": features and features.as_json(), "held_out": held_out.name}
+                "features": features and features.as_json(), **_measured_on(held_out)}
         predict = predictor(target, normalization, config.input_size, features=features)
         stopping = None if watched is None else early_stopping.of_tags(
             directory, config.early_stopping, _tags(watched), functools.partial(predict, watched), model)
@@ -115,21 +115,41 @@ def train(directory: str | pathlib.Path, split: datasets.Split, held_out: datase
             dataclasses.replace(options.training, precision=config.precision))
 
         def facts() -> dict[str, Any]:
-            mean, ap_per_class = metrics.mean_average_precision(_tags(held_out), predict(held_out))
             artifacts.save_weights(model, directory / layout.WEIGHTS)
             return {**made, **({"snapshots": snapshots.names(directory, kept)} if kept else {}),
                     **({"looks": stopping.looks, "best_step": stopping.best[0]} if stopping else {}),
-                    "metrics": {"map": mean, "ap_per_class": ap_per_class, "loss": rows[-1]["loss"] if rows else None}}
+                    "metrics": {**_average_precision(held_out, predict), "loss": rows[-1]["loss"] if rows else None}}
 
         return facts
 
-    return stage.run(directory, settings, work)
+    run = stage.run(directory, settings, work)
+    if run.get("held_out_fingerprint", held_out.fingerprint) == held_out.fingerprint:  # an earlier version has none
+        return run
+    distribution.on_chief(lambda: _measure_again(directory, held_out))
+    return artifacts.read_json(directory / layout.RUN)
+
+
+def _measured_on(held_out: datasets.Split) -> dict[str, str]:
+    return {"held_out": held_out.name, "held_out_fingerprint": held_out.fingerprint}
+
+
+def _average_precision(held_out: datasets.Split, predict: Callable[[datasets.Split], np.ndarray]) -> dict[str, Any]:
+    mean, ap_per_class = metrics.mean_average_precision(_tags(held_out), predict(held_out))
+    return {"map": mean, "ap_per_class": ap_per_class}
+
+
+def _measure_again(directory: pathlib.Path, held_out: datasets.Split) -> None:
+    """Measures a finished classifier on other held-out photographs or tags than before; all else in run.json stays."""
+    model, normalization, run, config = classifier.load(directory)
+    precision_ = _average_precision(held_out, predictor(model, normalization, config.input_size))
+    artifacts.write_json(directory / layout.RUN, {**run, **_measured_on(held_out),
+                                                  "metrics": {**run["metrics"], **precision_}})
 
 
 def settings_of(weights: str, seed: int, split: datasets.Split) -> dict[str, Any]:
     """Returns the settings of a classifier that learns from tags alone, without its config."""
-    return {"stage": "classifier", "weights": str(weights), "seed": seed, "dataset": split.dataset,
-            "split": split.name, "fingerprint": split.fingerprint}
+    return {"stage": "classifier", "weights": str(weights), **pretrained.digest(weights), "seed": seed,
+            "dataset": split.dataset, "split": split.name, "fingerprint": split.fingerprint}
 
 
 def _tags(split: datasets.Split) -> np.ndarray:
@@ -178,7 +198,7 @@ def _cached(directory: pathlib.Path, split: datasets.Split, held_out: datasets.S
     """Caches what the frozen layers give of both splits; returns the `FeatureCache`."""
     feature_cache.check_augmentation(config)
     features = feature_cache.FeatureCache(
-        feature_cache.cache_directory(directory.parent / layout.FEATURES, below, dataset=split.dataset,
+        feature_cache.cache_directory(directory.parent / layout.FEATURES, below, normalization, dataset=split.dataset,
                                       size=config.input_size, precision=config.precision),
         options.cache_flips)
     for part, flips in ((split, features.flips), (held_out, False)):

@@ -77,11 +77,12 @@ def masked(strong: datasets.Split | None, split: datasets.Split, losses: Sequenc
     return frozenset(kept)
 
 
-def settings(saliency_dir: pathlib.Path | None, strong: datasets.Split | None = None) -> dict[str, Any]:
+def settings(saliency_dir: pathlib.Path | None, split: datasets.Split,
+             strong: datasets.Split | None = None) -> dict[str, Any]:
     """Returns what of them decides a run's result, for settings.json; {} where nothing is used."""
     parts: dict[str, Any] = {}
     if saliency_dir is not None:
-        parts["saliency"] = needed.saliency_identity(saliency_dir)
+        parts.update(needed.saliency_of_split(saliency_dir, split))
     if strong is not None:
         parts["strong"] = {"split": strong.name, "images": len(strong), "fingerprint": strong.fingerprint}
     return parts

@@ -73,8 +73,9 @@ def train(run_dir: str | pathlib.Path, split: datasets.Split, config: presets.Se
     settings = {"stage": "segmenter", "config": dataclasses.asdict(config), **task.settings(),
                 **_label_settings(run_dir, options.seeds if task.needs_seeds else None), "initial": options.initial,
                 "classifier": _classifier_identity(run_dir),
-                "weights": str(options.weights), "seed": options.seed, "dataset": split.dataset, "split": split.name,
-                "fingerprint": split.fingerprint, **pixel_teachers.settings(saliency_dir)}
+                "weights": str(options.weights), **pretrained.digest(options.weights), "seed": options.seed,
+                "dataset": split.dataset, "split": split.name, "fingerprint": split.fingerprint,
+                **pixel_teachers.settings(saliency_dir, split)}
 
     def work() -> Callable[[], dict[str, Any]]:
         if config.growing != "none" and task.weak is not None:  # growing wants seeds, see `objective.plan`
@@ -212,6 +213,8 @@ def _parts(run_dir: pathlib.Path, split: datasets.Split, config: presets.Segment
         config, len(split.class_names), backbone_name, weights if initial == "weights" else "")
     pretrained_fc = []
     if initial in ("classifier", "weights") and config.pretrained_fc and backbone_name == "vgg16":
+        if initial == "classifier":
+            pretrained.check_same(run)
         pretrained_fc = pretrained.load_fc_layers(head, weights if initial == "weights" else run["weights"])
     if initial == "classifier":
         backbone.set_weights(trained.backbone.get_weights())
@@ -224,8 +227,8 @@ def _parts(run_dir: pathlib.Path, split: datasets.Split, config: presets.Segment
     features, below = None, backbones.cut(backbone, config.trainable_layers).below
     if below is not None:
         feature_cache.check_augmentation(config)
-        directory = feature_cache.cache_directory(run_dir / layout.FEATURES, below, dataset=split.dataset, size=size,
-                                                  precision=config.precision)
+        directory = feature_cache.cache_directory(run_dir / layout.FEATURES, below, normalization,
+                                                  dataset=split.dataset, size=size, precision=config.precision)
         features = FeatureCache(directory, bool(run["features"] and run["features"]["flips"]))
         for part in filter(None, (task.weak, task.strong)):
             distribution.on_chief(features.fill, part, below, normalization, size=size)

@@ -71,11 +71,15 @@ def test_features_of_another_photograph_or_network_are_not_taken(split, tmp_path
     assert cache.fill(replaced_split, backbone, images.TORCH, **options) == 0
     keras.utils.set_random_seed(1)
     other = backbones.build("small", "head")
-    names = [feature_cache.cache_directory("", below, dataset="d", size=size, precision="p") for below, size in
-             ((backbone, 33), (other, 33), (backbone, 41), (backbones.cut(backbone, "last_block").below, 33))]
-    assert len(set(names)) == 4
+    options = dict(dataset="d", precision="p")
+    names = [feature_cache.cache_directory("", below, normalization, size=size, **options)
+             for below, size, normalization in (
+                 (backbone, 33, images.TORCH), (other, 33, images.TORCH), (backbone, 41, images.TORCH),
+                 (backbones.cut(backbone, "last_block").below, 33, images.TORCH), (backbone, 33, images.CAFFE))]
+    assert len(set(names)) == 5
     other.set_weights(backbone.get_weights())
-    assert feature_cache.cache_directory("", other, dataset="d", size=33, precision="p") == names[0]
+    normalization = images.Normalization(**artifacts.as_json(dataclasses.asdict(images.TORCH)))  # read back: lists
+    assert feature_cache.cache_directory("", other, normalization, size=33, **options) == names[0]
     with pytest.raises(ValueError, match="photometric and random_crop: .* --photometric=0 --norandom_crop"):
         feature_cache.check_augmentation(
             dataclasses.replace(presets.PAPER.segmenter, photometric=0.1, random_crop=True))

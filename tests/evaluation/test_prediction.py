@@ -87,3 +87,13 @@ def test_a_split_is_predicted_from_kept_features(run_dir):
             live, kept = (tf.io.decode_png((run_dir / f"{part}{name}" / f"{image_id}.png").read_bytes())
                           for part in ("live", "kept"))
             assert np.mean(live != kept) < 0.01
+
+
+def test_a_damaged_answer_is_made_again(run_dir):
+    split, options = _Split(), prediction.Options(None)
+    prediction.predict_split(run_dir, split, options, stage_name="head", name="live")
+    path = run_dir / "live" / "b.png"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9])
+    prediction.predict_split(run_dir, split, options, stage_name="head", name="live")
+    assert path.read_bytes() == whole

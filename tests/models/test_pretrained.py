@@ -1,6 +1,7 @@
 """VGG-16's classifier as fc6 and fc7, from a file of keras.applications' layout."""
 
 import dataclasses
+import hashlib
 import pathlib
 
 import h5py
@@ -211,11 +212,37 @@ def test_a_registered_backbone_takes_the_weights_of_the_same_layers_in_the_same_
     assert normalization == images.TORCH
     shifted = {"order": "rgb", "scale": 1 / 127.5, "mean": [1, 1, 1], "std": [1, 1, 1]}
     artifacts.write_json(tmp_path / "run.json", {"normalization": shifted})  # as a user writes it
-    assert classifier.build(config, 3, weights)[1] == images.Normalization(**shifted)
+    normalization = classifier.build(config, 3, weights)[1]
+    assert normalization == images.Normalization(**shifted)
+    np.testing.assert_allclose(images.normalize(np.full((1, 1, 3), 255, np.uint8), normalization), 1, atol=1e-6)
+    before = pretrained.digest(weights)
+    for wrong, message in (({"order": "grb"}, "grb"), ({"mean": [1, 1]}, r"\[1, 1\]"), ({"std": [1, 0, 1]}, "above 0"),
+                           ({"scale": "x"}, "not supported")):
+        artifacts.write_json(tmp_path / "run.json", {"normalization": {**shifted, **wrong}})
+        with pytest.raises(UserError, match=f"run.json: expected a normalization with .*, found .*{message}"):
+            pretrained.normalization_of(weights)
+    artifacts.write_json(tmp_path / "run.json", {"normalization": {**shifted, "scale": 1 / 255}})
+    assert pretrained.digest(weights) != before
     for wrong in ("imagenet", str(tmp_path / "keras.h5")):
         (tmp_path / "keras.h5").touch()
         with pytest.raises(UserError, match=r"expected a \.weights\.h5 file of mine"):
             classifier.build(config, 3, wrong)
+
+
+def test_a_file_of_weights_is_told_from_another_at_its_path(tmp_path):
+    path = tmp_path / "x.npz"
+    assert pretrained.digest("") == pretrained.digest("random") == pretrained.digest("imagenet") == {}
+    assert pretrained.digest(str(path)) == {}  # removed when the training had ended
+    path.write_bytes(b"first")
+    run = {"weights": str(path), **pretrained.digest(str(path))}
+    assert run["weights_digest"] == hashlib.sha256(hashlib.sha256(b"first").hexdigest().encode()).hexdigest()[:16]
+    pretrained.check_same(run)
+    path.write_bytes(b"second")
+    with pytest.raises(UserError, match=r"x\.npz: expected the weights that the classifier began with, found others"):
+        pretrained.check_same(run)
+    pretrained.check_same({"weights": str(path)})  # of an earlier version
+    path.unlink()
+    pretrained.check_same(run)
 
 
 def test_a_large_backbone_that_begins_at_random_is_told_once_and_the_small_one_never(monkeypatch, capsys):

@@ -1,6 +1,7 @@
 """A stage's directory: settings, whole files, and what another version left."""
 
 
+import shutil
 import subprocess
 import sys
 import time
@@ -22,6 +23,22 @@ def test_other_settings_are_refused_where_there_are_results(tmp_path, result):
                                         rf"remove this directory, as .* with --restart={tmp_path.name}"):
         stage.begin_stage(tmp_path, {"rate": 0.5, "sizes": (1, 2)})
     assert artifacts.read_json(tmp_path / "settings.json")["rate"] == 0.9 and (tmp_path / result).read_bytes() == b"x"
+
+
+def test_what_one_of_two_settings_does_not_know_is_not_compared(tmp_path):
+    """An earlier version noted no digests; of a file that was removed there is none."""
+    path = tmp_path / "stage" / "model.weights.h5"
+    for before, now in (({}, {"weights_digest": "a"}), ({"weights_digest": "a"}, {})):
+        stage.begin_stage(path.parent, {"seed": 0, **before})
+        artifacts.write_bytes(path, b"x")
+        stage.begin_stage(path.parent, {"seed": 0, **now})
+        with pytest.raises(UserError, match=r"settings \(seed: 0 -> 1\); give"):
+            stage.begin_stage(path.parent, {"seed": 1, **now})
+        shutil.rmtree(path.parent)
+    stage.begin_stage(path.parent, {"seed": 0, "weights_digest": "a"})
+    artifacts.write_bytes(path, b"x")
+    with pytest.raises(UserError, match=r"settings \(weights_digest: a -> b\); give"):
+        stage.begin_stage(path.parent, {"seed": 0, "weights_digest": "b"})
 
 
 def test_what_differs_is_named(tmp_path):

@@ -130,7 +130,7 @@ def test_the_runs_own_saliency_maps_are_taken_where_the_seeds_need_them(run_dir,
     learned = artifacts.read_json(run_dir / "learned" / "settings.json")
     learned["config"] = dataclasses.asdict(dataclasses.replace(SEEDS, refine=refine))
     monkeypatch.setattr(crf_choice, "_learned_seeds", lambda *_: (run_dir / "learned", learned))
-    monkeypatch.setattr(crf_choice.needed, "saliency_identity", str)
+    monkeypatch.setattr(crf_choice.needed, "saliency_of_split", lambda directory, _: {"saliency": str(directory)})
     taken = []
     monkeypatch.setattr(crf_choice, "_with_seeds", lambda *arguments: taken.append(arguments[-1]))
     monkeypatch.setattr(crf_choice, "_agreement", lambda *_: dict.fromkeys(crf_choice.CANDIDATES, 0.5))

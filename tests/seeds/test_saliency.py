@@ -6,6 +6,7 @@ import dataclasses
 import cv2
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from ficklenet_tf import presets
 from ficklenet_tf.data import images
@@ -48,6 +49,26 @@ def test_a_network_of_open_sides_sees_320_pixels(tmp_path):
     network = saliency.Network(tmp_path / "open.onnx")
     image = np.random.default_rng(2).integers(0, 200, (320, 320, 3)).astype(np.uint8)
     np.testing.assert_allclose(network(image), _answer(image), atol=1e-5)
+
+
+def test_maps_of_other_photographs_of_the_same_names_are_refused(onnx_file, tmp_path):
+    class Other(tiny_run.Photographs):
+        fingerprint = "other"
+        replaced = ()
+
+        def __getitem__(self, index):
+            png = tf.io.encode_png(tiny_run.photograph(40 + 8 * index, 48, index + 9)).numpy()
+            return {**super().__getitem__(index), **({"image": png} if index in self.replaced else {})}
+
+    saliency.make(tmp_path, PHOTOGRAPHS, onnx_file)
+    other, directory = Other(), tmp_path / "saliency"
+    needed.check_saliency(directory, other)  # other tags alone
+    other.replaced = (1, 2)
+    with pytest.raises(UserError, match="of the 3 photographs, 2 are of others of the same name, the first b.png; "
+                                        "make them again by tools.make_saliency --restart=saliency"):
+        needed.check_saliency(directory, other)
+    (directory / "photographs.json").unlink()  # as of an earlier version
+    needed.check_saliency(directory, other)
 
 
 def test_the_stage_writes_maps_once_and_seeds_find_them(onnx_file, tmp_path):

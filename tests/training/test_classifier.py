@@ -2,12 +2,14 @@
 
 import dataclasses
 
+import keras
 import numpy as np
 import pytest
 
 from ficklenet_tf import presets
 from ficklenet_tf.data import datasets, feature_cache
 from ficklenet_tf.errors import UserError
+from ficklenet_tf.evaluation import metrics
 from ficklenet_tf.maps import extraction
 from ficklenet_tf.models import backbones, classifier
 from ficklenet_tf.runs import artifacts
@@ -94,3 +96,33 @@ def test_layers_below_the_cut_stay_and_those_above_move(split, tmp_path):
     moved = {v.path.split("_")[0] for v, w in zip(one.variables, two.variables, strict=True)
              if np.abs(v.numpy() - w.numpy()).max() > 0}
     assert moved == {"block5", "block6"}
+
+
+def test_other_held_out_photographs_are_measured_again(split, tmp_path):
+    """Also where they were there before, with other tags."""
+    directory, held_out = tmp_path / "classifier", split.select([0, 1, 2, 3])
+    first = classifier_training.train(directory, split, held_out, CONFIG, RANDOM)
+    assert classifier_training.train(directory, split, held_out, CONFIG, RANDOM) == first
+    other = split.select([4, 5, 6, 7])
+    second = classifier_training.train(directory, split, other, CONFIG, RANDOM)
+    trained = classifier.load(directory)
+    logits = classifier_training.predictor(trained.model, trained.normalization, CONFIG.input_size)(other)
+    mean, _ = metrics.mean_average_precision(np.stack([other[i]["tags"] for i in range(4)]), logits)
+    assert second["metrics"]["map"] == pytest.approx(mean) and second["held_out_fingerprint"] == other.fingerprint
+    assert second["metrics"]["ap_per_class"] != first["metrics"]["ap_per_class"]
+    for facts in (first, second):
+        for key in ("held_out_fingerprint", "metrics"):
+            facts.pop(key)
+    assert second == first, "the same classifier, so that its maps are valid"
+
+
+def test_another_file_of_weights_is_refused(split, tmp_path):
+    backbones.build("small", "all").save_weights(tmp_path / "a.weights.h5")
+    options = classifier_training.Options(str(tmp_path / "a.weights.h5"))
+    run = classifier_training.train(tmp_path / "classifier", split, split, CONFIG, options)
+    keras.utils.set_random_seed(9)
+    backbones.build("small", "all").save_weights(tmp_path / "a.weights.h5")
+    with pytest.raises(UserError, match="other settings .weights_digest: "):
+        classifier_training.train(tmp_path / "classifier", split, split, CONFIG, options)
+    (tmp_path / "a.weights.h5").unlink()
+    assert classifier_training.train(tmp_path / "classifier", split, split, CONFIG, options) == run
