@@ -80,6 +80,8 @@ def test_killed_in_stages_the_end_is_the_same(signs, whole, tmp_path):
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         process.wait()
+    begun, ended = (artifacts.read_json(each / "result.json") for each in (again, run))
+    assert begun["flags"] == {**ended["flags"], "output_dir": str(again), "rehearsal": False} and "crf" not in begun
     _finish(_start(cache_dir, again, "--norehearsal"))
     _ended_equal(run, again)
 

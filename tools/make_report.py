@@ -22,9 +22,15 @@ define.data(None)
 def main() -> None:
     """Writes the page."""
     from ficklenet_tf import report
+    from ficklenet_tf.runs import artifacts, layout
 
-    run_dir, split = cli.run_dir(), cli.split()
-    held_out = cli.split(cli.FLAGS.held_out or words.DEFAULT_SPLITS[cli.FLAGS.dataset][1])
+    run_dir = cli.run_dir()
+    path = run_dir / layout.RESULT
+    made = artifacts.read_json(path) if path.exists() else {}
+    if made.get("dataset") != cli.FLAGS.dataset:  # of a run of tools.run_pipeline its own splits, else the usual ones
+        made = {}
+    split = cli.split(cli.FLAGS.split or made.get("train"))
+    held_out = cli.split(cli.FLAGS.held_out or made.get("held_out") or words.DEFAULT_SPLITS[cli.FLAGS.dataset][1])
     path = report.write_report(run_dir, train_split=split, val_split=held_out, rows=cli.FLAGS.rows,
                                title=cli.FLAGS.title or cli.title(split.dataset), flags=cli.given_flags())
     cli.done("report", path)

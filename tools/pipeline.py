@@ -125,6 +125,7 @@ def _serve(run_dir: pathlib.Path, stage: str, held_out: datasets.Split, seconds:
     predictor = prediction.Predictor(run_dir / stage)
     expected = [predictor(photograph).argmax(-1) for photograph in photographs]
     result["served_agreement"] = _timed(seconds, "verify", verify.verify, path, photographs, expected)
+    result["served_segmenter"] = predictor.run["finished"]
     cli.done(f"saved model: {100 * result['served_agreement']:.3f} % of the labels as live", path)
     return path
 
@@ -150,18 +151,21 @@ def run() -> None:
         cli.done("saliency", run_dir / layout.SALIENCY)
     if cli.FLAGS.rehearsal:
         rehearsed.rehearse(*works)
+    path = run_dir / layout.RESULT
+    facts = {"preset": cli.FLAGS.preset, "system": cli.FLAGS.system, "dataset": split.dataset, "train": split.name,
+             "held_out": held_out.name, "flags": cli.given_flags()}
+    if not path.exists() and not layout.begun(run_dir / layout.CLASSIFIER):
+        artifacts.write_json(path, facts)  # the page of a run that was stopped tells the command that goes on with it
     _train_and_extract(works, seconds, result)
     stage = _segment(work, seconds, result)
     served = _serve(run_dir, stage, held_out, seconds, result)
-    path = run_dir / layout.RESULT
     previous = artifacts.read_json(path) if path.exists() else {}
     again = {*restart.with_followers(cli.FLAGS.restart), "crf", layout.EVALUATION, "export", "verify"}
     # A stage that was done already takes no time: keep what it took first.
     earlier = {name: value for name, value in previous.get("seconds", {}).items()
                if not cli.FLAGS.restart or name not in again}
     seconds = {name: max(value, earlier.get(name, 0)) for name, value in seconds.items()}
-    result = {"preset": cli.FLAGS.preset, "system": cli.FLAGS.system, "dataset": split.dataset, "train": split.name,
-              "held_out": held_out.name, "flags": cli.given_flags(), **result, "seconds": seconds}
+    result = {**facts, **result, "seconds": seconds}
     artifacts.write_json(path, result)
     page = report.write_report(run_dir, train_split=split, val_split=held_out,
                                title=cli.title(split.dataset, system.title))

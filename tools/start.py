@@ -18,7 +18,7 @@ import absl.logging
 from absl import app, flags
 
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.runs import quiet
+from ficklenet_tf.runs import quiet, restart
 from tools import checks, help_page
 
 FLAGS = flags.FLAGS
@@ -55,6 +55,7 @@ def start(main: Callable[..., None], arguments: bool, modules: Iterable[str], gr
                 main(argv[1:])
             else:
                 main()
+            restart.say_left()
             failed = False
         except KeyboardInterrupt:
             _stop()

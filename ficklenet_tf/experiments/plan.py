@@ -107,8 +107,8 @@ class Plan:
 
     def average_precision(self, training: str, seed: int = 0, rate: float | None = None) -> float:
         """Returns the mAP of a classifier's tags on the held-out split, 0..1; see `classifier`."""
-        run = _run(self.run_dir / self.classifier(training, seed, rate))
-        if run["held_out"] != self.held_out.name:
+        run = classifier_training.measured(self.run_dir / self.classifier(training, seed, rate), self.held_out)
+        if run["held_out"] != self.held_out.name:  # as of an earlier version
             raise UserError(f"held_out: expected {run['held_out']}, on which the mAP of the classifiers in "
                             f"{self.run_dir} was measured, found {self.held_out.name}; give another --output_dir")
         return run["metrics"]["map"]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from ficklenet_tf import presets
 from ficklenet_tf.data import datasets
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.experiments import map_scores, mask_tables, paper, row_claims
@@ -104,7 +105,7 @@ def _distances(plan: Plan, seed: int, count: int, large: int) -> dict[str, Any]:
     count = min(count, len(split))
     split = split.select([i * len(split) // count for i in range(count)])
     directory = plan.run_dir / layout.MAP_SCORES / f"convergence_{classifier}"
-    settings = {"stage": "convergence", "config": dataclasses.asdict(plan.preset.maps),
+    settings = {"stage": "convergence", "config": dataclasses.asdict(_one_view(plan.preset.maps)),
                 "theta": plan.preset.seeds.theta, "seed": seed, "counts": COUNTS, "large": large,
                 "fingerprint": split.fingerprint,
                 "classifier": artifacts.finished_run(
@@ -113,10 +114,15 @@ def _distances(plan: Plan, seed: int, count: int, large: int) -> dict[str, Any]:
         "rows": _measured(plan, plan.run_dir / classifier, split, seed, large, directory.name), "images": len(split)})
 
 
+def _one_view(config: presets.MapsConfig) -> presets.MapsConfig:
+    """Returns the config of one view of a photograph: the closed forms are of one."""
+    return dataclasses.replace(config, sizes=config.sizes[:1], flip_views=False)
+
+
 def _measured(plan: Plan, classifier_dir: pathlib.Path, split: datasets.Split, seed: int, large: int,
               description: str) -> dict[str, dict[str, float]]:
     """Returns {aggregate: {measure: mean over the images}}."""
-    draws, many, auto = (map_scores.Draws(classifier_dir, plan.preset.maps, paper.MODES["S"], counts)
+    draws, many, auto = (map_scores.Draws(classifier_dir, _one_view(plan.preset.maps), paper.MODES["S"], counts)
                          for counts in (COUNTS, (large,), (localizer.AUTO,)))
     head = draws.model.head
     closed = tf.function(lambda x, tag_ids: reference.exact(head, head.units(x[None])[0], tag_ids),

@@ -142,7 +142,8 @@ def _table(verdict: agreement.Verdict, entries: Sequence[Entry], nouns: str) -> 
         f"The intervals are over the held-out {nouns}, drawn again and again; another training of the same system "
         "would differ, too. Training is classifier, maps, seeds and segmenter; what systems share counts for each, "
         "what frozen layers give of all photographs for the run's first classifier and for systems without seeds; a "
-        "dash says that a stage was resumed, whose time nobody knows.",
+        "dash says that a stage was resumed, whose time nobody knows, or that there are no seeds, or classifiers are "
+        "trained on the way to them.",
         markup.table(heads, rows, wrap={1}), *(_kin(entries) if verdict.voters > 1 else []))
 
 
@@ -172,7 +173,7 @@ def _masks(run_dir: pathlib.Path, entries: Sequence[Entry], split: datasets.Spli
 def _seeds(run_dir: pathlib.Path, entries: Sequence[Entry], split: datasets.Split, rows: int) -> str:
     directories = [(entry.key, entry.seeds) for entry in entries if entry.seeds is not None]
     seedless = [entry.key for entry in entries if entry.seeds is None]
-    note = markup.note(f"Without seeds, from tags alone: {', '.join(seedless)}.") if seedless else ""
+    note = markup.note(f"Without seeds: {', '.join(seedless)}.") if seedless else ""
     shown = _gallery(run_dir, directories, split, rows) if directories else ""
     return markup.section(
         "seeds", "Seeds side by side",

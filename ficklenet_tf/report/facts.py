@@ -33,12 +33,13 @@ def headline(run: Run, class_names: Sequence[str], held_out: Used) -> str:
                 title, markup.percent(scores["miou"]),
                 f"% mIoU on {scores['images']} held-out masks; {classes.of_masks(scores, class_names, val)}"))
     served = run.result.get("served_agreement")
-    if served is not None:
+    if served is not None and layout.SAVED_MODEL not in run.changed:
         tiles.append(markup.tile("Served model", markup.percent(served, 3), "% of pixels labelled as by the live one"))
     return markup.section(
         "headline", "In short",
         "All in per cent, higher is better; mIoU is the mean over the classes of intersection over union.",
-        f'<div class="tiles">{"".join(tiles)}</div>' if tiles else "<p>No stage has finished yet.</p>")
+        f'<div class="tiles">{"".join(tiles)}</div>' if tiles else "<p>No stage has finished yet.</p>",
+        *(markup.note(line) for line in run.changed.values()))
 
 
 def still_missing(run: Run, has_masks: bool) -> str:

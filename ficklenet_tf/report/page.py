@@ -88,7 +88,12 @@ def _seeds(run: stages.Run, split: datasets.Split, rows: int) -> str:
 
 def _of_maps(run: stages.Run) -> str:
     """What the pictures of maps show."""
-    if stage_flags.settings(run, layout.MAPS).get("mode") == "deterministic":
+    settings = stage_flags.settings(run, layout.MAPS)
+    if "merged" in settings:
+        parts = settings["merged"]["parts"]
+        return (f"maps of {len(parts)} classifiers are merged by their {settings['merged']['rule']} (yellow: the "
+                f"class is here); map 1 is of {next(iter(parts))} alone")
+    if settings.get("mode") == "deterministic":
         return "there is one map, of all hidden units (yellow: the class is here)"
     return ("every map is one random selection of hidden units (yellow: the class is here), the mean and maximum are "
             "over all of them, spread is their standard deviation (yellow: 0.5)")

@@ -61,7 +61,9 @@ def saliency_dir(run: Run) -> str | None:
         return None
     own = [run.directory / name for name in (layout.SALIENCY, layout.CLOSER)]
     same = [path for path in own if path.exists() and needed.saliency_identity(path) == identity]
-    return str(same[0] if same else identity)
+    if same:
+        return str(same[0])
+    return None if identity.startswith(needed.MADE_BY) else identity  # of maps made in another run nobody says where
 
 
 def training(run: Run) -> dict[str, Any]:

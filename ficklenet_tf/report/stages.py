@@ -4,7 +4,7 @@ import calendar
 import dataclasses
 import pathlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ficklenet_tf.report import run_flags
@@ -59,6 +59,7 @@ class Run:
       exported: version directories below saved_model/.
       outdated: whether the predictions are of a segmenter that has been trained again since: they count as missing.
       flags: name -> value, those that the run was made with as far as its files or the caller know them.
+      changed: stage -> a sentence: what it was made of has been made again since.
     """
 
     directory: pathlib.Path
@@ -68,6 +69,7 @@ class Run:
     exported: tuple[str, ...]
     flags: dict[str, Any]
     outdated: bool = False
+    changed: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def read(directory: str | pathlib.Path, dataset: str, flags: Mapping[str, Any] | None = None) -> Run:
@@ -104,12 +106,36 @@ def read(directory: str | pathlib.Path, dataset: str, flags: Mapping[str, Any] |
             scores[name] = artifacts.read_json(path)
     versions = [path.name for path in (directory / layout.SAVED_MODEL).glob("[0-9]*") if path.is_dir()]
     return Run(directory, stages, scores, result, tuple(sorted(versions, key=int)),
-               run_flags.read(directory, dataset, settings, result, flags or {}), outdated)
+               run_flags.read(directory, dataset, settings, result, flags or {}), outdated,
+               dict(_changed(directory, settings, runs, result)))
+
+
+def _changed(directory: pathlib.Path, settings: Mapping[str, dict[str, Any]], runs: Mapping[str, dict[str, Any]],
+             result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yields (stage, what of it has changed since) for maps, segmenter and export."""
+    again = "; with --restart={0} its command makes it again."
+    for seeds, name in ((layout.SEEDS, layout.CLASSIFIER), (layout.PLAIN_SEEDS, layout.PLAIN_CLASSIFIER)):
+        maps, now = settings[seeds].get("maps", {}), runs[name].get("finished")
+        if now and "merged" not in maps and maps.get("classifier_name") == name and maps["classifier"] != now:
+            yield seeds, f"{seeds}/ is of an earlier classifier than {name}/" + again.format(seeds)
+    learned = settings[layout.SEGMENTER]
+    of_seeds = learned.get("seeds")
+    if of_seeds and learned.get("seeds_made") and (directory / of_seeds).exists() and (
+            artifacts.identity(directory / of_seeds) != learned["seeds_made"]):
+        yield layout.SEGMENTER, f"The segmenter has learned other seeds than those in {of_seeds}/ now" + again.format(
+            layout.SEGMENTER)
+    served, now = result.get("served_segmenter"), _finished(runs)
+    if served and now and served not in now:
+        yield layout.SAVED_MODEL, "The exported model was compared with an earlier segmenter than that which is here."
+
+
+def _finished(runs: Mapping[str, dict[str, Any]]) -> set[str]:
+    return {runs[name]["finished"] for name in (layout.SEGMENTER, layout.SECOND_SEGMENTER) if runs[name]}
 
 
 def _outdated(runs: Mapping[str, dict[str, Any]]) -> bool:
     """Whether predictions are of another segmenter than those that are there."""
-    finished = {runs[name].get("finished") for name in (layout.SEGMENTER, layout.SECOND_SEGMENTER)} - {None}
+    finished = _finished(runs)
     made_by = {runs[name].get("segmenter") for name in (layout.PREDICTIONS, layout.REFINED_PREDICTIONS)} - {None}
     return bool(finished) and not made_by <= finished
 

@@ -7,6 +7,7 @@ one, whatever was killed in between, and shards on different machines may each h
 """
 
 import functools
+import json
 import os
 import pathlib
 import zlib
@@ -87,7 +88,13 @@ def has_size(path: pathlib.Path) -> bool:
 def _remedy(path: pathlib.Path) -> str:
     if path.name == layout.SETTINGS:  # nobody can say what the rest was made with
         return f"Remove {path.parent}, then run the stage that makes it again"
+    if path.name == layout.BEST:  # of one moment of a training, which comes once
+        return f"Remove {path.parent}, then run the stage that makes it again"
     run = path.parent / layout.RUN
+    settings = path.parent / layout.SETTINGS
+    whole = path.suffix == ".h5" and settings.exists() and json.loads(settings.read_text("utf-8")).get("snapshot_of")
+    if whole:
+        return f"Remove {path.parent.with_name(whole)}, then run the stage that makes it again"
     weights = path.suffix == ".h5" and run.exists()  # made again from the last checkpoint
     remove = [path, run] if weights else [path]
     return f"Remove {' and '.join(map(str, remove))}, then run the stage that makes {path.parent.name}/ again"

@@ -6,6 +6,7 @@ is refused removes nothing.
 
 import contextlib
 import pathlib
+import re
 import shutil
 from collections.abc import Iterable
 
@@ -39,8 +40,11 @@ _MADE_FROM = {
     layout.PLAIN_SEEDS: (),
 }
 STAGES = tuple(_MADE_FROM)
-# Of a stage that has rounds or moments, the endings of the other ones' names: they go where it goes.
-_OTHERS = (layout.in_round("", "*"), layout.at_step("", "*"), f"{layout.simple('')}*")
+# Of stages that have rounds or moments, the endings of the other ones' names: they go where it goes. What a user has
+# named seeds_attempt2 does not.
+_ROUNDS = re.compile(f"({layout.in_round('', '')}|{layout.at_step('', '')})[0-9]+")
+_SIMPLE = re.compile(f"{layout.simple('')}({layout.labels_of('')})?")
+_OTHERS = {layout.CLASSIFIER: _ROUNDS, layout.MAPS: _ROUNDS, layout.SEGMENTER: _SIMPLE}
 
 _requested: dict[pathlib.Path, list[pathlib.Path]] = {}  # a directory -> what goes with it
 
@@ -83,14 +87,26 @@ def request(run_dir: str | pathlib.Path, names: Iterable[str], followers: bool) 
     for name in names:
         together = [run_dir / name]
         if followers:
-            together = [path for each in with_followers([name]) for path in (
-                run_dir / each, *(path for ending in _OTHERS for path in sorted(run_dir.glob(each + ending))))]
+            together = [path for each in with_followers([name]) for path in (run_dir / each, *_others(run_dir, each))]
         together = [directory for directory in together if directory.exists()]
         for directory in together:
             _check(directory)
         # Whichever begins first: that of a stage in rounds is not the one that has its name.
-        first = [path for ending in _OTHERS for path in run_dir.glob(name + ending)] if followers else []
+        first = _others(run_dir, name) if followers else []
         _requested.update({path: together for path in (run_dir / name, *first)})
+
+
+def _others(run_dir: pathlib.Path, name: str) -> list[pathlib.Path]:
+    """Returns the directories of a stage's other rounds and moments."""
+    return [path for path in sorted(run_dir.glob(f"{name}_*"))
+            if name in _OTHERS and _OTHERS[name].fullmatch(path.name.removeprefix(name))]
+
+
+def say_left() -> None:
+    """Says what was to be made again and was not, as no stage of the command that has ended begins there."""
+    for path, together in _requested.items():
+        if together and together[0] == path and path.exists():
+            progress.say(f"restart: {path.name} stays as it is, this command does not make it")
 
 
 def _taught_by_saliency(run_dir: pathlib.Path, names: Iterable[str]) -> list[str]:

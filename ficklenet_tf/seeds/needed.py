@@ -10,6 +10,8 @@ from ficklenet_tf.presets import MapsConfig, SeedsConfig
 from ficklenet_tf.runs import artifacts, layout
 from ficklenet_tf.seeds import affinity, cues, refinement
 
+MADE_BY = "made by "  # how the identity of our own saliency maps begins
+
 
 def check(config: SeedsConfig, saliency_dir: str | pathlib.Path | None, gradient: str | None = None) -> None:
     """Checks before any work that seeds can be made.
@@ -89,7 +91,7 @@ def saliency_identity(saliency_dir: str | pathlib.Path) -> str:
     run = artifacts.read_run(saliency_dir)
     if run is None or "model" not in run:
         return str(saliency_dir)
-    return f"made by {run['model']}" + (f", closer by maps of {run['maps']}" if "maps" in run else "")
+    return f"{MADE_BY}{run['model']}" + (f", closer by maps of {run['maps']}" if "maps" in run else "")
 
 
 def saliency_of_split(saliency_dir: str | pathlib.Path, split: datasets.Split) -> dict[str, str]:

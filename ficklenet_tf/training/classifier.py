@@ -78,6 +78,8 @@ def train(directory: str | pathlib.Path, split: datasets.Split, held_out: datase
     settings = {**settings_of(options.weights, options.seed, split), "config": dataclasses.asdict(config),
                 **pixel_teachers.settings(saliency_dir, split, options.strong)}
     covering = erased.opened(directory.parent, options.erased, split, config)
+    if options.cache_flips and config.trainable_layers != "all":
+        settings["cache_flips"] = True
     if covering:
         settings["erased"] = erased.identities(directory.parent, options.erased)
     anew = restart.is_requested(directory)
@@ -89,6 +91,9 @@ def train(directory: str | pathlib.Path, split: datasets.Split, held_out: datase
         learned, watched = early_stopping.divide(split) if config.early_stopping else (split, None)
         steps = steps_of(config, len(learned))
         kept = snapshots.steps_of(config.snapshots, steps)
+        if config.early_stopping > steps:
+            raise UserError(f"early_stopping: expected at most the {steps} steps of the training, found "
+                            f"{config.early_stopping}: it would never look")
         batch_size = min(config.batch_size, len(learned))
         if not config.epochs and distribution.is_chief():
             progress.say(f"{directory.name}: {steps} steps of {batch_size}, {steps * batch_size / len(learned):.1f} "
@@ -122,8 +127,18 @@ def train(directory: str | pathlib.Path, split: datasets.Split, held_out: datase
 
         return facts
 
-    run = stage.run(directory, settings, work)
-    if run.get("held_out_fingerprint", held_out.fingerprint) == held_out.fingerprint:  # an earlier version has none
+    stage.run(directory, settings, work)
+    return measured(directory, held_out)
+
+
+def measured(directory: str | pathlib.Path, held_out: datasets.Split) -> dict[str, Any]:
+    """Returns the content of a finished classifier's run.json, its mAP of these held-out photographs and tags.
+
+    What earlier versions have made does not say of which it is, and is returned as it is.
+    """
+    directory = pathlib.Path(directory)
+    run = artifacts.finished_run(directory, "classifier", "tools.train_classifier")
+    if run.get("held_out_fingerprint", held_out.fingerprint) == held_out.fingerprint:
         return run
     distribution.on_chief(lambda: _measure_again(directory, held_out))
     return artifacts.read_json(directory / layout.RUN)

@@ -125,7 +125,7 @@ def _masked_first(split: datasets.Split, config: presets.ClassifierConfig,
 def one_step_of(config: presets.ClassifierConfig) -> presets.ClassifierConfig:
     """Returns a classifier's config with one step."""
     return dataclasses.replace(config, batch_size=batch_size(config), epochs=0, steps=1,
-                               snapshots=min(1, config.snapshots))
+                               snapshots=min(1, config.snapshots), early_stopping=min(1, config.early_stopping))
 
 
 def images_of(config: presets.ClassifierConfig) -> int:

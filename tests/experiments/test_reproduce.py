@@ -164,6 +164,16 @@ def _check(table, small_plan, rows):
     return table
 
 
+def test_the_map_is_of_the_held_out_photographs_at_hand(small_plan):
+    """Of a classifier that is there, too: Table 5 trains none then."""
+    first = small_plan.average_precision("S")
+    other = dataclasses.replace(small_plan, held_out=small_plan.held_out.select((0, 1)))
+    assert other.average_precision("S") != first
+    run = artifacts.read_run(small_plan.run_dir / small_plan.classifier("S"))
+    assert run["held_out_fingerprint"] == other.held_out.fingerprint
+    assert small_plan.average_precision("S") == pytest.approx(first)
+
+
 def test_table_5_and_how_stages_are_shared(small_plan, monkeypatch):
     table = _check(map_tables.table5(small_plan, rates=RATES), small_plan, 2)
     assert all(0 < row[key].mean < 100 for row in table.rows for key in ("maps: mIoU", "seeds: mIoU", "tags: mAP"))
@@ -288,6 +298,9 @@ def test_the_studies_of_convergence_and_uncertainty(small_plan, monkeypatch):
     few, many, auto, limit, normal = table.rows
     assert few["mean map, difference"].mean > many["mean map, difference"].mean > 0
     assert auto["maps"].mean > 10 and limit["maps"] is None and normal["maximum map, difference"] is None
+    views = dataclasses.replace(small_plan.preset.maps, sizes=(33, 41), flip_views=True)
+    many_views = dataclasses.replace(small_plan, preset=dataclasses.replace(small_plan.preset, maps=views))
+    assert studies.convergence(many_views, count=2, large=400).rows == table.rows, "the closed forms are of one view"
     table = _check(studies.uncertainty(small_plan, (1.0, 0.4)), small_plan, 2)
     assert table.rows[0]["pixels with a seed"].mean > table.rows[1]["pixels with a seed"].mean
 

@@ -93,7 +93,7 @@ def test_rows_show_each_systems_masks_and_seeds_side_by_side(run_dir):
     names = ("drawing", "dsrg", "sec", "em &lt;adapt&gt;", "ground truth")
     heads = [masks.index(f"<th>{name}</th>") for name in names]
     assert heads == sorted(heads) and "em &lt;adapt&gt;</th>" not in seeds
-    assert "Without seeds, from tags alone: em <adapt>." in page.text
+    assert "Without seeds: em <adapt>." in page.text
     assert "val_2" in masks and "train_3" in seeds and "--crf=dsrg" in page.text
 
 

@@ -62,3 +62,12 @@ def test_semi_supervision_has_its_strong_images(run_dir, train, val, strong, giv
     (binary, flags), = map(pages.flags, pages.shown(run_dir, train, val))
     assert binary == "tools.train_segmenter" and flags["supervision"] == "semi" and flags["seed"] == "3"
     assert {name: value for name, value in flags.items() if name.startswith("strong")} == given
+
+
+def test_saliency_maps_of_another_run_have_no_path(run_dir, train, val):
+    pages.by_stages(run_dir)
+    pages.unfinished(run_dir, "seeds")
+    for identity, given in (("made by 0123", None), ("mine/saliency", "mine/saliency")):
+        artifacts.write_json(run_dir / "seeds" / layout.SETTINGS, {"saliency": identity})
+        (_, flags), = map(pages.flags, pages.shown(run_dir, train, val))
+        assert flags.get("saliency_dir") == given

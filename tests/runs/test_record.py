@@ -133,6 +133,14 @@ def test_weights_are_checked_and_written_whole(directory):
     path.write_bytes(data)
     with pytest.raises(UserError, match=f"Remove {path} and {directory}/run.json, then run the stage"):
         artifacts.load_weights(network, path)
+    (directory / "settings.json").write_text('{"snapshot_of": "classifier"}')
+    with pytest.raises(UserError, match=f"Remove {directory.with_name('classifier')}, then run the stage that makes"):
+        artifacts.load_weights(network, path)  # no checkpoint has what one moment had
+    best = directory / "best.weights.h5"
+    artifacts.save_weights(network, best)
+    best.write_bytes(best.read_bytes()[:-1])
+    with pytest.raises(UserError, match=f"Remove {directory}, then run the stage that makes it"):
+        artifacts.load_weights(network, best)
     path.unlink()
     with pytest.raises(FileNotFoundError, match="expected the weights of a finished training"):
         artifacts.load_weights(network, path)

@@ -104,6 +104,27 @@ def test_rounds_and_moments_of_a_stage_go_with_it(tmp_path):
                                                                             "maps_deterministic"]
 
 
+def test_what_a_user_has_named_stays(tmp_path):
+    mine = ("classifier_attention", "maps_atlas", "maps_round2_mine", "seeds_attempt2", "seeds_round2",
+            "segmenter_round2", "segmenter_simple_too", "predictions_at3")
+    _make(tmp_path, "classifier", "maps", "seeds", "segmenter", "segmenter_labels", "predictions", *mine)
+    (tmp_path / "segmenter_attempt").mkdir()
+    (tmp_path / "segmenter_attempt" / "notes.txt").touch()  # no stage's: nothing is refused for it
+    restart.request(tmp_path, ["classifier"], followers=True)
+    stage.begin_stage(tmp_path / "classifier", {"seed": 2})
+    assert sorted(path.parent.name for path in tmp_path.glob("*/a.png")) == sorted(mine)
+
+
+def test_what_the_command_did_not_make_again_is_said(tmp_path, capsys):
+    _make(tmp_path, "seeds", "segmenter", "predictions_crf")
+    restart.request(tmp_path, ["seeds", "segmenter", "predictions_crf", "maps"], followers=True)
+    stage.begin_stage(tmp_path / "segmenter", {"seed": 2})
+    capsys.readouterr()
+    restart.say_left()
+    assert capsys.readouterr().err.splitlines() == [
+        f"restart: {name} stays as it is, this command does not make it" for name in ("seeds",)]
+
+
 @pytest.mark.parametrize("settings", [{"seed": 1}, {"seed": 1, "saliency": "made by abc"}], ids=str)
 def test_a_classifier_follows_the_saliency_that_it_has_learned(settings, tmp_path):
     _make(tmp_path, "saliency", "seeds")

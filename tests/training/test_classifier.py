@@ -86,6 +86,9 @@ def test_mirrored_photographs_are_kept_where_that_is_asked_for(split, tmp_path):
         features = feature_cache.FeatureCache.of_run(
             classifier_training.train(directory, split, split.select([0]), config, options))
         assert features.flips is kept and features.path(split.image_ids[3], True).exists() is kept
+        with pytest.raises(UserError, match="cache_flips: "):  # other features of the mirrored photographs
+            classifier_training.train(directory, split, split.select([0]), config, dataclasses.replace(
+                options, cache_flips=not kept))
 
 
 def test_layers_below_the_cut_stay_and_those_above_move(split, tmp_path):

@@ -44,6 +44,12 @@ def test_snapshots_are_spaced_over_the_whole_training():
         dataclasses.replace(CONFIG, snapshots=3)
 
 
+def test_looks_that_would_never_come_are_refused(split, tmp_path):
+    with pytest.raises(UserError, match="early_stopping: expected at most the 1 steps of the training, found 2"):
+        classifier_training.train(tmp_path, split, split, dataclasses.replace(CONFIG, steps=1, early_stopping=2),
+                                  classifier_training.Options("random"))
+
+
 def _train(directory, split, monkeypatch, losses=LOSSES, **changes):
     """Trains with made-up losses of the looks; returns run.json and the weights of the head at each look."""
     weights = {}
