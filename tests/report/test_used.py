@@ -43,26 +43,27 @@ def test_fingerprint_is_the_runs(run_dir, train, val):
 
 def test_what_was_made_of_something_that_has_changed_since_is_said(run_dir, train, val):
     """Maps of an earlier classifier, a segmenter of earlier seeds, a served model of an earlier segmenter."""
-    maps = {"classifier_name": "classifier", "classifier": "then"}
-    _rewrite(run_dir / "classifier" / "run.json", finished="then")
-    _rewrite(run_dir / "segmenter" / "run.json", finished="later")
+    then, later = "2026-01-01T00:00:00Z", "2026-01-01T01:00:00Z"
+    maps = {"classifier_name": "classifier", "classifier": then}
+    _rewrite(run_dir / "classifier" / "run.json", finished=then)
+    _rewrite(run_dir / "segmenter" / "run.json", finished=later)
     _rewrite(run_dir / "seeds" / "settings.json", maps=maps)
     artifacts.write_json(run_dir / "segmenter" / "settings.json", {
         "seeds": "seeds", "seeds_made": artifacts.identity(run_dir / "seeds")})
-    _rewrite(run_dir / "result.json", served_segmenter="later")
+    _rewrite(run_dir / "result.json", served_segmenter=later)
     _, shown = pages.page(run_dir, train, val)
     said = ("seeds/ is of an earlier classifier than classifier/; with --restart=seeds",
             "The segmenter has learned other seeds than those in seeds/ now; with --restart=segmenter",
             "The exported model was compared with an earlier segmenter")
     assert not [line for line in said if line in shown.text] and "Served model 99.987" in shown.text
-    _rewrite(run_dir / "classifier" / "run.json", finished="now")
+    _rewrite(run_dir / "classifier" / "run.json", finished=later)
     _rewrite(run_dir / "seeds" / "settings.json", seed=9)
-    _rewrite(run_dir / "result.json", served_segmenter="then")
+    _rewrite(run_dir / "result.json", served_segmenter=then)
     _, shown = pages.page(run_dir, train, val)
     assert all(line in shown.text for line in said) and "Served model" not in shown.text
-    merged = {**maps, "merged": {"rule": "max", "parts": {"maps_round1": {}, "maps_round2": {}}}}
+    parts = {"maps_round1": {}, "maps_round2": {}}
+    merged = {**maps, "mode": "deterministic", "merged": {"rule": "max", "parts": parts}}
     _rewrite(run_dir / "seeds" / "settings.json", maps=merged)
-    _rewrite(run_dir / "maps" / "settings.json", **merged, mode="deterministic")
     _, shown = pages.page(run_dir, train, val)
     assert said[0] not in shown.text and "maps of 2 classifiers are merged by their max" in shown.text
     assert "map 1 is of maps_round1 alone" in shown.text and "there is one map" not in shown.text
