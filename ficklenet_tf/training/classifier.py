@@ -156,9 +156,9 @@ def _average_precision(held_out: datasets.Split, predict: Callable[[datasets.Spl
 def _measure_again(directory: pathlib.Path, held_out: datasets.Split) -> None:
     """Measures a finished classifier on other held-out photographs or tags than before; all else in run.json stays."""
     model, normalization, run, config = classifier.load(directory)
-    precision_ = _average_precision(held_out, predictor(model, normalization, config.input_size))
+    scores = _average_precision(held_out, predictor(model, normalization, config.input_size))
     artifacts.write_json(directory / layout.RUN, {**run, **_measured_on(held_out),
-                                                  "metrics": {**run["metrics"], **precision_}})
+                                                  "metrics": {**run["metrics"], **scores}})
 
 
 def settings_of(weights: str, seed: int, split: datasets.Split) -> dict[str, Any]:
