@@ -16,7 +16,7 @@ import tensorflow as tf
 from ficklenet_tf import distribution, presets
 from ficklenet_tf.data import datasets
 from ficklenet_tf.models import precision
-from ficklenet_tf.runs import hardware, layout, progress
+from ficklenet_tf.runs import hardware, layout, lock, progress
 from ficklenet_tf.training import classifier as classifier_training
 from ficklenet_tf.training import classifier_losses, objective, pixel_teachers, rounds
 from ficklenet_tf.training import segmenter as segmenter_training
@@ -84,20 +84,34 @@ def rehearse_segmenter(run_dir: str | pathlib.Path, split: datasets.Split, confi
 
 @contextlib.contextmanager
 def hidden(run_dir: str | pathlib.Path, name: str) -> Iterator[pathlib.Path]:
-    """Yields an empty directory and removes it in the end; says what is going on, and on which device."""
+    """Yields an empty directory and removes it in the end; says what is going on, and on which device.
+
+    Raises:
+      UserError: another process is rehearsing there.
+    """
     directory, started = pathlib.Path(run_dir) / f".rehearsal_{name}", time.monotonic()
-    distribution.on_chief(shutil.rmtree, directory, ignore_errors=True)
-    machine = hardware.describe()
-    _say(f"rehearsal, one step of each training, on {', '.join(machine['gpus']) or machine['processor']}")
-    try:
-        with progress.silent():
-            yield directory
-    except BaseException:
-        shutil.rmtree(directory, ignore_errors=True)  # not by `on_chief`: other workers may never come to wait
-        raise
-    distribution.check_same_step(0)  # no worker is still reading
-    distribution.on_chief(shutil.rmtree, directory, ignore_errors=True)
+    with contextlib.ExitStack() as locks:
+        if distribution.is_chief():
+            locks.enter_context(lock.hold(directory / lock.NAME, str(run_dir)))
+        distribution.on_chief(_clear, directory)
+        machine = hardware.describe()
+        _say(f"rehearsal, one step of each training, on {', '.join(machine['gpus']) or machine['processor']}")
+        try:
+            with progress.silent():
+                yield directory
+        except BaseException:
+            shutil.rmtree(directory, ignore_errors=True)  # not by `on_chief`: other workers may never come to wait
+            raise
+        distribution.check_same_step(0)  # no worker is still reading
+        distribution.on_chief(shutil.rmtree, directory, ignore_errors=True)
     _say(f"rehearsal passed ({time.monotonic() - started:.0f} s)")
+
+
+def _clear(directory: pathlib.Path) -> None:
+    """Removes what a rehearsal that was killed has left."""
+    for path in directory.iterdir():
+        if path.name != lock.NAME:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _say(text: str) -> None:

@@ -6,9 +6,11 @@ import pytest
 
 from ficklenet_tf import presets
 from ficklenet_tf.data import datasets, feature_cache
+from ficklenet_tf.errors import UserError
 from ficklenet_tf.experiments import job, rehearsed, systems
+from ficklenet_tf.runs import lock
 from ficklenet_tf.seeds import extraction
-from ficklenet_tf.training import losses, objective, optimizers
+from ficklenet_tf.training import losses, objective, optimizers, rehearsal
 
 SIZE = 33
 CLASSIFIER = dataclasses.replace(presets.CPU.classifier, backbone="small", input_size=SIZE, kernel_size=3,
@@ -52,6 +54,19 @@ def test_a_segmenter_that_cannot_be_trained_is_found_before_the_classifier(split
     with pytest.raises(ValueError, match="no such loss here"):
         _rehearse(tmp_path, splits)
     assert [path.name for path in tmp_path.iterdir()] == ["precision.json"]
+
+
+def test_a_second_process_does_not_remove_what_the_first_rehearses(tmp_path):
+    hidden = tmp_path / ".rehearsal_run"
+    (hidden / "left by a killed one").mkdir(parents=True)
+    with rehearsal.hidden(tmp_path, "run") as directory:
+        assert directory == hidden and [path.name for path in directory.iterdir()] == [lock.NAME]
+        (directory / "classifier").mkdir()
+        second = rehearsal.hidden(tmp_path, "run")
+        with pytest.raises(UserError, match=f"{tmp_path}: process .* is at work here"), second:
+            pass
+        assert (directory / "classifier").exists()
+    assert not hidden.exists()
 
 
 def test_of_strong_photographs_those_with_a_mask_are_rehearsed(splits, tmp_path):
