@@ -6,7 +6,7 @@ own.
 """
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
@@ -140,6 +140,18 @@ def as_json(value: "np.ndarray | list[bytes]") -> list[Any]:
     return list(value.tolist())
 
 
+def chosen(there: Collection[str], outputs: Sequence[str], optional: Sequence[str] = ()) -> list[str]:
+    """Returns the names to take of an answer's: `outputs` and those of `optional` that are there; without outputs all.
+
+    Raises:
+      KeyError: one of `outputs` is not there.
+    """
+    absent = [name for name in outputs if name not in there]
+    if absent:
+        raise KeyError(", ".join(absent))
+    return [*outputs, *(name for name in optional if name in there)] if outputs else list(there)
+
+
 def columns(rows: list[dict[str, Any]], outputs: Sequence[str], optional: Sequence[str] = ()) -> dict[str, Any]:
     """Turns REST's predictions, one dict per row, into {name: array}; "..._bytes" come as {"b64": ...}.
 
@@ -152,7 +164,7 @@ def columns(rows: list[dict[str, Any]], outputs: Sequence[str], optional: Sequen
       KeyError: one of `outputs` is not there.
     """
     tensors: dict[str, Any] = {}
-    for name in [*outputs, *(name for name in optional if name in rows[0])] if outputs else rows[0]:
+    for name in chosen(rows[0], outputs, optional):
         values = [row[name] for row in rows]
         if name.endswith("_bytes"):
             tensors[name] = [base64.b64decode(value["b64"]) for value in values]

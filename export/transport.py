@@ -214,11 +214,10 @@ class Client:
         for name, value in inputs.items():
             request.inputs[name].CopyFrom(messages.as_tensor(name, value))
         found = self._call(_PREDICTION + "Predict", request, "PredictResponse", left).outputs
-        absent = [name for name in outputs if name not in found]
-        if absent:
-            raise _Refused(f"expected {', '.join(outputs)} in the answer, found no {', '.join(absent)}")
-        names = [*outputs, *(name for name in optional if name in found)] if outputs else list(found)
-        return {name: messages.from_tensor(found[name]) for name in names}
+        try:
+            return {name: messages.from_tensor(found[name]) for name in messages.chosen(found, outputs, optional)}
+        except KeyError as error:
+            raise _Refused(f"expected {', '.join(outputs)} in the answer, found no {error}") from error
 
     def _ask_rest(self, signature: str, inputs: Tensors, outputs: Sequence[str], optional: Sequence[str],
                   left: float) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from html import escape
 from typing import Any
 
 from ficklenet_tf.data import datasets
+from ficklenet_tf.maps import merging
 from ficklenet_tf.report import (
     charts,
     commands,
@@ -89,8 +90,8 @@ def _seeds(run: stages.Run, split: datasets.Split, rows: int) -> str:
 def _of_maps(run: stages.Run) -> str:
     """What the pictures of maps show."""
     settings = stage_flags.settings(run, layout.MAPS)
-    if "merged" in settings:
-        parts = settings["merged"]["parts"]
+    parts = merging.parts_of(settings)
+    if parts:
         return (f"maps of {len(parts)} classifiers are merged by their {settings['merged']['rule']} (yellow: the "
                 f"class is here); map 1 is of {next(iter(parts))} alone")
     if settings.get("mode") == "deterministic":
