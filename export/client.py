@@ -4,15 +4,16 @@
 
 Sends files to TensorFlow Serving, over gRPC, or over REST where --server begins with http://. Writes
 TO/<name>.png, labels in VOC's palette, and TO/<name>_overlay.jpg; one line per file says what was found, with its
-share of the pixels, and how long it took.
+share of the pixels, and how long it took. With --crf the server refines the labels by the dense CRF.
 Of this software it needs only this file, photographs.py, transport.py and messages.py, in a directory export/, and of
-others grpcio, protobuf and Pillow.
+others grpcio, protobuf and Pillow, with --crf NumPy too.
 """
 
 import argparse
 import collections
 import concurrent.futures
 import dataclasses
+import functools
 import io
 import os
 import pathlib
@@ -27,6 +28,7 @@ from PIL import Image
 from export import photographs, transport
 
 _LABELS, _NAMES = "label_png_bytes", "class_names_bytes"
+_ITERATIONS = 10  # of the dense CRF, as published
 _NAMELESS = "numbers: this version was exported without the names of its classes"
 
 
@@ -38,11 +40,13 @@ class Options:
       max_pixels: of a photograph; a larger one is shrunk before it is sent, and its labels are enlarged.
       opacity: of the labels in the overlay, 0..1.
       concurrency: requests under way at once.
+      crf: whether the labels are refined by the dense CRF, in the server.
     """
 
     max_pixels: int = photographs.MAX_PIXELS
     opacity: float = 0.6
     concurrency: int = 4
+    crf: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,9 +94,8 @@ def segment(client: transport.Client, path: pathlib.Path, output_dir: pathlib.Pa
     original = path.read_bytes()
     data, shape, note = photographs.prepared(original, options.max_pixels)
     start = time.perf_counter()
-    answer = client.predict("serve_jpeg", {"image": [data]}, (_LABELS,), (_NAMES,))
-    seconds, png = time.perf_counter() - start, answer[_LABELS][0]
-    names = tuple(answer[_NAMES][0].decode().split("\n")) if _NAMES in answer else None
+    png, names = _refined(client, data) if options.crf else _labelled(client, data)
+    seconds = time.perf_counter() - start
     with Image.open(io.BytesIO(png)) as image:
         counts = image.histogram()[:256]
         if note:
@@ -102,6 +105,36 @@ def segment(client: transport.Client, path: pathlib.Path, output_dir: pathlib.Pa
     write(output_dir / f"{path.stem}.png", png)
     write(output_dir / f"{path.stem}_overlay.jpg", photographs.overlay(original, png, options.opacity))
     return Answer(seconds, {i: count / sum(counts) for i, count in enumerate(counts) if count}, names, note)
+
+
+def _labelled(client: transport.Client, data: bytes) -> tuple[bytes, tuple[str, ...] | None]:
+    """Returns a file's labels, a palette PNG, and the names of the classes where the version tells them."""
+    answer = client.predict("serve_jpeg", {"image": [data]}, (_LABELS,), (_NAMES,))
+    return answer[_LABELS][0], tuple(answer[_NAMES][0].decode().split("\n")) if _NAMES in answer else None
+
+
+def _refined(client: transport.Client, data: bytes) -> tuple[bytes, tuple[str, ...] | None]:
+    """Returns what `_labelled` does, refined by the dense CRF: `serve_crf` takes pixels, and returns ids alone."""
+    import numpy as np  # here: files alone need none
+
+    palette, names = _legend(client)
+    with Image.open(io.BytesIO(data)) as image:
+        inputs = {"images": np.asarray(image.convert("RGB"))[None], "iterations": np.array([_ITERATIONS], np.int32)}
+    labels = Image.fromarray(client.predict("serve_crf", inputs, ("labels",))["labels"][0].astype(np.uint8))
+    labels.putpalette(palette)
+    buffer = io.BytesIO()
+    labels.save(buffer, "PNG")
+    return buffer.getvalue(), names
+
+
+@functools.lru_cache(maxsize=4)
+def _legend(client: transport.Client) -> tuple[list[int], tuple[str, ...] | None]:
+    """Returns the palette of a version's labels and the names of its classes, by one small grey picture."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (32, 32), "grey").save(buffer, "PNG")
+    png, names = _labelled(client, buffer.getvalue())
+    with Image.open(io.BytesIO(png)) as image:
+        return image.getpalette() or [], names
 
 
 def write(path: pathlib.Path, data: bytes) -> None:
@@ -194,8 +227,12 @@ def parser() -> argparse.ArgumentParser:
                       help="seconds for one photograph; an absent or busy server is asked until then (%(default)s)")
     made.add_argument("--concurrency", type=between(1, 1000), default=4,
                       help="requests under way at once (%(default)s)")
-    made.add_argument("--max_pixels", type=between(64, 1e9), default=photographs.MAX_PIXELS,
-                      help="larger photographs are shrunk before they are sent (%(default)s)")
+    made.add_argument("--crf", action="store_true",
+                      help=f"refine the labels by the dense CRF, {_ITERATIONS} iterations; the version needs "
+                           "the signature serve_crf. Over REST a megapixel takes seconds to travel")
+    made.add_argument("--max_pixels", type=between(64, 1e9),
+                      help=f"larger photographs are shrunk before they are sent ({photographs.MAX_PIXELS}; with --crf "
+                           f"{photographs.MAX_PIXELS_CRF})")
     made.add_argument("--opacity", type=between(0, 1, float), default=0.6,
                       help="of the labels in the overlay (%(default)s)")
     return made
@@ -209,7 +246,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
     given = parser().parse_args(arguments)
     version = int(given.model_version) if given.model_version.isdecimal() else given.model_version or None
-    options = Options(given.max_pixels, given.opacity, given.concurrency)
+    most = given.max_pixels or (photographs.MAX_PIXELS_CRF if given.crf else photographs.MAX_PIXELS)
+    options = Options(most, given.opacity, given.concurrency, given.crf)
     with transport.Client(given.server, given.model, version, given.deadline) as client:
         try:
             failed = segment_all(client, given.photographs, given.to, options)

@@ -5,6 +5,7 @@ import io
 from PIL import ExifTags, Image, ImageOps
 
 MAX_PIXELS = 2**24  # of one request, as tools export it by default
+MAX_PIXELS_CRF = MAX_PIXELS // 8  # the dense CRF takes about 8 times the memory
 
 
 def prepared(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[bytes, tuple[int, int], str]:

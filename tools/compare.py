@@ -15,7 +15,7 @@ from ficklenet_tf.experiments import systems
 from tools import cli, define, words
 
 flags.DEFINE_list("systems", ["ficklenet", "deterministic", "sec", "em_adapt", "affinitynet"], "What to compare: "
-                  f"three or more of {', '.join(systems.SYSTEMS)}; or all.")
+                  f"two or more of {', '.join(systems.SYSTEMS)}; or all.")
 flags.register_validator("systems", lambda names: names == ["all"] or len(set(names)) == len(names) > 1 and set(
     names) <= set(systems.SYSTEMS), f"expected all, or two or more of {', '.join(systems.SYSTEMS)}, each once")
 flags.DEFINE_enum("crf", "dsrg", words.CRFS, "Dense CRF's parameters for the masks that are compared.")

@@ -3,7 +3,8 @@ r"""Extracts seeds as tools.extract_seeds does, its shards handed out by Apache 
     python -m tools.extract_with_beam --dataset=voc --data_dir=VOCdevkit --preset=cpu --output_dir=runs/voc \
         --num_shards=64 --beam_options=--runner=DirectRunner
 
-The classifier is OUTPUT_DIR/classifier/, its maps are stochastic; there is no saliency_dir and no uncertainty.
+The classifier is OUTPUT_DIR/classifier/, its maps are those of its inference_mode; there is no saliency_dir and no
+uncertainty.
 Apache Beam is not among requirements.txt: docs/fleet.md says how it is installed. Every Beam worker has this
 project installed and sees --data_dir, --cache_dir and --output_dir under the same paths.
 """

@@ -14,8 +14,10 @@ import pytest
 from PIL import Image
 
 from export import client, messages, photographs, transport
+from ficklenet_tf import crf
 from ficklenet_tf.data import images, labels
-from ficklenet_tf.serving import decoding, saved_model, verify
+from ficklenet_tf.evaluation import prediction
+from ficklenet_tf.serving import decoding, saved_model, servable, signatures, verify
 from tests import tiny_run
 from tests.serving import servers
 
@@ -58,6 +60,29 @@ def test_a_photograph_above_the_limit_is_shrunk_and_its_labels_enlarged(served, 
     np.testing.assert_array_equal(label, np.kron(label[::2, ::2], np.ones((2, 2), np.uint8)))
     with Image.open(tmp_path / "out" / "camera_overlay.jpg") as overlay:
         assert overlay.size == (120, 80)
+
+
+@pytest.mark.parametrize("serve", [servers.serve_grpc, servers.serve_http])
+def test_labels_are_refined_by_the_crf_as_by_the_live_model(serve, served, exported, tmp_path, capsys):
+    """Of a JPEG of a camera on its side, which the client turns and sends as pixels; with names and colours."""
+    exif = Image.Exif()
+    exif[0x112] = 6
+    path = tmp_path / "a.jpg"
+    path.write_bytes(_jpeg(tiny_run.photograph(70, 93, 1), quality=95, exif=exif))
+    with serve(served) as address, transport.Client(address[0] if isinstance(address, tuple) else address) as asked:
+        for name, options in (("crf", client.Options(crf=True)), ("none", client.Options())):
+            assert not client.segment_all(asked, [path], tmp_path / name, options)
+    photograph = images.read_image(path)
+    probs = prediction.Predictor(exported[0] / "segmenter")(photograph)
+    refined = crf.refine(photograph, probs, crf.DSRG_TEST).argmax(-1)
+    np.testing.assert_array_equal(labels.read_label(tmp_path / "crf" / "a.png"), refined)
+    np.testing.assert_array_equal(labels.read_label(tmp_path / "none" / "a.png"), probs.argmax(-1))
+    assert (refined != probs.argmax(-1)).any() and refined.shape == (93, 70)
+    palettes = []
+    for name in ("crf", "none"):
+        with Image.open(tmp_path / name / "a.png") as image:
+            palettes.append(image.getpalette())
+    assert palettes[0] == palettes[1] and capsys.readouterr().out.count("disc") == 2
 
 
 @pytest.mark.parametrize("serve", [servers.serve_grpc, servers.serve_http])
@@ -220,6 +245,11 @@ def test_the_command_line_refuses_what_cannot_be(capsys):
         assert message in capsys.readouterr().err
     with pytest.raises(SystemExit, match=r"expected files of different names, found two whose answer is a\.png"):
         client.main(["--server=localhost:1", "x/a.jpg", "y/a.png"])
+
+
+def test_the_limits_are_those_of_an_export():
+    assert photographs.MAX_PIXELS == servable.MAX_PIXELS
+    assert photographs.MAX_PIXELS_CRF == servable.MAX_PIXELS // signatures.CRF_SHARE
 
 
 def test_the_old_name_of_to_says_the_new_one(capsys):
