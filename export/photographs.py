@@ -29,7 +29,7 @@ def prepared(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[bytes, tuple[in
         plain = image.format in ("JPEG", "MPO", "PNG") and image.mode in ("RGB", "L")
         if fits and plain and image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
             return data, image.size, ""
-        upright = _eight_bits(ImageOps.exif_transpose(image))
+        upright = _upright(image)
     shape, note = upright.size, ""
     if not fits:
         scale = (max_pixels / (shape[0] * shape[1])) ** 0.5
@@ -40,12 +40,15 @@ def prepared(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[bytes, tuple[in
     return buffer.getvalue(), shape, note
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Returns an image as RGB; 16 bits become the higher 8, as in training.
+def _upright(image: Image.Image) -> Image.Image:
+    """Returns an image as it is looked at, in RGB; 16 bits become the higher 8, as in training.
 
     Raises:
       OSError: its numbers have no known range.
     """
+    if image.mode == "I" and image.format == "PPM":  # 16 bits, which Pillow holds in 32
+        image = image.point([i // 256 for i in range(2**16)], "L")
+    image = ImageOps.exif_transpose(image)
     if image.mode in ("I", "F"):
         raise OSError(f"expected 8 or 16 bits a channel, found Pillow's mode {image.mode}")
     if image.mode.startswith("I;16"):  # whose bytes are in one order or the other
@@ -66,7 +69,7 @@ def overlay(data: bytes, png: bytes, opacity: float) -> bytes:
       bytes of a JPEG.
     """
     with Image.open(io.BytesIO(data)) as image, Image.open(io.BytesIO(png)) as label:
-        photograph = _eight_bits(ImageOps.exif_transpose(image))
+        photograph = _upright(image)
         ids = Image.frombytes("L", label.size, label.tobytes())  # a palette's indices
         mask = ids.point([0] + [round(255 * opacity)] * 255)
         mixed = Image.composite(label.convert("RGB"), photograph, mask)

@@ -18,10 +18,12 @@ def parse(tmp_path, monkeypatch):
         known = flags.FlagValues()
         flags.DEFINE_enum("preset", "tiny", list(presets.PRESETS), "", flag_values=known)
         flags.DEFINE_string("output_dir", str(tmp_path), "", flag_values=known)
+        flags.DEFINE_string("dataset", "shapes", "", flag_values=known)
         flags.DEFINE_string("weights", "imagenet", "", flag_values=known)
         flags.DEFINE_integer("classifier.input_size", None, "", flag_values=known)
         flags.DEFINE_string("classifier.backbone", None, "", flag_values=known)
         flags.DEFINE_list("maps.sizes", None, "", flag_values=known)
+        flags.DEFINE_string("data_dir", None, "", flag_values=known)
         known(["binary", *given])
         monkeypatch.setattr(checks, "FLAGS", known)
         monkeypatch.setattr(cli, "FLAGS", known)
@@ -32,6 +34,33 @@ def parse(tmp_path, monkeypatch):
 def _begin(run_dir, preset, **changes):
     config = dataclasses.replace(presets.PRESETS[preset].classifier, **changes)
     artifacts.write_json(run_dir / layout.CLASSIFIER / layout.SETTINGS, {"config": dataclasses.asdict(config)})
+
+
+def test_a_path_may_begin_at_home(tmp_path, parse, monkeypatch):
+    """A shell leaves --data_dir=~/mine as it is."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine").mkdir()
+    parse("--data_dir=~/mine", "--output_dir=~/runs", "--weights=random")
+    checks.check_places()
+    assert [checks.FLAGS[name].value for name in ("data_dir", "output_dir", "weights")] == [
+        str(tmp_path / "mine"), str(tmp_path / "runs"), "random"]
+    parse("--data_dir=~/other")
+    with pytest.raises(UserError, match=f"data_dir: expected a directory, found no {tmp_path}/other"):
+        checks.check_places()
+
+
+def test_photographs_without_a_preset_are_told_what_the_default_is(parse, capsys):
+    checks._say_default.cache_clear()
+    for given in ([], ["--dataset=folder", "--preset=tiny"]):
+        parse(*given)
+        cli.preset(trains=False)
+    assert not capsys.readouterr().err
+    for _ in range(2):
+        parse("--dataset=folder")
+        cli.preset(trains=False)
+    assert capsys.readouterr().err == (
+        "preset: tiny, the default, is a small network for drawings that begins from nothing; for photographs give "
+        "--preset=cpu --weights=imagenet\n")
 
 
 @pytest.mark.parametrize("preset", ["cpu", "evening"])

@@ -1,6 +1,7 @@
 """What the flags of all binaries must be before one begins: names, paths and splits that can be."""
 
 import dataclasses
+import functools
 import os
 import pathlib
 import re
@@ -12,7 +13,7 @@ from absl import flags
 
 from ficklenet_tf import presets
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.runs import artifacts, layout
+from ficklenet_tf.runs import artifacts, layout, progress
 
 FLAGS = flags.FLAGS
 # Flags by the names that they had before (CHANGELOG.md), and what they are called now: where several new names stand,
@@ -74,6 +75,7 @@ def check_places() -> None:
     for flag in (*_INPUTS, *_OUTPUTS, *_FILES, *_WEIGHTS):
         if flag not in FLAGS or FLAGS[flag].using_default_value:
             continue
+        FLAGS[flag].value = os.path.expanduser(FLAGS[flag].value or "")  # a shell leaves --data_dir=~/mine as it is
         path, kind = FLAGS[flag].value, "a file" if flag in _FILES else "a directory"
         if flag in _WEIGHTS:
             path, kind = None if path in ("imagenet", "random") else path, "imagenet, random or a file"
@@ -84,13 +86,24 @@ def check_places() -> None:
 
 
 def check_preset(run_dir: pathlib.Path) -> None:
-    """Raises UserError where --preset was left out and the run was begun with another one than its default."""
+    """Raises UserError where --preset was left out and the run was begun with another one than its default.
+
+    Says what the default is where photographs are to be learned by it.
+    """
     if not FLAGS["preset"].using_default_value:
         return
     begun, source = _presets_of(run_dir)
+    if not begun and "dataset" in FLAGS and FLAGS.dataset != "shapes":
+        _say_default()
     if begun and FLAGS.preset not in begun:
         raise UserError(f"preset: expected {' or '.join(begun)}, by {source}, found {FLAGS.preset}, the default; give "
                         f"--preset={begun[0]}, or --preset={FLAGS.preset} where that is meant")
+
+
+@functools.cache  # once
+def _say_default() -> None:
+    progress.say(f"preset: {FLAGS.preset}, the default, is a small network for drawings that begins from nothing; for "
+                 "photographs give --preset=cpu --weights=imagenet")
 
 
 def _presets_of(run_dir: pathlib.Path) -> tuple[list[str], pathlib.Path]:

@@ -13,6 +13,8 @@ def map_text(metrics: dict[str, Any]) -> str:
     """Returns a classifier's mAP, with the number of classes that it is over where some do not occur."""
     per_class = metrics["ap_per_class"]
     occurring = sum(each is not None for each in per_class)
+    if not occurring:
+        return "mAP unknown, as no held-out photograph has a tag"
     over = f" over {occurring} of {len(per_class)} classes; the others do not occur"
     return f"mAP {100 * metrics['map']:.1f}{over if occurring < len(per_class) else ''}"
 

@@ -140,6 +140,8 @@ def read_image(path: str | pathlib.Path) -> np.ndarray:
 
 def upright(image: Image.Image) -> np.ndarray:
     """Returns the pixels of a picture that is `opened`, `[height, width, 3]` uint8 RGB; see `read_image`."""
+    if image.mode == "I" and image.format == "PPM":  # 16 bits, which Pillow holds in 32
+        image = Image.fromarray((np.asarray(image) // 256).astype(np.uint8))
     image = ImageOps.exif_transpose(image)
     if image.mode in ("I", "F"):
         raise UserError(f"expected 8 or 16 bits a channel, found mode {image.mode} (32 bits)")

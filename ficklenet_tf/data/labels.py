@@ -16,6 +16,7 @@ from ficklenet_tf.runs import artifacts
 
 BACKGROUND = 0
 IGNORE = 255
+_DEPTH = 24  # where a PNG's bits a sample stand
 MAX_PIXELS = 2**26  # of a picture, 67 million: above any camera's that fits in memory several times over
 
 
@@ -117,12 +118,14 @@ def read_label(path: str | pathlib.Path, num_classes: int | None = None) -> np.n
     if path.exists() and not path.is_file():  # a pipe would be waited for
         raise UserError(f"{path}: expected a label image, found something that is no file")
     try:
-        with Image.open(io.BytesIO(artifacts.read_bytes(path))) as image:
+        data = artifacts.read_bytes(path)
+        with Image.open(io.BytesIO(data)) as image:
             if image.format != "PNG" or image.width * image.height > MAX_PIXELS:
                 raise UserError(f"{path}: expected a PNG of at most {MAX_PIXELS} pixels, found {image.format} of "
                                 f"{image.width} x {image.height}")
             image.load()
             mode, pixels = image.mode, np.asarray(image)
+            depth = data[_DEPTH]
     except (FileNotFoundError, UserError):
         raise
     except Exception as error:  # Pillow raises many kinds for broken files
@@ -132,6 +135,8 @@ def read_label(path: str | pathlib.Path, num_classes: int | None = None) -> np.n
         label = labels_from_colours(colours).numpy()
         if not np.array_equal(palette()[label], colours):
             raise UserError(f"{path}: expected class ids or VOC's palette colours, found other colours")
+    elif mode == "L" and depth in (2, 4):  # which Pillow spreads over 0..255
+        label = pixels // np.uint8(255 // (2**depth - 1))
     elif mode in ("P", "L", "1"):
         label = pixels.astype(np.uint8)
     else:

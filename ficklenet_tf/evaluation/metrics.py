@@ -97,8 +97,8 @@ def average_precision(tags: np.ndarray | Sequence[int], predicted: np.ndarray | 
     return float(precision[hits].mean())
 
 
-def mean_average_precision(tags: np.ndarray, predicted: np.ndarray) -> tuple[float, list[float | None]]:
-    """Returns (mAP over the classes that occur, list of each class's AP or None) for `[n, C]` tags and scores."""
+def mean_average_precision(tags: np.ndarray, predicted: np.ndarray) -> tuple[float | None, list[float | None]]:
+    """Returns (mAP over the classes that occur, list of each class's AP) for `[n, C]` tags and scores; else None."""
     aps = [average_precision(tags[:, c], predicted[:, c]) for c in range(tags.shape[1])]
     known = [ap for ap in aps if not np.isnan(ap)]
-    return float(np.mean(known)) if known else float("nan"), [None if np.isnan(ap) else ap for ap in aps]
+    return float(np.mean(known)) if known else None, [None if np.isnan(ap) else ap for ap in aps]

@@ -111,7 +111,8 @@ class Plan:
         if run["held_out"] != self.held_out.name:  # as of an earlier version
             raise UserError(f"held_out: expected {run['held_out']}, on which the mAP of the classifiers in "
                             f"{self.run_dir} was measured, found {self.held_out.name}; give another --output_dir")
-        return run["metrics"]["map"]
+        found = run["metrics"]["map"]
+        return float("nan") if found is None else found
 
     def maps(self, training: str, inference: str | None = None, seed: int = 0, rate: float | None = None,
              rescale: bool | None = None, refine: str | None = None) -> dict[str, Any]:

@@ -29,8 +29,7 @@ def section(train_split: datasets.Split, val_split: datasets.Split, side: int) -
     return markup.section(
         "own-masks", "What your masks say",
         "The first of your masks, with the names of the ids in it: if they are not what the photograph shows, ids and "
-        "names do not match. Id 1 is the first line of classes.txt or, without that file, the first of all tags in "
-        "sorted order.",
+        "names do not match. Id 1 is the first line of classes.txt.",
         gallery.table([(f"{split.image_ids[index]}: tags {_names(_tags(split, index), names)}", cells)], names),
         _agreement(pictures.evenly(masked, _LOOKED_AT), names),
         f"<details><summary>All ids</summary>{markup.paragraph(f'{ids}, {labels.IGNORE} not judged')}</details>")

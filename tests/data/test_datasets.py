@@ -264,7 +264,11 @@ def test_wrong_arguments_say_what_was_expected(kit, tmp_path):
         _load(kit, "train", tmp_path, on_error="maybe")
     with pytest.raises(FileNotFoundError, match="expected VOCdevkit .*(\n.*)*VOCtrainval_11-May-2012.tar"):
         datasets.load_split("voc", "train", data_dir=tmp_path / "nowhere", cache_dir=tmp_path)
-    for path in (kit / "VOC2012" / "ImageSets" / "Segmentation").iterdir():
+    lists = kit / "VOC2012" / "ImageSets" / "Segmentation"
+    (lists / "val.txt").write_text("2007_000004\n", "utf-16")  # as PowerShell writes it
+    with pytest.raises(UserError, match=r"val\.txt: expected UTF-8 text, found"):
+        _load(kit, "val", tmp_path)
+    for path in lists.iterdir():
         path.unlink()
     with pytest.raises(FileNotFoundError, match=r"Segmentation: expected train\.txt, .* found none"):
         _load(kit, "train", tmp_path)

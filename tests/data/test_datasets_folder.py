@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from ficklenet_tf.data import datasets, images, labels
+from ficklenet_tf.data.datasets import folder as folder_
 from ficklenet_tf.data.datasets import tags_csv
 from ficklenet_tf.errors import UserError
 
@@ -125,8 +126,55 @@ def test_what_is_no_list_is_none_and_a_list_is_read_in_any_case(folder):
         _load(folder, "train")
 
 
+@pytest.mark.parametrize("name", ["test_hard", "Test_hard", "VAL2"])
+def test_capitals_do_not_make_a_list_another_kind(folder, name):
+    """Else photographs to measure on would be learned, without a word."""
+    (folder / f"{name}.txt").write_text("a\nf\n")
+    assert not {"a", "f"} & set(_load(folder, "train").image_ids)
+    assert folder_.measured(folder)[name[0].lower() + name[1:] if name[0] == "T" else name.replace("VAL", "val")]
+
+
+@pytest.mark.parametrize("name", ["Tags.csv", "CLASSES.TXT", "Splits", "Labels", "IMAGES"])
+def test_a_name_with_a_meaning_in_other_capitals_is_refused(folder, name):
+    meant = folder / name.casefold()
+    meant.rename(folder / name) if meant.exists() else (folder / name).mkdir()
+    if meant.exists():
+        pytest.skip("here capitals make no other file")
+    with pytest.raises(UserError, match=f"{name}: expected the name {name.casefold()}, in small letters; rename it"):
+        _load(folder)
+
+
+@pytest.mark.parametrize("text", [b"gr\xfc\xdfe", "hello".encode("utf-16")])
+def test_a_text_that_is_no_list_may_have_any_encoding(folder, text):
+    (folder / "README.txt").write_bytes(text)
+    assert len(_load(folder)) == 5
+    (folder / "README.txt").rename(folder / "val.txt")
+    with pytest.raises(UserError, match=r"val\.txt: expected UTF-8 text"):
+        _load(folder)
+
+
+def test_names_are_the_same_however_their_letters_are_composed(tmp_path):
+    """macOS writes them decomposed, a spreadsheet composed."""
+    one, other = "caf\u00e9", "cafe\u0301"
+    for number, (of_file, of_text) in enumerate(((other, one), (one, other))):
+        folder = make_folder(tmp_path / str(number), {f"{of_file}.png": "dog", "b.png": "cat"})
+        write_table(folder, {f"{of_text}.png": "dog", "b.png": "cat"})
+        (folder / "val.txt").write_text(f"{of_text}.png\n", "utf-8")
+        write_mask(folder, f"{of_file}.png", np.ones(SIZE, np.uint8), ("dog", "cat"))
+        split = _load(folder, "val")
+        assert split.image_ids == (one,) and split.labelled == (True,) and not folder_.read(folder).unlisted
+
+
+@pytest.mark.parametrize("name", ["every_image", "class_names", "unheard"])
+def test_a_split_that_is_none_is_told_which_there_are(folder, name):
+    with pytest.raises(UserError, match=f"folder: expected one of the splits all, train, val, found '{name}'"):
+        _load(folder, name)
+
+
 def test_of_a_folder_evenly_spaced_photographs_are_tried(folder):
     assert _load(folder, max_images=2).image_ids == ("a", "d.e") and len(_load(folder, max_images=9)) == 5
+    whole, four = _load(folder).fingerprint, _load(folder, max_images=4).fingerprint
+    assert _load(folder, max_images=9).fingerprint == whole != four
 
 
 def test_letters_composed_or_not_are_one_tag(folder):
@@ -274,7 +322,9 @@ def test_listed_images_without_a_row(folder):
 STRUCTURE = {
     "no_table": (lambda folder: (folder / "tags.csv").unlink(), r"tags\.csv: expected a table .* found no such file"),
     "columns": (lambda folder: write_table(folder, TAGS, "file;labels"),
-                r"tags\.csv: expected columns image and tags, separated by a comma, found \['file;labels'\]"),
+                r"tags\.csv: expected columns image and tags, each once, .* found \['file;labels'\]"),
+    "column_twice": (lambda folder: write_table(folder, {"a.png": "cat,dog"}, "image,tags,tags"),
+                     r"tags\.csv: expected columns image and tags, each once, .* found \['image', 'tags', 'tags'\]"),
     "empty": (lambda folder: write_table(folder, {}), r"tags\.csv: expected at least one image, found none"),
     "encoding": (lambda folder: (folder / "tags.csv").write_bytes(b"image,tags\ngr\xfcn.png,cat"),
                  r"tags\.csv: expected UTF-8 text, found"),

@@ -49,6 +49,15 @@ def test_16_bit_grey_keeps_its_higher_bits(tmp_path):
     np.testing.assert_array_equal(images.decode_image_op(images.canonical_bytes(path)[0]), expected)
 
 
+def test_16_bit_pgm_keeps_its_higher_bits(tmp_path):
+    """Pillow holds its numbers in 32 bits."""
+    deep = RNG.integers(0, 2**16, (20, 30), np.uint16)
+    (tmp_path / "d.pgm").write_bytes(b"P5\n30 20\n65535\n" + deep.astype(">u2").tobytes())
+    expected = np.repeat((deep // 256).astype(np.uint8)[..., None], 3, -1)
+    np.testing.assert_array_equal(images.read_image(tmp_path / "d.pgm"), expected)
+    np.testing.assert_array_equal(images.decode_image(images.canonical_bytes(tmp_path / "d.pgm")[0]), expected)
+
+
 def test_alpha_is_dropped_and_palettes_become_colours(tmp_path):
     rgba = np.concatenate([PIXELS, RNG.integers(0, 256, (20, 30, 1), np.uint8)], -1)
     path = _save(tmp_path / "rgba.png", rgba)

@@ -193,9 +193,11 @@ def test_copies_are_grouped_and_one_that_is_learned_and_held_out_is_a_leak(folde
     assert not findings.stops
 
 
-def test_a_turned_photograph_has_the_size_of_its_mask(folder):
-    picture, exif = scene(1).crop((0, 0, 96, 72)), Image.Exif()
-    exif[0x0112] = 6
+@pytest.mark.parametrize("orientation", [6, 9])
+def test_a_turned_photograph_has_the_size_of_its_mask(folder, orientation):
+    """Above 8 there is no orientation: such a one stays as it is."""
+    picture, exif = scene(1).crop((0, 0, 96, 72) if orientation == 6 else (0, 0, 72, 96)), Image.Exif()
+    exif[0x0112] = orientation
     picture.save(folder / "images" / "dog1.png", exif=exif)
     read = photographs.read_photograph(folder / "images" / "dog1.png")
     assert read.size == (72, 96) == images.read_image(folder / "images" / "dog1.png").shape[1::-1]

@@ -1,5 +1,8 @@
 """Label images: the palette and its inverse, round trips, and what is refused."""
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -52,6 +55,23 @@ def test_read_label_takes_palette_grey_and_colours(tmp_path, mode):
         Image.fromarray(EVERY_ID if mode == "L" else labels.palette()[EVERY_ID]).save(path)
     np.testing.assert_array_equal(labels.read_label(path), EVERY_ID)
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]  # no temporary file stays
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8])
+@pytest.mark.parametrize("mode", ["L", "P"])
+def test_ids_of_few_bits_are_ids(tmp_path, depth, mode):
+    """Pillow spreads grey samples of two and four bits over 0..255."""
+    ids = np.arange(2**depth, dtype=np.uint8).reshape(2, -1)
+    rows = np.packbits(np.unpackbits(ids[..., None], -1)[..., 8 - depth:].reshape(2, -1), -1)
+    data = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    header = struct.pack(">IIBBBBB", ids.shape[1], 2, depth, {"L": 0, "P": 3}[mode], 0, 0, 0)
+    chunks = [(b"IHDR", header), *([(b"PLTE", bytes(range(256)) * 3)] if mode == "P" else []), (b"IDAT", data),
+              (b"IEND", b"")]
+    chunks = [(name, content[:3 * 2**depth] if name == b"PLTE" else content) for name, content in chunks]
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        for name, content in chunks))
+    np.testing.assert_array_equal(labels.read_label(tmp_path / "a.png"), ids)
 
 
 def test_read_label_refuses_ids_without_a_class(tmp_path):

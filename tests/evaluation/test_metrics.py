@@ -58,7 +58,7 @@ def test_average_precision_by_hand():
     assert metrics.average_precision([0, 1, 1], [0.2, 0.9, 0.1]) == pytest.approx((1 + 2 / 3) / 2)
     assert metrics.average_precision([0, 1, 0], [0.5, 0.5, 0.5]) == 1 / 2  # ties: in the order given
     assert np.isnan(metrics.average_precision([0, 0], [1.0, 2.0]))
-    assert np.isnan(metrics.mean_average_precision(np.zeros((2, 1)), np.zeros((2, 1)))[0])
+    assert metrics.mean_average_precision(np.zeros((2, 1)), np.zeros((2, 1))) == (None, [None])
     mean, aps = metrics.mean_average_precision(np.array([[1, 0], [0, 0]]), np.array([[2.0, 1.0], [1.0, 2.0]]))
     assert mean == 1 and aps == [1, None]
 

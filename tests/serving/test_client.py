@@ -280,6 +280,9 @@ def test_sixteen_bits_are_the_higher_eight(tmp_path):
     data, _, _ = photographs.prepared((tmp_path / "a.png").read_bytes())
     with Image.open(io.BytesIO(data)) as image:
         np.testing.assert_array_equal(np.asarray(image), images.read_image(tmp_path / "a.png"))
+    (tmp_path / "a.pgm").write_bytes(b"P5\n64 64\n65535\n" + ramp.astype(">u2").tobytes())
+    with Image.open(io.BytesIO(photographs.prepared((tmp_path / "a.pgm").read_bytes())[0])) as image:
+        np.testing.assert_array_equal(np.asarray(image), images.read_image(tmp_path / "a.png"))
     Image.fromarray(ramp.astype(np.float32)).save(tmp_path / "b.tiff")
     with pytest.raises(OSError, match="expected 8 or 16 bits a channel, found Pillow's mode F"):
         photographs.prepared((tmp_path / "b.tiff").read_bytes())

@@ -7,6 +7,7 @@ still encoded records.
 import dataclasses
 import hashlib
 import logging
+import os
 import pathlib
 import shutil
 import tempfile
@@ -121,6 +122,7 @@ def load_split(dataset: str, split: str, *, data_dir: str | pathlib.Path | None 
     if on_error not in ("stop", "skip"):
         raise UserError(f"on_error: expected 'stop' or 'skip', found {on_error!r}")
     check_split(dataset, split)
+    cache_dir = None if cache_dir is None else os.path.expanduser(cache_dir)
     builder = _builder(dataset, data_dir, cache_dir, on_error)
     if not builder.is_prepared():
         if cache_dir is not None:
@@ -239,8 +241,9 @@ def _make_builder(dataset: str, data_dir: str | pathlib.Path | None, cache_dir: 
 def _open(builder: tfds.core.DatasetBuilder, dataset: str, split: str, max_images: int | None) -> Split:
     """Opens a split of a prepared builder."""
     stored = {"all" if name == tags_csv.EVERY else name: name for name in builder.info.splits}
-    if split not in stored and split in builder.info.metadata:
-        raise UserError(builder.info.metadata[split]["empty"])
+    left = builder.info.metadata.get(split)
+    if split not in stored and isinstance(left, dict) and "empty" in left:
+        raise UserError(left["empty"])
     if split not in stored:
         raise _no_split(dataset, stored, split)
     contents = builder.info.metadata[stored[split]]
@@ -264,7 +267,7 @@ def _open(builder: tfds.core.DatasetBuilder, dataset: str, split: str, max_image
     whole = Split(dataset=dataset, name=split, class_names=class_names, image_ids=tuple(contents["image_ids"]),
                   has_labels=any(labelled), fingerprint=fingerprint, left_out=tuple(contents["left_out"]),
                   records=stored_records, rows=tuple(range(len(source))), labelled=labelled)
-    if max_images is None:
+    if max_images is None or max_images >= len(whole):
         return whole
-    count = min(max_images, len(whole))
+    count = max_images
     return whole.select(range(count) if dataset != "folder" else (i * len(whole) // count for i in range(count)))

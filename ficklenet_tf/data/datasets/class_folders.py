@@ -176,7 +176,7 @@ def _originals(root: pathlib.Path, images: Sequence[str]) -> dict[str, str]:
     distinct: dict[str, list[str]] = {}
     originals = {}
     for image in images:
-        namesakes = distinct.setdefault(pathlib.PurePath(image).name, [])
+        namesakes = distinct.setdefault(tags_csv.composed(pathlib.PurePath(image).name), [])
         originals[image] = next((other for other in namesakes if _same(root / other, root / image)), image)
         if originals[image] == image:
             namesakes.append(image)

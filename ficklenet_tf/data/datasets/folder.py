@@ -19,10 +19,11 @@ With either:
     splits/<name>.txt  optional split lists, one file name or image id per line; or <name>.txt beside these, where it
                        is one of train, val and test or names a photograph (LICENSE.txt is none)
 
-An image's id is its file name without the ending. In folders of classes a file that is in several, with the same name
-and the same bytes, is one photograph with several tags; different files of the same name get their folder's name
-before their own, dog/1.jpg the id dog_1. Two images of one id are an error. With a table its tags alone count: a copy
-in the folder of another tag is a file that the table does not list. Photographs in no class's folder are not used.
+An image's id is its file name without the ending, its letters composed (NFC). In folders of classes a file that is
+in several, with the same name and the same bytes, is one photograph with several tags; different files of the same
+name get their folder's name before their own, dog/1.jpg the id dog_1. Two images of one id are an error. With a
+table its tags alone count: a copy in the folder of another tag is a file that the table does not list. Photographs
+in no class's folder are not used.
 
 Splits: those lists and "all". Without train and val lists, about a tenth of the
 images, chosen by a hash of their ids, is "val" and the rest "train"; with one
@@ -38,6 +39,7 @@ import hashlib
 import os
 import pathlib
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -47,6 +49,7 @@ from ficklenet_tf.data.datasets import class_folders, records, tags_csv
 from ficklenet_tf.errors import UserError
 
 _NAMED = 10  # of many files that are not used
+_MEANT = ("images", "tags.csv", "classes.txt", "labels", "splits")
 
 
 @dataclasses.dataclass
@@ -113,8 +116,9 @@ class Contents:
 
     def label(self, row: tags_csv.Row) -> pathlib.Path | None:
         """Returns the path of a row's label image, or None where there is none."""
-        path = self.root / "labels" / f"{row.image_id}.png"
-        return path if os.path.exists(path) else None  # False too where the name is longer than a file's may be
+        names = (row.image_id, unicodedata.normalize("NFD", row.image_id))
+        paths = (self.root / "labels" / f"{name}.png" for name in names)
+        return next(filter(os.path.exists, paths), None)  # False too where the name is longer than a file's may be
 
     def notes(self) -> list[str]:
         """Returns a message on each directory with files that no row names."""
@@ -138,6 +142,7 @@ def read(data_dir: str | pathlib.Path | None) -> Contents:
     root = pathlib.Path(data_dir).expanduser().resolve()
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: expected the directory of your photographs, found none")
+    _check_names(root)
     images, copies = root / "images", dict[str, str]()
     source = tags_csv.source(root)
     inside = class_folders.with_photographs(images) if images.is_dir() and source == root else []
@@ -145,13 +150,33 @@ def read(data_dir: str | pathlib.Path | None) -> Contents:
         raise FileNotFoundError(f"{images}: expected photographs that {root / 'tags.csv'} lists, found folders of "
                                 f"photographs, as {inside[0]}; if each is a class, give --data_dir={images}")
     if images.is_dir() or source != root:
-        rows = tags_csv.read_table(root / "tags.csv", in_folders=not images.is_dir())
+        rows = _as_on_disk(tags_csv.read_table(root / "tags.csv", in_folders=not images.is_dir()),
+                           os.listdir(images) if images.is_dir() else class_folders.files(root))
     else:
         rows = class_folders.read_folders(root)
     if not images.is_dir():
         copies = class_folders.copies(root, rows)
     return Contents(root, images if images.is_dir() else root, source, tuple(rows), tags_csv.read_classes(root, rows),
                     tags_csv.split_ids(root, rows, copies), _unlisted(root, rows, copies))
+
+
+def _check_names(root: pathlib.Path) -> None:
+    """Raises UserError where a name that has a meaning here is written with other capitals.
+
+    Without a table a folder of photographs may be that of a class.
+    """
+    classes = class_folders.with_photographs(root) if tags_csv.source(root) == root else []
+    for name in sorted(set(os.listdir(root)) - set(classes)):
+        meant = name.casefold()
+        if meant in _MEANT and name != meant and not (root / meant).exists():
+            raise UserError(f"{root / name}: expected the name {meant}, in small letters; rename it")
+
+
+def _as_on_disk(rows: Sequence[tags_csv.Row], names: Sequence[str]) -> list[tags_csv.Row]:
+    """Returns rows with the names as files have them, whose letters may be decomposed where the table's are not."""
+    there = {tags_csv.composed(name): name for name in names} | {name: name for name in names}
+    return [dataclasses.replace(row, image=there.get(row.image, there.get(tags_csv.composed(row.image), row.image)))
+            for row in rows]
 
 
 def measured(data_dir: str | pathlib.Path | None, also: str | None = None) -> dict[str, list[str]]:
@@ -178,7 +203,8 @@ def _unlisted(root: pathlib.Path, rows: Sequence[tags_csv.Row],
                 if tags_csv.composed(pathlib.PurePath(copy).parent.name) in tags[image]}
         others = {root: {*class_folders.files(root), *class_folders.elsewhere(root)} - set(tags) - used}
     masks = os.listdir(labels) if labels.is_dir() else []
-    others[labels] = set(masks) - {f"{row.image_id}.png" for row in rows}
+    ids = {f"{row.image_id}.png" for row in rows}
+    others[labels] = {name for name in masks if tags_csv.composed(name) not in ids}
     seen = {path: tuple(sorted(name for name in found if not name.startswith("."))) for path, found in others.items()}
     return {path: found for path, found in seen.items() if found}
 

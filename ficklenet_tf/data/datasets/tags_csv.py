@@ -60,8 +60,9 @@ def read_table(path: pathlib.Path, in_folders: bool = False) -> list[Row]:
         _check_quotes(path, text)
     reader = csv.DictReader(io.StringIO(text, newline=""))
     columns = [(name or "").strip() for name in reader.fieldnames or ()]
-    if not {"image", "tags"} <= set(columns):
-        raise UserError(f"{path}: expected columns image and tags, separated by a comma, found {columns}")
+    if columns.count("image") != 1 or columns.count("tags") != 1:
+        raise UserError(f"{path}: expected columns image and tags, each once, separated by a comma (tags by ;), found "
+                        f"{columns}")
     reader.fieldnames = columns
     form = "folder and file, as dog/a.jpg (there is no images/)" if in_folders else "a file in images/"
     lines = []
@@ -81,16 +82,16 @@ def read_table(path: pathlib.Path, in_folders: bool = False) -> list[Row]:
 
 
 def composed(text: str) -> str:
-    """Returns a tag with its letters composed (NFC): macOS writes the names of folders decomposed."""
+    """Returns a tag or a file's name with its letters composed (NFC): macOS writes names decomposed."""
     return unicodedata.normalize("NFC", text)
 
 
 def image_ids(names: Iterable[str]) -> dict[str, str]:
-    """Returns {name: image id}, the file's name without its ending: a.jpg -> a, dog/a.jpg -> a.
+    """Returns {name: image id}, the file's name without its ending, composed: a.jpg -> a, dog/a.jpg -> a.
 
     Where several folders have a file of that name, the folder's name stands before it: dog/a.jpg -> dog_a.
     """
-    paths = {name: pathlib.PurePath(name) for name in names}
+    paths = {name: pathlib.PurePath(composed(name)) for name in names}
     counts = collections.Counter(path.stem for path in paths.values())
     return {name: f"{path.parent.name}_{path.stem}" if path.parent.name and counts[path.stem] > 1 else path.stem
             for name, path in paths.items()}
@@ -108,14 +109,15 @@ def _check_quotes(path: pathlib.Path, text: str) -> None:
         raise UserError(f"{path}, line {line + 1}: expected quotes that end on their line, found {error}") from error
 
 
-def _lines(path: pathlib.Path) -> list[str]:
-    """Returns the lines of a text file that are not empty.
+def lines(path: pathlib.Path) -> list[str]:
+    """Returns the lines of a text file that are not empty, their letters composed.
 
     Raises:
       UserError: it is not UTF-8.
     """
     try:
-        return [line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
+        text = composed(path.read_text("utf-8-sig"))
+        return [line.strip() for line in text.splitlines() if line.strip()]
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: expected UTF-8 text, found {error}") from error
 
@@ -156,7 +158,7 @@ def listed_classes(root: pathlib.Path) -> list[str] | None:
       UserError: it is not UTF-8.
     """
     path = root / "classes.txt"
-    names = [composed(name) for name in _lines(path)] if path.exists() else None
+    names = lines(path) if path.exists() else None
     return names[1:] if names and names[0].casefold() == "background" else names
 
 
@@ -173,20 +175,27 @@ def split_ids(root: pathlib.Path, rows: Sequence[Row],
       UserError: a list is empty, its name is not fit for a split, or it has images to evaluate on that another one
         trains on.
     """
-    ids, table, known = [row.image_id for row in rows], source(root), {row.image: row.image_id for row in rows}
-    known |= {copy: known[image] for copy, image in (copies or {}).items()}
+    ids, table = [row.image_id for row in rows], source(root)
+    known = {composed(row.image): row.image_id for row in rows}
+    known |= {composed(copy): known[composed(image)] for copy, image in (copies or {}).items()}
     for row in rows:  # the file's name alone, where no other folder has it
-        path = pathlib.PurePath(row.image)
-        known.setdefault(path.name if row.image_id == path.stem else row.image, row.image_id)
+        path = pathlib.PurePath(composed(row.image))
+        known.setdefault(path.name if row.image_id == path.stem else str(path), row.image_id)
     for image_id in ids:
         known.setdefault(image_id, image_id)
     splits = {EVERY: (table, ids)}
     for path in sorted([*root.glob("*.txt"), *(root / "splits").glob("*.txt")]):
         if path == root / "classes.txt":
             continue
-        names, small = _lines(path), path.stem.casefold()
-        name = small if small in ("train", "val", "test") else path.stem
+        small = path.stem.casefold()
+        name = re.sub("^(train|val|test)", lambda begin: begin[0].lower(), path.stem, flags=re.IGNORECASE)
         meant = path.parent != root or name.startswith(("train", "val", "test")) or "class" in name
+        try:
+            names = lines(path)
+        except UserError:
+            if meant:
+                raise
+            continue  # a README.txt, in another encoding
         if not meant and not any(line in known for line in names):
             continue  # LICENSE.txt
         if small in ("valid", "validation"):

@@ -14,7 +14,7 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from ficklenet_tf.data.datasets import records
+from ficklenet_tf.data.datasets import records, tags_csv
 from ficklenet_tf.errors import UserError
 
 CLASS_NAMES = ("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
@@ -103,13 +103,14 @@ def split_ids(root: pathlib.Path) -> dict[str, tuple[pathlib.Path, list[str]]]:
 
     Raises:
       FileNotFoundError: there is no list at all.
+      UserError: one is not UTF-8.
     """
     directory = root / "ImageSets" / "Segmentation"
     splits: dict[str, tuple[pathlib.Path, list[str]]] = {}
     for split, names in LISTS.items():
         path = next((directory / f"{name}.txt" for name in names if (directory / f"{name}.txt").exists()), None)
         if path is not None:
-            splits[split] = path, [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
+            splits[split] = path, [line.split()[0] for line in tags_csv.lines(path)]
     if not splits:
         raise FileNotFoundError(f"{directory}: expected train.txt, train_aug.txt or val.txt, found none")
     return splits
