@@ -159,7 +159,7 @@ class SeedsConfig(Checked):
     refine: str = word("none", REFINEMENTS, "Rule that makes seeds of "
                        "the mean maps in place of theta and the cue.", _PAPER)
     refine_low: float | str = number(0.03, SHARE, "A pixel is background where no map reaches this score, before the "
-                                     "CRF; auto: chosen without masks.", word=AUTO)
+                                     "CRF; auto: one for both, chosen without masks.", word=AUTO)
     refine_high: float = number(0.03, SHARE, "The same, for objects: between the two a pixel is nobody's.")
     refine_scale: float = number(0.5, (0.01, 1), "Photographs are reduced by this before they are refined.")
     walked_background: float = number(0.25, SHARE, "refine=affinity: the background's score against the walked maps.")

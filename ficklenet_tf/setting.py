@@ -79,7 +79,7 @@ class Checked:
         """
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             setting, value = setting_of(field), getattr(self, field.name)
-            if isinstance(value, str) and value in setting.words:
+            if isinstance(value, str) and value in setting.words and not setting.several:
                 continue
             if setting.limits is not None:
                 _check_number(field, setting, value)
@@ -95,17 +95,18 @@ class Checked:
 def _check_number(field: dataclasses.Field[Any], setting: Setting, value: Any) -> None:
     assert setting.limits is not None
     least, most = setting.limits
-    given, whole = value if isinstance(value, tuple | list) else [value], "float" not in str(field.type)
+    many, whole = "tuple" in str(field.type), "float" not in str(field.type)
+    given = value if many and isinstance(value, tuple | list) else [value] if not many else []
     sound = [isinstance(n, numbers.Integral if whole else numbers.Real) and not isinstance(n, bool)
              and least <= float(n) <= most for n in given]
     if not sound or not all(sound):
         word = f" or {' or '.join(setting.words)}" if setting.words else ""
-        raise UserError(f"{field.name}: expected {'a whole number' if whole else 'a number'} from {least:g} to "
-                        f"{most:g}{word}, found {value!r}")
+        kind = f"{'whole ' if whole else ''}numbers" if many else f"a {'whole ' if whole else ''}number"
+        raise UserError(f"{field.name}: expected {kind} from {least:g} to {most:g}{word}, found {value!r}")
 
 
 def _check_words(field: dataclasses.Field[Any], setting: Setting, value: Any) -> None:
-    given = list(value) if isinstance(value, tuple | list) else [value]
+    given = list(value) if isinstance(value, tuple | list) else []
     if not given or len(set(given)) < len(given) or not set(given) <= set(setting.words):
         raise UserError(f"{field.name}: expected some of {', '.join(setting.words)}, each once, found "
-                        f"{','.join(map(str, given))!r}")
+                        f"{','.join(map(str, given)) if isinstance(value, tuple | list) else value!r}")

@@ -72,7 +72,7 @@ def test_maps_are_drawn_as_the_classifier_predicts_unless_one_says_otherwise(run
 @pytest.mark.parametrize("size", [0, 15, 8193, -48])
 def test_a_size_that_cannot_be_is_refused(run, size):
     for ask in (run.localize, lambda *args, **options: ficklenet_tf.localize(run.classifier, *args, **options)):
-        with pytest.raises(UserError, match=rf"sizes: expected a whole number from 16 to 8192, found \({size},\)"):
+        with pytest.raises(UserError, match=rf"sizes: expected whole numbers from 16 to 8192, found \({size},\)"):
             ask(PHOTOGRAPH, ["disc"], size=size)
 
 

@@ -82,6 +82,8 @@ def refine(images: np.ndarray | tf.Tensor, probs: np.ndarray | tf.Tensor, spec: 
       True
     """
     spec, images, probs = spec_of(spec), np.asarray(images), np.asarray(probs)
+    if not np.issubdtype(images.dtype, np.number):  # bfloat16 is no number of NumPy's
+        images = images.astype(np.float32)
     _check_backend(backend)
     _check_photographs(images, probs.shape)
     _check_probs(probs)

@@ -64,7 +64,9 @@ class Localizer:
     def _run(self, x: tf.Tensor, tag_ids: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
         head = self.model.head
         aggregates = aggregation.localize(head, x, tag_ids, seed, self._options)
-        return {**aggregates, "probs": head.class_probs(x, tag_ids)} if hasattr(head, "class_probs") else aggregates
+        if hasattr(head, "class_probs"):
+            aggregates["probs"] = head.class_probs(x, tag_ids, self._options.mode)
+        return aggregates
 
     def _saliency(self, x: tf.Tensor, keep: tf.Tensor | None = None) -> tf.Tensor:
         """Returns how much the classes' mean scores, added up, depend on each place of the photograph or features."""

@@ -36,20 +36,22 @@ class BackgroundHead(hidden_layer_head.HiddenLayerHead):
         """
         return self._at_positions(*self.selected(x, training, rng_seeds))
 
-    def class_probs(self, x: tf.Tensor, tag_ids: tf.Tensor) -> tf.Tensor:
+    def class_probs(self, x: tf.Tensor, tag_ids: tf.Tensor, mode: str | None = None) -> tf.Tensor:
         """Returns the softmax over all classes and the background at each position of a photograph.
 
-        Of the mean of the positions' logits over all selections of the inference mode.
+        Of the mean of the positions' logits over all selections of a mode.
 
         Args:
           x: features `[h, w, k]` float32, static shape.
           tag_ids: `[c]` int32, 0 the first foreground class.
+          mode: see `expected_selection`.
 
         Returns:
           `[h, w, c + 1]` float32, the background last.
         """
         units = self.units(x[None])
-        probs = tf.nn.softmax(self._at_positions(units, self.expected_selection(*units.shape[1:3])))[0]
+        height, width = units.shape[1:3]
+        probs = tf.nn.softmax(self._at_positions(units, self.expected_selection(height, width, mode)))[0]
         return tf.gather(probs, tf.concat([tag_ids, [self.num_tags]], 0), axis=-1)
 
     def _at_positions(self, units: tf.Tensor, selection: tf.Tensor | None = None) -> tf.Tensor:

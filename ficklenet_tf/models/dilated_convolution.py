@@ -111,14 +111,16 @@ class DilatedConv2D(layers.Conv2D):
     """`keras.layers.Conv2D` that can be trained with dilation on every device.
 
     Keras goes through space-to-batch on a CPU, several times slower than `conv2d` of this module. With a dilation the
-    kernel's sides must be odd, the padding "same", in one group, channels last; and strides 1, as Keras demands.
+    kernel's sides must be odd, the padding "same", in one group; and strides 1, as Keras demands. Channels are last.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if self._dilated and (self.padding != "same" or self.groups != 1 or self.data_format != "channels_last"
+        if self.data_format != "channels_last":
+            raise UserError(f"{self.name}: expected channels_last, found {self.data_format}")
+        if self._dilated and (self.padding != "same" or self.groups != 1
                               or not all(side % 2 for side in self.kernel_size)):
-            raise UserError(f"{self.name}: dilation expects an odd kernel, padding same, one group, channels last")
+            raise UserError(f"{self.name}: dilation expects an odd kernel, padding same, one group")
 
     @property
     def _dilated(self) -> bool:

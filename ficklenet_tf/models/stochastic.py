@@ -197,7 +197,7 @@ class StochasticHead(keras.layers.Layer):
           x: `units` `[b, h, w, k]`, static h and w.
           selection: `[b, h * w, s * s]` as `hidden_units.draw` gives it, or None: every hidden unit.
         """
-        return self.scores(x, selection, self.kernel) + self.bias
+        return self.scores(x, selection, self.kernel) + tf.cast(self.bias, tf.float32)
 
     def scores(self, x: tf.Tensor, selection: tf.Tensor | None, kernel: keras.Variable | tf.Tensor) -> tf.Tensor:
         """As `logits`, with a kernel `[s, s, k, classes]` and without a bias."""
@@ -225,11 +225,19 @@ class StochasticHead(keras.layers.Layer):
         expected = self.expected_selection(*x.shape[1:3])
         return self.logits(x, None if expected is None else tf.repeat(expected, tf.shape(x)[0], axis=0))
 
-    def expected_selection(self, height: int, width: int) -> tf.Tensor | None:
-        """Returns the mean of all selections of the inference mode, `[1, h * w, s * s]`; None: every hidden unit."""
-        if self.inference_mode != "stochastic":
+    def expected_selection(self, height: int, width: int, mode: str | None = None) -> tf.Tensor | None:
+        """Returns the mean of all selections of a mode, `[1, h * w, s * s]`; None: every hidden unit.
+
+        Args:
+          height: of the features.
+          width: of the features.
+          mode: None: the inference mode.
+        """
+        s, mode = self.kernel_size, mode or self.inference_mode
+        if mode == "general" and self.rate >= 1:  # no unit is ever selected
+            return tf.zeros([1, height * width, s * s])
+        if mode != "stochastic":
             return None
-        s = self.kernel_size
         keep_all = tf.ones([1, height * width, s * s], tf.bool)
         weights = hidden_units.weights_of(keep_all, height, width, s, self.rate, self.rescale)
         keep_probs = np.full(s * s, 1 - self.rate, np.float32)
@@ -250,7 +258,7 @@ class StochasticHead(keras.layers.Layer):
             z = tf.einsum("ud,buk->bdk", tf.constant(hidden_units.inside(height, width, s), x.dtype), x)
         else:
             z = tf.matmul(tf.cast(selection, x.dtype), x, transpose_a=True)
-        kernel = tf.reshape(tf.convert_to_tensor(kernel), [s * s * channels, self.num_tags])
+        kernel = tf.cast(tf.reshape(tf.convert_to_tensor(kernel), [s * s * channels, self.num_tags]), tf.float32)
         return tf.matmul(tf.reshape(tf.cast(z, tf.float32), [-1, s * s * channels]), kernel) / (height * width)
 
     def compute_output_shape(self, input_shape: _Shape) -> _Shape:

@@ -44,7 +44,10 @@ def gradient(evidence: Evidence) -> np.ndarray:
 
 
 def least_salient(saliency_map: np.ndarray, fraction: float) -> np.ndarray:
-    """Returns the `fraction` of least salient places, after a 3 x 3 median filter: `[h, w]` float32 -> bool."""
+    """Returns the `fraction` of least salient places, after a 3 x 3 median filter: `[h, w]` float32 -> bool.
+
+    Fewer where some tie at its end: of a map without differences none.
+    """
     smooth = cv2.medianBlur(saliency_map.astype(np.float32), 3)
     return smooth < np.quantile(smooth, fraction)
 

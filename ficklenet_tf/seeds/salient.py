@@ -34,7 +34,10 @@ def strongest(evidence: Evidence) -> np.ndarray:
 
 
 def nearest_class(label: np.ndarray) -> np.ndarray:
-    """Gives each 255 of `[h, w]` uint8 labels the label of the nearest other pixel; all 255 stay."""
+    """Gives each 255 of `[h, w]` uint8 labels the label of the nearest other pixel; all 255 stay.
+
+    The nearest by OpenCV's distances over 5 x 5 pixels, which miss the true ones by 2 %.
+    """
     unknown = (label == labels.IGNORE).astype(np.uint8)
     if unknown.all() or not unknown.any():
         return label

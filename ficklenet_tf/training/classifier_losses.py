@@ -73,6 +73,12 @@ class Step:
         features = tf.cast(self.features, tf.float32)
         return attention_mining.attention(self.head, features, self.drawn_tag, self.rng_seeds)
 
+    @once
+    def rest(self) -> tf.Tensor:
+        """The head's features of the photographs without what has the drawn tag, see `attention_mining.erased`."""
+        rest = self.features_of(attention_mining.erased(self.x, self.attention), training=False)
+        return self._covered(rest, "features")
+
 
 def _tags(step: Step) -> tf.Tensor:
     """Sigmoid cross-entropy of the tags; of a head of several branches the sum of theirs."""
@@ -82,8 +88,7 @@ def _tags(step: Step) -> tf.Tensor:
 
 def _mining(step: Step) -> tf.Tensor:
     """GAIN's L_am: the drawn tag's probability where its region is erased, in the same selections."""
-    rest = step.features_of(attention_mining.erased(step.x, step.attention), training=False)
-    logits = step.head(rest, training=True, rng_seeds=step.rng_seeds)
+    logits = step.head(step.rest, training=True, rng_seeds=step.rng_seeds)
     return step.config.mining_weight * attention_mining.mining_loss(logits, step.drawn_tag)
 
 

@@ -169,6 +169,7 @@ def test_refine_refuses_what_it_cannot_mean():
     probs = softmax(logits)
     for wrong, message in (((images / 255, probs), "images: expected RGB 0..255, found floating numbers from 0"),
                            ((images / 255 + 1e-6, probs), "if they are 0..1, multiply them by 255"),
+                           ((tf.cast(images / 255, tf.bfloat16), probs), "if they are 0..1, multiply them by 255"),
                            ((images.astype(np.float32) - 120, probs), "images: expected RGB 0..255, found numbers"),
                            ((images.astype(np.float32) + 2, probs), "images: expected RGB 0..255, found numbers"),
                            ((np.minimum(images, [-0.6, 255, 255]), probs), "found numbers from -0.6"),

@@ -61,6 +61,10 @@ def test_the_softmax_maps_are_of_the_mean_over_all_selections():
     np.testing.assert_allclose(head.class_probs(x[0], tf.constant([0, 2])), expected, atol=0.02)
     assert np.abs(expected - 0.25).max() > 0.1
     assert head.class_probs(x[0], tf.constant([], tf.int32)).shape == (4, 5, 1)
+    plain = _head(inference_mode="deterministic")
+    np.testing.assert_array_equal(head.class_probs(x[0], tf.constant([0, 2]), "deterministic"),
+                                  plain.class_probs(x[0], tf.constant([0, 2])))
+    assert np.abs(plain.class_probs(x[0], tf.constant([0, 2])) - expected).max() > 0.05
 
 
 def test_it_is_loaded_and_its_tags_are_the_hidden_heads():

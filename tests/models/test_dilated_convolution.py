@@ -113,6 +113,8 @@ def test_what_has_no_gradient_of_its_own_is_refused(changes):
     dilated_convolution.DilatedConv2D(**options)
     with pytest.raises(ValueError, match="dilation expects an odd kernel"):
         dilated_convolution.DilatedConv2D(dilation_rate=2, **options)
+    with pytest.raises(ValueError, match="expected channels_last, found channels_first"):
+        dilated_convolution.DilatedConv2D(4, 3, data_format="channels_first")
 
 
 _CLIENT = """

@@ -170,3 +170,26 @@ def test_the_mean_over_all_selections_is_what_many_selections_tend_to():
     both = model.head.expected_logits(tf.concat([x, 2 * x], 0)).numpy()  # each image of a batch by itself
     each = [model.head.expected_logits(value)[0] for value in (x, 2 * x)]
     np.testing.assert_allclose(both, each, rtol=1e-5, atol=1e-5)
+
+
+def test_where_no_unit_is_ever_selected_the_mean_is_the_bias():
+    head = stochastic.StochasticHead(3, 3, 1.0, inference_mode="general")
+    x = _features(4, 5)
+    logits = head(x)
+    head.bias.assign([1.0, -2.0, 0.5])
+    np.testing.assert_array_equal(head.expected_logits(x), np.tile([1.0, -2.0, 0.5], (2, 1)))
+    np.testing.assert_array_equal(logits, np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize("form", ["expanded", "contracted"])
+@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
+def test_a_head_of_few_bits_answers_in_float32(form, dtype):
+    heads = [stochastic.StochasticHead(3, 3, 0.5, form=form, dtype=each) for each in ("float32", dtype)]
+    x, rng_seeds = _features(4, 5), tf.constant([[1, 2], [3, 4]])
+    for head in heads:
+        head.build(x.shape)
+        head.bias.assign([1.0, -2.0, 0.5])
+    heads[1].kernel.assign(heads[0].kernel)
+    exact, few = (head(x, rng_seeds=rng_seeds) for head in heads)
+    assert few.dtype == tf.float32
+    np.testing.assert_allclose(few, exact, atol=0.02)

@@ -128,6 +128,15 @@ def test_features_in_training_are_0_there_and_as_before_elsewhere(two):
     assert (step.features.numpy()[:, ~keep] == 0).all() and (plain.features.numpy()[:, ~keep] != 0).any()
 
 
+def test_attention_mining_does_not_see_what_was_found_before(two):
+    """GAIN's second pass is of the photograph without the attended region; features are covered after it."""
+    directory, _ = two
+    model, _ = classifier.build(CONFIG, 1)
+    step, plain = _step(directory, "features", False, model)
+    keep = _square() == 0
+    assert (step.rest.numpy()[:, ~keep] == 0).all() and (plain.rest.numpy()[:, ~keep] != 0).any()
+
+
 @pytest.mark.parametrize("form", erased.FORMS)
 def test_the_localizer_sees_what_the_training_saw(two, form):
     directory, left = two

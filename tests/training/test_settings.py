@@ -76,8 +76,18 @@ def test_every_number_is_checked():
             words = () if "str" in str(field.type) else ("many",)
             for wrong in (math.nan, math.inf, -1, 1e12, None, True, *words):
                 wrong = (wrong,) if isinstance(value, tuple) else wrong
-                with pytest.raises(UserError, match=rf"^{field.name}: expected a (whole )?number from"):
+                with pytest.raises(UserError, match=rf"^{field.name}: expected (a )?(whole )?numbers? from"):
                     dataclasses.replace(config, **{field.name: wrong})
+
+
+@pytest.mark.parametrize("name, field, wrong, message", [
+    ("classifier", "objectives", "tags", "expected some of tags, .* found 'tags'"),
+    ("maps", "sizes", 321, "expected whole numbers from .* found 321"),
+    ("classifier", "rate", (0.5, 0.9), r"expected a number from .* found \(0.5, 0.9\)"),
+    ("classifier", "head", ("stochastic",), "expected one of .* found")])
+def test_one_and_several_are_told_apart(name, field, wrong, message):
+    with pytest.raises(UserError, match=f"^{field}: {message}"):
+        configs.STAGES[name](**{field: wrong})
 
 
 def test_numpys_numbers_are_numbers_and_what_runs_recorded_before_is_read():
@@ -105,7 +115,7 @@ def test_every_word_is_checked(stage):
     ({"classifier": {"hidden_layers": 2}}, "head stochastic: expected hidden_layers 1.*, found 2, 0 and 1"),
     ({"classifier": {"head": "mdc", "suppression": 0.55}}, "head mdc: expected .*, found 1, 0 and 0.55"),
     ({"classifier": {"epochs": 0}}, "steps: expected a number from 1"),
-    ({"maps": {"sizes": ()}}, "sizes: expected a whole number"),
+    ({"maps": {"sizes": ()}}, "sizes: expected whole numbers from"),
     ({"segmenter": {"trainable_layers": "head", "photometric": 0.2}}, "photometric: expected none"),
     ({"seeds": {"refine_low": "many"}}, "refine_low: expected a number from 0 to 1 or auto")], ids=str)
 def test_what_cannot_be_together(changes, message):
@@ -119,7 +129,7 @@ def test_what_cannot_be_together(changes, message):
     ("--segmenter.head=foo", "segmenter.head: expected one of largefov, largefov4, aspp, found 'foo'"),
     ("--segmenter.dropout=2", "segmenter.dropout: expected a number from 0 to 0.999, found 2.0"),
     ("--maps.auto_tolerance=nan", "maps.auto_tolerance: expected a number from 1e-09 to 1, found nan"),
-    ("--maps.sizes=1", "maps.sizes: expected a whole number from 16 to 8192, found (1,)")])
+    ("--maps.sizes=1", "maps.sizes: expected whole numbers from 16 to 8192, found (1,)")])
 def test_a_wrong_flag_of_a_later_stage_ends_the_whole_job_at_once(tmp_path, flag, message):
     command = [sys.executable, "-m", "tools.run_pipeline", "--dataset=shapes", "--preset=tiny", flag,
                f"--output_dir={tmp_path / 'run'}", f"--cache_dir={tmp_path / 'data'}"]
