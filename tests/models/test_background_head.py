@@ -8,8 +8,9 @@ import pytest
 import tensorflow as tf
 
 from ficklenet_tf import presets
+from ficklenet_tf.data import images
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.maps import grad_cam
+from ficklenet_tf.maps import grad_cam, localizer
 from ficklenet_tf.models import classifier
 from tests.training import descent
 
@@ -65,6 +66,21 @@ def test_the_softmax_maps_are_of_the_mean_over_all_selections():
     np.testing.assert_array_equal(head.class_probs(x[0], tf.constant([0, 2]), "deterministic"),
                                   plain.class_probs(x[0], tf.constant([0, 2])))
     assert np.abs(plain.class_probs(x[0], tf.constant([0, 2])) - expected).max() > 0.05
+
+
+def test_the_softmax_maps_are_of_the_mode_of_the_maps():
+    keras.utils.set_random_seed(5)
+    model, _ = classifier.build(CONFIG, 3)
+    model.head.kernel.assign(100 * model.head.kernel)
+    photograph = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    example = {"image_id": "a", "image": tf.io.encode_png(photograph).numpy(), "tags": np.float32([1, 0, 1])}
+    found = {}
+    for mode in ("stochastic", "deterministic"):
+        maps = localizer.Localizer(model, images.TORCH, presets.MapsConfig(sizes=(33,), num_maps=2), mode)
+        features = maps.features(prepared := maps.prepare(example))[0]
+        found[mode] = maps.localize(prepared, 0).probs.astype(np.float32)
+        np.testing.assert_allclose(found[mode], model.head.class_probs(features, tf.constant([0, 2]), mode), atol=1e-3)
+    assert np.abs(found["stochastic"] - found["deterministic"]).max() > 0.1
 
 
 def test_it_is_loaded_and_its_tags_are_the_hidden_heads():
