@@ -165,6 +165,15 @@ def test_names_are_the_same_however_their_letters_are_composed(tmp_path):
         assert split.image_ids == (one,) and split.labelled == (True,) and not folder_.read(folder).unlisted
 
 
+def test_a_list_names_folder_and_file_however_composed(tmp_path):
+    for number, tag in enumerate(("cat", "dog")):
+        (tmp_path / "mine" / tag).mkdir(parents=True)
+        for name in ("b", "cafe\u0301")[:number + 1]:
+            Image.fromarray(np.full((*SIZE, 3), 40 * number, np.uint8)).save(tmp_path / "mine" / tag / f"{name}.png")
+    (tmp_path / "mine" / "val.txt").write_text("dog/caf\u00e9.png\ncat/b.png\n", "utf-8")
+    assert _load(tmp_path / "mine", "val").image_ids == ("caf\u00e9", "cat_b")
+
+
 @pytest.mark.parametrize("name", ["every_image", "class_names", "unheard"])
 def test_a_split_that_is_none_is_told_which_there_are(folder, name):
     with pytest.raises(UserError, match=f"folder: expected one of the splits all, train, val, found '{name}'"):
