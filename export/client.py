@@ -29,6 +29,7 @@ from export import photographs, transport
 
 _LABELS, _NAMES = "label_png_bytes", "class_names_bytes"
 _ITERATIONS = 10  # of the dense CRF, as published
+os.umask(_UMASK := os.umask(0o077))  # which cannot be asked for otherwise
 _NAMELESS = "numbers: this version was exported without the names of its classes"
 
 
@@ -144,7 +145,7 @@ def write(path: pathlib.Path, data: bytes) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
-        os.chmod(temporary, 0o644)
+        os.chmod(temporary, 0o666 & ~_UMASK)
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)

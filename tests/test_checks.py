@@ -8,7 +8,7 @@ from absl import flags
 from ficklenet_tf import presets
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.runs import artifacts, layout
-from tools import checks, cli
+from tools import checks, cli, start
 
 
 @pytest.fixture
@@ -24,6 +24,7 @@ def parse(tmp_path, monkeypatch):
         flags.DEFINE_string("classifier.backbone", None, "", flag_values=known)
         flags.DEFINE_list("maps.sizes", None, "", flag_values=known)
         flags.DEFINE_string("data_dir", None, "", flag_values=known)
+        flags.DEFINE_string("to", None, "", flag_values=known)
         known(["binary", *given])
         monkeypatch.setattr(checks, "FLAGS", known)
         monkeypatch.setattr(cli, "FLAGS", known)
@@ -36,14 +37,26 @@ def _begin(run_dir, preset, **changes):
     artifacts.write_json(run_dir / layout.CLASSIFIER / layout.SETTINGS, {"config": dataclasses.asdict(config)})
 
 
+@pytest.mark.parametrize("given, words", [([], ""), (["--restart=seeds"], " without --restart")])
+def test_who_stops_a_restart_is_told_to_leave_it_out(monkeypatch, capsys, given, words):
+    """With it the same command would remove what was begun."""
+    known = flags.FlagValues()
+    flags.DEFINE_list("restart", [], "", flag_values=known)
+    known(["binary", *given])
+    monkeypatch.setattr(start, "FLAGS", known)
+    monkeypatch.setattr(start.os, "_exit", lambda code: None)
+    start._stop()
+    assert capsys.readouterr().err == f"stopped; a stage that was begun goes on with the same command{words}\n"
+
+
 def test_a_path_may_begin_at_home(tmp_path, parse, monkeypatch):
     """A shell leaves --data_dir=~/mine as it is."""
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "mine").mkdir()
-    parse("--data_dir=~/mine", "--output_dir=~/runs", "--weights=random")
+    parse("--data_dir=~/mine", "--output_dir=~/runs", "--weights=random", "--to=~/masks")
     checks.check_places()
-    assert [checks.FLAGS[name].value for name in ("data_dir", "output_dir", "weights")] == [
-        str(tmp_path / "mine"), str(tmp_path / "runs"), "random"]
+    assert [checks.FLAGS[name].value for name in ("data_dir", "output_dir", "to", "weights")] == [
+        str(tmp_path / "mine"), str(tmp_path / "runs"), str(tmp_path / "masks"), "random"]
     parse("--data_dir=~/other")
     with pytest.raises(UserError, match=f"data_dir: expected a directory, found no {tmp_path}/other"):
         checks.check_places()

@@ -22,6 +22,7 @@ from ficklenet_tf.presets import MapsConfig, SeedsConfig
 from ficklenet_tf.runs import artifacts
 from ficklenet_tf.seeds import crf_choice, extraction, needed
 from tests.seeds import agreement_by_hand, test_saliency
+from tools import cli, pipeline
 
 ROOT = pathlib.Path(__file__).parents[1]
 SETTINGS = ["--dataset=shapes", "--preset=tiny", "--max_images=24", "--save_every=2", "--classifier.epochs=4",
@@ -62,6 +63,15 @@ def test_one_run_from_photographs_to_a_served_answer(whole):
     assert "report.html" in output and "tools.predict --output_dir=" in output and "--dataset=folder" in output
     rows = (run / "classifier" / "log.csv").read_text().splitlines()
     assert rows[0].startswith("step,learning_rate,loss") and rows[-1].startswith("12,")
+
+
+def test_of_a_stage_that_was_interrupted_the_time_is_unknown(tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "run_dir", lambda: tmp_path)
+    seconds = {}
+    artifacts.write_json(tmp_path / "seeds" / "settings.json", {})
+    for name in ("seeds", "maps", "export"):
+        assert pipeline._timed(seconds, name, int, "7") == 7
+    assert list(seconds) == ["maps", "export"]
 
 
 SIGNS = ("classifier/checkpoints/ckpt-4.index", "seeds/*.png", "segmenter/checkpoints/ckpt-4.index",

@@ -59,6 +59,7 @@ def check_names() -> None:
 _INPUTS, _OUTPUTS = ("data_dir", "saliency_dir", "trained_run", "photographs"), ("output_dir", "cache_dir")
 _FILES, _WEIGHTS = ("peers_python", "beside", "update", "saliency_model"), ("weights", "table2_weights")
 _SPLITS = ("split", "held_out", "strong_split")
+_WRITTEN = ("to", "picture")  # what is made where it is not there
 
 
 def check_places() -> None:
@@ -72,6 +73,9 @@ def check_places() -> None:
                 datasets.check_split(FLAGS.dataset, split)
             except UserError as error:
                 raise UserError(f"{flag}: {error}") from None
+    for flag in _WRITTEN:
+        if flag in FLAGS and FLAGS[flag].value is not None:
+            FLAGS[flag].value = os.path.expanduser(str(FLAGS[flag].value))
     for flag in (*_INPUTS, *_OUTPUTS, *_FILES, *_WEIGHTS):
         if flag not in FLAGS or FLAGS[flag].using_default_value:
             continue

@@ -23,9 +23,12 @@ _R = TypeVar("_R")
 
 def _timed(seconds: dict[str, float], stage_name: str, function: Callable[_P, _R], /, *args: _P.args,
            **kwargs: _P.kwargs) -> _R:
+    directory = cli.run_dir() / stage_name
+    resumed = (directory / layout.SETTINGS).exists() and not (directory / layout.RUN).exists()
     started = time.monotonic()
     result = function(*args, **kwargs)
-    seconds[stage_name] = round(time.monotonic() - started, 1)
+    if not resumed:  # of what an earlier process did nobody knows how long it took
+        seconds[stage_name] = round(time.monotonic() - started, 1)
     return result
 
 

@@ -78,7 +78,8 @@ def start(main: Callable[..., None], arguments: bool, modules: Iterable[str], gr
 
 
 def _stop() -> NoReturn:
-    print("stopped; a stage that was begun goes on with the same command", file=sys.stderr)
+    without = " without --restart" if "restart" in FLAGS and FLAGS["restart"].value else ""
+    print(f"stopped; a stage that was begun goes on with the same command{without}", file=sys.stderr)
     sys.stdout.flush()
     os._exit(130)  # not by way of the input pipelines, whose threads would speak of it
 

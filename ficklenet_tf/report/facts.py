@@ -74,6 +74,8 @@ def not_compared(run: Run) -> str:
 
 def unpredicted(run: Run, held_out: Used) -> str:
     """Says why there are no predictions of held-out images, and how to get some."""
+    if held_out.split.has_labels and run.stages[layout.PREDICTIONS].state == "finished":
+        return markup.note(f"The predictions are of other images than those of {held_out.split.name}.")
     if held_out.split.has_labels:
         return markup.missing("Predictions")
     command, split = commands.prediction(run, held_out.split), held_out.split
@@ -146,8 +148,9 @@ def what_was_run(run: Run, used: Sequence[Used]) -> str:
     parts += ["<h3>Versions</h3>", markup.table(["package", "version"], [list(item) for item in versions.items()])]
     parts += [_folded(f"Settings: {stage.title}", json.dumps(stage.settings or stage.run, indent=1))
               for stage in run.stages.values() if stage.state != "missing"]
-    return markup.section("run", "What was run", "Times are of the stage's own work as the pipeline measured it, or "
-                          "else from its first start to its end; the same fingerprint means the same data.", *parts)
+    return markup.section("run", "What was run", "Times are of the stage's own work as the pipeline measured it (not "
+                          "where it was interrupted), or else from its first start to its end; the same fingerprint "
+                          "means the same data.", *parts)
 
 
 def _folded(summary: str, text: str) -> str:

@@ -149,9 +149,12 @@ def _log(path: pathlib.Path) -> list[dict[str, float]]:
 
 
 def _seconds(directory: pathlib.Path, run: dict[str, Any], result: dict[str, Any]) -> float | None:
-    """Returns what the pipeline measured, or else from first start to finish; None where files were copied since."""
-    measured = result.get("seconds", {}).get(directory.name)
-    if measured is not None or not run.get("finished"):
+    """Returns what the pipeline measured, None of a stage that was interrupted.
+
+    Without a pipeline's numbers from first start to finish; None where files were copied since.
+    """
+    if "seconds" in result or not run.get("finished"):
+        measured: float | None = result.get("seconds", {}).get(directory.name)
         return measured
     settings = directory / layout.SETTINGS
     finished = calendar.timegm(time.strptime(run["finished"], "%Y-%m-%dT%H:%M:%SZ"))

@@ -17,6 +17,7 @@ from ficklenet_tf.errors import UserError
 from ficklenet_tf.runs import hardware, layout, record
 
 FORMAT = 2  # of a run's directories; 1 had no number
+os.umask(_UMASK := os.umask(0o077))  # which cannot be asked for otherwise
 
 
 class _Weights(Protocol):  # a keras.Model or Layer
@@ -44,7 +45,7 @@ def write_bytes(path: str | pathlib.Path, data: bytes) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
-        os.chmod(temporary, 0o644)
+        os.chmod(temporary, 0o666 & ~_UMASK)
         record.note(path, record.fact_of(data))
         os.replace(temporary, path)
     except BaseException:

@@ -5,13 +5,14 @@ is refused removes nothing.
 """
 
 import contextlib
+import os
 import pathlib
 import re
 import shutil
 from collections.abc import Iterable
 
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.runs import artifacts, layout, lock, progress
+from ficklenet_tf.runs import artifacts, layout, lock, progress, record
 
 _LABELS = layout.labels_of(layout.AFFINITY)
 _PLAIN_MAPS = layout.deterministic(layout.MAPS)
@@ -46,6 +47,7 @@ _ROUNDS = re.compile(f"({layout.in_round('', '')}|{layout.at_step('', '')})[0-9]
 _SIMPLE = re.compile(f"{layout.simple('')}({layout.labels_of('')})?")
 _OTHERS = {layout.CLASSIFIER: _ROUNDS, layout.MAPS: _ROUNDS, layout.SEGMENTER: _SIMPLE}
 
+_REMOVED = ".removed-"  # how names begin of directories that are being removed
 _requested: dict[pathlib.Path, list[pathlib.Path]] = {}  # a directory -> what goes with it
 
 
@@ -135,17 +137,21 @@ def remove(directory: str | pathlib.Path) -> None:
         for each in directories:
             _check(each)
             locks.enter_context(lock.hold(each / lock.NAME, str(each)))
-        for each in directories:
-            shutil.rmtree(each)
+        for each in directories:  # at once: a kill leaves no half of it under its name
+            each.rename(each.with_name(f"{_REMOVED}{each.name}-{os.getpid()}"))
             for suffix in ("json", "csv", "txt"):
                 layout.scores(each.parent, each.name, suffix).unlink(missing_ok=True)
             progress.say(f"{each.name}: removed, to be made again")
+    for parent in {each.parent for each in directories}:  # without the locks: NFS keeps a file that is open
+        for gone in parent.glob(f"{_REMOVED}*"):
+            shutil.rmtree(gone, ignore_errors=True)
 
 
 def _check(directory: pathlib.Path) -> None:
     if directory.is_symlink() or not directory.is_dir():
         raise UserError(f"restart: expected a directory, found a link or a file: {directory}; remove it by hand")
-    if not (directory / layout.SETTINGS).exists() and any(directory.iterdir()):
+    others = {each.name for each in directory.iterdir()} - {lock.NAME, record.DIRECTORY}
+    if not (directory / layout.SETTINGS).exists() and others:
         raise UserError(f"restart: expected a stage's directory, found none of a stage in {directory}")
     with lock.hold(directory / lock.NAME, str(directory)):
         pass

@@ -105,6 +105,9 @@ def test_time_is_unknown_where_files_were_copied(run_dir):
     artifacts.write_json(run_dir / "classifier" / "run.json", {**run, "finished": "2001-01-01T00:00:00Z"})
     read = stages.read(run_dir, "shapes").stages
     assert read["classifier"].seconds is None and 0 <= read["seeds"].seconds < 60
+    artifacts.write_json(run_dir / "result.json", {"seconds": {"classifier": 7.0}})  # seeds were interrupted
+    read = stages.read(run_dir, "shapes").stages
+    assert read["classifier"].seconds == 7 and read["seeds"].seconds is None
 
 
 def test_chosen_images_cover_the_classes(run_dir, train):
@@ -222,3 +225,9 @@ def test_uncertainty_of_other_seeds_is_not_shown_beside_them(tmp_path):
     assert not picture_rows._made_of_these_seeds(*directories)
     (tmp_path / "seeds_uncertainty" / "settings.json").unlink()
     assert not picture_rows._made_of_these_seeds(*directories)
+
+
+def test_predictions_of_another_split_are_not_called_missing(run_dir, train):
+    _, shown = page(run_dir, train, split("other", 4))
+    assert "The predictions are of other images than those of other." in shown.text
+    assert "Missing: Predictions" not in shown.text

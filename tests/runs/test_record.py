@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 
+from export import client
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.runs import artifacts, record, stage
 
@@ -162,3 +163,11 @@ def test_what_another_process_writes_later_is_found(directory):
     (directory / "c.png").write_bytes(b"third")
     (directory / "record" / "other.txt").write_text(f"{zlib.crc32(b'third'):08x} 5 c.png\n")
     assert artifacts.read_bytes(directory / "c.png") == b"third"
+
+
+@pytest.mark.parametrize("write", [artifacts.write_bytes, client.write])
+def test_a_users_umask_holds(tmp_path, monkeypatch, write):
+    for umask, mode in ((0o022, 0o644), (0o077, 0o600)):
+        monkeypatch.setattr(sys.modules[write.__module__], "_UMASK", umask)
+        write(tmp_path / "a.png", b"x")
+        assert (tmp_path / "a.png").stat().st_mode & 0o777 == mode

@@ -131,3 +131,25 @@ def test_a_classifier_follows_the_saliency_that_it_has_learned(settings, tmp_pat
     stage.begin_stage(tmp_path / "classifier", settings)
     restart.request(tmp_path, ["saliency"], followers=True)
     assert restart.is_requested(tmp_path / "classifier") == ("saliency" in settings)
+
+
+def test_a_kill_in_the_middle_leaves_no_half_of_it(tmp_path, monkeypatch):
+    """And what it left goes with the next one."""
+    _make(tmp_path, "maps")
+    restart.request(tmp_path, ["maps"], followers=False)
+    with monkeypatch.context() as patched:
+        patched.setattr(restart.shutil, "rmtree", lambda *args, **options: None)
+        restart.remove(tmp_path / "maps")
+    assert not (tmp_path / "maps").exists() and len(list(tmp_path.glob(".removed-maps-*/a.png"))) == 1
+    _make(tmp_path, "seeds", "maps")
+    restart.request(tmp_path, ["seeds"], followers=False)
+    restart.remove(tmp_path / "seeds")
+    assert [path.name for path in tmp_path.iterdir()] == ["maps"]
+
+
+def test_what_had_just_begun_is_a_stages(tmp_path):
+    (tmp_path / "maps" / "record").mkdir(parents=True)
+    for _ in range(2):  # each leaves a lock's file
+        restart.request(tmp_path, ["maps"], followers=False)
+    restart.remove(tmp_path / "maps")
+    assert not (tmp_path / "maps").exists()

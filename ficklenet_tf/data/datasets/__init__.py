@@ -125,9 +125,8 @@ def load_split(dataset: str, split: str, *, data_dir: str | pathlib.Path | None 
     cache_dir = None if cache_dir is None else os.path.expanduser(cache_dir)
     builder = _builder(dataset, data_dir, cache_dir, on_error)
     if not builder.is_prepared():
-        if cache_dir is not None:
-            _check_writable(cache_dir)
         place = pathlib.Path(builder.data_dir)
+        _check_writable(place.parent if cache_dir is None else cache_dir)
         with lock.hold(place.parent / f".{place.name}.lock", str(place), wait=True):
             builder = _builder(dataset, data_dir, cache_dir, on_error)  # it reads what another process has made
             if not builder.is_prepared():
