@@ -73,13 +73,12 @@ def check_places() -> None:
                 datasets.check_split(FLAGS.dataset, split)
             except UserError as error:
                 raise UserError(f"{flag}: {error}") from None
-    for flag in _WRITTEN:
-        if flag in FLAGS and FLAGS[flag].value is not None:
+    for flag in (*_INPUTS, *_OUTPUTS, *_FILES, *_WEIGHTS, *_WRITTEN):  # a shell leaves --data_dir=~/mine as it is
+        if flag in FLAGS and FLAGS[flag].value:
             FLAGS[flag].value = os.path.expanduser(str(FLAGS[flag].value))
     for flag in (*_INPUTS, *_OUTPUTS, *_FILES, *_WEIGHTS):
         if flag not in FLAGS or FLAGS[flag].using_default_value:
             continue
-        FLAGS[flag].value = os.path.expanduser(FLAGS[flag].value or "")  # a shell leaves --data_dir=~/mine as it is
         path, kind = FLAGS[flag].value, "a file" if flag in _FILES else "a directory"
         if flag in _WEIGHTS:
             path, kind = None if path in ("imagenet", "random") else path, "imagenet, random or a file"

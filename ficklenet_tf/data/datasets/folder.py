@@ -116,7 +116,7 @@ class Contents:
 
     def label(self, row: tags_csv.Row) -> pathlib.Path | None:
         """Returns the path of a row's label image, or None where there is none."""
-        names = (row.image_id, unicodedata.normalize("NFD", row.image_id))
+        names = dict.fromkeys((row.image_id, unicodedata.normalize("NFD", row.image_id)))  # mostly one
         paths = (self.root / "labels" / f"{name}.png" for name in names)
         return next(filter(os.path.exists, paths), None)  # False too where the name is longer than a file's may be
 
