@@ -53,7 +53,7 @@ _ADVICE = (
     ("small", "photographs with a side below {SMALL_SIDE} pixels",
      "enlarged to the network's size they show no shapes: leave them out, or find larger ones"),
     ("large", "photographs with a side above {LARGE_SIDE} pixels", "masks are made at full size, which takes time and "
-     "memory, and the dense CRF is made for some 500 pixels: copies of 500 to 1000 pixels do"),
+     "memory, and the dense CRF is made for some 500 pixels: tools.make_copies writes copies of that size"),
     ("unlisted", "files and folders that are not used", "list them in tags.csv, or put them where the others lie "
      "(bird/a.jpg, not bird/x/a.jpg); or leave them there"),
     ("not_shown", "photographs with tags that their label image lacks", "if the thing is there, draw it with "
