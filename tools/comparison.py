@@ -30,7 +30,8 @@ def run() -> None:
     verdict = agreement.measure({entry.key: base.run_dir / entry.predictions for entry in entries}, base.held_out,
                                 {entry.key: entry.maps for entry in entries if entry.maps})
     page = comparison.write_page(base.run_dir, entries, verdict, train_split=base.split, val_split=base.held_out,
-                                 title=cli.title(base.split.dataset), crf=cli.FLAGS.crf, rows=cli.FLAGS.rows)
+                                 title=cli.title(base.split.dataset, "Systems"), crf=cli.FLAGS.crf,
+                                 rows=cli.FLAGS.rows)
     said = comparison.recommendation(verdict, picture_rows.noun(base.split.dataset))
     artifacts.write_json(base.run_dir / "comparison.json", {
         "recommendation": said, "verdict": dataclasses.asdict(verdict), "crf": cli.FLAGS.crf,

@@ -22,6 +22,7 @@ define.data(None)
 def main() -> None:
     """Writes the page."""
     from ficklenet_tf import report
+    from ficklenet_tf.experiments.systems import SYSTEMS
     from ficklenet_tf.runs import artifacts, layout
 
     run_dir = cli.run_dir()
@@ -31,8 +32,9 @@ def main() -> None:
         made = {}
     split = cli.split(cli.FLAGS.split or made.get("train"))
     held_out = cli.split(cli.FLAGS.held_out or made.get("held_out") or words.DEFAULT_SPLITS[cli.FLAGS.dataset][1])
+    system = SYSTEMS[made["system"]].title if made.get("system") else "FickleNet"
     path = report.write_report(run_dir, train_split=split, val_split=held_out, rows=cli.FLAGS.rows,
-                               title=cli.FLAGS.title or cli.title(split.dataset), flags=cli.given_flags())
+                               title=cli.FLAGS.title or cli.title(split.dataset, system), flags=cli.given_flags())
     cli.done("report", path)
     if cli.FLAGS.picture:
         picture = report.write_picture(run_dir, split, cli.FLAGS.picture, cli.FLAGS.picture_rows,

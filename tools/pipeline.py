@@ -147,7 +147,9 @@ def run() -> None:
     split, held_out = cli.splits()
     work = _job(run_dir, split, held_out, preset, system)
     _check(work)
-    works = [work, *([_baseline(work)] if cli.FLAGS.baseline and not cli.FLAGS.system else [])]
+    works, baseline = [work], _baseline(work)
+    if cli.FLAGS.baseline and not cli.FLAGS.system and baseline.preset != preset:
+        works.append(baseline)
     restart.request(run_dir, cli.FLAGS.restart, followers=True)
     if work.needs_saliency and not cli.FLAGS.saliency_dir:
         _timed(seconds, layout.SALIENCY, saliency.make, run_dir, split, cli.FLAGS.saliency_model)

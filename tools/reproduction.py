@@ -12,6 +12,7 @@ from ficklenet_tf.experiments import (
     drawing,
     figures,
     job,
+    map_scores,
     map_tables,
     mask_tables,
     plan,
@@ -24,6 +25,7 @@ from ficklenet_tf.experiments import (
 from ficklenet_tf.models import pretrained
 from ficklenet_tf.runs import layout
 from ficklenet_tf.seeds import needed
+from ficklenet_tf.training import objective
 from tools import cli, words
 from tools.benchmarks import head_table
 
@@ -71,9 +73,10 @@ def _semi() -> list[str]:
 
 
 def _rows(wanted: list[tuple[str, str]]) -> set[str]:
-    """Returns the systems that the wanted tables have as rows."""
-    rows = {"1": cli.systems(), "2": cli.systems(), "3": _semi()}
-    return {key for flag, name in wanted if flag == "table" for key in rows.get(name, ())}
+    """Returns the systems that the wanted tables have as rows, and the wanted figures as columns."""
+    rows = {("table", "1"): cli.systems(), ("table", "2"): cli.systems(), ("table", "3"): _semi(),
+            ("figure", "4"): ["ficklenet"], ("figure", "6"): ["dsrg"]}
+    return {key for made in wanted for key in rows.get(made, ())}
 
 
 def _check_flags(preset: presets.Preset, wanted: list[tuple[str, str]]) -> None:
@@ -85,6 +88,20 @@ def _check_flags(preset: presets.Preset, wanted: list[tuple[str, str]]) -> None:
                 if cli.FLAGS[flag].value is not None and given != own:
                     raise UserError(f"{flag}: expected none with a table of systems, of which {key} has {own} itself, "
                                     f"found {given}")
+        for name in map_scores.chosen(systems.SYSTEMS[key].applied(preset).seeds):
+            if cli.FLAGS[f"seeds.{name}"].value is not None:
+                raise UserError(f"seeds.{name}: expected none, as for {key} it is chosen by masks of training images, "
+                                f"found {getattr(preset.seeds, name)}")
+
+
+def _check_masks(work: plan.Plan, wanted: list[tuple[str, str]]) -> None:
+    """Raises UserError where there are no masks for what is wanted: not after hours of training."""
+    if not set(wanted) <= {("table", "4"), ("figure", "1"), ("figure", "3")}:
+        plan.check_masks(work.split, "maps")
+    if _rows(wanted) or ("study", "uncertainty") in wanted or ("table", "5") in wanted and cli.FLAGS.with_segmenter:
+        plan.check_masks(work.held_out, "segmenters")
+    if {("table", "3"), ("figure", "4")} & set(wanted):
+        objective.divide("semi", work.split, work.strong)
 
 
 def _with_saliency(work: plan.Plan, wanted: list[tuple[str, str]]) -> plan.Plan:
@@ -133,6 +150,7 @@ def run() -> None:
     trains = not set(wanted) <= {("table", "4"), ("figure", "3")}
     work = _plan(trains)
     _check_flags(work.preset, wanted)
+    _check_masks(work, wanted)
     work = _with_saliency(work, wanted)
     if ("table", "2") in wanted:  # not after Table 1 has been trained
         table2 = _residual(work)

@@ -39,6 +39,13 @@ NUMBERS: dict[str, tuple[str, Sequence[Any]]] = {
     "eps": ("eps_background", (0.05, 0.1, 0.2, 0.3, "head"))}
 
 
+def chosen(config: presets.SeedsConfig) -> tuple[str, ...]:
+    """Returns the names of the numbers that `rules` tries: those of a `presets.SeedsConfig` have no effect there."""
+    if config.refine == "crf":
+        return "refine_low", "refine_high"
+    return (NUMBERS[config.refine][0],) if config.refine in NUMBERS else ()
+
+
 def rules(config: presets.SeedsConfig) -> list[presets.SeedsConfig]:
     """Returns a rule for seeds at each number that is tried: "crf" at background scores, others see `NUMBERS`.
 

@@ -134,6 +134,6 @@ def notes(plan: Plan) -> tuple[str, ...]:
             "Time: of a run of that system alone, of its classifier, maps, seeds of all images and segmenter; "
             "saliency maps are in none. Memory: the process' greatest meanwhile, with what earlier rows have left in "
             "it. Mean over the random seeds of which they were measured. What frozen layers give of all images counts "
-            "for the classifier that was trained first, and so for each row without seeds.",
+            "for what needed it first: a classifier, and so each row without seeds, or the first row's segmenter.",
             "Published: VOC 2012 val, networks trained whole on 10,582 images, most with saliency maps; *: as "
             "remembered.")

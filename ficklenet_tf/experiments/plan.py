@@ -62,11 +62,8 @@ class Plan:
     @property
     def scored(self) -> datasets.Split:
         """The part of the training split whose masks the maps are compared with."""
-        scored = self.split.with_masks(self.map_images)
-        if not len(scored):
-            raise UserError(f"{self.split.dataset} {self.split.name}: expected masks to score maps against, found "
-                            "none")
-        return scored
+        check_masks(self.split, "maps")
+        return self.split.with_masks(self.map_images)
 
     @property
     def maps_config(self) -> presets.MapsConfig:
@@ -226,6 +223,7 @@ class Plan:
           As `masks`, with "seeds", the scores of its seeds, or None; "cost" of all its trainings, see `costs.of`, and
           "cost of seeds", of its maps and seeds.
         """
+        check_masks(self.held_out, "segmenters")
         self.base()
         work = self.job(key, seed, semi)
         made = shared.make(work, self._choose)
@@ -255,9 +253,7 @@ class Plan:
         Returns:
           dict: "stage" (of the segmenter) and "predictions" (directory), "mIoU" and, with a `spec`, "mIoU with CRF".
         """
-        if not self.held_out.has_labels:
-            raise UserError(f"{self.held_out.dataset} {self.held_out.name}: expected masks to score segmenters "
-                            "against, found none")
+        check_masks(self.held_out, "segmenters")
         self.base()
         split, config = self.split if split is None else split, config or self.preset.segmenter
         if seeds is not None:
@@ -286,6 +282,12 @@ class Plan:
         if name != layout.CLASSIFIER:
             raise UserError(f"{self.run_dir / name}: expected the preset's own classifier in "
                             f"{self.run_dir / layout.CLASSIFIER}, found it here; rename the directory")
+
+
+def check_masks(split: datasets.Split, what: str) -> None:
+    """Raises UserError where a split has no mask to score `what` against."""
+    if not split.has_labels:
+        raise UserError(f"{split.dataset} {split.name}: expected masks to score {what} against, found none")
 
 
 def _run(stage_dir: pathlib.Path) -> dict[str, Any]:

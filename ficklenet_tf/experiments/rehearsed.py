@@ -1,8 +1,11 @@
 """The rehearsal of whole jobs: one step of each training, from photographs to the segmenter's last round."""
 
+import contextlib
 import dataclasses
 import pathlib
+from collections.abc import Iterator
 
+from ficklenet_tf.errors import UserError
 from ficklenet_tf.experiments.job import Job
 from ficklenet_tf.models import precision
 from ficklenet_tf.runs import layout
@@ -27,12 +30,25 @@ def rehearse(*jobs: Job, last: str | None = None, segmenters: bool = False) -> N
     with rehearsal.hidden(first.run_dir, "run") as directory:
         for job in jobs:
             few = _reduced(job, directory)
-            if few.needs_seeds or job is first:  # another one without seeds has no classifier of its own
-                few.localize()
-            if few.needs_seeds:
-                few.make_seeds()
+            with _said(job, segmenters):
+                if few.needs_seeds or job is first:  # another one without seeds has no classifier of its own
+                    few.localize()
+                if few.needs_seeds:
+                    few.make_seeds()
         for job in jobs if segmenters else jobs[:1]:
-            _reduced(job, directory).train_segmenter()
+            with _said(job, segmenters):
+                _reduced(job, directory).train_segmenter()
+
+
+@contextlib.contextmanager
+def _said(job: Job, several: bool) -> Iterator[None]:
+    """Inside, a user's mistake names the system that it stops, where there are several."""
+    try:
+        yield
+    except UserError as error:
+        if several and job.system.title:
+            raise UserError(f"{job.system.title}: {error}") from error
+        raise
 
 
 def _reduced(job: Job, directory: pathlib.Path) -> Job:

@@ -141,9 +141,9 @@ def _table(verdict: agreement.Verdict, entries: Sequence[Entry], nouns: str) -> 
         "systems", "The systems",
         f"The intervals are over the held-out {nouns}, drawn again and again; another training of the same system "
         "would differ, too. Training is classifier, maps, seeds and segmenter; what systems share counts for each, "
-        "what frozen layers give of all photographs for the run's first classifier and for systems without seeds; a "
-        "dash says that a stage was resumed, whose time nobody knows, or that there are no seeds, or classifiers are "
-        "trained on the way to them.",
+        "what frozen layers give of all photographs for what needed it first: the run's first classifier, and with it "
+        "systems without seeds, or the first system's segmenter; a dash says that a stage was resumed, whose time "
+        "nobody knows, or that there are no seeds, or classifiers are trained on the way to them.",
         markup.table(heads, rows, wrap={1}), *(_kin(entries) if verdict.voters > 1 else []))
 
 

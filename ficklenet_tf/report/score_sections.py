@@ -5,7 +5,7 @@ from typing import Any
 
 from ficklenet_tf.data import datasets
 from ficklenet_tf.evaluation import metrics
-from ficklenet_tf.report import charts, classes, facts, gallery, markup, picture_rows, stages
+from ficklenet_tf.report import charts, classes, facts, gallery, markup, picture_rows, stage_flags, stages
 from ficklenet_tf.runs import layout
 
 _HARDEST = 8
@@ -13,12 +13,13 @@ _HARDEST = 8
 
 def of_seeds(run: stages.Run, split: datasets.Split) -> str:
     """Seeds against those of the deterministic maps."""
-    system = run.flags.get("system")  # another one than FickleNet, which is compared elsewhere
-    name_of_seeds = "seeds" if system else "random selections"
+    # Another system than FickleNet is compared elsewhere, and plain Grad-CAM is not compared with itself.
+    alone = run.flags.get("system") or stage_flags.settings(run, layout.MAPS).get("mode") == "deterministic"
+    name_of_seeds = "seeds" if alone else "random selections"
     scores_by_name = {name: run.scores[stage] for name, stage in (
         ("plain Grad-CAM", layout.PLAIN_SEEDS), (name_of_seeds, layout.SEEDS)) if run.scores.get(stage)}
     parts = [] if layout.SEEDS in run.scores else [facts.absent(run, layout.SEEDS)]
-    if run.stages[layout.PLAIN_SEEDS].state != "finished" and not system:
+    if run.stages[layout.PLAIN_SEEDS].state != "finished" and not alone:
         parts.append(facts.not_compared(run))
     if scores_by_name:
         present = classes.occurring(next(iter(scores_by_name.values())))
@@ -30,7 +31,7 @@ def of_seeds(run: stages.Run, split: datasets.Split) -> str:
             + "</div>" for title, key in (("Recall, %", "recall"), ("Precision, %", "precision"))]
         parts.append(f'<div class="side">{"".join(charted)}</div>')
     return markup.section(
-        "seed-scores", "Seeds" if system else "Seeds: random selections against plain Grad-CAM",
+        "seed-scores", "Seeds" if alone else "Seeds: random selections against plain Grad-CAM",
         "Recall is the share of a class's pixels that the seeds found, precision the share of its seeds that are "
         "right, both against the training masks; longer bars are better.", *parts)
 

@@ -1,6 +1,7 @@
 """What cannot be trained is found before the long work of a job, and its rehearsal leaves nothing behind."""
 
 import dataclasses
+import re
 
 import pytest
 
@@ -54,6 +55,17 @@ def test_a_segmenter_that_cannot_be_trained_is_found_before_the_classifier(split
     with pytest.raises(ValueError, match="no such loss here"):
         _rehearse(tmp_path, splits)
     assert [path.name for path in tmp_path.iterdir()] == ["precision.json"]
+
+
+def test_a_system_that_cannot_be_trained_is_named_where_there_are_several(splits, tmp_path, monkeypatch):
+    def refused(*_, **__):
+        raise UserError("expected another backbone")
+
+    monkeypatch.setattr(job.Job, "localize", refused)
+    work = job.Job(tmp_path, *splits, presets.TINY, systems.SYSTEMS["mdc"], "random")
+    for segmenters, named in ((True, f"{systems.SYSTEMS['mdc'].title}: "), (False, "")):
+        with pytest.raises(UserError, match=f"^{re.escape(named)}expected another backbone$"):
+            rehearsed.rehearse(work, segmenters=segmenters)
 
 
 def test_a_second_process_does_not_remove_what_the_first_rehearses(tmp_path):

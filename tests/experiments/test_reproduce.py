@@ -348,16 +348,22 @@ def test_the_binary_names_what_it_can_make(tmp_path, drawings_dir):
                f"--cache_dir={drawings_dir}", "--max_images=4"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     rows = ["--table=1", "--systems=ficklenet,deterministic_theta"]
-    flags = (["--figure=3"], ["--table=9"], [*rows, "--seed=3"], [*rows, "--seeds.refine=crf"])
+    flags = (["--figure=3"], ["--table=9"], [*rows, "--seed=3"], [*rows, "--seeds.refine=crf"],
+             ["--figure=4", "--seeds.refine_high=0.2"], ["--table=3"])
     processes = [subprocess.Popen([*command, *more], cwd=ROOT, **pipes) for more in flags]
     (output, _), *refused = (process.communicate(timeout=300) for process in processes)
-    assert [process.returncode for process in processes] == [0, 1, 1, 1] and "figure3.png" in output
+    assert [process.returncode for process in processes] == [0, *[1] * 5] and "figure3.png" in output
     for (_, errors), expected in zip(refused, (
             "error: table: expected 1, 2, 3, 4, 5, 6, 7, found '9'",
             "error: seed: expected none, the tables are over --random_seeds from --first_random_seed on",
             "error: seeds.refine: expected none with a table of systems, of which deterministic_theta has none "
-            "itself, found crf"), strict=True):
+            "itself, found crf",
+            "error: seeds.refine_high: expected none, as for ficklenet it is chosen by masks of training images, "
+            "found 0.2",
+            "error: supervision semi: expected images in shapes train that are not among the strong ones (train), "
+            "found none"), strict=True):
         assert expected in errors
+    assert [path.name for path in tmp_path.iterdir()] == ["figures"]
 
 
 def test_the_gradient_cue_is_scored_too_and_a_wrong_word_is_refused_at_once(small_plan, tmp_path):

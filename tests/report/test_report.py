@@ -201,6 +201,10 @@ def test_the_page_says_which_masks_were_learned_and_of_how_many_units_a_map_is(r
         artifacts.write_json(path, {**artifacts.read_json(path), **changes})
     text = page(run_dir, train, val)[1].text
     assert "only the masks that were given to learn from" in text and "there is one map, of all hidden units" in text
+    assert "random selections" not in text
+    for name in ("seeds_deterministic", "classifier_deterministic"):
+        shutil.rmtree(run_dir / name)
+    assert "was not compared with plain Grad-CAM" not in page(run_dir, train, val)[1].text
 
 
 def test_predictions_of_an_earlier_segmenter_count_as_missing(run_dir, train, val):
