@@ -19,7 +19,7 @@ from ficklenet_tf.data import datasets, images, labels
 from ficklenet_tf.errors import UserError
 from ficklenet_tf.maps import extraction as map_extraction
 from ficklenet_tf.presets import MapsConfig, SeedsConfig
-from ficklenet_tf.runs import artifacts
+from ficklenet_tf.runs import artifacts, restart, stage
 from ficklenet_tf.seeds import crf_choice, extraction, needed
 from tests.seeds import agreement_by_hand, test_saliency
 from tools import cli, pipeline
@@ -66,12 +66,17 @@ def test_one_run_from_photographs_to_a_served_answer(whole):
 
 
 def test_of_a_stage_that_was_interrupted_the_time_is_unknown(tmp_path, monkeypatch):
+    """And of one that is done it is not that of finding it done."""
     monkeypatch.setattr(cli, "run_dir", lambda: tmp_path)
     seconds = {}
-    artifacts.write_json(tmp_path / "seeds" / "settings.json", {})
-    for name in ("seeds", "maps", "export"):
+    for name in ("classifier", "seeds", "segmenter"):
+        stage.begin_stage(tmp_path / name, {})
+    for name in ("classifier", "segmenter"):
+        artifacts.write_json(tmp_path / name / "run.json", {})
+    monkeypatch.setattr(restart, "is_requested", lambda directory: directory.name == "segmenter")
+    for name in ("classifier", "maps", "seeds", "segmenter", "export"):
         assert pipeline._timed(seconds, name, int, "7") == 7
-    assert list(seconds) == ["maps", "export"]
+    assert seconds == {"maps": 0.0, "seeds": None, "segmenter": 0.0, "export": 0.0}
 
 
 SIGNS = ("classifier/checkpoints/ckpt-4.index", "seeds/*.png", "segmenter/checkpoints/ckpt-4.index",
@@ -154,8 +159,8 @@ def _ended_equal(run, again):
         differ = np.mean([np.mean(labels.read_label(run / name / f) != labels.read_label(again / name / f))
                           for f in files])
         assert differ < 1e-3, name
-    for stage in ("classifier", "segmenter", "segmenter_retrained"):
-        _same_weights(run / stage / "model.weights.h5", again / stage / "model.weights.h5")
+    for name in ("classifier", "segmenter", "segmenter_retrained"):
+        _same_weights(run / name / "model.weights.h5", again / name / "model.weights.h5")
 
 
 def _same_weights(expected_path, path):

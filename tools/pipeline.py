@@ -21,14 +21,15 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
-def _timed(seconds: dict[str, float], stage_name: str, function: Callable[_P, _R], /, *args: _P.args,
+def _timed(seconds: dict[str, float | None], stage_name: str, function: Callable[_P, _R], /, *args: _P.args,
            **kwargs: _P.kwargs) -> _R:
+    """Calls a function; notes how long it took, None of a stage that is gone on with, nothing of one that is done."""
     directory = cli.run_dir() / stage_name
-    resumed = (directory / layout.SETTINGS).exists() and not (directory / layout.RUN).exists()
-    started = time.monotonic()
+    begun = (directory / layout.SETTINGS).exists() and not restart.is_requested(directory)
+    done, started = begun and (directory / layout.RUN).exists(), time.monotonic()
     result = function(*args, **kwargs)
-    if not resumed:  # of what an earlier process did nobody knows how long it took
-        seconds[stage_name] = round(time.monotonic() - started, 1)
+    if not done:
+        seconds[stage_name] = None if begun else round(time.monotonic() - started, 1)
     return result
 
 
@@ -67,7 +68,7 @@ def _baseline(work: job.Job) -> job.Job:
     return dataclasses.replace(work, preset=dataclasses.replace(work.preset, classifier=config), names=names)
 
 
-def _train_and_extract(works: list[job.Job], seconds: dict[str, float], result: dict[str, Any]) -> None:
+def _train_and_extract(works: list[job.Job], seconds: dict[str, float | None], result: dict[str, Any]) -> None:
     """Trains every job's classifier before the first maps; makes maps and seeds."""
     for work in works:
         name = work.names.classifier
@@ -88,7 +89,7 @@ def _train_and_extract(works: list[job.Job], seconds: dict[str, float], result: 
         cli.done(f"{name}{texts.scores_text(run['metrics'])}", work.run_dir / name)
 
 
-def _segment(work: job.Job, seconds: dict[str, float], result: dict[str, Any]) -> str:
+def _segment(work: job.Job, seconds: dict[str, float | None], result: dict[str, Any]) -> str:
     run_dir, held_out = work.run_dir, work.held_out
     stage = _timed(seconds, layout.SEGMENTER, work.train_segmenter)
     cli.done("segmenter", run_dir / stage)
@@ -120,7 +121,7 @@ def _choose_crf(work: job.Job, stage: str) -> str:
     return crf_choice.choose(work.run_dir, work.held_out, stage, saliency_dir)
 
 
-def _serve(run_dir: pathlib.Path, stage: str, held_out: datasets.Split, seconds: dict[str, float],
+def _serve(run_dir: pathlib.Path, stage: str, held_out: datasets.Split, seconds: dict[str, float | None],
            result: dict[str, Any]) -> pathlib.Path:
     path = _timed(seconds, "export", saved_model.export, run_dir, None, saved_model.Options(stage, result["crf"]))
     photographs = [verify.fitting(images.decode_image_op(held_out[i]["image"]).numpy())
@@ -136,7 +137,7 @@ def _serve(run_dir: pathlib.Path, stage: str, held_out: datasets.Split, seconds:
 def run() -> None:
     """Runs every stage that is not done yet."""
     run_dir = cli.run_dir()
-    seconds: dict[str, float] = {}
+    seconds: dict[str, float | None] = {}
     result: dict[str, Any] = {}
     system = systems.SYSTEMS[cli.FLAGS.system] if cli.FLAGS.system else systems.System("FickleNet", {})
     semi = cli.FLAGS.supervision == "semi"
@@ -166,11 +167,11 @@ def run() -> None:
     served = _serve(run_dir, stage, held_out, seconds, result)
     previous = artifacts.read_json(path) if path.exists() else {}
     again = {*restart.with_followers(cli.FLAGS.restart), "crf", layout.EVALUATION, "export", "verify"}
-    # A stage that was done already takes no time: keep what it took first.
     earlier = {name: value for name, value in previous.get("seconds", {}).items()
                if not cli.FLAGS.restart or name not in again}
-    seconds = {name: max(value, earlier.get(name, 0)) for name, value in seconds.items()}
-    result = {**facts, **result, "seconds": seconds}
+    for name, value in seconds.items():  # what was exported already takes no time: keep what it took first
+        earlier[name] = value if value is None else max(value, earlier.get(name) or 0)
+    result = {**facts, **result, "seconds": earlier}
     artifacts.write_json(path, result)
     page = report.write_report(run_dir, train_split=split, val_split=held_out,
                                title=cli.title(split.dataset, system.title))

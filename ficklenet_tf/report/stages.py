@@ -151,11 +151,11 @@ def _log(path: pathlib.Path) -> list[dict[str, float]]:
 def _seconds(directory: pathlib.Path, run: dict[str, Any], result: dict[str, Any]) -> float | None:
     """Returns what the pipeline measured, None of a stage that was interrupted.
 
-    Without a pipeline's numbers from first start to finish; None where files were copied since.
+    Where it has measured nothing, from first start to finish; None where files were copied since.
     """
-    if "seconds" in result or not run.get("finished"):
-        measured: float | None = result.get("seconds", {}).get(directory.name)
-        return measured
+    measured: dict[str, float | None] = result.get("seconds", {})
+    if directory.name in measured or not run.get("finished"):
+        return measured.get(directory.name)
     settings = directory / layout.SETTINGS
     finished = calendar.timegm(time.strptime(run["finished"], "%Y-%m-%dT%H:%M:%SZ"))
     taken = finished - int(settings.stat().st_mtime) if settings.exists() else -1

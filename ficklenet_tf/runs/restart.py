@@ -1,7 +1,7 @@
 """Stages that are removed on request, to be made again with other settings.
 
-A request is kept until the stage begins (`stage.py`), when everything that it needs has been found: a command that
-is refused removes nothing.
+A request is kept until the stage begins (`stage.py`). What is removed then lies aside until the work has begun, and is
+put back where the stage is refused before it has left a result: a command that is refused removes nothing.
 """
 
 import contextlib
@@ -47,8 +47,9 @@ _ROUNDS = re.compile(f"({layout.in_round('', '')}|{layout.at_step('', '')})[0-9]
 _SIMPLE = re.compile(f"{layout.simple('')}({layout.labels_of('')})?")
 _OTHERS = {layout.CLASSIFIER: _ROUNDS, layout.MAPS: _ROUNDS, layout.SEGMENTER: _SIMPLE}
 
-_REMOVED = ".removed-"  # how names begin of directories that are being removed
+_REMOVED = ".removed-"  # how names begin of what lies aside
 _requested: dict[pathlib.Path, list[pathlib.Path]] = {}  # a directory -> what goes with it
+_aside: list[tuple[pathlib.Path, pathlib.Path]] = []  # (where it is now, where it belongs)
 
 
 def with_followers(names: Iterable[str]) -> list[str]:
@@ -112,10 +113,10 @@ def say_left() -> None:
 
 
 def _taught_by_saliency(run_dir: pathlib.Path, names: Iterable[str]) -> list[str]:
-    """Returns the classifier where it has learned the saliency maps that are to be made again (EPS)."""
-    path = run_dir / layout.CLASSIFIER / layout.SETTINGS
-    taught = layout.SALIENCY in names and path.exists() and "saliency" in artifacts.read_json(path)
-    return [layout.CLASSIFIER] if taught else []
+    """Returns the classifiers that have learned the saliency maps that are to be made again (EPS)."""
+    paths = [run_dir / name / layout.SETTINGS for name in (layout.CLASSIFIER, layout.PLAIN_CLASSIFIER)
+             if layout.SALIENCY in names]
+    return [path.parent.name for path in paths if path.exists() and "saliency" in artifacts.read_json(path)]
 
 
 def is_requested(directory: str | pathlib.Path) -> bool:
@@ -124,7 +125,7 @@ def is_requested(directory: str | pathlib.Path) -> bool:
 
 
 def remove(directory: str | pathlib.Path) -> None:
-    """Removes a directory, and what goes with it, where that was requested; says so.
+    """Lays a directory aside, and what goes with it, where that was requested; says so.
 
     Raises:
       UserError: see `request`.
@@ -138,13 +139,34 @@ def remove(directory: str | pathlib.Path) -> None:
             _check(each)
             locks.enter_context(lock.hold(each / lock.NAME, str(each)))
         for each in directories:  # at once: a kill leaves no half of it under its name
-            each.rename(each.with_name(f"{_REMOVED}{each.name}-{os.getpid()}"))
-            for suffix in ("json", "csv", "txt"):
-                layout.scores(each.parent, each.name, suffix).unlink(missing_ok=True)
+            scores = [layout.scores(each.parent, each.name, suffix) for suffix in ("json", "csv", "txt")]
+            for place in (each, *filter(pathlib.Path.exists, scores)):
+                now = place.with_name(f"{_REMOVED}{place.name}-{os.getpid()}")
+                place.rename(now)
+                _aside.append((now, place))
             progress.say(f"{each.name}: removed, to be made again")
-    for parent in {each.parent for each in directories}:  # without the locks: NFS keeps a file that is open
+
+
+def settle() -> None:
+    """Deletes what lies aside, as what is made in its place has begun; and what a killed command has left aside."""
+    parents = {now.parent for now, _ in _aside}
+    _aside.clear()
+    for parent in parents:
         for gone in parent.glob(f"{_REMOVED}*"):
-            shutil.rmtree(gone, ignore_errors=True)
+            if gone.is_dir():
+                shutil.rmtree(gone, ignore_errors=True)
+            else:
+                gone.unlink(missing_ok=True)
+
+
+def put_back() -> None:
+    """Puts back what lies aside, in place of stages that were begun and have left no result; says so."""
+    for now, place in _aside:
+        if now.is_dir():
+            shutil.rmtree(place, ignore_errors=True)
+            progress.say(f"{place.name}: is as it was")
+        now.rename(place)
+    _aside.clear()
 
 
 def _check(directory: pathlib.Path) -> None:

@@ -19,6 +19,19 @@ class _Images(Protocol):  # the part of a `datasets.Split` that counts here
     def __len__(self) -> int: ...
 
 
+@contextlib.contextmanager
+def _putting_back(directories: Iterable[pathlib.Path]) -> Iterator[None]:
+    """Inside, an error puts back what was removed on request, where the stage has left no result yet."""
+    try:
+        yield
+    except Exception:
+        if not any(map(_results, directories)):
+            restart.put_back()
+        raise
+    finally:
+        restart.settle()
+
+
 def begin_stage(directory: str | pathlib.Path, settings: dict[str, Any]) -> None:
     """Marks a stage's directory as belonging to these settings, or checks that it already does.
 
@@ -153,14 +166,15 @@ def run(directory: str | pathlib.Path, settings: dict[str, Any],
       UserError: see `begin_stage`; or another process is at work there.
     """
     directory = pathlib.Path(directory)
-    begin_stage(directory, settings)
-    finished = artifacts.read_run(directory)
-    if finished:
-        return finished
-    with lock.hold(directory / lock.NAME, str(directory)) if distribution.is_chief() else contextlib.nullcontext():
-        _check_mine({directory: settings})
-        facts = work()
-        distribution.on_chief(lambda: artifacts.write_run(directory, **settings, **facts()))
+    with _putting_back([directory]):
+        begin_stage(directory, settings)
+        finished = artifacts.read_run(directory)
+        if finished:
+            return finished
+        with lock.hold(directory / lock.NAME, str(directory)) if distribution.is_chief() else contextlib.nullcontext():
+            _check_mine({directory: settings})
+            facts = work()
+            distribution.on_chief(lambda: artifacts.write_run(directory, **settings, **facts()))
     return artifacts.read_json(directory / layout.RUN)
 
 
@@ -183,6 +197,13 @@ def run_per_image(settings: Mapping[pathlib.Path, dict[str, Any]], split: _Image
     Returns:
       The content of the stage's run.json; of a shard with work to do its settings, because facts need every image.
     """
+    with _putting_back(settings):
+        return _run_per_image(settings, split, files, work, facts, shard)
+
+
+def _run_per_image(settings: Mapping[pathlib.Path, dict[str, Any]], split: _Images,
+                   files: Callable[[str], list[pathlib.Path]], work: Callable[[list[int]], Iterable[Any]],
+                   facts: Callable[[pathlib.Path], dict[str, Any] | None], shard: shards.Shard) -> dict[str, Any]:
     _begin(settings)
     directory = next(iter(settings))
     indices, started = shards.indices_of(shard, len(split)), time.monotonic()
@@ -197,7 +218,7 @@ def run_per_image(settings: Mapping[pathlib.Path, dict[str, Any]], split: _Image
         _check_mine(settings)
         for _ in progress.bar(work(pending), total=len(indices), initial=len(indices) - len(pending),
                               desc=directory.name, unit="img"):
-            pass
+            restart.settle()
     shards.write_manifest(directory, shard, [split.image_ids[i] for i in indices], len(pending), started)
     if shard != shards.WHOLE:
         return settings[directory]

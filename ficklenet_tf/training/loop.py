@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from ficklenet_tf import distribution
 from ficklenet_tf.errors import UserError, first_line
-from ficklenet_tf.runs import artifacts, layout, progress
+from ficklenet_tf.runs import artifacts, layout, progress, restart
 from ficklenet_tf.training import early_stopping, loss_scale
 
 Batch = dict[str, Any]  # name -> tensor; under "strong" a batch of images with masks, see objective.py
@@ -112,6 +112,7 @@ def fit(directory: str | pathlib.Path, learner: Learner,
     compiled = _compile(learner, scale, options.jit_compile)
     batches: Iterator[Batch] = iter(strategy.distribute_datasets_from_function(
         lambda context: make_batches(done, context)) if done < steps else ())
+    restart.settle()
     with progress.bar(total=steps, initial=done, desc=directory.name, unit="step", disable=not chief) as bar, \
             writer.as_default():
         while done < steps and not (stopping and stopping.over):

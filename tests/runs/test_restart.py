@@ -1,5 +1,6 @@
 """Directories removed on request: those that were named, what is made from them, and nothing else."""
 
+import functools
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from ficklenet_tf.runs import artifacts, lock, restart, stage
 def _nothing_left():
     yield
     restart._requested.clear()
+    restart._aside.clear()
 
 
 def _make(run_dir, *names):
@@ -41,10 +43,12 @@ def test_what_is_named_goes_when_its_stage_begins_and_nothing_before(tmp_path, c
     restart.request(tmp_path, ["segmenter"], followers=True)
     assert restart.is_requested(tmp_path / "segmenter") and not restart.is_requested(tmp_path / "seeds")
     stage.begin_stage(tmp_path / "seeds", {"seed": 1})
-    assert len(list(tmp_path.glob("*/a.png"))) == 3 and not capsys.readouterr().err
+    assert len(list(tmp_path.glob("[!.]*/a.png"))) == 3 and not capsys.readouterr().err
     stage.begin_stage(tmp_path / "segmenter", {"seed": 2})
-    assert [path.parent.name for path in tmp_path.glob("*/a.png")] == ["seeds"]
-    assert not list((tmp_path / "evaluation").iterdir())
+    assert [path.parent.name for path in tmp_path.glob("[!.]*/a.png")] == ["seeds"]
+    assert not list((tmp_path / "evaluation").glob("[!.]*"))
+    restart.settle()
+    assert not list(tmp_path.rglob(".removed-*"))
     assert capsys.readouterr().err == ("segmenter: removed, to be made again\n"
                                        "predictions: removed, to be made again\n")
     artifacts.write_bytes(tmp_path / "segmenter" / "a.png", b"x")
@@ -56,7 +60,7 @@ def test_without_followers_only_what_is_named_goes(tmp_path):
     _make(tmp_path, "segmenter", "predictions")
     restart.request(tmp_path, ["segmenter", "absent"], followers=False)
     stage.begin_stage(tmp_path / "segmenter", {"seed": 2})
-    assert [path.parent.name for path in tmp_path.glob("*/a.png")] == ["predictions"]
+    assert [path.parent.name for path in tmp_path.glob("[!.]*/a.png")] == ["predictions"]
 
 
 def test_where_one_cannot_go_none_goes(tmp_path):
@@ -100,7 +104,7 @@ def test_rounds_and_moments_of_a_stage_go_with_it(tmp_path):
     _make(tmp_path, *parts, "classifier_deterministic", "maps_deterministic")
     restart.request(tmp_path, ["classifier"], followers=True)
     stage.begin_stage(tmp_path / "classifier", {"seed": 2})
-    assert sorted(path.parent.name for path in tmp_path.glob("*/a.png")) == ["classifier_deterministic",
+    assert sorted(path.parent.name for path in tmp_path.glob("[!.]*/a.png")) == ["classifier_deterministic",
                                                                             "maps_deterministic"]
 
 
@@ -112,7 +116,7 @@ def test_what_a_user_has_named_stays(tmp_path):
     (tmp_path / "segmenter_attempt" / "notes.txt").touch()  # no stage's: nothing is refused for it
     restart.request(tmp_path, ["classifier"], followers=True)
     stage.begin_stage(tmp_path / "classifier", {"seed": 2})
-    assert sorted(path.parent.name for path in tmp_path.glob("*/a.png")) == sorted(mine)
+    assert sorted(path.parent.name for path in tmp_path.glob("[!.]*/a.png")) == sorted(mine)
 
 
 def test_what_the_command_did_not_make_again_is_said(tmp_path, capsys):
@@ -137,14 +141,66 @@ def test_a_kill_in_the_middle_leaves_no_half_of_it(tmp_path, monkeypatch):
     """And what it left goes with the next one."""
     _make(tmp_path, "maps")
     restart.request(tmp_path, ["maps"], followers=False)
-    with monkeypatch.context() as patched:
-        patched.setattr(restart.shutil, "rmtree", lambda *args, **options: None)
-        restart.remove(tmp_path / "maps")
+    restart.remove(tmp_path / "maps")
     assert not (tmp_path / "maps").exists() and len(list(tmp_path.glob(".removed-maps-*/a.png"))) == 1
+    restart._aside.clear()  # as another process begins
     _make(tmp_path, "seeds", "maps")
     restart.request(tmp_path, ["seeds"], followers=False)
     restart.remove(tmp_path / "seeds")
+    restart.settle()
     assert [path.name for path in tmp_path.iterdir()] == ["maps"]
+
+
+def _refused():
+    raise UserError("growing: expected others")
+
+
+def test_what_is_refused_when_it_has_begun_is_put_back(tmp_path, capsys):
+    _make(tmp_path, "seeds", "segmenter", "predictions")
+    artifacts.write_bytes(tmp_path / "evaluation" / "predictions.json", b"{}")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    restart.request(tmp_path, ["segmenter"], followers=True)
+    with pytest.raises(UserError, match="growing"):
+        stage.run(tmp_path / "segmenter", {"seed": 2}, _refused)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.name != lock.NAME} == {
+        path: content for path, content in before.items() if path.name != lock.NAME}
+    assert capsys.readouterr().err.splitlines()[-2:] == ["segmenter: is as it was", "predictions: is as it was"]
+
+
+class _Two:
+    image_ids = ("c", "d")
+
+    def __len__(self):
+        return 2
+
+
+def test_what_has_left_a_result_is_not_put_back(tmp_path):
+    """Nor what was laid aside for a stage that is made image by image, once there is one."""
+    def broken():
+        artifacts.write_bytes(tmp_path / "seeds" / "b.png", b"x")
+        raise UserError("the disk is full")
+
+    _make(tmp_path, "seeds", "maps")
+    restart.request(tmp_path, ["seeds", "maps"], followers=False)
+    with pytest.raises(UserError, match="disk"):
+        stage.run(tmp_path / "seeds", {"seed": 2}, broken)
+    assert [path.name for path in (tmp_path / "seeds").glob("*.png")] == ["b.png"]
+    split = _Two()
+
+    def work(pending, fails_at):
+        for index in pending:
+            if index == fails_at:
+                raise UserError("broken.jpg")
+            artifacts.write_bytes(tmp_path / "maps" / f"{split.image_ids[index]}.png", b"x")
+            yield index
+            assert not list(tmp_path.glob(".removed-*"))
+
+    for fails_at, left in ((0, ["a.png"]), (1, ["c.png"])):
+        restart.request(tmp_path, ["maps"], followers=False)
+        with pytest.raises(UserError, match="broken"):
+            stage.run_per_image({tmp_path / "maps": {"seed": 2}}, split, files=lambda image_id: [
+                tmp_path / "maps" / f"{image_id}.png"], work=functools.partial(work, fails_at=fails_at), facts=dict)
+        assert [path.name for path in (tmp_path / "maps").glob("*.png")] == left
 
 
 def test_what_had_just_begun_is_a_stages(tmp_path):

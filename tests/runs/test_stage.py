@@ -155,6 +155,7 @@ def test_nothing_is_removed_where_one_directory_is_refused(tmp_path):
     assert (seeds / "a.png").exists()
     restart.request(tmp_path, ["seeds", "seeds_uncertainty"], followers=False)
     stage._begin({seeds: {"theta": 0.7}, beside: {"theta": 0.7}})
+    restart.settle()
     assert not (seeds / "a.png").exists() and not (beside / "a.png").exists()
 
 
