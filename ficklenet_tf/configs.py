@@ -196,6 +196,12 @@ class AffinityConfig(Checked):
     kind: str = word("embedding", AFFINITIES, "What is learned: vectors whose distance is the affinity (AffinityNet), "
                      "or boundaries, which part what lies on both sides (IRN).", "AffinityNet")
 
+    def __post_init__(self) -> None:
+        """Raises UserError where a field is out of its range, or the scores are in the wrong order."""
+        super().__post_init__()
+        if self.low > self.high:
+            raise UserError(f"low: expected at most high, {self.high}, found {self.low}")
+
 
 @dataclasses.dataclass(frozen=True)
 class SegmenterConfig(Checked):

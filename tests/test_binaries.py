@@ -135,6 +135,14 @@ def test_the_first_of_a_data_set_of_masks_are_strong_as_before(drawings_dir, tmp
     assert cli.own_masks(split) is split
 
 
+def test_vocs_strong_images_are_without_what_is_held_out(monkeypatch):
+    """As with --split=val --held_out=train."""
+    monkeypatch.setattr(cli, "FLAGS", _Flags(dataset="voc", strong_split=None, strong_images=None))
+    monkeypatch.setattr(cli, "split", lambda name: f"{name} as it is")
+    monkeypatch.setattr(cli, "learned", lambda split: f"{split}, without what is held out")
+    assert cli.strong(None, True, "--supervision=semi") == "train as it is, without what is held out"
+
+
 def test_a_segmenter_of_masks_alone_does_not_learn_what_is_measured(masked_dir, tmp_path):
     """It ends for want of a classifier, when it has said whose masks it leaves out."""
     common = ["tools.train_segmenter", "--dataset=folder", f"--data_dir={masked_dir}", "--supervision=full",

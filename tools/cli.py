@@ -193,7 +193,7 @@ def strong(train_split: "datasets.Split", wanted: bool, what: str) -> "datasets.
         return choice.some(own_masks(train_split), count, len(train_split) - 1)
     if name is None and FLAGS.dataset != "voc":
         raise UserError(f"{what}: expected --strong_split or --strong_images, found neither")
-    return split("train") if name is None else learned(split(name))
+    return learned(split(name or "train"))
 
 
 def own_masks(train_split: "datasets.Split") -> "datasets.Split":

@@ -152,18 +152,19 @@ def versions() -> dict[str, str]:
     return installed
 
 
-def write_run(directory: str | pathlib.Path, **facts: Any) -> None:
+def write_run(directory: str | pathlib.Path, finished: str | None = None, **facts: Any) -> None:
     """Writes `directory`/run.json: what was run, with what, and what came out.
 
     A stage writes it last, so its presence says that the stage is finished.
 
     Args:
       directory: the stage's directory.
+      finished: when it was, in UTC, by which other stages know it; None: now.
       **facts: anything JSON can hold (flags, preset, dataset fingerprint, metrics).
     """
     write_json(pathlib.Path(directory) / layout.RUN,
                {"format": FORMAT, **facts, "versions": versions(), "hardware": hardware.describe(),
-                "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
+                "finished": finished or time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
 
 
 def read_run(directory: str | pathlib.Path) -> dict[str, Any] | None:

@@ -85,19 +85,21 @@ def has_size(path: pathlib.Path) -> bool:
     return facts is None or any(size == written for _, written in facts.get(path.name, ()))
 
 
+def is_lost(path: pathlib.Path) -> bool:
+    """Whether a file was written by its stage and is not there any more."""
+    return not path.exists() and path.name in (_facts(path.parent.absolute()) or ())
+
+
 def _remedy(path: pathlib.Path) -> str:
     if path.name == layout.SETTINGS:  # nobody can say what the rest was made with
         return f"Remove {path.parent}, then run the stage that makes it again"
     if path.name == layout.BEST:  # of one moment of a training, which comes once
         return f"Remove {path.parent}, then run the stage that makes it again"
-    run = path.parent / layout.RUN
     settings = path.parent / layout.SETTINGS
     whole = path.suffix == ".h5" and settings.exists() and json.loads(settings.read_text("utf-8")).get("snapshot_of")
     if whole:
         return f"Remove {path.parent.with_name(whole)}, then run the stage that makes it again"
-    weights = path.suffix == ".h5" and run.exists()  # made again from the last checkpoint
-    remove = [path, run] if weights else [path]
-    return f"Remove {' and '.join(map(str, remove))}, then run the stage that makes {path.parent.name}/ again"
+    return f"Remove {path}, then run the stage that makes {path.parent.name}/ again"
 
 
 def _journal() -> str:

@@ -169,12 +169,13 @@ def run(directory: str | pathlib.Path, settings: dict[str, Any],
     with _putting_back([directory]):
         begin_stage(directory, settings)
         finished = artifacts.read_run(directory)
-        if finished:
+        if finished and not record.is_lost(directory / layout.WEIGHTS):  # else from the last checkpoint, the same
             return finished
         with lock.hold(directory / lock.NAME, str(directory)) if distribution.is_chief() else contextlib.nullcontext():
             _check_mine({directory: settings})
             facts = work()
-            distribution.on_chief(lambda: artifacts.write_run(directory, **settings, **facts()))
+            distribution.on_chief(lambda: artifacts.write_run(
+                directory, (finished or {}).get("finished"), **settings, **facts()))
     return artifacts.read_json(directory / layout.RUN)
 
 
@@ -208,8 +209,8 @@ def _run_per_image(settings: Mapping[pathlib.Path, dict[str, Any]], split: _Imag
     directory = next(iter(settings))
     indices, started = shards.indices_of(shard, len(split)), time.monotonic()
     pending = [i for i in indices if not all(record.has_size(path) for path in files(split.image_ids[i]))]
-    finished = all([artifacts.read_run(each) for each in settings])  # all are read: one may be of another format
-    if finished and not pending:
+    earlier = {each: artifacts.read_run(each) for each in settings}
+    if all(earlier.values()) and not pending:
         return artifacts.read_json(directory / layout.RUN)
     shards.check_complete(directory, shard, [split.image_ids[i] for i in pending])
     with contextlib.ExitStack() as locks:
@@ -225,7 +226,8 @@ def _run_per_image(settings: Mapping[pathlib.Path, dict[str, Any]], split: _Imag
     for each in reversed(list(settings)):
         new_facts = facts(each)
         if new_facts is not None:
-            artifacts.write_run(each, **settings[each], images=len(split), **new_facts)
+            before = (earlier[each] or {}).get("finished")  # what is made again of the same settings is the same
+            artifacts.write_run(each, before, **settings[each], images=len(split), **new_facts)
     return artifacts.read_json(directory / layout.RUN)
 
 

@@ -120,10 +120,10 @@ def fit(directory: str | pathlib.Path, learner: Learner,
             metrics = compiled(batch)
             done += 1
             looked = stopping is not None and done % stopping.every == 0
-            saved = done % options.save_every == 0 or done == steps or looked
-            logged = done % options.log_every == 0 or done in (1, steps)
             kept = done in learner.snapshots
-            if saved or logged or kept:
+            saved = done % options.save_every == 0 or done == steps or looked or kept
+            logged = done % options.log_every == 0 or done in (1, steps)
+            if saved or logged:
                 values = {name: float(value) for name, value in metrics.items()}
                 _check_values(values, precision, done, directory)
             if logged:
@@ -132,7 +132,7 @@ def fit(directory: str | pathlib.Path, learner: Learner,
                     tf.summary.scalar(name, value, step=done)
                 bar.set_postfix(loss=f"{values['loss']:.4f}", refresh=False)
             bar.update()
-            if saved or kept:
+            if saved:
                 _check_weights(model, optimizer, done, directory)
             if stopping and looked:
                 stopping.look(done)

@@ -91,7 +91,7 @@ def multipliers(variables: Sequence[keras.Variable], new: Sequence[keras.Variabl
 
 def weight_decay(model: keras.Model,
                  config: presets.SegmenterConfig) -> Callable[[Sequence[tf.Tensor]], list[tf.Tensor]] | None:
-    """Returns gradients -> gradients with SGD's decay as Caffe adds it, for `loop.Learner`; biases do not decay.
+    """Returns gradients -> gradients with SGD's decay as Caffe adds it, for `loop.Learner`; of kernels alone.
 
     Args:
       model: the gradients are those of its trainable variables.
@@ -103,5 +103,5 @@ def weight_decay(model: keras.Model,
     if config.optimizer != "sgd":
         return None
     variables = model.trainable_variables
-    return lambda gradients: [g if v.path.endswith("bias") else g + config.weight_decay * v
+    return lambda gradients: [g + config.weight_decay * v if v.path.endswith("kernel") else g
                               for g, v in zip(gradients, variables, strict=True)]

@@ -132,7 +132,7 @@ def test_weights_are_checked_and_written_whole(directory):
     data = bytearray(path.read_bytes())
     data[-9] ^= 64
     path.write_bytes(data)
-    with pytest.raises(UserError, match=f"Remove {path} and {directory}/run.json, then run the stage"):
+    with pytest.raises(UserError, match=f"Remove {path}, then run the stage"):
         artifacts.load_weights(network, path)
     (directory / "settings.json").write_text('{"snapshot_of": "classifier"}')
     with pytest.raises(UserError, match=f"Remove {directory.with_name('classifier')}, then run the stage that makes"):

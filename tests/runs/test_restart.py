@@ -129,12 +129,13 @@ def test_what_the_command_did_not_make_again_is_said(tmp_path, capsys):
         f"restart: {name} stays as it is, this command does not make it" for name in ("seeds",)]
 
 
+@pytest.mark.parametrize("name", ["classifier", "classifier_deterministic"])
 @pytest.mark.parametrize("settings", [{"seed": 1}, {"seed": 1, "saliency": "made by abc"}], ids=str)
-def test_a_classifier_follows_the_saliency_that_it_has_learned(settings, tmp_path):
+def test_a_classifier_follows_the_saliency_that_it_has_learned(settings, name, tmp_path):
     _make(tmp_path, "saliency", "seeds")
-    stage.begin_stage(tmp_path / "classifier", settings)
+    stage.begin_stage(tmp_path / name, settings)
     restart.request(tmp_path, ["saliency"], followers=True)
-    assert restart.is_requested(tmp_path / "classifier") == ("saliency" in settings)
+    assert restart.is_requested(tmp_path / name) == ("saliency" in settings)
 
 
 def test_a_kill_in_the_middle_leaves_no_half_of_it(tmp_path, monkeypatch):

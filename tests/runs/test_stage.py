@@ -79,6 +79,19 @@ def test_a_stage_is_done_once(tmp_path):
         stage.run(tmp_path / "a", {"seed": 2}, work)
 
 
+def test_weights_that_were_removed_are_made_again_and_the_stage_is_known_as_before(tmp_path):
+    """Other stages know it by when it was finished: what was made from the damaged ones is the same."""
+    def work():
+        return lambda: artifacts.write_bytes(tmp_path / "a" / "model.weights.h5", b"x") or {"answer": 42}
+
+    stage.run(tmp_path / "a", {"seed": 1}, work)
+    run = artifacts.read_json(tmp_path / "a" / "run.json")
+    artifacts.write_json(tmp_path / "a" / "run.json", {**run, "finished": "2020-01-01T00:00:00Z"})
+    (tmp_path / "a" / "model.weights.h5").unlink()
+    assert stage.run(tmp_path / "a", {"seed": 1}, work)["finished"] == "2020-01-01T00:00:00Z"
+    assert (tmp_path / "a" / "model.weights.h5").exists()
+
+
 def test_images_that_are_there_are_not_done_again(tmp_path):
     split, done = tiny_run.Photographs(), []
 
@@ -95,9 +108,10 @@ def test_images_that_are_there_are_not_done_again(tmp_path):
     stage.begin_stage(tmp_path, {"seed": 1})
     artifacts.write_bytes(tmp_path / "b.txt", b"x")
     assert run()["made"] == 2 and done == [0, 2]
+    artifacts.write_json(tmp_path / "run.json", {**run(), "finished": "2020-01-01T00:00:00Z"})
     assert run()["made"] == 2
     (tmp_path / "c.txt").unlink()
-    assert run()["made"] == 3 and done == [0, 2, 2]
+    assert run()["made"] == 3 and done == [0, 2, 2] and run()["finished"] == "2020-01-01T00:00:00Z"
     (tmp_path / "a.txt").write_bytes(b"")  # cut
     assert run()["made"] == 4 and done[-1] == 0 and (tmp_path / "a.txt").read_bytes() == b"x"
 

@@ -68,7 +68,7 @@ def test_a_snapshot_is_the_classifier_of_a_shorter_training(run_dir, split, tmp_
     assert moved > 1e-3
 
 
-@pytest.mark.parametrize("killed", [2, 4, 7])  # before any checkpoint, after one, and between the last one and it
+@pytest.mark.parametrize("killed", [2, 4, 7])
 def test_a_training_that_was_killed_leaves_the_same_snapshots(run_dir, split, tmp_path, monkeypatch, killed):
     keep = snapshots._keep
 
@@ -81,6 +81,7 @@ def test_a_training_that_was_killed_leaves_the_same_snapshots(run_dir, split, tm
     with pytest.raises(RuntimeError, match="killed"):
         _train(tmp_path, split)
     assert artifacts.read_run(tmp_path / f"classifier_at{killed}") is None
+    assert (tmp_path / "classifier" / "checkpoints" / f"ckpt-{killed}.index").exists()
     monkeypatch.undo()
     assert _train(tmp_path, split)["snapshots"] == NAMES
     for name in NAMES:

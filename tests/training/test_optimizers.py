@@ -46,6 +46,20 @@ def test_sgd_by_hand():
     assert optimizers.weight_decay(model, dataclasses.replace(config, optimizer="adam")) is None
 
 
+def test_sgd_decays_kernels_alone():
+    """Neither biases nor the scales and shifts of batch norm."""
+    inputs = keras.Input((1,))
+    layers = [keras.layers.Dense(1, name="dense"), keras.layers.BatchNormalization(name="bn")]
+    model = keras.Sequential([inputs, *layers])
+    decayed = optimizers.weight_decay(model, dataclasses.replace(presets.PAPER.segmenter, weight_decay=0.5))
+    ones = [tf.ones(v.shape) for v in model.trainable_variables]
+    for v in model.trainable_variables:
+        v.assign(tf.ones(v.shape))
+    gradients = zip(model.trainable_variables, decayed(ones), strict=True)
+    assert {v.path.split("/", 1)[1]: float(tf.reduce_mean(g)) for v, g in gradients} == {
+        "dense/kernel": 1.5, "dense/bias": 1, "bn/gamma": 1, "bn/beta": 1}
+
+
 def test_adam_decays_kernels_alone():
     inputs = keras.Input((1,))
     model = keras.Model(inputs, keras.layers.Dense(1, kernel_initializer="ones", bias_initializer="ones")(inputs))

@@ -111,6 +111,7 @@ def test_every_word_is_checked(stage):
 
 @pytest.mark.parametrize("changes, message", [
     ({"seeds": {"refine_low": 0.2, "refine_high": 0.1}}, "refine_low: expected at most refine_high"),
+    ({"affinity": {"low": 0.2, "high": 0.1}}, "low: expected at most high, 0.1, found 0.2"),
     ({"classifier": {"kernel_size": 4}}, "kernel_size: expected an odd number"),
     ({"classifier": {"hidden_layers": 2}}, "head stochastic: expected hidden_layers 1.*, found 2, 0 and 1"),
     ({"classifier": {"head": "mdc", "suppression": 0.55}}, "head mdc: expected .*, found 1, 0 and 0.55"),
