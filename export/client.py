@@ -174,16 +174,20 @@ def segment_all(client: transport.Client, paths: Sequence[str | pathlib.Path], o
     with concurrent.futures.ThreadPoolExecutor(options.concurrency) as pool:
         running = {pool.submit(segment, client, pathlib.Path(path), pathlib.Path(output_dir), options): path
                    for path in paths}
-        for future in concurrent.futures.as_completed(running):
-            try:
-                answer = future.result()
-            except Exception as error:  # Pillow raises SyntaxError, ValueError and its own for broken files
-                failed += 1
-                print(f"error: {running[future]}: {error}", file=sys.stderr)
-                continue
-            seconds.append(answer.seconds)
-            print(f"{running[future]}: {answer.found}; {1000 * answer.seconds:.0f} ms"
-                  f"{f'; {answer.note}' if answer.note else ''}", flush=True)
+        try:
+            for future in concurrent.futures.as_completed(running):
+                try:
+                    answer = future.result()
+                except Exception as error:  # Pillow raises SyntaxError, ValueError and its own for broken files
+                    failed += 1
+                    print(f"error: {running[future]}: {error}", file=sys.stderr)
+                    continue
+                seconds.append(answer.seconds)
+                print(f"{running[future]}: {answer.found}; {1000 * answer.seconds:.0f} ms"
+                      f"{f'; {answer.note}' if answer.note else ''}", flush=True)
+        except BaseException:  # Ctrl-C: those under way are awaited, the others are not sent
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     if seconds:
         print(f"{len(seconds)} of {len(paths)} photographs -> {output_dir}; "
               f"median {1000 * statistics.median(seconds):.0f} ms, slowest {1000 * max(seconds):.0f} ms")
@@ -230,10 +234,11 @@ def parser() -> argparse.ArgumentParser:
                       help="requests under way at once (%(default)s)")
     made.add_argument("--crf", action="store_true",
                       help=f"refine the labels by the dense CRF, {_ITERATIONS} iterations; the version needs "
-                           "the signature serve_crf. Over REST a megapixel takes seconds to travel")
+                           "the signature serve_crf")
     made.add_argument("--max_pixels", type=between(64, 1e9),
                       help=f"larger photographs are shrunk before they are sent ({photographs.MAX_PIXELS}; with --crf "
-                           f"{photographs.MAX_PIXELS_CRF})")
+                           f"{photographs.MAX_PIXELS_CRF}, over REST {photographs.MAX_PIXELS_REST}, as every "
+                           "probability travels as text)")
     made.add_argument("--opacity", type=between(0, 1, float), default=0.6,
                       help="of the labels in the overlay (%(default)s)")
     return made
@@ -247,13 +252,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
     given = parser().parse_args(arguments)
     version = int(given.model_version) if given.model_version.isdecimal() else given.model_version or None
-    most = given.max_pixels or (photographs.MAX_PIXELS_CRF if given.crf else photographs.MAX_PIXELS)
-    options = Options(most, given.opacity, given.concurrency, given.crf)
     with transport.Client(given.server, given.model, version, given.deadline) as client:
+        refined = photographs.MAX_PIXELS_REST if client.is_rest else photographs.MAX_PIXELS_CRF
+        most = given.max_pixels or (refined if given.crf else photographs.MAX_PIXELS)
         try:
-            failed = segment_all(client, given.photographs, given.to, options)
+            failed = segment_all(client, given.photographs, given.to,
+                                 Options(most, given.opacity, given.concurrency, given.crf))
         except ValueError as error:
             sys.exit(f"error: {error}")
+        except KeyboardInterrupt:
+            print("stopped", file=sys.stderr)
+            sys.exit(130)
     if failed:
         sys.exit(1)
 

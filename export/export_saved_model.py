@@ -29,7 +29,8 @@ flags.DEFINE_enum("crf", "dsrg", [*words.CRFS, words.AUTO], "Dense CRF of the si
                   "it; auto: what tools.evaluate --crf=auto has chosen.")
 flags.DEFINE_boolean("localization_maps", True, "Also export the signature localization_maps, and the "
                      "classifier with it.")
-flags.DEFINE_enum("precision", None, configs.PRECISIONS, "Of the network's inside (default: as it was trained).")
+flags.DEFINE_enum("precision", None, configs.PRECISIONS, "Of the network's inside (default: as it was trained; "
+                  "of other formats float32).")
 define.sizes("test_sizes", None, "Sides of the multi-scale prediction (default: the preset's).")
 flags.DEFINE_boolean("test_flip", None, "Average mirror images in (default: the preset's).")
 flags.DEFINE_integer("max_side", 0, "Longest side to compute on; a larger photograph is shrunk to it. 0: no bound.",

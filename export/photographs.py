@@ -6,6 +6,7 @@ from PIL import ExifTags, Image, ImageOps
 
 MAX_PIXELS = 2**24  # of one request, as tools export it by default
 MAX_PIXELS_CRF = MAX_PIXELS // 8  # the dense CRF takes about 8 times the memory
+MAX_PIXELS_REST = 2**18  # of these over REST: at 21 classes an answer is 70 MB of text
 
 
 def prepared(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[bytes, tuple[int, int], str]:

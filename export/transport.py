@@ -26,7 +26,7 @@ STABLE = "stable"  # the label of the version that serves
 Tensors = Mapping[str, "np.ndarray | list[bytes]"]
 _LONGEST_WAIT = 2.0  # seconds between two attempts
 _RETRIED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
-_RETRIED_HTTP = (429, 502, 503, 504)
+_RETRIED_HTTP = (429, 502, 503)  # not 504: the server has worked as long as it may, and would again
 _NEVER = "larger than max"  # gRPC's own limit on a message, which no waiting cures
 _PREDICTION, _MODEL = "/tensorflow.serving.PredictionService/", "/tensorflow.serving.ModelService/"
 

@@ -16,8 +16,9 @@ define.run_dir()
 define.imports()
 flags.DEFINE_integer("version", 1, "The version to time.", lower_bound=1, upper_bound=2**63 - 1)
 flags.DEFINE_integer("calls", 20, "How often each signature is called on each photograph.", lower_bound=1)
-flags.DEFINE_integer("iterations", 10, "Iterations of the CRF in serve_crf.", lower_bound=0)
-flags.DEFINE_integer("num_maps", 200, "Maps that localization_maps draws for one photograph.", lower_bound=1)
+flags.DEFINE_integer("iterations", 10, "Iterations of the CRF in serve_crf.", lower_bound=0, upper_bound=100)
+flags.DEFINE_integer("num_maps", 200, "Maps that localization_maps draws for one photograph.", lower_bound=1,
+                     upper_bound=1000)
 
 
 def main(paths: list[str]) -> None:

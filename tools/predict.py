@@ -4,8 +4,9 @@
 
 Reads the segmenter's last finished round below OUTPUT_DIR (segmenter_retrained/ or segmenter/); writes TO/<name>.png
 (class ids with a palette) and TO/<name>_overlay.jpg, and says which classes it found and their shares of the pixels.
-A photograph that cannot be read, or is too large for the memory, or whose answer cannot be written, is named, the
-others are done; the exit code is 1 then.
+One of more than 2.1 million pixels (16.8 million with --crf=none) is computed at that size, as by export.client, and
+its labels are enlarged. A photograph that cannot be read, or is too large for a GPU's memory, or whose answer cannot be
+written, is named, the others are done; the exit code is 1 then.
 """
 
 import collections
@@ -88,12 +89,16 @@ def _segment(path: pathlib.Path, to: pathlib.Path, predictor: "prediction.Predic
              spec: "crf.CRFSpec | None") -> str:
     """Writes the answer for one photograph; returns its name, and the classes and their shares."""
     from ficklenet_tf.data import images, labels
+    from ficklenet_tf.serving import servable, signatures, verify
 
     image = images.read_image(path)
-    label = predictor.labels(image, spec)
+    fit = verify.fitting(image, servable.MAX_PIXELS // (signatures.CRF_SHARE if spec else 1))
+    label = images.nearest(predictor.labels(fit, spec), image.shape[:2])
     labels.write_label(to / f"{path.stem}.png", label)
     images.write_overlay(to / f"{path.stem}_overlay.jpg", image, label)
-    return f"{path.name}: {labels.in_words(labels.shares(label, predictor.class_names))}"
+    note = "" if fit is image else (f"; computed at {fit.shape[1]} x {fit.shape[0]} of {image.shape[1]} x "
+                                    f"{image.shape[0]} pixels")
+    return f"{path.name}: {labels.in_words(labels.shares(label, predictor.class_names))}{note}"
 
 
 def _check_names(paths: list[pathlib.Path], to: pathlib.Path) -> None:

@@ -7,6 +7,7 @@ by the lattice: tf2onnx has no rule for its sparse product and bit cast. OpenVIN
 bits; the bit cast is an error there too, which saves it from wrong labels. The exact CRF converts, for small maps.
 """
 
+import dataclasses
 import importlib
 import pathlib
 import tempfile
@@ -35,7 +36,7 @@ def export(run_dir: str | pathlib.Path, version: int, target: str, options: load
       run_dir: the run's directory.
       version: integer from 1.
       target: a key of `FILES`.
-      options: `loading.Options`.
+      options: `loading.Options`; where it names no precision, float32.
       stage_name: directory of the segmenter below run_dir; None: the last that was trained.
       photographs: `[h, w, 3]` uint8 images for the check; without them it is done on generated ones.
 
@@ -44,14 +45,18 @@ def export(run_dir: str | pathlib.Path, version: int, target: str, options: load
 
     Raises:
       FileNotFoundError: the stage has not finished.
-      UserError: the converter is missing or fails, the version is there, labels differ from TensorFlow's, or
-        photographs would have to be shrunk.
+      UserError: the converter is missing or fails, the version is there, labels differ from TensorFlow's,
+        photographs would have to be shrunk, or LiteRT is to compute in another precision than float32.
     """
     if target not in FILES:
         raise UserError(f"format: expected one of {', '.join(FILES)}, found {target!r}")
     if options.max_side or options.buckets:
         raise UserError(f"format {target}: expected neither max_side nor size_buckets, as no converter has the "
                         "antialiased resizing that they need; shrink photographs before they are sent")
+    options = dataclasses.replace(options, precision=options.precision or "float32")
+    if target == "litert" and options.precision != "float32":
+        raise UserError(f"format litert: expected the precision float32, as its kernels know no other, found "
+                        f"{options.precision}")
     run_dir = pathlib.Path(run_dir)
     directory = run_dir / target / str(int(version))
     if directory.exists():
@@ -64,8 +69,9 @@ def export(run_dir: str | pathlib.Path, version: int, target: str, options: load
         try:
             _CONVERTERS[target](model, path)
         except Exception as error:  # converters raise many kinds
-            last_line = (str(error).strip().splitlines() or [repr(error)])[-1]
-            raise UserError(f"{target}: the converter failed: {last_line}") from error
+            lines = str(error).strip().splitlines() or [repr(error)]
+            said = next((line for line in lines if "error:" in line), lines[-1])
+            raise UserError(f"{target}: the converter failed: {said}") from error
         share = compare(path, model, photographs)
         if share < LEAST_AGREEMENT:
             raise UserError(f"{directory}: expected TensorFlow's labels, found {100 * share:.2f} % of them")

@@ -110,7 +110,8 @@ def export(run_dir: str | pathlib.Path, version: int | None, options: Options = 
             card = model_card.make(run_dir, run, classifier_run, settings, described)
             model_card.write(temporary, {**card, "agreement_with_float32": agreement, "localization_maps":
                                          localizer and dataclasses.asdict(localizer.drawing)})
-            warmup.write(temporary, warmup.examples(described, _warm_sides(model)))
+            warmup.write(temporary, warmup.examples(described, _warm_sides(model), {
+                "serve_crf": math.isqrt(model.max_pixels // signatures.CRF_SHARE)}))
 
         write_whole(target, build)
     _warn_of_batching(target)
@@ -143,7 +144,7 @@ def _warn_of_batching(target: pathlib.Path) -> None:
 
 def _warm_sides(model: servable.Segmenter) -> list[int]:
     """A photograph for each size that the graph knows; none that a signature would refuse: no server would start."""
-    longest = math.isqrt(model.max_pixels // signatures.CRF_SHARE)
+    longest = math.isqrt(model.max_pixels)
     return sorted({min(side, longest) for side in model.buckets or model.sizes[:1]})
 
 

@@ -37,19 +37,21 @@ def photograph(side: int) -> np.ndarray:
     return (127 + 100 * np.stack(waves, -1)).astype(np.uint8)
 
 
-def examples(signatures: Mapping[str, graph_scan.Signature], sides: Iterable[int]) -> list[bare_session.Message]:
+def examples(signatures: Mapping[str, graph_scan.Signature], sides: Iterable[int],
+             longest: Mapping[str, int] | None = None) -> list[bare_session.Message]:
     """Returns one request per signature and side, all of its outputs wanted.
 
     Args:
       signatures: as `graph_scan.signatures` describes them.
       sides: sides of the photographs.
+      longest: {signature: the greatest side that it takes}; others take all.
     """
-    requests = []
-    for side in sides:
-        image = photograph(side)
-        tensors = {"images": image[None], "iterations": np.array([2], np.int32), "seed": np.array([[1, 2]], np.int32),
-                   "num_maps": np.array([10], np.int32)}
-        for name, signature in signatures.items():
+    requests, longest = [], longest or {}
+    for name, signature in signatures.items():
+        for side in sorted({min(side, longest.get(name, side)) for side in sides}):
+            image = photograph(side)
+            tensors = {"images": image[None], "iterations": np.array([2], np.int32),
+                       "seed": np.array([[1, 2]], np.int32), "num_maps": np.array([10], np.int32)}
             if name == "serve_jpeg":
                 files = [np.array([_encoded(image, file_format)], object) for file_format in ("JPEG", "PNG")]
                 requests += [bare_session.Message(name, {"image": file}) for file in files]

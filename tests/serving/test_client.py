@@ -252,6 +252,25 @@ def test_the_limits_are_those_of_an_export():
     assert photographs.MAX_PIXELS_CRF == servable.MAX_PIXELS // signatures.CRF_SHARE
 
 
+@pytest.mark.parametrize(("arguments", "most"), [
+    (["--server=localhost:1"], 2**24), (["--server=localhost:1", "--crf"], 2**21),
+    (["--server=http://localhost:1", "--crf"], 2**18),
+    (["--server=http://localhost:1", "--crf", "--max_pixels=99"], 99)])
+def test_how_large_a_photograph_is_sent(arguments, most, monkeypatch):
+    monkeypatch.setattr(client, "segment_all", lambda *given: given[-1].max_pixels - most)
+    client.main([*arguments, "a.jpg"])
+
+
+def test_an_interrupt_ends_in_a_word(monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(client, "segment_all", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        client.main(["--server=localhost:1", "a.jpg"])
+    assert ended.value.code == 130 and capsys.readouterr().err == "stopped\n"
+
+
 def test_the_old_name_of_to_says_the_new_one(capsys):
     for old in (["--output_dir=out"], ["--output_dir", "out"]):
         with pytest.raises(SystemExit) as ended:

@@ -171,6 +171,28 @@ def test_the_exact_crf_converts(target, tmp_path):
     np.testing.assert_allclose(probs, expected, atol=1e-4)
 
 
+def test_other_formats_compute_in_float32_unless_told(run, monkeypatch):
+    """A network that was trained in bfloat16 too, whose layers LiteRT does not know."""
+    def load(directory, options):
+        raise ValueError(f"precision {options.precision}")
+
+    monkeypatch.setattr(formats.loading, "load_segmenter", load)
+    for target, precision, message in (
+            ("litert", None, "precision float32"), ("onnx", "bfloat16", "precision bfloat16"),
+            ("litert", "bfloat16", "format litert: expected the precision float32, .* found bfloat16")):
+        with pytest.raises(ValueError, match=message):
+            formats.export(run[0], 5, target, loading.Options(precision))
+
+
+def test_what_a_converter_says_is_the_line_of_its_error(run, monkeypatch):
+    def convert(model, path):
+        raise ValueError("dump {\n  loc: error: 'tf.Conv2D' op is neither\n}) {attributes")
+
+    monkeypatch.setitem(formats._CONVERTERS, "litert", convert)
+    with pytest.raises(ValueError, match="litert: the converter failed:   loc: error: 'tf.Conv2D' op is neither$"):
+        formats.export(run[0], 6, "litert")
+
+
 def test_a_format_that_answers_otherwise_is_refused(run, monkeypatch):
     monkeypatch.setattr(formats, "runner", lambda path: lambda image: np.zeros(image.shape[:2], np.uint8))
     with pytest.raises(ValueError, match="expected TensorFlow's labels, found"):

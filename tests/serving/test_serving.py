@@ -120,6 +120,9 @@ def test_only_a_busy_server_is_asked_again(served, live):
     with servers.serve_http(served, [503] * 1000) as address:
         with pytest.raises(transport.ServerError, match="no answer within 1 s: HTTP 503"):
             transport.Client(address, deadline=1).predict(*ask)
+    with servers.serve_http(served, [504]) as address:  # of a server that has worked as long as it may
+        with pytest.raises(transport.ServerError, match="serving_default: HTTP 504"):
+            transport.Client(address).predict(*ask)
 
 
 def test_a_deadline_ends_the_wait_for_a_silent_server():
@@ -186,7 +189,27 @@ def test_no_more_requests_are_under_way_than_allowed(tmp_path):
     assert failed == 0 and most[0] == 3
 
 
-def test_the_benchmark_measures_every_signature(exported, tmp_path):
+def test_who_stops_the_client_sends_no_more(tmp_path, monkeypatch):
+    sent = []
+
+    class Slow:
+        def predict(self, *_):
+            sent.append(1)
+            time.sleep(0.05)
+            return {"label_png_bytes": [labels.encode_label(np.ones((4, 4)))]}
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("builtins.print", stop)
+    for i in range(40):
+        (tmp_path / f"{i}.png").write_bytes(verify.encode(np.zeros((4, 4, 3))))
+    with pytest.raises(KeyboardInterrupt):
+        client.segment_all(Slow(), sorted(tmp_path.glob("*.png")), tmp_path / "out", client.Options(concurrency=2))
+    assert 1 <= len(sent) < 20
+
+
+def test_the_benchmark_measures_every_signature(exported, tmp_path, monkeypatch, capsys):
     (tmp_path / "a.png").write_bytes(verify.encode(tiny_run.photograph(40, 60, 8)))
     lines = timing.run(exported[0], 1, [tmp_path / "a.png"], 2, 3, 10).splitlines()
     assert "MiB, loaded in" in lines[0]
@@ -194,6 +217,10 @@ def test_the_benchmark_measures_every_signature(exported, tmp_path):
                                                          "localization_maps"]
     p50, p99, rate = (float(value) for value in lines[3][18:].split()[:3])
     assert 0 < p50 <= p99 and rate > 0 and lines[2].endswith(" 0.0%")
+    monkeypatch.setattr(timing, "measure", lambda runs, count: {"bare network": np.ones(1)})
+    monkeypatch.setattr(timing.verify, "fitting", lambda photograph, most: photograph[:most // 2**15])
+    timing.run(exported[0], 1, [tmp_path / "a.png"], 1, 1, 1)
+    assert "shrunk to 60 x " in capsys.readouterr().err
     with pytest.raises(FileNotFoundError, match="expected an exported version"):
         timing.run(exported[0], 99, [], 1, 1, 1)
 

@@ -12,8 +12,8 @@ import tensorflow as tf
 
 from ficklenet_tf.data import images
 from ficklenet_tf.evaluation import prediction
-from ficklenet_tf.runs import artifacts, layout
-from ficklenet_tf.serving import loading, model_card, verify
+from ficklenet_tf.runs import artifacts, layout, progress
+from ficklenet_tf.serving import loading, model_card, signatures, verify
 
 
 class Loaded:
@@ -116,7 +116,7 @@ def measure_version(run_dir: str | pathlib.Path, directory: str | pathlib.Path, 
     Args:
       run_dir: the run's directory.
       directory: the version's.
-      photographs: `[h, w, 3]` uint8 images.
+      photographs: `[h, w, 3]` uint8 images; what is larger than serve_crf takes is shrunk.
       count: timed calls of each signature on each photograph.
       iterations: of serve_crf.
       num_maps: of localization_maps.
@@ -135,9 +135,14 @@ def measure_version(run_dir: str | pathlib.Path, directory: str | pathlib.Path, 
     model, segmenter_run, _ = loading.load_segmenter(prediction.last_stage(run_dir, settings["stage"]),
                                                      loading.Options(settings["precision"]))
     loaded, network = Loaded(directory), tf.function(lambda x: model.network(x, training=False))
+    most = settings["max_pixels"] // signatures.CRF_SHARE
+    fitting = [verify.fitting(photograph, most) for photograph in photographs]
+    for fit, photograph in zip(fitting, photographs, strict=True):
+        if fit is not photograph:
+            progress.say(f"shrunk to {fit.shape[1]} x {fit.shape[0]} pixels, as serve_crf takes no more")
     size = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
     runs = [calls(loaded, network, settings, len(segmenter_run["class_names"]) - 1, photograph, iterations, num_maps)
-            for photograph in photographs]
+            for photograph in fitting]
     return Measured(measure(runs, count), size / 2**20, loaded.seconds,
                     tuple(settings["size_buckets"] or settings["sizes"]))
 
