@@ -5,8 +5,8 @@
 Reads the segmenter's last finished round below OUTPUT_DIR (segmenter_retrained/ or segmenter/); writes TO/<name>.png
 (class ids with a palette) and TO/<name>_overlay.jpg, and says which classes it found and their shares of the pixels.
 One of more than 2.1 million pixels (16.8 million with --crf=none) is computed at that size, as by export.client, and
-its labels are enlarged. A photograph that cannot be read, or is too large for a GPU's memory, or whose answer cannot be
-written, is named, the others are done; the exit code is 1 then.
+its labels are enlarged. A photograph that cannot be read, or is too large for a GPU's memory, or whose answer cannot
+be written, is named, the others are done; the exit code is 1 then.
 """
 
 import collections

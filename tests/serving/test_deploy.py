@@ -11,9 +11,9 @@ from tests.serving import servers
 
 DEPLOY = pathlib.Path(__file__).parents[2] / "export" / "deploy"
 # Of tensorflow_model_server (main.cc of TensorFlow Serving).
-FLAGS = {"port", "rest_api_port", "rest_api_timeout_in_ms", "model_config_file", "model_config_file_poll_wait_seconds", "model_name",
-         "model_base_path", "allow_version_labels_for_unavailable_models", "grpc_max_threads", "enable_batching",
-         "batching_parameters_file", "monitoring_config_file", "per_process_gpu_memory_fraction",
+FLAGS = {"port", "rest_api_port", "rest_api_timeout_in_ms", "model_config_file", "model_config_file_poll_wait_seconds",
+         "model_name", "model_base_path", "allow_version_labels_for_unavailable_models", "grpc_max_threads",
+         "enable_batching", "batching_parameters_file", "monitoring_config_file", "per_process_gpu_memory_fraction",
          "max_num_load_retries", "tensorflow_intra_op_parallelism", "tensorflow_inter_op_parallelism"}
 # The server exports TensorFlow's own registry alone: no process_..., see prometheus_exporter.cc.
 METRICS = {":tensorflow:serving:request_count", ":tensorflow:serving:request_latency_bucket", "up",
