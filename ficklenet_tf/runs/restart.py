@@ -1,7 +1,7 @@
 """Stages that are removed on request, to be made again with other settings.
 
-A request is kept until the stage begins (`stage.py`). What is removed then lies aside until the work has begun, and is
-put back where the stage is refused before it has left a result: a command that is refused removes nothing.
+A request is kept until the stage begins (`stage.py`). What is removed then lies aside until the stage has a first
+result, and is put back where it fails before that: a command that is refused removes nothing.
 """
 
 import contextlib
@@ -148,7 +148,7 @@ def remove(directory: str | pathlib.Path) -> None:
 
 
 def settle() -> None:
-    """Deletes what lies aside, as what is made in its place has begun; and what a killed command has left aside."""
+    """Deletes what lies aside, as there is a result in its place; and what a killed command has left aside."""
     parents = {now.parent for now, _ in _aside}
     _aside.clear()
     for parent in parents:

@@ -5,7 +5,6 @@ that watches `<run>/saved_model` never sees half a version.
 """
 
 import dataclasses
-import math
 import os
 import pathlib
 import shutil
@@ -110,8 +109,9 @@ def export(run_dir: str | pathlib.Path, version: int | None, options: Options = 
             card = model_card.make(run_dir, run, classifier_run, settings, described)
             model_card.write(temporary, {**card, "agreement_with_float32": agreement, "localization_maps":
                                          localizer and dataclasses.asdict(localizer.drawing)})
-            warmup.write(temporary, warmup.examples(described, _warm_sides(model), {
-                "serve_crf": math.isqrt(model.max_pixels // signatures.CRF_SHARE)}))
+            # For each size that the graph knows; none that a signature would refuse: no server would start.
+            warmup.write(temporary, warmup.examples(described, model.buckets or model.sizes[:1],
+                                                    model.max_pixels // signatures.CRF_SHARE))
 
         write_whole(target, build)
     _warn_of_batching(target)
@@ -140,12 +140,6 @@ def _warn_of_batching(target: pathlib.Path) -> None:
                          for version, most in sorted(kinds.items()))
         progress.say(f"{target.parent}: a server with --enable_batching batches every version here, and these differ: "
                      f"{text}; pixels of different sizes fail in a batch")
-
-
-def _warm_sides(model: servable.Segmenter) -> list[int]:
-    """A photograph for each size that the graph knows; none that a signature would refuse: no server would start."""
-    longest = math.isqrt(model.max_pixels)
-    return sorted({min(side, longest) for side in model.buckets or model.sizes[:1]})
 
 
 # A signature's function, and the inputs that it declares.

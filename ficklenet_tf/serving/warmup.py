@@ -38,20 +38,20 @@ def photograph(side: int) -> np.ndarray:
 
 
 def examples(signatures: Mapping[str, graph_scan.Signature], sides: Iterable[int],
-             longest: Mapping[str, int] | None = None) -> list[bare_session.Message]:
+             max_pixels: int = 2**24) -> list[bare_session.Message]:
     """Returns one request per signature and side, all of its outputs wanted.
 
     Args:
       signatures: as `graph_scan.signatures` describes them.
       sides: sides of the photographs.
-      longest: {signature: the greatest side that it takes}; others take all.
+      max_pixels: of a photograph; one that would have more is as wide and not as high.
     """
-    requests, longest = [], longest or {}
-    for name, signature in signatures.items():
-        for side in sorted({min(side, longest.get(name, side)) for side in sides}):
-            image = photograph(side)
-            tensors = {"images": image[None], "iterations": np.array([2], np.int32),
-                       "seed": np.array([[1, 2]], np.int32), "num_maps": np.array([10], np.int32)}
+    requests = []
+    for side in sorted({min(side, max_pixels) for side in sides}):
+        image = photograph(side)[:max_pixels // side]
+        tensors = {"images": image[None], "iterations": np.array([2], np.int32), "seed": np.array([[1, 2]], np.int32),
+                   "num_maps": np.array([10], np.int32)}
+        for name, signature in signatures.items():
             if name == "serve_jpeg":
                 files = [np.array([_encoded(image, file_format)], object) for file_format in ("JPEG", "PNG")]
                 requests += [bare_session.Message(name, {"image": file}) for file in files]

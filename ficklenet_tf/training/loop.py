@@ -112,7 +112,6 @@ def fit(directory: str | pathlib.Path, learner: Learner,
     compiled = _compile(learner, scale, options.jit_compile)
     batches: Iterator[Batch] = iter(strategy.distribute_datasets_from_function(
         lambda context: make_batches(done, context)) if done < steps else ())
-    restart.settle()
     with progress.bar(total=steps, initial=done, desc=directory.name, unit="step", disable=not chief) as bar, \
             writer.as_default():
         while done < steps and not (stopping and stopping.over):
@@ -141,6 +140,7 @@ def fit(directory: str | pathlib.Path, learner: Learner,
                 if rows:
                     artifacts.write_numbers(directory / layout.LOG, rows)
                 manager.save(checkpoint_number=done)
+                restart.settle()
                 pictures = learner.pictures(distribution.first(batch)) if learner.pictures else {}
                 for name, images in pictures.items():
                     tf.summary.image(name, images, step=done)

@@ -329,6 +329,13 @@ def test_images_without_a_mask_are_not_counted_as_strong(small_plan, monkeypatch
     assert len(table.claims) == 3 and not any(claim.text.startswith("full") for claim in table.claims)
 
 
+def test_a_system_that_cannot_be_scored_is_not_trained(small_plan, tmp_path):
+    held_out = dataclasses.replace(small_plan.held_out, has_labels=False)
+    with pytest.raises(ValueError, match="shapes val: expected masks to score segmenters against, found none"):
+        dataclasses.replace(small_plan, run_dir=tmp_path, held_out=held_out).system("ficklenet")
+    assert not list(tmp_path.iterdir())
+
+
 def test_tags_from_cached_features_are_those_from_photographs(small_plan, tmp_path):
     from ficklenet_tf.models import classifier
     from ficklenet_tf.training import classifier as classifier_training

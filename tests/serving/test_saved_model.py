@@ -94,11 +94,11 @@ def test_every_signature_is_warmed_up_and_replays_in_a_fresh_process(exported, r
         assert all(info["shape"][0] is None for info in signature["inputs"].values()), "a batch axis on every input"
 
 
-def test_a_warm_up_is_of_every_side_that_a_signature_takes():
+def test_a_warm_up_is_of_every_side_and_of_no_more_pixels_than_a_signature_takes():
     described = {name: {"inputs": {"images": {}}, "outputs": {}} for name in ("serving_default", "serve_crf")}
-    requests = warmup.examples(described, [8, 64, 32], {"serve_crf": 24})
-    assert [(each.signature, each.tensors["images"].shape[1]) for each in requests] == [
-        *(("serving_default", side) for side in (8, 32, 64)), *(("serve_crf", side) for side in (8, 24))]
+    requests = warmup.examples(described, [8, 64, 32, 2000], 1024)
+    assert [(each.signature, each.tensors["images"].shape[1:3]) for each in requests] == [
+        (name, shape) for shape in ((8, 8), (32, 32), (16, 64), (1, 1024)) for name in described]
 
 
 def test_the_warm_up_of_serving_default_is_the_predictors_answer(exported, replayed):

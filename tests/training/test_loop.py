@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.runs import stage
+from ficklenet_tf.runs import restart, stage
 from ficklenet_tf.training import loop, optimizers
 
 
@@ -47,6 +47,18 @@ def test_a_loss_that_is_not_finite_stops(tmp_path):
     with pytest.raises(FloatingPointError, match="step"):
         _fit(tmp_path / "saved", 40, rate=1e30, save_every=4, log_every=100)
     assert not list((tmp_path / "saved").rglob("ckpt-*"))
+
+
+def test_what_was_removed_for_a_training_lies_aside_until_its_first_checkpoint(tmp_path, monkeypatch):
+    aside = tmp_path / ".removed-a-1"
+    aside.mkdir()
+    monkeypatch.setattr(restart, "_aside", [(aside, tmp_path / "a")])
+    with pytest.raises(FloatingPointError, match="step"):
+        _fit(tmp_path / "diverging", 40, rate=1e30)
+    assert aside.exists()
+    with pytest.raises(FloatingPointError, match="step"):
+        _fit(tmp_path / "later", 40, rate=1e30, save_every=1)
+    assert not aside.exists()
 
 
 @pytest.mark.parametrize("broken, steps", [(4, 12), (6, 6)])
