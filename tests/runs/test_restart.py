@@ -186,6 +186,7 @@ def test_what_has_left_a_result_is_not_put_back(tmp_path):
     with pytest.raises(UserError, match="disk"):
         stage.run(tmp_path / "seeds", {"seed": 2}, broken)
     assert [path.name for path in (tmp_path / "seeds").glob("*.png")] == ["b.png"]
+    assert not list(tmp_path.glob(".removed-*"))
     split = _Two()
 
     def work(pending, fails_at):
