@@ -88,7 +88,8 @@ def _check_flags(preset: presets.Preset, wanted: list[tuple[str, str]]) -> None:
                 if cli.FLAGS[flag].value is not None and given != own:
                     raise UserError(f"{flag}: expected none with a table of systems, of which {key} has {own} itself, "
                                     f"found {given}")
-        for name in map_scores.chosen(systems.SYSTEMS[key].applied(preset).seeds):
+        chosen, _ = map_scores.NUMBERS.get(systems.SYSTEMS[key].applied(preset).seeds.refine, ((), ()))
+        for name in chosen:
             if cli.FLAGS[f"seeds.{name}"].value is not None:
                 raise UserError(f"seeds.{name}: expected none, as for {key} it is chosen by masks of training images, "
                                 f"found {getattr(preset.seeds, name)}")

@@ -30,34 +30,26 @@ THRESHOLDS = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5,
 KEYS = ("miou", "recall", "precision")
 BACKGROUND_SCORES = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 THETAS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6)  # SEC's to well above the paper's
-# Of a refinement: the number that is tried, and at which values.
-NUMBERS: dict[str, tuple[str, Sequence[Any]]] = {
-    "none": ("theta", THETAS), "srg": ("theta", THETAS),
-    "affinity": ("walked_background", (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4)),
-    "saliency": ("saliency_threshold", (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)),
-    "harmonic": ("harmonic_threshold", (0.1, 0.2, 0.3, 0.4, 0.5)),
-    "eps": ("eps_background", (0.05, 0.1, 0.2, 0.3, "head"))}
-
-
-def chosen(config: presets.SeedsConfig) -> tuple[str, ...]:
-    """Returns the names of the numbers that `rules` tries: those of a `presets.SeedsConfig` have no effect there."""
-    if config.refine == "crf":
-        return "refine_low", "refine_high"
-    return (NUMBERS[config.refine][0],) if config.refine in NUMBERS else ()
+# Of a refinement: the fields that are tried, all at one value, and at which values.
+NUMBERS: dict[str, tuple[tuple[str, ...], Sequence[Any]]] = {
+    "crf": (("refine_low", "refine_high"), BACKGROUND_SCORES),
+    "none": (("theta",), THETAS), "srg": (("theta",), THETAS),
+    "affinity": (("walked_background",), (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4)),
+    "saliency": (("saliency_threshold",), (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)),
+    "harmonic": (("harmonic_threshold",), (0.1, 0.2, 0.3, 0.4, 0.5)),
+    "eps": (("eps_background",), (0.05, 0.1, 0.2, 0.3, "head"))}
 
 
 def rules(config: presets.SeedsConfig) -> list[presets.SeedsConfig]:
-    """Returns a rule for seeds at each number that is tried: "crf" at background scores, others see `NUMBERS`.
+    """Returns a rule for seeds at each number that is tried, see `NUMBERS`; of other refinements their own.
 
     Args:
       config: `presets.SeedsConfig`; the numbers tried are in place of its own.
     """
-    if config.refine == "crf":
-        return [dataclasses.replace(config, refine_low=score, refine_high=score) for score in BACKGROUND_SCORES]
     if config.refine not in NUMBERS:
         return [config]
-    name, values = NUMBERS[config.refine]
-    return [dataclasses.replace(config, **{name: value}) for value in values]
+    names, values = NUMBERS[config.refine]
+    return [dataclasses.replace(config, **dict.fromkeys(names, value)) for value in values]
 
 
 def best_rule(run: dict[str, Any]) -> int:

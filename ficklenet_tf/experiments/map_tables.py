@@ -52,10 +52,8 @@ def scores(runs: Sequence[dict[str, Any]]) -> Row:
 
 def _number(refine: str) -> tuple[str, str]:
     """Returns (what the number that is chosen for a rule of seeds is called, its field of `SeedsConfig`)."""
-    if refine == "crf":
-        return "background score", "refine_low"
-    field = map_scores.NUMBERS[refine][0]
-    return field.replace("_", " "), field
+    field = map_scores.NUMBERS[refine][0][0]
+    return "background score" if refine == "crf" else field.replace("_", " "), field
 
 
 def table5(plan: Plan, segmenter: Callable[[Plan, str, float], Row] | None = None,

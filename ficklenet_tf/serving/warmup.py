@@ -38,7 +38,7 @@ def photograph(side: int) -> np.ndarray:
 
 
 def examples(signatures: Mapping[str, graph_scan.Signature], sides: Iterable[int],
-             max_pixels: int = 2**24) -> list[bare_session.Message]:
+             max_pixels: int) -> list[bare_session.Message]:
     """Returns one request per signature and side, all of its outputs wanted.
 
     Args:

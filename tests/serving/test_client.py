@@ -257,8 +257,10 @@ def test_the_limits_are_those_of_an_export():
     (["--server=http://localhost:1", "--crf"], 2**18),
     (["--server=http://localhost:1", "--crf", "--max_pixels=99"], 99)])
 def test_how_large_a_photograph_is_sent(arguments, most, monkeypatch):
-    monkeypatch.setattr(client, "segment_all", lambda *given: given[-1].max_pixels - most)
+    options = []
+    monkeypatch.setattr(client, "segment_all", lambda *given: options.append(given[-1]))
     client.main([*arguments, "a.jpg"])
+    assert [each.max_pixels for each in options] == [most]
 
 
 def test_an_interrupt_ends_in_a_word(monkeypatch, capsys):
