@@ -105,6 +105,18 @@ def _others(run_dir: pathlib.Path, name: str) -> list[pathlib.Path]:
             if name in _OTHERS and _OTHERS[name].fullmatch(path.name.removeprefix(name))]
 
 
+def request_for(name: str) -> str:
+    """Returns which command makes a directory again, and by which flag: of another round or moment its stage's.
+
+    Args:
+      name: the directory's.
+    """
+    for stage, endings in _OTHERS.items():
+        if name.startswith(f"{stage}_") and endings.fullmatch(name.removeprefix(stage)):
+            return f"tools.run_pipeline does with --restart={stage}"
+    return f"the stage's own command does with --restart={name}"
+
+
 def say_left() -> None:
     """Says what was to be made again and was not, as no stage of the command that has ended begins there."""
     for path, together in _requested.items():

@@ -139,7 +139,7 @@ def _marked(settings: dict[str, Any]) -> Any:
 def _other_settings(directory: pathlib.Path, wanted: dict[str, Any]) -> UserError:
     changes = ", ".join(differences(artifacts.read_json(directory / layout.SETTINGS), _marked(wanted)))
     return UserError(f"{directory}: was begun with other settings ({changes}); give another --output_dir, or remove "
-                     f"this directory, as the stage's own command does with --restart={directory.name}")
+                     f"this directory, as {restart.request_for(directory.name)}")
 
 
 def _check_mine(settings: Mapping[pathlib.Path, dict[str, Any]]) -> None:

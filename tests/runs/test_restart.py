@@ -108,6 +108,17 @@ def test_rounds_and_moments_of_a_stage_go_with_it(tmp_path):
                                                                             "maps_deterministic"]
 
 
+@pytest.mark.parametrize("name, advice", [
+    ("classifier_round2", "as tools.run_pipeline does with --restart=classifier"),
+    ("maps_at40", "as tools.run_pipeline does with --restart=maps"),
+    ("segmenter_simple_labels", "as tools.run_pipeline does with --restart=segmenter"),
+    ("seeds_round2", "as the stage's own command does with --restart=seeds_round2")])
+def test_the_advice_of_a_refusal_names_a_stage_that_can_be_restarted(tmp_path, name, advice):
+    _make(tmp_path, name)
+    with pytest.raises(UserError, match=f"{advice}$"):
+        stage.begin_stage(tmp_path / name, {"seed": 2})
+
+
 def test_what_a_user_has_named_stays(tmp_path):
     mine = ("classifier_attention", "maps_atlas", "maps_round2_mine", "seeds_attempt2", "seeds_round2",
             "segmenter_round2", "segmenter_simple_too", "predictions_at3")
