@@ -58,6 +58,7 @@ ifneq ($(shell $(BIN)/python -c 'print(1)' 2> /dev/null),1)
 .PHONY: $(VENV)/.installed
 endif
 
+# The constraints, by these names, also hold for what builds a package that has no wheel (promise), in old pips and new.
 $(VENV)/.installed: requirements.txt requirements-saliency.txt requirements-test.txt requirements-nodeps.txt constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12), (3, 13)))' || \
 		{ echo "error: Python 3.11 to 3.13 is needed (TensorFlow 2.21), found $$($(PYTHON) --version); try make PYTHON=python3.11"; exit 1; }
@@ -65,7 +66,8 @@ $(VENV)/.installed: requirements.txt requirements-saliency.txt requirements-test
 		{ echo "error: Python's venv module is needed; Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 	$(BIN)/python -c 'import pip' 2> /dev/null || $(PYTHON) -m venv --clear $(VENV)
 	@echo "Installing the pinned packages (some minutes: TensorFlow is large)"
-	$(BIN)/pip install --quiet -r requirements.txt -r requirements-saliency.txt -r requirements-test.txt -c constraints.txt
+	PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
+		$(BIN)/pip install --quiet -r requirements.txt -r requirements-saliency.txt -r requirements-test.txt
 	$(BIN)/pip install --quiet --no-deps -r requirements-nodeps.txt
 	touch $@
 
