@@ -1,8 +1,9 @@
 """Photographs as people have them: as the server takes them, and with labels laid over them."""
 
 import io
+import struct
 
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 
 MAX_PIXELS = 2**24  # of one request, as tools export it by default
 MAX_PIXELS_CRF = MAX_PIXELS // 8  # the dense CRF takes about 8 times the memory
@@ -28,7 +29,7 @@ def prepared(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[bytes, tuple[in
     with Image.open(io.BytesIO(data)) as image:
         fits = image.width * image.height <= max_pixels
         plain = image.format in ("JPEG", "MPO", "PNG") and image.mode in ("RGB", "L")
-        if fits and plain and image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
+        if fits and plain and _orientation(image) == 1:
             return data, image.size, ""
         upright = _upright(image)
     shape, note = upright.size, ""
@@ -41,6 +42,21 @@ def prepared(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[bytes, tuple[in
     return buffer.getvalue(), shape, note
 
 
+# EXIF's orientation -> what makes a photograph upright; ImageOps.exif_transpose fails where a tag has an odd type.
+_TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+          5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+          8: Image.Transpose.ROTATE_90}
+
+
+def _orientation(image: Image.Image) -> int:
+    """Returns EXIF's orientation, 1 where there is none that can be read."""
+    try:
+        found = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except (SyntaxError, ValueError, TypeError, KeyError, OSError, struct.error):
+        return 1
+    return found if found in _TURNS else 1
+
+
 def _upright(image: Image.Image) -> Image.Image:
     """Returns an image as it is looked at, in RGB; 16 bits become the higher 8, as in training.
 
@@ -49,7 +65,9 @@ def _upright(image: Image.Image) -> Image.Image:
     """
     if image.mode == "I" and image.format == "PPM":  # 16 bits, which Pillow holds in 32
         image = image.point([i // 256 for i in range(2**16)], "L")
-    image = ImageOps.exif_transpose(image)
+    image.load()  # a TIFF is turned by this, and says so afterwards
+    if (turn := _TURNS.get(_orientation(image))) is not None:
+        image = image.transpose(turn)
     if image.mode in ("I", "F"):
         raise OSError(f"expected 8 or 16 bits a channel, found Pillow's mode {image.mode}")
     if image.mode.startswith("I;16"):  # whose bytes are in one order or the other

@@ -62,6 +62,14 @@ def test_a_path_may_begin_at_home(tmp_path, parse, monkeypatch):
         checks.check_places()
 
 
+@pytest.mark.parametrize("name", ["run[1]", "run*", "why?"])
+def test_what_is_written_has_no_place_that_tensorflow_takes_for_a_pattern(tmp_path, parse, name):
+    """It finds no checkpoint there: a training would begin anew, and a model could not be loaded."""
+    parse(f"--output_dir={tmp_path / name}", "--weights=random")
+    with pytest.raises(UserError, match="output_dir: expected a path without "):
+        checks.check_places()
+
+
 def test_photographs_without_a_preset_are_told_what_the_default_is(parse, capsys):
     checks._say_default.cache_clear()
     for given in ([], ["--dataset=folder", "--preset=tiny"]):

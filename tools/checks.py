@@ -82,6 +82,8 @@ def check_places() -> None:
         path, kind = FLAGS[flag].value, "a file" if flag in _FILES else "a directory"
         if flag in _WEIGHTS:
             path, kind = None if path in ("imagenet", "random") else path, "imagenet, random or a file"
+        if flag in _OUTPUTS and re.search(r"[][*?]", path or ""):  # TensorFlow would find no checkpoint there
+            raise UserError(f"{flag}: expected a path without [, ], * and ?, found {path}")
         sound = os.path.isdir if kind == "a directory" else os.path.isfile
         path = shutil.which(path) or path if path and flag == "peers_python" else path
         if path and not sound(path) and (os.path.exists(path) or flag not in _OUTPUTS):

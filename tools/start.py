@@ -3,6 +3,7 @@
 import builtins
 import gc
 import importlib
+import io
 import logging
 import os
 import re
@@ -35,6 +36,8 @@ def start(main: Callable[..., None], arguments: bool, modules: Iterable[str], gr
       modules: that define its flags.
       groups: `help_page.Groups`.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may be none of the locale's text
+        sys.stdout.reconfigure(errors="backslashreplace")
     if help_page.asked(sys.argv[1:]):
         by_module = FLAGS.flags_by_module_dict()
         defined = [flag for module in modules for flag in by_module.get(module, [])]

@@ -8,12 +8,13 @@ import contextlib
 import dataclasses
 import io
 import pathlib
+import struct
 from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
 import tensorflow as tf
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ficklenet_tf.data import labels
 from ficklenet_tf.errors import UserError
@@ -138,11 +139,27 @@ def read_image(path: str | pathlib.Path) -> np.ndarray:
         return upright(image)
 
 
+_TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+          5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+          8: Image.Transpose.ROTATE_90}  # EXIF's orientation -> what makes the picture upright
+
+
+def orientation(image: Image.Image) -> int:
+    """Returns a picture's EXIF orientation, 1..8; 1 where it says none, or where its EXIF data cannot be read."""
+    try:
+        found = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except (SyntaxError, ValueError, TypeError, KeyError, OSError, struct.error):
+        return 1
+    return found if found in _TURNS else 1
+
+
 def upright(image: Image.Image) -> np.ndarray:
     """Returns the pixels of a picture that is `opened`, `[height, width, 3]` uint8 RGB; see `read_image`."""
     if image.mode == "I" and image.format == "PPM":  # 16 bits, which Pillow holds in 32
         image = Image.fromarray((np.asarray(image) // 256).astype(np.uint8))
-    image = ImageOps.exif_transpose(image)
+    image.load()  # a TIFF is turned by this, and says so afterwards
+    if (turn := _TURNS.get(orientation(image))) is not None:  # not by ImageOps: it writes all of EXIF anew, or fails
+        image = image.transpose(turn)
     if image.mode in ("I", "F"):
         raise UserError(f"expected 8 or 16 bits a channel, found mode {image.mode} (32 bits)")
     if image.mode.startswith("I;16"):  # convert("RGB") would clip it at 255
@@ -167,7 +184,7 @@ def canonical_bytes(path: str | pathlib.Path) -> tuple[bytes, tuple[int, int]]:
     """
     path = pathlib.Path(path)
     with opened(path) as image:
-        plain = (image.mode in ("RGB", "L") and image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+        plain = (image.mode in ("RGB", "L") and orientation(image) == 1
                  and image.format in ("JPEG", "MPO", "PNG"))
         size = (image.height, image.width)
     data = path.read_bytes()

@@ -1,6 +1,7 @@
 """Photographs: every mode and size is read, broken files are named, image and labels move together."""
 
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -198,3 +199,22 @@ def test_any_number_of_maps_is_resized():
     for start in (0, 127, 128, 299):
         alone = images.resize_maps(maps[..., start:start + 1], (7, 9))
         np.testing.assert_allclose(resized[..., start], alone[..., 0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("tag, kind, value", [(531, 1, b"\x01\0\0\0"), (296, 4, struct.pack("<I", 70000))])
+def test_a_photograph_is_turned_whatever_else_its_exif_data_holds(tmp_path, tag, kind, value):
+    """Pillow reads a tag of an unusual type, and fails to write it."""
+    path = tmp_path / "a.jpg"
+    Image.fromarray(SMOOTH).save(path, quality=95)
+    expected = np.rot90(images.read_image(path), -1)
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<HHHIHHHHI4sI", 2, 274, 3, 1, 6, 0, tag, kind, 1, value, 0)
+    data = path.read_bytes()
+    path.write_bytes(data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:])
+    np.testing.assert_array_equal(images.read_image(path), expected)
+    np.testing.assert_array_equal(images.decode_image(images.canonical_bytes(path)[0]), expected)
+
+
+def test_exif_data_that_cannot_be_read_is_none(tmp_path):
+    path = tmp_path / "a.png"
+    Image.fromarray(SMOOTH).save(path, exif=b"Exif\0\0nothing of this kind")
+    np.testing.assert_array_equal(images.read_image(path), SMOOTH)

@@ -6,7 +6,6 @@ import pathlib
 
 import cv2
 import numpy as np
-from PIL import ExifTags
 
 from ficklenet_tf.data import images, labels
 from ficklenet_tf.data.inspection import duplicates
@@ -71,7 +70,7 @@ def read_photograph(path: pathlib.Path) -> Photograph:
     """
     data = path.read_bytes() if path.is_file() else None  # `opened` says what it is instead
     with images.opened(path, data) as image:
-        turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+        turned = images.orientation(image) in (5, 6, 7, 8)
         whole = (image.height, image.width) if turned else (image.width, image.height)
         reduced = image.draft("RGB", (_SMALL, _SMALL))
         pixels = images.upright(image)
