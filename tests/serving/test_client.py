@@ -247,6 +247,11 @@ def test_the_command_line_refuses_what_cannot_be(capsys):
         client.main(["--server=localhost:1", "x/a.jpg", "y/a.png"])
 
 
+def test_a_photograph_is_turned_as_in_training():
+    """The client stands alone, without the library."""
+    assert photographs._TURNS == images._TURNS
+
+
 def test_the_limits_are_those_of_an_export():
     assert photographs.MAX_PIXELS == servable.MAX_PIXELS
     assert photographs.MAX_PIXELS_CRF == servable.MAX_PIXELS // signatures.CRF_SHARE
