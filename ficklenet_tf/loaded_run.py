@@ -189,8 +189,4 @@ def _pixels(photograph: Photograph) -> np.ndarray:
     """Returns `[h, w, 3]` uint8 RGB; see `images.read_image` for files."""
     if isinstance(photograph, str | os.PathLike):
         return images.read_image(pathlib.Path(photograph))
-    pixels = np.asarray(photograph)
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[-1] != 3 or not pixels.size:
-        raise UserError("photograph: expected a file's path or [height, width, 3] uint8 RGB, found "
-                        f"{pixels.dtype} {list(pixels.shape)}")
-    return pixels
+    return images.photograph(photograph)

@@ -149,3 +149,10 @@ def test_another_size_of_training_wants_maps_of_that_size(parse):
     assert cli.preset().maps.sizes == (513,)
     parse("--preset=cpu", "--classifier.input_size=321")  # what it would be
     assert cli.preset().maps.sizes == (321,)
+
+
+def test_weights_that_a_segmenter_would_not_load_are_refused():
+    checks.check_weights("weights", "vgg16.npz")
+    checks.check_weights("classifier", "")
+    with pytest.raises(UserError, match="weights: expected --initial=weights beside it, found --initial=classifier"):
+        checks.check_weights("classifier", "vgg16.npz")

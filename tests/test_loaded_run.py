@@ -151,8 +151,11 @@ def test_what_is_no_run_is_named(tmp_path):
 
 def test_what_is_no_photograph_or_unknown_is_named(run, tmp_path):
     for wrong, found in ((PHOTOGRAPH / 255, r"float64 \[70, 93, 3\]"), (PHOTOGRAPH[..., 0], r"uint8 \[70, 93\]"),
-                         (PHOTOGRAPH[None], r"uint8 \[1, 70, 93, 3\]"), (PHOTOGRAPH[:0], r"uint8 \[0, 93, 3\]")):
-        for ask in (run.predict, lambda photograph: run.localize(photograph, ["disc"])):
+                         (PHOTOGRAPH[None], r"uint8 \[1, 70, 93, 3\]"), (PHOTOGRAPH[:0], r"uint8 \[0, 93, 3\]"),
+                         (PHOTOGRAPH.astype(np.uint16), r"uint16 \[70, 93, 3\]"),
+                         (np.concatenate([PHOTOGRAPH, PHOTOGRAPH[..., :1]], -1), r"uint8 \[70, 93, 4\]")):
+        for ask in (run.predict, lambda photograph: run.localize(photograph, ["disc"]),
+                    lambda photograph: ficklenet_tf.localize(run.classifier, photograph, ["disc"])):
             with pytest.raises(UserError, match=rf"\[height, width, 3\] uint8 RGB, found {found}"):
                 ask(wrong)
     with pytest.raises(FileNotFoundError, match="expected a photograph, found no such file"):

@@ -42,16 +42,34 @@ cli.start(predict.main, arguments=True)
 """
 
 
+def _ended(tmp_path, paths, to):
+    (tmp_path / "run").mkdir(exist_ok=True)
+    return subprocess.run([sys.executable, "-c", _PREDICT, f"--output_dir={tmp_path / 'run'}", "--crf=none",
+                           f"--to={to}", *map(str, paths)], cwd=ROOT, capture_output=True, text=True)
+
+
+def test_an_answer_replaces_an_earlier_one_and_nothing_else(tmp_path):
+    """A directory of photographs, of which a.jpg is segmented and a.png is another one."""
+    for name in ("a.jpg", "a.png", "z.jpg"):
+        Image.fromarray(np.zeros((20, 9, 3), np.uint8)).save(tmp_path / name)
+    before = (tmp_path / "a.png").read_bytes()
+    ended = _ended(tmp_path, [tmp_path / "z.jpg", tmp_path / "a.jpg"], tmp_path)
+    assert ended.returncode == 1 and not (tmp_path / "z.png").exists(), ended.stderr
+    assert f"to: expected another directory, found {tmp_path / 'a.png'} in it, which is no answer" in ended.stderr
+    assert (tmp_path / "a.png").read_bytes() == before
+    for _ in range(2):
+        assert _ended(tmp_path, [tmp_path / "z.jpg"], tmp_path).returncode == 0
+    assert labels.read_label(tmp_path / "z.png").shape == (20, 9)
+
+
 def test_what_is_wrong_with_one_photograph_is_said_and_the_others_are_done(tmp_path):
-    (tmp_path / "run").mkdir()
     (tmp_path / "to" / "taken.png").mkdir(parents=True)  # where an answer cannot be written
     for height, name in enumerate(("a", "large", "larger", "taken", "z"), 20):
         Image.fromarray(np.full((height, 9, 3), height, np.uint8)).save(tmp_path / f"{name}.png")
     Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(tmp_path / "wide.png")
     (tmp_path / "broken.png").write_bytes((tmp_path / "a.png").read_bytes()[:30])
     paths = [tmp_path / f"{name}.png" for name in ("a", "large", "broken", "larger", "taken", "wide", "z")]
-    ended = subprocess.run([sys.executable, "-c", _PREDICT, f"--output_dir={tmp_path / 'run'}", "--crf=none",
-                            f"--to={tmp_path / 'to'}", *map(str, paths)], cwd=ROOT, capture_output=True, text=True)
+    ended = _ended(tmp_path, paths, tmp_path / "to")
     assert ended.returncode == 1 and "Traceback" not in ended.stderr, ended.stderr
     assert ended.stdout.splitlines() == [
         "looks at 20", "a.png: dog 100 %", "looks at 21", "looks at 22", "looks at 23", "looks at 12",
@@ -63,6 +81,7 @@ def test_what_is_wrong_with_one_photograph_is_said_and_the_others_are_done(tmp_p
     assert broken.startswith(str(paths[2])) and larger.startswith(f"{paths[3]}: ") and "9 GiB" in larger
     assert str(tmp_path / "to" / "taken.png") in taken
     assert sorted(path.name for path in (tmp_path / "to").iterdir()) == [
-        "a.png", "a_overlay.jpg", "taken.png", "wide.png", "wide_overlay.jpg", "z.png", "z_overlay.jpg"]
+        "a.png", "a_overlay.jpg", "taken.png", "taken_overlay.jpg", "wide.png",
+        "wide_overlay.jpg", "z.png", "z_overlay.jpg"]
     assert labels.read_label(tmp_path / "to" / "wide.png").shape == (20, 30)
     assert labels.read_label(tmp_path / "to" / "z.png").tolist() == [[1] * 9] * 24

@@ -34,7 +34,8 @@ _STOPS = (
      "out of the lists"),
     ("untagged", "photographs to train on without a tag", "give each at least one, or name them in splits/val.txt"),
     ("unknown_tags", "photographs with tags that are no class", "correct the tag, or add it to classes.txt"),
-    ("repeated", "names that occur twice", "a name without its ending may occur once: rename, or take a line out"),
+    ("repeated", "names that occur twice", "a name without its ending may occur once: all tags of a photograph "
+     "go on one line (dog;person); other photographs are renamed"),
     ("unheard", "split lists with photographs that nothing lists", "correct the names, or take them out"),
     ("bad_masks", "photographs whose label image cannot be read", "a label image is a PNG of class ids"),
     ("mask_sizes", "photographs whose label image has another size (photograph, label image)",

@@ -132,3 +132,10 @@ def _presets_of(run_dir: pathlib.Path) -> tuple[list[str], pathlib.Path]:
         differ[name] = sum(value != base[field] for field, value in config.items()
                            if field in base and field not in {*given, "precision"})  # which the hardware may settle
     return [name for name, count in differ.items() if count == min(differ.values())], settings
+
+
+def check_weights(initial: str, weights: str) -> None:
+    """Raises UserError where a segmenter's --weights are given and its --initial would not load them."""
+    if weights and initial != "weights":
+        raise UserError(f"weights: expected --initial=weights beside it, found --initial={initial}, which takes the "
+                        "classifier's")

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from ficklenet_tf import crf
     from ficklenet_tf.evaluation import prediction
 
+_OVERLAY = "_overlay.jpg"  # how the second file of an answer ends
+
 define.segmenter()
 flags.DEFINE_string("to", "masks", "Directory for the answers.")
 flags.DEFINE_enum("crf", "dsrg", [*words.CRFS, words.AUTO], "Dense CRF's parameters; none: without; auto: what "
@@ -94,8 +96,8 @@ def _segment(path: pathlib.Path, to: pathlib.Path, predictor: "prediction.Predic
     image = images.read_image(path)
     fit = verify.fitting(image, servable.MAX_PIXELS // (signatures.CRF_SHARE if spec else 1))
     label = images.nearest(predictor.labels(fit, spec), image.shape[:2])
+    images.write_overlay(to / f"{path.stem}{_OVERLAY}", image, label)  # first: it says that the other is an answer
     labels.write_label(to / f"{path.stem}.png", label)
-    images.write_overlay(to / f"{path.stem}_overlay.jpg", image, label)
     note = "" if fit is image else (f"; computed at {fit.shape[1]} x {fit.shape[0]} of {image.shape[1]} x "
                                     f"{image.shape[0]} pixels")
     return f"{path.name}: {labels.in_words(labels.shares(label, predictor.class_names))}{note}"
@@ -103,7 +105,7 @@ def _segment(path: pathlib.Path, to: pathlib.Path, predictor: "prediction.Predic
 
 def _check_names(paths: list[pathlib.Path], to: pathlib.Path) -> None:
     """Raises UserError where one answer would overwrite another one, or a photograph."""
-    written = [to / f"{path.stem}{end}" for path in paths for end in (".png", "_overlay.jpg")]
+    written = [to / f"{path.stem}{end}" for path in paths for end in (".png", _OVERLAY)]
     repeated = sorted(path.name for path, count in collections.Counter(written).items() if count > 1)
     if repeated:
         raise UserError("expected photographs of different names, their answers go to one directory; found several "
@@ -112,6 +114,11 @@ def _check_names(paths: list[pathlib.Path], to: pathlib.Path) -> None:
     over = [path for path in written if path.resolve() in photographs]
     if over:
         raise UserError(f"to: expected another directory, found that the photograph {over[0]} would be overwritten")
+    others = [name for path in paths if (name := to / f"{path.stem}.png").is_file()
+              and not (to / f"{path.stem}{_OVERLAY}").exists()]
+    if others:
+        raise UserError(f"to: expected another directory, found {others[0]} in it, which is no answer of this tool, "
+                        "without its overlay, and would be overwritten")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from absl import flags
 
 from ficklenet_tf import presets
 from ficklenet_tf.runs import layout
-from tools import cli, define, words
+from tools import checks, cli, define, words
 
 _SEMI = "--supervision=semi"
 
@@ -43,6 +43,7 @@ def main() -> None:
     from ficklenet_tf.training import rehearsal, rounds
     from ficklenet_tf.training import segmenter as segmenter_training
 
+    checks.check_weights(cli.FLAGS.initial, cli.FLAGS.weights)
     run_dir, config, name = cli.run_dir(), cli.config(presets.SegmenterConfig), cli.FLAGS.name
     with distribution.strategy(cli.FLAGS.distribute).scope():  # before anything else is computed
         split = cli.own_masks(cli.split()) if cli.FLAGS.supervision == "full" else cli.split()

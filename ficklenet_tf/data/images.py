@@ -139,6 +139,15 @@ def read_image(path: str | pathlib.Path) -> np.ndarray:
         return upright(image)
 
 
+def photograph(pixels: np.ndarray) -> np.ndarray:
+    """Returns a photograph in memory, `[height, width, 3]` uint8 RGB; raises UserError where it is something else."""
+    pixels = np.asarray(pixels)
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[-1] != 3 or not pixels.size:
+        raise UserError(f"photograph: expected [height, width, 3] uint8 RGB, found {pixels.dtype} "
+                        f"{list(pixels.shape)}")
+    return pixels
+
+
 _TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
           5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
           8: Image.Transpose.ROTATE_90}  # EXIF's orientation -> what makes the picture upright
@@ -268,7 +277,7 @@ def opened(path: str | pathlib.Path, data: bytes | None = None) -> Iterator[Imag
     with image:
         if image.width * image.height > labels.MAX_PIXELS:
             raise UserError(f"{path}: expected at most {labels.MAX_PIXELS} pixels, found {image.width} x "
-                            f"{image.height}")
+                            f"{image.height}; make it smaller by a program for pictures")
         try:
             yield image
         except Exception as error:

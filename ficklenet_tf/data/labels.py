@@ -72,18 +72,25 @@ def decode_label_op(png: tf.Tensor) -> tf.Tensor:
 def decode_label(png: bytes) -> np.ndarray:
     """As `decode_label_op` outside a graph, several times faster: bytes -> `[height, width]` uint8 labels.
 
-    Of a user's own seeds also grey PNGs of ids.
+    Of a user's own seeds also grey PNGs of ids, of one to eight bits.
 
     Raises:
       UserError: it is another kind of image.
     """
     try:
         with Image.open(io.BytesIO(png)) as image:
-            if image.mode not in ("P", "L"):
+            if image.mode not in ("P", "L", "1"):
                 raise UserError(f"expected a palette or grey PNG of labels, found an image of mode {image.mode}")
-            return np.asarray(image)
+            return _ids(np.asarray(image), image.mode, png[_DEPTH])
     except OSError as error:  # Pillow's, of a broken file
         raise UserError(f"expected a whole palette PNG of labels, found {len(png)} bytes: {error}") from error
+
+
+def _ids(pixels: np.ndarray, mode: str, depth: int) -> np.ndarray:
+    """Returns the ids in a palette or grey PNG, uint8, from Pillow's pixels and mode and the file's bits a sample."""
+    if mode == "L" and depth in (2, 4):  # which Pillow spreads over 0..255
+        return pixels // np.uint8(255 // (2**depth - 1))
+    return pixels.astype(np.uint8, copy=False)
 
 
 def encode_label(label: np.ndarray) -> bytes:
@@ -112,7 +119,8 @@ def read_label(path: str | pathlib.Path, num_classes: int | None = None) -> np.n
 
     Raises:
       FileNotFoundError: there is no such file.
-      UserError: not an image, not labels, or an id without a class; names the file.
+      UserError: not an image, not labels, or an id without a class; or a palette in which VOC's colours stand for
+        other ids than VOC's; names the file.
     """
     path = pathlib.Path(path)
     if path.exists() and not path.is_file():  # a pipe would be waited for
@@ -125,25 +133,41 @@ def read_label(path: str | pathlib.Path, num_classes: int | None = None) -> np.n
                                 f"{image.width} x {image.height}")
             image.load()
             mode, pixels = image.mode, np.asarray(image)
+            colours = np.asarray(image.convert("RGB")) if mode == "P" else pixels[..., :3]
             depth = data[_DEPTH]
     except (FileNotFoundError, UserError):
         raise
     except Exception as error:  # Pillow raises many kinds for broken files
         raise UserError(f"{path}: expected a label image (PNG), found {error}") from error
     if mode in ("RGB", "RGBA"):
-        colours = pixels[..., :3]
         label = labels_from_colours(colours).numpy()
         if not np.array_equal(palette()[label], colours):
             raise UserError(f"{path}: expected class ids or VOC's palette colours, found other colours")
-    elif mode == "L" and depth in (2, 4):  # which Pillow spreads over 0..255
-        label = pixels // np.uint8(255 // (2**depth - 1))
     elif mode in ("P", "L", "1"):
-        label = pixels.astype(np.uint8)
+        label = _ids(pixels, mode, depth)
+        if mode == "P":
+            _check_palette(label, colours, path)
     else:
         raise UserError(f"{path}: expected 8-bit labels, found an image of mode {mode}")
     if num_classes is not None:
         check_label(label, num_classes, path)
     return label
+
+
+def _check_palette(label: np.ndarray, colours: np.ndarray, path: pathlib.Path) -> None:
+    """Raises UserError where all colours are VOC's and some mean another id: which of the two is meant is not known.
+
+    Programs that reduce the colours of a picture number them as they come. `label` `[h, w]` and `colours` `[h, w, 3]`
+    are a picture's, uint8.
+    """
+    ids, firsts = np.unique(label, return_index=True)
+    used = colours.reshape(-1, 3)[firsts]
+    by_colour = labels_from_colours(used).numpy()
+    if np.array_equal(palette()[by_colour], used) and (by_colour != ids).any():
+        wrong = int((by_colour != ids).argmax())
+        raise UserError(f"{path}: expected a palette whose number k has VOC's colour of id k, or colours of its own, "
+                        f"found that number {ids[wrong]} has VOC's colour of id {by_colour[wrong]}; save the label "
+                        "image as grey ids, or as RGB in VOC's colours")
 
 
 def check_label(label: np.ndarray, num_classes: int, name: str | pathlib.Path) -> None:

@@ -200,7 +200,7 @@ def localize(classifier: Trained, photograph: np.ndarray, tags: Sequence[str], *
       `ImageMaps`, its last axis in the order of the classes, not of `tags`.
 
     Raises:
-      UserError: the classifier does not know a tag; a number that cannot be.
+      UserError: the classifier does not know a tag; something else than a photograph; a number that cannot be.
     """
     example = tagged(photograph, tags, classifier.run["class_names"])
     return of_classifier(classifier, num_maps, mode, size)(example, seed)
@@ -222,12 +222,13 @@ def tagged(photograph: np.ndarray, tags: Sequence[str], class_names: Sequence[st
       class_names: all of them, the background first.
 
     Raises:
-      UserError: a tag that is none of them.
+      UserError: a tag that is none of them; something else than a photograph.
     """
+    photograph = images.photograph(photograph)
     tags, names = [tags] if isinstance(tags, str) else list(tags), list(class_names[1:])
     unknown = [tag for tag in tags if tag not in names]
     if unknown:
         raise UserError(f"tags: expected some of {', '.join(names)}, found {', '.join(map(str, unknown))}")
     present = np.array([name in tags for name in names], np.float32)
-    name = hashlib.sha256(np.asarray(photograph).tobytes()).hexdigest()
+    name = hashlib.sha256(photograph.tobytes()).hexdigest()
     return {"image_id": name, "tags": present, "image": tf.io.encode_png(photograph)}

@@ -7,7 +7,7 @@ stride 1, the last block dilated by 2, so 321 x 321 gives 41 x 41 x 512
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import keras
@@ -19,6 +19,7 @@ from ficklenet_tf.errors import UserError
 from ficklenet_tf.models import resnet
 from ficklenet_tf.models.dilated_convolution import DilatedConv2D
 from ficklenet_tf.models.precision import policy
+from ficklenet_tf.runs import progress
 
 STRIDE = 8
 TRAINABLE = configs.TRAINABLE  # of a backbone: nothing, its last blocks, or all
@@ -131,6 +132,18 @@ def register_backbone(name: str, build: Callable[[keras.KerasTensor], keras.Kera
         configs.BACKBONES.append(name)
 
 
+def say_sides(sides: Iterable[int]) -> None:
+    """Says which sides are no 8 k + 1: of these the first unit's centre is not the first pixel.
+
+    Convolutions of stride 2 then pad on one side alone (TensorFlow's "same"), three times at a side of 8 k.
+    """
+    odd = sorted({side for side in sides if side % STRIDE != 1})
+    if odd:
+        progress.say(f"sides of {', '.join(map(str, odd))}: what is computed lies up to 4 pixels off the photograph; "
+                     f"at {', '.join(str(round((side - 1) / STRIDE) * STRIDE + 1) for side in odd)}, of the form "
+                     f"{STRIDE} k + 1, it does not")
+
+
 def build(name: str, trainable: str = "all", precision: str = "float32") -> keras.Model:
     """Builds a backbone.
 
@@ -200,7 +213,7 @@ def cut(backbone: keras.Model, trainable: str) -> Cut:
     """Cuts what `build` made where training begins; `trainable` as there.
 
     Raises:
-      UserError: the backbone has no such cut.
+      UserError: the backbone has no such cut, or something goes past it.
     """
     if trainable == "all":
         return Cut(None, backbone)
@@ -223,7 +236,15 @@ def cut_layer(name: str, trainable: str) -> str:
 
 
 def after(backbone: keras.Model, layer: str) -> tuple[keras.Model, keras.Model]:
-    """Cuts a backbone after the output of one of its layers; returns what is below and what is above."""
+    """Cuts a backbone after the output of one of its layers; returns what is below and what is above.
+
+    Raises:
+      UserError: something reaches the features past that layer.
+    """
     kept = backbone.get_layer(layer).output
-    return (keras.Model(backbone.input, kept, name=f"{backbone.name}_below"),
-            keras.Model(kept, backbone.output, name=f"{backbone.name}_above"))
+    try:
+        above = keras.Model(kept, backbone.output, name=f"{backbone.name}_above")
+    except ValueError as error:
+        raise UserError(f"backbone {backbone.name}: expected that everything passes through {layer!r}, where it is "
+                        "cut, found a connection past it") from error
+    return keras.Model(backbone.input, kept, name=f"{backbone.name}_below"), above

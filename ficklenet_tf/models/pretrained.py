@@ -112,10 +112,18 @@ def load_weights(model: keras.Model, weights: str) -> None:
 
     Raises:
       FileNotFoundError: the file is absent.
-      UserError: a layer is missing or has another shape, or a download failed.
+      UserError: a layer is missing or has another shape, a number is not finite, or a download failed.
     """
     if not are_given(weights):
         return
+    _load(model, weights)
+    broken = [weight.path for weight in model.weights if not np.isfinite(weight.numpy()).all()]
+    if broken:
+        raise UserError(f"{weights}: expected finite numbers, found others in {', '.join(broken[:3])}")
+
+
+def _load(model: keras.Model, weights: str) -> None:
+    """Loads the weights of a file, or of keras.applications; see `load_weights`."""
     if weights != "imagenet" and not pathlib.Path(weights).is_file():
         raise FileNotFoundError(f"{weights}: expected a file of weights, found none")
     if weights.endswith(".npz"):

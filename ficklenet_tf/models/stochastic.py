@@ -254,6 +254,8 @@ class StochasticHead(keras.layers.Layer):
                     kernel: keras.Variable | tf.Tensor) -> tf.Tensor:
         (height, width, channels), s = x.shape[1:], self.kernel_size
         x = tf.reshape(x, [-1, height * width, channels])
+        if x.dtype == tf.float16:  # whose greatest number, 65504, such a sum exceeds
+            x = tf.cast(x, tf.float32)
         if selection is None:
             z = tf.einsum("ud,buk->bdk", tf.constant(hidden_units.inside(height, width, s), x.dtype), x)
         else:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ficklenet_tf.data import labels
 from ficklenet_tf.errors import UserError
-from ficklenet_tf.models import classifier, segmenter
+from ficklenet_tf.models import backbones, classifier, segmenter
 from ficklenet_tf.models.precision import PRECISIONS
 from ficklenet_tf.runs import layout
 from ficklenet_tf.serving import localization_maps, seed_maps, servable
@@ -65,6 +65,7 @@ def load_segmenter(directory: str | pathlib.Path, options: Options = Options(),
     if min((*sizes, *buckets)) < 1 or options.max_side < 0:
         raise UserError("sizes, size_buckets, max_side: expected positive sides, "
                         f"found {sizes}, {buckets}, {options.max_side}")
+    backbones.say_sides((*sizes, *buckets))
     if options.max_pixels < 64 or options.max_batch < 1:
         raise UserError(f"max_pixels, max_batch: expected at least 64 and 1, found {options.max_pixels} and "
                         f"{options.max_batch}")

@@ -26,6 +26,7 @@ def check(preset: presets.Preset, weights: str | None) -> None:
             backbones.cut_layer(preset.classifier.backbone, config.trainable_layers)
         if config.trainable_layers != "all":
             feature_cache.check_augmentation(config)
+    backbones.say_sides((preset.classifier.input_size, *preset.maps.sizes, *preset.segmenter.test_sizes))
 
 
 def check_sizes(base: presets.Preset, input_size: int) -> None:

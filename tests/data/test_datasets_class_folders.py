@@ -75,6 +75,14 @@ def test_classes_masks_and_splits_are_as_with_a_table(folder):
         _load(folder)
 
 
+def test_a_list_may_name_every_copy_of_a_photograph(folder):
+    (folder / "splits" / "val.txt").write_text("cat/both.png\ndog/both.png\ndog_1\nboth\n")
+    assert _load(folder, "val").image_ids == ("both", "dog_1")
+    (folder / "splits" / "val.txt").write_text("cat/both.png\ndog_1\ncat/both.png\n")
+    with pytest.raises(UserError, match="val.txt: expected each image .* once, found 'both' twice"):
+        _load(folder, "val")
+
+
 def test_a_change_makes_the_data_set_anew(folder):
     before = _load(folder)
     put(folder / "dog" / "rex.png", 7)

@@ -326,6 +326,10 @@ def test_listed_images_without_a_row(folder):
     with pytest.raises(ValueError, match=r"val\.txt: expected images of .*tags\.csv, found 'unheard'"):
         _load(folder, "val")
     assert _load(folder, "val", on_error="skip").image_ids == ("f",)
+    (folder / "val.txt").unlink()
+    (folder / "diary.txt").write_text("f.png\nnice light\n")
+    with pytest.raises(ValueError, match="found 'nice light'; diary.txt names a photograph and counts as a list .* if"):
+        _load(folder, "diary")
 
 
 STRUCTURE = {

@@ -9,6 +9,7 @@ import tensorflow as tf
 from PIL import Image
 
 from ficklenet_tf.data import labels
+from ficklenet_tf.errors import UserError
 
 EVERY_ID = np.arange(256, dtype=np.uint8).reshape(8, 32)
 
@@ -72,6 +73,7 @@ def test_ids_of_few_bits_are_ids(tmp_path, depth, mode):
         struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
         for name, content in chunks))
     np.testing.assert_array_equal(labels.read_label(tmp_path / "a.png"), ids)
+    np.testing.assert_array_equal(labels.decode_label((tmp_path / "a.png").read_bytes()), ids)
 
 
 def test_read_label_refuses_ids_without_a_class(tmp_path):
@@ -100,3 +102,25 @@ def test_read_label_refuses_what_is_not_labels(tmp_path):
 
 def test_tags_of_leave_background_and_ignored_out():
     np.testing.assert_array_equal(labels.tags_of(np.uint8([[0, 255], [3, 3]]), 5), [0, 0, 1, 0])
+
+
+def _with_palette(path, label, colours):
+    image = Image.fromarray(np.asarray(label, np.uint8), mode="P")
+    image.putpalette([value for colour in colours for value in colour])
+    image.save(path)
+    return path
+
+
+def test_a_palette_with_vocs_colours_at_other_numbers_is_refused(tmp_path):
+    """As programs write it that number the colours as they come: number 1 in the colour of id 2."""
+    black, red, green, own = (0, 0, 0), (128, 0, 0), (0, 128, 0), (10, 20, 30)
+    label = [[0, 1, 1], [0, 0, 2]]
+    for colours, wrong in (((black, green, red), (1, 2)), ((green, black, red), (0, 2))):
+        with pytest.raises(UserError, match=f"a.png: .*found that number {wrong[0]} has VOC's colour of id {wrong[1]}; "
+                                            "save the label image as grey ids"):
+            labels.read_label(_with_palette(tmp_path / "a.png", label, colours))
+    for colours in ((black, red, green), (black, green, own)):  # VOC's order; colours of one's own say nothing
+        np.testing.assert_array_equal(labels.read_label(_with_palette(tmp_path / "a.png", label, colours)), label)
+    unused = [[0, 1, 0]]  # number 2 is in no pixel
+    np.testing.assert_array_equal(labels.read_label(_with_palette(tmp_path / "a.png", unused, (black, red, red))),
+                                  unused)

@@ -115,3 +115,11 @@ def test_a_crf_added_in_shards_has_its_run(tmp_path, seen):
     for shard in ((0, 2), (1, 2), (0, 1)):
         prediction.predict_split(run, split, options, shard=shard)
     assert artifacts.read_run(run / "predictions_crf")["images"] == 3
+
+
+def test_an_images_score_is_over_the_classes_in_its_mask():
+    """By hand: 2 / (3 + 2 - 2) of the background, 3 / (4 + 4 - 3) of dog; cat was predicted once and is not there."""
+    matrix = np.array([[2, 1, 0, 0], [0, 0, 0, 0], [0, 0, 3, 1]])
+    matrix[0, 2], matrix[0, 1] = 1, 0
+    assert scoring._mean_iou_of_present(matrix) == pytest.approx((2 / 3 + 3 / 5) / 2)
+    assert scoring._mean_iou_of_present(np.zeros((3, 4), int)) == 0

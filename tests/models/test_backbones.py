@@ -154,6 +154,38 @@ def test_what_a_backbone_cannot_give_is_told_when_it_is_built(registry, build, o
         backbones.build("odd")
 
 
+def test_a_connection_past_the_cut_is_told(registry):
+    def skipping(x):
+        x = _convolutions((2, 2, 2))(x)
+        return layers.Add(name="sum")([layers.Conv2D(6, 3, padding="same", name="within")(x), x])
+
+    backbones.register_backbone("skipping", skipping, cuts={"last_block": "within"})
+    with pytest.raises(UserError, match="backbone skipping: expected that everything passes through 'within', where"):
+        backbones.build("skipping", "last_block")
+
+
+def test_sides_that_are_no_8_k_plus_1_are_told(capsys):
+    backbones.say_sides((129, 321, 513))
+    assert not capsys.readouterr().err
+    backbones.say_sides((320, 129, 512, 257))
+    assert "sides of 320, 512: what is computed lies up to 4 pixels off the photograph; at 321, 513, of the form 8 k" \
+        in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["small", "vgg16", "resnet50"])
+def test_at_a_side_of_8_k_plus_1_units_lie_evenly_on_the_photograph(name):
+    """With kernels that are symmetric the mirrored photograph has the mirrored features; at 8 k it has others."""
+    network = backbones.build(name)
+    for variable in network.trainable_variables:
+        if len(variable.shape) == 4:
+            variable.assign((variable + tf.reverse(variable, [1])) / 2)
+    for side, even in ((65, True), (64, False)):
+        image = tf.random.stateless_normal([1, side, side, 3], [1, 2])
+        features, mirrored = network(image), network(tf.reverse(image, [2]))
+        apart = float(tf.reduce_max(tf.abs(features - tf.reverse(mirrored, [2]))) / tf.reduce_max(features))
+        assert (apart < 1e-3) == even, apart
+
+
 def test_a_cut_that_a_backbone_does_not_have_is_refused(monkeypatch):
     with pytest.raises(ValueError, match="trainable_layers: expected one of head, last_block, .* found 'none'"):
         backbones.build("small", "none")

@@ -193,3 +193,17 @@ def test_a_head_of_few_bits_answers_in_float32(form, dtype):
     exact, few = (head(x, rng_seeds=rng_seeds) for head in heads)
     assert few.dtype == tf.float32
     np.testing.assert_allclose(few, exact, atol=0.02)
+
+
+@pytest.mark.parametrize("mode", ["stochastic", "deterministic"])
+def test_a_sum_over_all_positions_is_not_too_great_for_float16(mode):
+    """Of features of 100 over 41 x 41 positions: 168,100, above float16's 65,504."""
+    heads = [stochastic.StochasticHead(2, 3, 0.5, inference_mode=mode, dtype=each)
+             for each in ("float32", "mixed_float16")]
+    x = tf.fill([1, 41, 41, 2], 100.0)
+    for head in heads:
+        head.build(x.shape)
+    heads[1].kernel.assign(heads[0].kernel)
+    exact, few = (head(x, rng_seeds=tf.constant([[1, 2]])) for head in heads)
+    assert np.abs(exact).max() > 10
+    np.testing.assert_allclose(few, exact, rtol=0.01, atol=0.2)

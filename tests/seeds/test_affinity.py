@@ -56,6 +56,9 @@ def test_the_walk_is_the_dense_matrices_power():
     matrix = affinity.transitions(tf.constant(embedding, tf.float32), EMBEDDING)
     np.testing.assert_allclose(tf.sparse.to_dense(matrix), _dense(embedding, 8.0), atol=1e-6)
     np.testing.assert_allclose(affinity.walk(matrix, tf.constant(maps), 16), expected.reshape(7, 9, 2), atol=1e-5)
+    published = np.linalg.matrix_power(_dense(embedding, 8.0), 256) @ maps.reshape(-1, 2)  # both papers' t = 2^8
+    assert np.abs(published - expected).max() > 0.01
+    np.testing.assert_allclose(affinity.walk(matrix, tf.constant(maps)), published.reshape(7, 9, 2), atol=1e-4)
 
 
 def test_a_walk_stays_on_its_side_of_an_edge():
@@ -123,8 +126,10 @@ def test_a_network_is_trained_and_its_walk_makes_seeds(tmp_path, drawings_dir):
         extraction.make(tmp_path, split, config, name="early")
     training = presets.AffinityConfig(steps=30, batch_size=4, learning_rate=0.01, label_scale=1.0)
     run = affinity_training.train(tmp_path, split, training)
-    first = affinity_training.loop._read_log(tmp_path / "affinity" / "log.csv", 1)[0]["loss"]
-    assert run["metrics"]["loss"] < 0.9 * first
+    rows = affinity_training.loop._read_log(tmp_path / "affinity" / "log.csv", 100)
+    assert run["metrics"]["loss"] < 0.9 * rows[0]["loss"]
+    for row in rows:  # the public codes' polynomial
+        assert row["learning_rate"] == pytest.approx(0.01 * (1 - row["step"] / 30)**0.9, rel=1e-4)
     _learned_where_two_scores_agree(tmp_path, split, training)
     assert affinity_training.train(tmp_path, split, training) == run
     assert extraction.make(tmp_path, split, config)["affinity"] == run["finished"]

@@ -12,7 +12,14 @@ import tensorflow as tf
 
 from ficklenet_tf import distribution, presets
 from ficklenet_tf.models import segmenter
-from ficklenet_tf.training import early_stopping, loop, objective, optimizers
+from ficklenet_tf.training import (
+    attention_mining,
+    early_stopping,
+    loop,
+    objective,
+    optimizers,
+    pixel_saliency,
+)
 
 BATCH, SIDE = 4, 5
 
@@ -49,10 +56,30 @@ def _train(strategy, precision):
         return head.get_weights(), rows, stopping.looks
 
 
+def _check_means(mirrored):
+    """Losses over a part of the photographs, of which the devices have unlike numbers: their mean is the batch's."""
+    rng = np.random.default_rng(0)
+    tags = tf.constant([[1, 0], [0, 1], [1, 1], [1, 0]], tf.float32)  # of one tag: two photographs and one
+    logits, numbers = (tf.constant(rng.normal(size=shape), tf.float32) for shape in ((4, 5, 5, 3), (4, 5, 5)))
+    label = np.array(rng.integers(0, 3, (4, 5, 5)), np.uint8)
+    label[3] = 255
+    drawn = tf.constant([[1, 0], [0, 1], [1, 0], [1, 0]], tf.float32)
+    parts = {"stc": (pixel_saliency.stc_loss, (logits, tf.sigmoid(numbers), tags)),
+             "masks": (attention_mining.masks_loss, (tf.sigmoid(numbers)[..., None], drawn, tf.constant(label)))}
+    for name, (loss, arguments) in parts.items():
+        def of_part(loss=loss, arguments=arguments):
+            first = 2 * tf.distribute.get_replica_context().replica_id_in_sync_group
+            return loss(*(argument[first:first + 2] for argument in arguments))
+
+        mean = mirrored.reduce("MEAN", mirrored.run(tf.function(of_part)), axis=None)
+        np.testing.assert_allclose(mean, loss(*arguments), rtol=1e-5, err_msg=name)
+
+
 def main():
     """One device and two, in float32 and in float16 with a scaled loss: the same."""
     single, mirrored = distribution.strategy("none"), distribution.strategy("mirrored")
     assert mirrored.num_replicas_in_sync == 2
+    _check_means(mirrored)
     for precision, tolerance in (("float32", 1e-5), ("float16", 2e-3)):
         weights, rows, looks = _train(single, precision)
         mirrored_weights, mirrored_rows, mirrored_looks = _train(mirrored, precision)

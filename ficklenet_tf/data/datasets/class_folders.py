@@ -173,11 +173,13 @@ def _photographs(root: pathlib.Path) -> list[str]:
 
 def _originals(root: pathlib.Path, images: Sequence[str]) -> dict[str, str]:
     """Returns for each of `images` the first of them with the same file name and the same bytes."""
-    distinct: dict[str, list[str]] = {}
+    distinct: dict[tuple[str, int], list[str]] = {}
     originals = {}
     for image in images:
-        namesakes = distinct.setdefault(tags_csv.composed(pathlib.PurePath(image).name), [])
-        originals[image] = next((other for other in namesakes if _same(root / other, root / image)), image)
+        path = root / image
+        size = os.path.getsize(path) if os.path.isfile(path) else -1  # a name may be longer than any file's
+        namesakes = distinct.setdefault((tags_csv.composed(path.name), size), [])
+        originals[image] = next((other for other in namesakes if _same(root / other, path)), image)
         if originals[image] == image:
             namesakes.append(image)
     return originals

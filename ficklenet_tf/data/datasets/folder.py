@@ -82,7 +82,9 @@ class FickleFolder(tfds.core.GeneratorBasedBuilder):
 
         def example(image_id: str) -> dict[str, Any]:
             if image_id not in by_id:
-                raise UserError(f"{source}: expected images of {contents.source}, found {image_id!r}")
+                no_list = "" if source.parent != contents.root or split in ("train", "val", "test") else (
+                    f"; {source.name} names a photograph and counts as a list for that: move it away if it is none")
+                raise UserError(f"{source}: expected images of {contents.source}, found {image_id!r}{no_list}")
             return _read(contents, by_id[image_id], config.class_names, split.startswith("train"))
 
         yield from records.generate(self, split, source, image_ids, example, config.on_error, contents.notes())

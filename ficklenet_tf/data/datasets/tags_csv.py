@@ -205,7 +205,7 @@ def split_ids(root: pathlib.Path, rows: Sequence[Row],
                             f"found {name!r}" + ("; classes are listed in classes.txt" if "class" in name else ""))
         if not names:
             raise UserError(f"{path}: expected at least one image, found an empty split")
-        splits[name] = (path, [known.get(line, line) for line in names])
+        splits[name] = (path, _listed(names, known))
     _check_apart(splits)
     if "train" not in splits and "val" not in splits:
         listed = {image_id for name, (_, listed_ids) in splits.items() if name.startswith(("train", "test"))
@@ -217,6 +217,19 @@ def split_ids(root: pathlib.Path, rows: Sequence[Row],
             taken = {i for name, (_, listed) in splits.items() if name.startswith(others) for i in listed}
             splits[split] = (table, [image_id for image_id in ids if image_id not in taken])
     return {split: (path, image_ids) for split, (path, image_ids) in splits.items() if image_ids}
+
+
+def _listed(names: Sequence[str], known: Mapping[str, str]) -> list[str]:
+    """Returns the image ids of a list's lines, that of a photograph's copy in another folder once with its own."""
+    lines_of: dict[str, set[str]] = {}
+    listed = []
+    for line in names:
+        image_id = known.get(line, line)
+        others = lines_of.setdefault(image_id, set())
+        if not others or line in others:  # a line that is there twice stays, and is refused
+            listed.append(image_id)
+        others.add(line)
+    return listed
 
 
 def _check_apart(splits: dict[str, tuple[pathlib.Path, list[str]]]) -> None:
