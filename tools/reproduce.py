@@ -33,7 +33,7 @@ flags.DEFINE_integer("map_images", 200, "Training images that maps are scored on
 flags.DEFINE_integer("repeats", 10, "Repeats of Table 6 and Figure 5.", lower_bound=2)
 flags.DEFINE_enum("scale", "full", words.SCALES, "Of Table 4. full: the paper's size; tiny: to see that it runs.")
 flags.DEFINE_boolean("with_segmenter", False, "Table 5: also train a segmenter on each row's seeds.")
-flags.DEFINE_list("systems", ["all"], "Rows of Tables 1 and 2: all, or some of those in docs/systems.md.")
+flags.DEFINE_list("systems", ["all"], "Rows of Tables 1 to 3: all, or some of those in docs/systems.md.")
 flags.DEFINE_list("limits", [str(limit) for limit in words.LIMITS], "Study uncertainty: its rows.")
 flags.register_validator("systems", lambda names: bool(names) and (names == ["all"] or set(names) <= set(
     systems.SYSTEMS)), f"expected all, or some of {', '.join(systems.SYSTEMS)}")

@@ -274,3 +274,17 @@ def test_other_arrays_under_the_right_names_are_named(vgg16_file, tmp_path, harm
             pretrained.load_fc_layers(_head(512, 21, channels=16), str(path))
         else:
             pretrained.load_weights(backbones.build("vgg16"), str(path))
+
+
+def test_weights_that_are_not_finite_are_named(tmp_path):
+    network = backbones.build("small")
+    path = str(tmp_path / "a.weights.h5")
+    network.save_weights(path)
+    pretrained.load_weights(network, path)
+    kernel = network.get_layer("block2_conv").weights[0]
+    values = kernel.numpy()
+    values[0, 0, 0, 0] = np.nan
+    kernel.assign(values)
+    network.save_weights(path)
+    with pytest.raises(UserError, match="a.weights.h5: expected finite numbers, found others in block2_conv/kernel"):
+        pretrained.load_weights(backbones.build("small"), path)
