@@ -177,6 +177,13 @@ def check_label(label: np.ndarray, num_classes: int, name: str | pathlib.Path) -
         raise UserError(f"{name}: expected ids 0..{num_classes - 1} or {IGNORE}, found {wrong_ids[:8].tolist()}")
 
 
+def check_size(label: np.ndarray, size: tuple[int, ...], path: pathlib.Path, image_path: pathlib.Path) -> None:
+    """Raises UserError, naming both files, where a label image has not its photograph's `size` (height, width)."""
+    if label.shape != size:
+        raise UserError(f"{path}: expected the size of {image_path}, {size[1]} x {size[0]} pixels, found "
+                        f"{label.shape[1]} x {label.shape[0]}")
+
+
 def shares(label: np.ndarray, class_names: Sequence[str]) -> dict[str, float]:
     """Says what a label image shows.
 

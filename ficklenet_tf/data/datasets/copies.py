@@ -55,7 +55,7 @@ def make(data_dir: str | pathlib.Path, to: str | pathlib.Path, longest: int) -> 
             num_smaller += smaller is not None
             files = {path: smaller[0] if smaller else path.read_bytes()}
             if mask:
-                files[mask] = _smaller_label(mask, *smaller[1:]) if smaller else mask.read_bytes()
+                files[mask] = _smaller_label(mask, path, *smaller[1:]) if smaller else mask.read_bytes()
             for path, data in files.items():
                 artifacts.write_bytes(place / path.relative_to(contents.root), data)
     return len(photographs), num_smaller
@@ -95,10 +95,9 @@ def _smaller(path: pathlib.Path, longest: int) -> tuple[bytes, tuple[int, ...], 
     return buffer.getvalue(), (height, width), shape
 
 
-def _smaller_label(path: pathlib.Path, shape: tuple[int, ...], new_shape: tuple[int, ...]) -> bytes:
+def _smaller_label(path: pathlib.Path, image_path: pathlib.Path, shape: tuple[int, ...],
+                   new_shape: tuple[int, ...]) -> bytes:
     """Returns a label image's copy of `new_shape`; it must have the photograph's `shape`."""
     label = labels.read_label(path)
-    if label.shape != shape:
-        raise UserError(f"{path}: expected the photograph's size, {shape[1]} x {shape[0]}, found "
-                        f"{label.shape[1]} x {label.shape[0]}")
+    labels.check_size(label, shape, path, image_path)
     return labels.encode_label(images.nearest(label, new_shape))

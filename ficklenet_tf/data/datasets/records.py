@@ -84,9 +84,7 @@ def example(image_id: str, image_path: pathlib.Path, tags: Iterable[int], label_
         label = np.full(size, labels.IGNORE, np.uint8)
     else:
         label = labels.read_label(label_path, num_classes)
-        if label.shape != size:
-            raise UserError(f"{label_path}: expected the size of {image_path}, {size[1]} x {size[0]} pixels, "
-                            f"found {label.shape[1]} x {label.shape[0]}")
+        labels.check_size(label, size, label_path, image_path)
     return {"image_id": image_id, "image": image, "tags": sorted(tags), "label": encode_ids(label),
             "has_label": label_path is not None}
 
