@@ -118,6 +118,9 @@ class ClassifierConfig(Checked):
         if (self.head == "eps") != ("saliency" in self.objectives):
             raise UserError(f"head and objectives: expected head eps and the objective saliency together, "
                             f"found head {self.head} and objectives {','.join(self.objectives)}")
+        if self.head == "eps" and self.hidden_dropout:
+            raise UserError("head eps: expected hidden_dropout 0, as its two losses would each drop other units, "
+                            f"found {self.hidden_dropout:g}")
 
 
 @dataclasses.dataclass(frozen=True)

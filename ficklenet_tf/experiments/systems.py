@@ -50,6 +50,8 @@ class System:
         changed = self.applied(preset, semi)
         if self.maps == "erasing" and changed.classifier.erases_in_vain:
             return "it erases pixels, and frozen layers have seen whole photographs; take --system=tpl"
+        if self.maps == "erasing" and changed.classifier.early_stopping:
+            return "early_stopping looks at whole photographs, and its later rounds learn from erased ones"
         if semi and changed.segmenter.simple_first:
             return "its three rounds learn no masks"
         return ""

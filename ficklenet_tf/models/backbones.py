@@ -133,15 +133,16 @@ def register_backbone(name: str, build: Callable[[keras.KerasTensor], keras.Kera
 
 
 def say_sides(sides: Iterable[int]) -> None:
-    """Says which sides are no 8 k + 1: of these the first unit's centre is not the first pixel.
+    """Says which sides are no 8 k + 1: of these units do not lie evenly on the photograph.
 
-    Convolutions of stride 2 then pad on one side alone (TensorFlow's "same"), three times at a side of 8 k.
+    Convolutions of stride 2 then pad on one side alone (TensorFlow's "same"): at a side of 8 k three times, and all is
+    3.5 pixels aside. At 8 k + 1 units lie up to 3.4 pixels inwards at the rim and right in the middle (docs/voc.md).
     """
     odd = sorted({side for side in sides if side % STRIDE != 1})
     if odd:
-        progress.say(f"sides of {', '.join(map(str, odd))}: what is computed lies up to 4 pixels off the photograph; "
-                     f"at {', '.join(str(round((side - 1) / STRIDE) * STRIDE + 1) for side in odd)}, of the form "
-                     f"{STRIDE} k + 1, it does not")
+        progress.say(f"sides of {', '.join(map(str, odd))}: what is computed lies up to 4 pixels to one side "
+                     f"of the photograph; at {', '.join(str(round((s - 1) / STRIDE) * STRIDE + 1) for s in odd)}, of "
+                     f"the form {STRIDE} k + 1, it does not")
 
 
 def build(name: str, trainable: str = "all", precision: str = "float32") -> keras.Model:

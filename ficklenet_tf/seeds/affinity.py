@@ -68,6 +68,8 @@ class Walker:
 
     def _graph(self, x: tf.Tensor, maps: tf.Tensor) -> tf.Tensor:
         output = self._network(self._below.model(x[None], training=False), training=False)[0]
+        if self._kind.joint:  # IRN's code stretches each map to 1 first; one map of one view has that maximum anyway
+            maps = tf.math.divide_no_nan(maps, tf.reduce_max(maps, (0, 1), keepdims=True))
         if self._kind.inside is not None:
             maps *= self._kind.inside(output)
         walked = walk(transitions(output, self._kind), maps)

@@ -60,7 +60,8 @@ def settled(run_dir: str | pathlib.Path, split: datasets.Split, config: SeedsCon
         score = choose(lost, left)
         choices[key] = {"score": score, "scores": SCORES, "lost": lost, "left": left}
         artifacts.write_json(path, choices)
-        progress.say(f"background score: {score} (chosen on {min(_LOOKED_AT, len(split))} photographs by their tags)")
+        progress.say(f"background score: {score} (chosen by the tags of those of "
+                     f"{min(_LOOKED_AT, len(split))} photographs that have any)")
     score = choices[key]["score"]
     return dataclasses.replace(config, refine_low=score, refine_high=score)
 

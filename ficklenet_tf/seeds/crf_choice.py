@@ -66,7 +66,7 @@ def choose(run_dir: str | pathlib.Path, held_out: datasets.Split, stage_name: st
     choice = artifacts.read_json(path) if path.exists() else {}
     if not stage.same(choice.get("settings", {}), artifacts.as_json(identity)):
         agreement = _agreement(predictor, _with_seeds(run_dir, few, learned, saliency_dir), len(few))
-        choice = {"crf": max(agreement, key=agreement.__getitem__), "agreement": agreement, "images": len(few),
+        choice = {"crf": max(agreement, key=agreement.__getitem__), "agreement": agreement, "images": len(tagged(few)),
                   "held_out": held_out.name, "settings": identity}
         artifacts.write_json(path, choice)
     progress.say(f"crf: {choice['crf']} agrees best with the seeds of {choice['images']} held-out photographs: " +

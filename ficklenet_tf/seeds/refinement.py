@@ -62,7 +62,7 @@ def crf_refine(image: np.ndarray, mean: np.ndarray, tag_ids: np.ndarray, low: fl
     at_low, at_high = decided[0], decided[-1]
     label = np.where(at_high != labels.BACKGROUND, at_high,
                      np.where(at_low == labels.BACKGROUND, labels.BACKGROUND, labels.IGNORE)).astype(np.uint8)
-    return cv2.resize(label, shape[::-1], interpolation=cv2.INTER_NEAREST)
+    return images.nearest(label, shape)
 
 
 def srg_refine(image: np.ndarray, label: np.ndarray, distance: float, scale: float = 1.0) -> np.ndarray:
@@ -78,9 +78,8 @@ def srg_refine(image: np.ndarray, label: np.ndarray, distance: float, scale: flo
       `[h, w]` uint8 labels.
     """
     reduced = _reduce(image, scale)
-    reduced_label = cv2.resize(label, reduced.shape[1::-1], interpolation=cv2.INTER_NEAREST)
-    grown = cv2.resize(region_growing.srg(reduced, reduced_label, distance), label.shape[::-1],
-                       interpolation=cv2.INTER_NEAREST)
+    reduced_label = images.nearest(label, reduced.shape[:2])
+    grown = images.nearest(region_growing.srg(reduced, reduced_label, distance), label.shape)
     return np.where(label == labels.IGNORE, grown, label)
 
 

@@ -29,7 +29,7 @@ def fixed_labels(logits: tf.Tensor, tags: tf.Tensor, background_bias: float, for
       background_bias: b of the background, in units of the logits.
       foreground_bias: b of each tagged class; greater in the paper, so that the background does not take all.
     """
-    biases = tf.concat([tf.fill([tf.shape(tags)[0], 1], background_bias), foreground_bias * tags], 1)
+    biases = tf.concat([tf.fill([tf.shape(tags)[0], 1], float(background_bias)), foreground_bias * tags], 1)
     return tf.cast(tf.argmax(tf.stop_gradient(logits) + biases[:, None, None], -1), tf.uint8)
 
 

@@ -65,4 +65,5 @@ def _settings(settings: dict[str, Any], directory: pathlib.Path, step: int) -> d
 
 def _keep(directory: pathlib.Path, model: Classifier, run: dict[str, Any]) -> None:
     artifacts.save_weights(model, directory / layout.WEIGHTS)
-    artifacts.write_run(directory, **run)
+    finished = (artifacts.read_run(directory) or {}).get("finished")  # made again, it is the same
+    artifacts.write_run(directory, finished, **run)

@@ -119,6 +119,10 @@ def test_what_a_preset_cannot_run_is_refused():
                for preset in presets.PRESETS}
     assert refused == {"paper": [], "cpu": ["ae_psl"], "evening": ["ae_psl"], "tiny": []}
     assert [name for name in SYSTEMS if SYSTEMS[name].refusal(presets.TINY, semi=True)] == ["stc"]
+    watched = dataclasses.replace(presets.TINY, classifier=dataclasses.replace(presets.TINY.classifier,
+                                                                               early_stopping=10))
+    for name in ("tpl", "ae_psl", "gain"):
+        assert ("early_stopping looks at whole" in SYSTEMS[name].refusal(watched)) == (name != "gain")
 
 
 def test_what_is_refused_depends_on_the_flags_too(monkeypatch):

@@ -168,7 +168,7 @@ def test_sides_that_are_no_8_k_plus_1_are_told(capsys):
     backbones.say_sides((129, 321, 513))
     assert not capsys.readouterr().err
     backbones.say_sides((320, 129, 512, 257))
-    assert "sides of 320, 512: what is computed lies up to 4 pixels off the photograph; at 321, 513, of the form 8 k" \
+    assert "sides of 320, 512: what is computed lies up to 4 pixels to one side of the photograph; at 321, 513, of" \
         in capsys.readouterr().err
 
 

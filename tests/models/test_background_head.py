@@ -100,6 +100,8 @@ def test_it_is_loaded_and_its_tags_are_the_hidden_heads():
 
 @pytest.mark.parametrize("changes", [{"head": "hidden"}, {"objectives": ("tags",)}])
 def test_the_head_and_its_loss_go_together(changes):
+    with pytest.raises(UserError, match="head eps: expected hidden_dropout 0, .* found 0.5"):
+        dataclasses.replace(CONFIG, hidden_dropout=0.5)
     with pytest.raises(UserError, match="expected head eps and the objective saliency together, found head"):
         dataclasses.replace(CONFIG, **changes)
 

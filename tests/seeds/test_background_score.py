@@ -1,6 +1,7 @@
 """The background score without masks: the choice by hand, what is measured, and that seeds take it once for all."""
 
 import dataclasses
+import types
 
 import numpy as np
 import pytest
@@ -29,9 +30,9 @@ def run_dir(tmp_path_factory):
 
 
 def test_what_is_lost_is_what_the_covered_part_gave(run_dir, monkeypatch):
-    """Everything foreground, and the two left columns of five."""
+    """Everything foreground, and the two left columns of five; then more of them the lower the score is."""
     localizer, _ = map_extraction.open_localizer(run_dir, PHOTOGRAPHS, MAPS, map_extraction.Options())
-    head = localizer.model.head
+    head, scores = localizer.model.head, background_score.SCORES
 
     for columns in (5, 2):
         monkeypatch.setattr(background_score, "crf_refine", lambda image, *args, columns=columns, **kwargs: np.repeat(
@@ -45,6 +46,35 @@ def test_what_is_lost_is_what_the_covered_part_gave(run_dir, monkeypatch):
         lost, left = background_score.measure(localizer, PHOTOGRAPHS, 1.0, 0)
         np.testing.assert_allclose(lost, [np.mean(expected)] * len(background_score.SCORES), atol=1e-5)
         np.testing.assert_allclose(left, 1 - columns / 5, atol=1e-6)
+
+    def by_score(image, mean, tag_ids, low, high, scale):
+        assert low == high and scale == 0.5 and mean.shape[-1] == len(tag_ids) > 0
+        return np.repeat((np.arange(10) < 9 - scores.index(low))[None], 5, 0).astype(np.uint8)
+
+    monkeypatch.setattr(background_score, "crf_refine", by_score)
+    np.testing.assert_allclose(background_score.measure(localizer, PHOTOGRAPHS, 0.5, 0)[1],
+                               [(1 + k) / 10 for k in range(len(scores))], atol=1e-6)
+
+
+def test_of_many_photographs_evenly_spaced_ones_are_looked_at(run_dir, monkeypatch):
+    localizer, _ = map_extraction.open_localizer(run_dir, PHOTOGRAPHS, MAPS, map_extraction.Options())
+    seen, count = [], background_score._LOOKED_AT
+    many = type("Many", (tiny_run.Photographs,), {
+        "__len__": lambda self: 3 * count,
+        "__getitem__": lambda self, index: seen.append(index) or PHOTOGRAPHS[index % 3]})
+    monkeypatch.setattr(background_score, "crf_refine", lambda image, *args, **kwargs: np.zeros((5, 5), np.uint8))
+    monkeypatch.setattr(localizer, "localize", lambda *args: types.SimpleNamespace(mean=None))
+    background_score.measure(localizer, many(), 1.0, 0)
+    assert seen == list(range(0, 3 * count, 3))
+
+
+def test_another_scale_is_measured_anew(run_dir, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(background_score, "measure", lambda localizer, split, scale, seed: asked.append(scale) or (
+        [1] * 9, [1] * 9))
+    for scale in (1.0, 0.5, 1.0):
+        background_score.settled(tmp_path, PHOTOGRAPHS, dataclasses.replace(AUTO, refine_scale=scale), None, {}, 0)
+    assert asked == [1.0, 0.5]
 
 
 def test_seeds_take_the_score_in_one_go_and_from_disk(run_dir, monkeypatch):

@@ -80,13 +80,43 @@ def test_the_crfs_refinement_takes_the_mean_maps_and_both_scores():
 
 
 def test_the_affinity_refinement_takes_the_walked_maps_and_one_score():
-    config = presets.SeedsConfig(refine="affinity", walked_background=0.3, refine_scale=1.0)
+    config = presets.SeedsConfig(refine="affinity", walked_background=0.3, refine_scale=0.5)
     image, rng = np.zeros((6, 7, 3), np.uint8), np.random.default_rng(1)
     for tag_ids in (np.array([0, 2]), np.array([], int)):
         maps = types.SimpleNamespace(tag_ids=tag_ids)
         evidence = types.SimpleNamespace(config=config, maps=maps, image=image, shape=(6, 7),
                                          walked=rng.random((6, 7, len(tag_ids)), np.float32))
         found = refinement.REFINEMENTS["affinity"](evidence, None)
-        expected = refinement.crf_refine(image, evidence.walked, tag_ids, 0.3, 0.3)
+        expected = refinement.crf_refine(image, evidence.walked, tag_ids, 0.3, 0.3, scale=0.5)
         np.testing.assert_array_equal(found, expected)
         assert found.any() == bool(len(tag_ids))
+
+
+def test_the_growing_refinement_takes_the_distance_and_the_scale(monkeypatch):
+    """Four doubled columns of colours 0, 10, 100 and 0 with a seed on the first one."""
+    image = np.repeat(np.repeat(np.array([0, 10, 100, 0], np.uint8), 2)[None, :, None], 3, 2).repeat(4, 0)
+    seed = np.full((4, 8), 255, np.uint8)
+    seed[:, :2] = 3
+    for distance, expected in ((5.0, [3, 3] + [255] * 6), (20.0, [3] * 4 + [255] * 4), (442.0, [3] * 8)):
+        config = presets.SeedsConfig(refine="srg", srg_distance=distance, refine_scale=0.5)
+        evidence = types.SimpleNamespace(config=config, image=image)
+        grown = refinement.REFINEMENTS["srg"](evidence, lambda: seed)
+        np.testing.assert_array_equal(grown, [expected] * 4)
+    scales = []
+    monkeypatch.setattr(refinement, "_reduce", lambda image, scale: scales.append(scale) or image)
+    refinement.REFINEMENTS["srg"](evidence, lambda: seed)
+    assert scales == [0.5]
+
+
+@pytest.mark.parametrize("side", [37, 38])
+def test_seeds_made_on_a_reduced_photograph_stay_in_their_place(side):
+    """A square in the middle: mirrored it has the same seeds. (OpenCV takes the pixel nearest to a corner.)"""
+    mean = np.zeros((side, side, 1), np.float32)
+    mean[10:-10, 10:-10] = 1
+    image = np.zeros((side, side, 3), np.uint8)
+    for scale in (0.5, 0.3):
+        seeds = refinement.crf_refine(image, mean, np.array([0]), 0.5, 0.5, scale=scale, spec=NO_MESSAGES)
+        np.testing.assert_array_equal(seeds, seeds[:, ::-1])
+        label = np.where(mean[..., 0] > 0, 2, 255).astype(np.uint8)
+        grown = refinement.srg_refine(image, np.where(seeds > 0, label, 255).astype(np.uint8), 0.0, scale)
+        np.testing.assert_array_equal(grown, grown[::-1, ::-1])

@@ -117,6 +117,18 @@ def test_a_training_begun_again_takes_its_snapshots_along(run_dir, split, tmp_pa
     _check_equal(_weights(tmp_path / "classifier_at7"), _weights(tmp_path / "classifier"))
 
 
+def test_snapshots_of_a_classifier_whose_weights_were_lost_stay_those_they_were(run_dir, tmp_path, split):
+    shutil.copytree(run_dir, tmp_path / "run")
+    lost = tmp_path / "run" / "classifier" / "model.weights.h5"
+    runs = {name: artifacts.read_run(tmp_path / "run" / name) for name in ("classifier", *NAMES)}
+    for name, run in runs.items():
+        artifacts.write_run(tmp_path / "run" / name, **{**run, "finished": "2026-01-01T00:00:00Z"})
+    lost.unlink()
+    _train(tmp_path / "run", split)
+    _check_equal(_weights(lost.parent), _weights(run_dir / "classifier"))
+    assert {artifacts.read_run(tmp_path / "run" / name)["finished"] for name in runs} == {"2026-01-01T00:00:00Z"}
+
+
 def test_what_cannot_be_accumulated(split, tmp_path):
     with pytest.raises(UserError, match="snapshots: expected at most the 7 steps of the training, found 8"):
         _train(tmp_path, split, snapshots=8)

@@ -316,8 +316,16 @@ def test_a_loss_looks_at_label_images_or_needs_none():
 def test_the_labels_of_a_second_round_have_the_image_prior(run_dir, monkeypatch):
     """What the CRF is given is the product of the pixel's and the image's probabilities, restricted to the tags."""
     given, split = [], _split("ab", "")
-    monkeypatch.setattr(rounds.crf, "refiner", lambda spec, backend: lambda image, logits: given.append(
-        logits.numpy()[0]) or logits)
+
+    def refiner(spec, backend):
+        def least_first(image, logits):
+            given.append((image.numpy()[0], logits.numpy()[0]))
+            return -logits  # absent classes above all
+
+        assert (spec, backend) == (crf.SEC_TRAIN, "exact")
+        return least_first
+
+    monkeypatch.setattr(rounds.crf, "refiner", refiner)
     config = _config(losses=("mil_lse",), image_prior=True, mil_sharpness=3.0, learning_rate=0.3, steps=3)
     segmenter_training.train(_without_seeds(run_dir), split, config)
     tf.config.run_functions_eagerly(True)
@@ -328,14 +336,17 @@ def test_the_labels_of_a_second_round_have_the_image_prior(run_dir, monkeypatch)
     network, normalization, _, _ = segmenter.load(run_dir / "segmenter")
     _, backbone, head = network.layers
     plain = keras.Model(head.inputs, head.get_layer("logits").output)
-    for index, logits in enumerate(given):
+    for index, (small, logits) in enumerate(given):
         image = images.decode_image_op(split[index]["image"])
+        np.testing.assert_allclose(small, images.warp(image, 4), atol=1e-4)
         f = plain(backbone(images.normalize(images.warp(image, 32), normalization)[None]))[0].numpy()
         scores = np.log(np.exp(3 * f).mean((0, 1))) / 3
         probs = np.exp(f + scores) / np.exp(f + scores).sum(-1, keepdims=True)
         allowed = np.concatenate([[0], 1 + np.flatnonzero(split[index]["tags"])])
         expected = np.log(probs[..., allowed] / probs[..., allowed].sum(-1, keepdims=True))
         np.testing.assert_allclose(logits[..., allowed], expected, atol=0.02)  # the kept features are float16
+        label = labels.read_label(run_dir / "labels" / f"{split[index]['image_id']}.png")
+        np.testing.assert_array_equal(label, np.array(allowed)[logits[..., allowed].argmin(-1)])  # a tagged one
         without = np.exp(f[..., allowed]) / np.exp(f[..., allowed]).sum(-1, keepdims=True)
         assert np.abs(np.log(without) - expected).max() > 0.05
 

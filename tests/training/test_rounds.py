@@ -10,7 +10,8 @@ from ficklenet_tf.errors import UserError
 from ficklenet_tf.training import rounds
 from ficklenet_tf.training import segmenter as segmenter_training
 
-CONFIG = dataclasses.replace(presets.TINY.segmenter, steps=100, losses=("stc",), simple_first=True, growing="dsrg")
+CONFIG = dataclasses.replace(presets.TINY.segmenter, steps=100, losses=("stc",), simple_first=True, growing="dsrg",
+                             learning_rate=0.25, retrain_learning_rate=0.125)
 Options = segmenter_training.Options
 
 
@@ -24,7 +25,8 @@ def calls(monkeypatch):
     """What is trained and labelled, in order; nothing of it is done."""
     made = []
     monkeypatch.setattr(segmenter_training, "train", lambda _, learned, config, options, name: made.append(
-        (name, learned.image_ids, config.losses, config.steps, config.growing, options.seeds, options.initial)))
+        (name, learned.image_ids, config.losses, config.steps, config.growing, config.learning_rate, options.seeds,
+         options.initial)))
     monkeypatch.setattr(rounds, "label_split", lambda _, learned, segmenter, name: made.append(
         (name, learned.image_ids, segmenter)))
     return made
@@ -37,11 +39,12 @@ def test_from_simple_to_complex(split, calls):
     assert rounds.train_rounds("run", split, CONFIG) == "segmenter_retrained"
     default = Options()
     assert calls == [
-        ("segmenter", simple, ("stc",), 50, "dsrg", default.seeds, default.initial),
+        ("segmenter", simple, ("stc",), 50, "dsrg", 0.25, default.seeds, default.initial),
         ("segmenter_labels", simple, "segmenter"),
-        ("segmenter_simple", simple, ("full",), 25, "none", "segmenter_labels", "segmenter"),
+        ("segmenter_simple", simple, ("full",), 25, "none", 0.25, "segmenter_labels", "segmenter"),
         ("segmenter_simple_labels", split.image_ids, "segmenter_simple"),
-        ("segmenter_retrained", split.image_ids, ("full",), 25, "none", "segmenter_simple_labels", "segmenter_simple")]
+        ("segmenter_retrained", split.image_ids, ("full",), 25, "none", 0.25, "segmenter_simple_labels",
+         "segmenter_simple")]
 
 
 def test_the_second_round_of_others(split, calls):
@@ -50,9 +53,9 @@ def test_the_second_round_of_others(split, calls):
     assert rounds.train_rounds("run", split, config) == "segmenter_retrained"
     default = Options()
     assert calls == [
-        ("segmenter", split.image_ids, ("seed", "boundary"), 100, "dsrg", default.seeds, default.initial),
+        ("segmenter", split.image_ids, ("seed", "boundary"), 100, "dsrg", 0.25, default.seeds, default.initial),
         ("segmenter_labels", split.image_ids, "segmenter"),
-        ("segmenter_retrained", split.image_ids, ("full",), 40, "none", "segmenter_labels", "segmenter")]
+        ("segmenter_retrained", split.image_ids, ("full",), 40, "none", 0.125, "segmenter_labels", "segmenter")]
     calls.clear()
     assert rounds.train_rounds("run", split, config, Options(supervision="full")) == "segmenter"
     assert len(calls) == 1
