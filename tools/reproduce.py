@@ -16,7 +16,7 @@ from tools import cli, define, words
 
 def _is_share(text: str) -> bool:
     try:
-        return 0 <= float(text) <= 1
+        return 0 <= float(text) < 1
     except ValueError:
         return False
 
@@ -38,7 +38,7 @@ flags.DEFINE_list("limits", [str(limit) for limit in words.LIMITS], "Study uncer
 flags.register_validator("systems", lambda names: bool(names) and (names == ["all"] or set(names) <= set(
     systems.SYSTEMS)), f"expected all, or some of {', '.join(systems.SYSTEMS)}")
 flags.register_validator("limits", lambda limits: bool(limits) and all(map(_is_share, limits)),
-                         "expected numbers from 0 to 1")
+                         "expected numbers from 0 to below 1, which the first row has")
 flags.DEFINE_integer("reference", words.REFERENCE, "Study convergence: maps of the reference.", lower_bound=1)
 flags.DEFINE_integer("reference_images", 20, "Study convergence: training images.", lower_bound=1)
 flags.DEFINE_string("strong_split", None, "Images with masks for Table 3 (voc: train; else see --table3_images).")

@@ -49,10 +49,14 @@ def _wanted() -> list[tuple[str, str]]:
 
 def _strong(split: datasets.Split) -> datasets.Split:
     """Returns the images whose masks semi-supervision may use."""
-    name = cli.FLAGS.strong_split or ("train" if split.dataset == "voc" else None)
-    if name:
+    if name := _strong_name():
         return cli.learned(cli.split(name))
     return cli.own_masks(split).with_masks(cli.FLAGS.table3_images)
+
+
+def _strong_name() -> str | None:
+    """Returns the split of which all images with masks are strong ones, if there is one."""
+    return cli.FLAGS.strong_split or ("train" if cli.FLAGS.dataset == "voc" else None)
 
 
 def _plan(trains: bool) -> plan.Plan:
@@ -75,12 +79,21 @@ def _semi() -> list[str]:
 def _rows(wanted: list[tuple[str, str]]) -> set[str]:
     """Returns the systems that the wanted tables have as rows, and the wanted figures as columns."""
     rows = {("table", "1"): cli.systems(), ("table", "2"): cli.systems(), ("table", "3"): _semi(),
-            ("figure", "4"): ["ficklenet"], ("figure", "6"): ["dsrg"]}
+            ("figure", "4"): ["ficklenet"], ("figure", "6"): ["dsrg"], ("study", "uncertainty"): ["ficklenet"]}
     return {key for made in wanted for key in rows.get(made, ())}
 
 
 def _check_flags(preset: presets.Preset, wanted: list[tuple[str, str]]) -> None:
-    """Raises UserError where a flag was given for what a wanted row sets by itself: it would do nothing there."""
+    """Raises UserError where a flag was given that a wanted row would not heed."""
+    flags_ = cli.FLAGS
+    if ("study", "uncertainty") in wanted and flags_["seeds.max_uncertainty"].value is not None:
+        raise UserError("seeds.max_uncertainty: expected none with the study of it, whose rows have --limits, found "
+                        f"{preset.seeds.max_uncertainty:g}")
+    if ("table", "3") in wanted and flags_["table3_images"].present and _strong_name():
+        raise UserError(f"table3_images: expected none where all of a split's masks are taken, found it beside "
+                        f"{_strong_name()}, see --strong_split")
+    if {("table", "5"), ("table", "7"), ("study", "rescale")} & set(wanted):
+        _check_chosen(preset.seeds, "the preset's rule of seeds")
     for key in sorted(_rows(wanted)):
         for stage, fields in systems.SYSTEMS[key].changes.items():
             for name, own in fields.items():
@@ -88,11 +101,16 @@ def _check_flags(preset: presets.Preset, wanted: list[tuple[str, str]]) -> None:
                 if cli.FLAGS[flag].value is not None and given != own:
                     raise UserError(f"{flag}: expected none with a table of systems, of which {key} has {own} itself, "
                                     f"found {given}")
-        chosen, _ = map_scores.NUMBERS.get(systems.SYSTEMS[key].applied(preset).seeds.refine, ((), ()))
-        for name in chosen:
-            if cli.FLAGS[f"seeds.{name}"].value is not None:
-                raise UserError(f"seeds.{name}: expected none, as for {key} it is chosen by masks of training images, "
-                                f"found {getattr(preset.seeds, name)}")
+        _check_chosen(systems.SYSTEMS[key].applied(preset).seeds, key)
+
+
+def _check_chosen(config: presets.SeedsConfig, whose: str) -> None:
+    """Raises UserError where a flag sets what is chosen by masks."""
+    chosen, _ = map_scores.NUMBERS.get(config.refine, ((), ()))
+    for name in chosen:
+        if cli.FLAGS[f"seeds.{name}"].value is not None:
+            raise UserError(f"seeds.{name}: expected none, as for {whose} it is chosen by masks of training images, "
+                            f"found {getattr(config, name)}")
 
 
 def _check_masks(work: plan.Plan, wanted: list[tuple[str, str]]) -> None:
@@ -124,6 +142,9 @@ def _residual(work: plan.Plan) -> plan.Plan:
     preset = dataclasses.replace(work.preset, classifier=dataclasses.replace(classifier, backbone=backbone),
                                  segmenter=dataclasses.replace(work.preset.segmenter, head="aspp"))
     work = dataclasses.replace(work, preset=preset)
+    if backbone == classifier.backbone and cli.FLAGS.table2_weights:
+        raise UserError(f"table2_weights: expected none, as Table 2 has the other tables' backbone {backbone} and "
+                        f"--weights, found {cli.FLAGS.table2_weights}")
     return work if backbone == classifier.backbone else dataclasses.replace(
         work, run_dir=work.run_dir / f"table2_{backbone}", weights=cli.FLAGS.table2_weights)
 

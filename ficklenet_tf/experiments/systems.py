@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ficklenet_tf import presets
+from ficklenet_tf.errors import UserError
 
 Changes = Mapping[str, Mapping[str, Any]]  # a stage's name -> its config's fields that differ from the preset's
 
@@ -47,13 +48,18 @@ class System:
 
     def refusal(self, preset: presets.Preset, semi: bool = False) -> str:
         """Returns why it cannot be run with a preset, or with masks of some images; "" where it can."""
-        changed = self.applied(preset, semi)
+        try:
+            changed = self.applied(preset, semi)
+        except UserError as error:
+            return str(error)
         if self.maps == "erasing" and changed.classifier.erases_in_vain:
             return "it erases pixels, and frozen layers have seen whole photographs; take --system=tpl"
         if self.maps == "erasing" and changed.classifier.early_stopping:
             return "early_stopping looks at whole photographs, and its later rounds learn from erased ones"
         if semi and changed.segmenter.simple_first:
             return "its three rounds learn no masks"
+        if changed.segmenter.simple_first and changed.segmenter.retrain_steps:
+            return "it has three rounds of its own, and no retrain_steps beside them"
         return ""
 
     def applied(self, preset: presets.Preset, semi: bool = False) -> presets.Preset:

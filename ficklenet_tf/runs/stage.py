@@ -138,6 +138,9 @@ def _marked(settings: dict[str, Any]) -> Any:
 
 def _other_settings(directory: pathlib.Path, wanted: dict[str, Any]) -> UserError:
     changes = ", ".join(differences(artifacts.read_json(directory / layout.SETTINGS), _marked(wanted)))
+    if directory.parent.name == layout.MAP_SCORES:
+        return UserError(f"{directory}: was begun with other settings ({changes}); give the --map_images and settings "
+                         f"of before, another --output_dir, or remove {directory.parent}")
     return UserError(f"{directory}: was begun with other settings ({changes}); give another --output_dir, or remove "
                      f"this directory, as {restart.request_for(directory.name)}")
 

@@ -67,6 +67,18 @@ def test_parts_of_other_systems_are_the_whole(tmp_path):
         joined.join([table5, table5])
 
 
+def test_a_claim_is_between_the_rows_in_its_order_with_the_crf():
+    """FickleNet is 10 above with the CRF, and 20 below without."""
+    rows = [{"system": SYSTEMS[key].title, "val mIoU": Measured((plain,)), "val mIoU with CRF": Measured((refined,)),
+             "MiB": Measured((9.0,))}
+            for key, plain, refined in (("ficklenet", 0.3, 0.8), ("deterministic", 0.5, 0.7))]
+    for order in (rows, rows[::-1]):
+        claim, = row_claims.of_systems(order)
+        assert claim.text == (f"{SYSTEMS['ficklenet'].title}, above {SYSTEMS['deterministic'].title}, "
+                              "val mIoU with CRF")
+        assert (claim.greater.values, claim.less.values) == ((0.8,), (0.7,)) and claim.difference > 0
+
+
 def test_seeds_stay_paired_in_any_order_of_the_parts(tmp_path):
     parts = [joined.read(_written(tmp_path / str(k), seeds)) for k, seeds in enumerate(((3, 4), (0, 1, 2)))]
     claim = joined.join(parts).claims[0]

@@ -14,6 +14,7 @@ import pytest
 from ficklenet_tf import crf, presets
 from ficklenet_tf.data import datasets, images
 from ficklenet_tf.data.feature_cache import FeatureCache
+from ficklenet_tf.errors import UserError
 from ficklenet_tf.evaluation import metrics, prediction, scoring
 from ficklenet_tf.experiments import (
     claims,
@@ -31,6 +32,7 @@ from ficklenet_tf.experiments import (
 from ficklenet_tf.maps.image_maps import ImageMaps
 from ficklenet_tf.runs import artifacts
 from ficklenet_tf.training import loop
+from tools import reproduction
 from tools.benchmarks import head_table
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -216,6 +218,29 @@ def test_table_7_uses_each_classifier_in_three_ways(small_plan):
     assert len({row["maps: mIoU"].values for row in table.rows}) > 5
 
 
+def test_the_deviations_of_table_6_by_hand(small_plan, monkeypatch):
+    """Two numbers of maps, three repeats: mIoU 40, 42, 44 of ten, 41, 42, 43 of thirty; the paper's unit is 1/1000."""
+    values = {0: (0.40, 0.42, 0.44), 1: (0.41, 0.42, 0.43)}
+    monkeypatch.setattr(map_tables, "COUNTS", (10, 30))
+    monkeypatch.setattr(plan.Plan, "repeated_maps", lambda self, counts, repeats: "runs")
+    monkeypatch.setattr(map_tables, "best", lambda runs, position: (
+        0.2, {key: claims.Measured(values[position]) for key in ("miou", "recall", "precision")}))
+    table = map_tables.table6(small_plan, repeats=3)
+    assert [row["mIoU, deviation x 1000"].mean for row in table.rows] == pytest.approx([20.0, 10.0])
+    assert [row["mIoU"].mean for row in table.rows] == pytest.approx([42.0, 42.0])
+    claim, = table.claims
+    assert "greater for N = 10 than for N = 30" in claim.text and claim.spread
+    assert (claim.greater.values, claim.less.values) == (values[0], values[1])
+
+
+def test_the_claims_of_maps_are_of_every_column_in_their_order():
+    rows = [{"maps: mIoU": claims.Measured((high,)), "threshold": 0.1, "val mIoU with CRF": claims.Measured((low,))}
+            for high, low in ((0.4, 0.7), (0.3, 0.6))]
+    made = map_tables._claims({"a above b": tuple(rows)})
+    assert [(claim.text, claim.greater.values, claim.less.values) for claim in made] == [
+        ("a above b, maps, mIoU", (0.4,), (0.3,)), ("a above b, val mIoU with CRF", (0.7,), (0.6,))]
+
+
 def test_table_6_and_figure_5_share_their_maps(small_plan, monkeypatch):
     monkeypatch.setattr(map_tables, "COUNTS", (1, 10, 40))
     table = _check(map_tables.table6(small_plan, repeats=2), small_plan, 3)
@@ -356,10 +381,10 @@ def test_the_binary_names_what_it_can_make(tmp_path, drawings_dir):
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     rows = ["--table=1", "--systems=ficklenet,deterministic_theta"]
     flags = (["--figure=3"], ["--table=9"], [*rows, "--seed=3"], [*rows, "--seeds.refine=crf"],
-             ["--figure=4", "--seeds.refine_high=0.2"], ["--table=3"])
+             ["--figure=4", "--seeds.refine_high=0.2"], ["--table=3"], ["--study=uncertainty", "--limits=1,0.4"])
     processes = [subprocess.Popen([*command, *more], cwd=ROOT, **pipes) for more in flags]
     (output, _), *refused = (process.communicate(timeout=300) for process in processes)
-    assert [process.returncode for process in processes] == [0, *[1] * 5] and "figure3.png" in output
+    assert [process.returncode for process in processes] == [0, *[1] * 6] and "figure3.png" in output
     for (_, errors), expected in zip(refused, (
             "error: table: expected 1, 2, 3, 4, 5, 6, 7, found '9'",
             "error: seed: expected none, the tables are over --random_seeds from --first_random_seed on",
@@ -368,9 +393,40 @@ def test_the_binary_names_what_it_can_make(tmp_path, drawings_dir):
             "error: seeds.refine_high: expected none, as for ficklenet it is chosen by masks of training images, "
             "found 0.2",
             "error: supervision semi: expected images in shapes train that are not among the strong ones (train), "
-            "found none"), strict=True):
+            "found none",
+            "expected numbers from 0 to below 1, which the first row has"), strict=True):
         assert expected in errors
     assert [path.name for path in tmp_path.iterdir()] == ["figures"]
+
+
+class _Flags(types.SimpleNamespace):
+    """Flags whose `given` stand on the command line."""
+
+    def __getitem__(self, name):
+        return types.SimpleNamespace(value=self.given.get(name), present=name in self.given)
+
+
+@pytest.mark.parametrize("wanted, given, message", [
+    (("study", "uncertainty"), {"seeds.max_uncertainty": 0.3}, "with the study of it, whose rows have --limits"),
+    (("study", "uncertainty"), {"seeds.refine_low": 0.005}, "seeds.refine_low: .* as for ficklenet it is chosen"),
+    (("table", "5"), {"seeds.refine_low": 0.005}, "seeds.refine_low: .* as for the preset's rule of seeds it is"),
+    (("study", "rescale"), {"seeds.refine_high": 0.2}, "seeds.refine_high: .* as for the preset's rule of seeds"),
+    (("table", "3"), {"table3_images": 2}, "table3_images: .* found it beside train, see --strong_split")], ids=str)
+def test_a_flag_that_a_row_would_not_heed_is_refused(monkeypatch, wanted, given, message):
+    monkeypatch.setattr(reproduction.cli, "systems", lambda: ["ficklenet"])
+    monkeypatch.setattr(reproduction.cli, "FLAGS", _Flags(given=given, dataset="shapes", strong_split="train"))
+    with pytest.raises(UserError, match=message):
+        reproduction._check_flags(presets.TINY, [wanted])
+    monkeypatch.setattr(reproduction.cli, "FLAGS", _Flags(given={}, dataset="shapes", strong_split=None))
+    reproduction._check_flags(presets.TINY, [wanted])
+
+
+def test_weights_of_a_backbone_that_the_other_tables_have_are_refused(small_plan, monkeypatch):
+    monkeypatch.setattr(reproduction.cli, "FLAGS", _Flags(table2_backbone=None, table2_weights="a.npz"))
+    with pytest.raises(UserError, match="table2_weights: expected none, as Table 2 .* backbone small and --weights"):
+        reproduction._residual(small_plan)
+    monkeypatch.setattr(reproduction.cli, "FLAGS", _Flags(table2_backbone="resnet50", table2_weights="a.npz"))
+    assert reproduction._residual(small_plan).weights == "a.npz"
 
 
 def test_the_gradient_cue_is_scored_too_and_a_wrong_word_is_refused_at_once(small_plan, tmp_path):

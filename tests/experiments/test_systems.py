@@ -123,6 +123,9 @@ def test_what_a_preset_cannot_run_is_refused():
                                                                                early_stopping=10))
     for name in ("tpl", "ae_psl", "gain"):
         assert ("early_stopping looks at whole" in SYSTEMS[name].refusal(watched)) == (name != "gain")
+    assert SYSTEMS["oaa"].refusal(watched).startswith("early_stopping: expected 0 beside 5 snapshots")
+    again = dataclasses.replace(presets.TINY, segmenter=dataclasses.replace(presets.TINY.segmenter, retrain_steps=9))
+    assert [name for name in SYSTEMS if SYSTEMS[name].refusal(again)] == ["stc"]
 
 
 def test_what_is_refused_depends_on_the_flags_too(monkeypatch):

@@ -158,13 +158,22 @@ def test_nothing_is_marked_where_one_directory_is_refused(tmp_path):
     assert not (tmp_path / "a").exists()
 
 
+def test_scores_of_other_maps_are_told_by_what_makes_them(tmp_path):
+    """No command has --restart for one of these directories."""
+    directory = tmp_path / "map_scores" / "classifier_by_S"
+    stage.begin_stage(directory, {"map_images": 200})
+    (directory / "a.json").write_text("{}")
+    with pytest.raises(UserError, match="200 -> 100.*; give the --map_images and .* or remove .*map_scores$"):
+        stage.begin_stage(directory, {"map_images": 100})
+
+
 def test_nothing_is_removed_where_one_directory_is_refused(tmp_path):
     seeds, beside = tmp_path / "seeds", tmp_path / "seeds_uncertainty"
     for directory in (seeds, beside):
         stage.begin_stage(directory, {"theta": 0.3})
         (directory / "a.png").touch()
     restart.request(tmp_path, ["seeds"], followers=False)
-    with pytest.raises(ValueError, match="seeds_uncertainty: was begun with other settings"):
+    with pytest.raises(ValueError, match="seeds_uncertainty: was begun with other settings .*--restart=seeds"):
         stage._begin({seeds: {"theta": 0.7}, beside: {"theta": 0.7}})
     assert (seeds / "a.png").exists()
     restart.request(tmp_path, ["seeds", "seeds_uncertainty"], followers=False)
