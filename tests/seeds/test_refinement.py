@@ -81,13 +81,16 @@ def test_the_crfs_refinement_takes_the_mean_maps_and_both_scores():
 
 def test_the_affinity_refinement_takes_the_walked_maps_and_one_score():
     config = presets.SeedsConfig(refine="affinity", walked_background=0.3, refine_scale=0.5)
-    image, rng = np.zeros((6, 7, 3), np.uint8), np.random.default_rng(1)
+    rng = np.random.default_rng(1)
+    image = rng.integers(0, 256, (12, 14, 3)).astype(np.uint8)
     for tag_ids in (np.array([0, 2]), np.array([], int)):
         maps = types.SimpleNamespace(tag_ids=tag_ids)
-        evidence = types.SimpleNamespace(config=config, maps=maps, image=image, shape=(6, 7),
-                                         walked=rng.random((6, 7, len(tag_ids)), np.float32))
+        evidence = types.SimpleNamespace(config=config, maps=maps, image=image, shape=(12, 14),
+                                         walked=rng.random((12, 14, len(tag_ids)), np.float32))
         found = refinement.REFINEMENTS["affinity"](evidence, None)
         expected = refinement.crf_refine(image, evidence.walked, tag_ids, 0.3, 0.3, scale=0.5)
+        whole = refinement.crf_refine(image, evidence.walked, tag_ids, 0.3, 0.3)
+        assert (whole != expected).any() == bool(len(tag_ids))
         np.testing.assert_array_equal(found, expected)
         assert found.any() == bool(len(tag_ids))
 
