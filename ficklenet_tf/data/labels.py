@@ -161,6 +161,7 @@ def _check_palette(label: np.ndarray, colours: np.ndarray, path: pathlib.Path) -
     are a picture's, uint8.
     """
     ids, firsts = np.unique(label, return_index=True)
+    ids, firsts = ids[ids != IGNORE], firsts[ids != IGNORE]  # many palettes end before it
     used = colours.reshape(-1, 3)[firsts]
     by_colour = labels_from_colours(used).numpy()
     if np.array_equal(palette()[by_colour], used) and (by_colour != ids).any():
