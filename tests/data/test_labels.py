@@ -121,7 +121,8 @@ def test_a_palette_with_vocs_colours_at_other_numbers_is_refused(tmp_path):
     for colours in ((black, red, green), (black, green, own)):  # VOC's order; colours of one's own say nothing
         np.testing.assert_array_equal(labels.read_label(_with_palette(tmp_path / "a.png", label, colours)), label)
     ignored = [[0, 1, 255]]  # above the palette's end, which is black for Pillow
-    np.testing.assert_array_equal(labels.read_label(_with_palette(tmp_path / "a.png", ignored, (black, red))), ignored)
+    short = _with_palette(tmp_path / "a.png", ignored, (black, red, *[own] * 18))
+    np.testing.assert_array_equal(labels.read_label(short), ignored)
     unused = [[0, 1, 0]]  # number 2 is in no pixel
     np.testing.assert_array_equal(labels.read_label(_with_palette(tmp_path / "a.png", unused, (black, red, red))),
                                   unused)
