@@ -137,7 +137,7 @@ class MapsConfig(Checked):
     cam: str = word("gradcam", ("gradcam", "cam"), "Grad-CAM, or class activation maps (where all hidden units take "
                     "part).", _PAPER)
     sizes: tuple = number((321,), SIDES, "Sides in pixels to which photographs are warped; of several the maps are "
-                          "merged.", _PAPER)
+                          "merged at the size of the first one's.", _PAPER)
     flip_views: bool = switch(False, "Also take the maps of the mirrored photograph.")
     gradient: str = word("none", ("none", "features", "pixels"), "Also keep the scores' gradient, for a background "
                          "cue.")
