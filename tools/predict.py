@@ -16,14 +16,12 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from ficklenet_tf.errors import UserError, first_line
-from ficklenet_tf.runs import progress
+from ficklenet_tf.runs import layout, progress
 from tools import cli, define, words
 
 if TYPE_CHECKING:
     from ficklenet_tf import crf
     from ficklenet_tf.evaluation import prediction
-
-_OVERLAY = "_overlay.jpg"  # how the second file of an answer ends
 
 define.segmenter()
 flags.DEFINE_string("to", "masks", "Directory for the answers.")
@@ -96,7 +94,8 @@ def _segment(path: pathlib.Path, to: pathlib.Path, predictor: "prediction.Predic
     image = images.read_image(path)
     fit = verify.fitting(image, servable.MAX_PIXELS // (signatures.CRF_SHARE if spec else 1))
     label = images.nearest(predictor.labels(fit, spec), image.shape[:2])
-    images.write_overlay(to / f"{path.stem}{_OVERLAY}", image, label)  # first: it says that the other is an answer
+    # The overlay first: it says that the other file is an answer.
+    images.write_overlay(to / f"{path.stem}{layout.OVERLAY}", image, label)
     labels.write_label(to / f"{path.stem}.png", label)
     note = "" if fit is image else (f"; computed at {fit.shape[1]} x {fit.shape[0]} of {image.shape[1]} x "
                                     f"{image.shape[0]} pixels")
@@ -105,7 +104,7 @@ def _segment(path: pathlib.Path, to: pathlib.Path, predictor: "prediction.Predic
 
 def _check_names(paths: list[pathlib.Path], to: pathlib.Path) -> None:
     """Raises UserError where one answer would overwrite another one, or a photograph."""
-    written = [to / f"{path.stem}{end}" for path in paths for end in (".png", _OVERLAY)]
+    written = [to / f"{path.stem}{end}" for path in paths for end in (".png", layout.OVERLAY)]
     repeated = sorted(path.name for path, count in collections.Counter(written).items() if count > 1)
     if repeated:
         raise UserError("expected photographs of different names, their answers go to one directory; found several "
@@ -115,7 +114,7 @@ def _check_names(paths: list[pathlib.Path], to: pathlib.Path) -> None:
     if over:
         raise UserError(f"to: expected another directory, found that the photograph {over[0]} would be overwritten")
     others = [name for path in paths if (name := to / f"{path.stem}.png").is_file()
-              and not (to / f"{path.stem}{_OVERLAY}").exists()]
+              and not (to / f"{path.stem}{layout.OVERLAY}").exists()]
     if others:
         raise UserError(f"to: expected another directory, found {others[0]} in it, which is no answer of this tool, "
                         "without its overlay, and would be overwritten")

@@ -85,11 +85,10 @@ def _rows(wanted: list[tuple[str, str]]) -> set[str]:
 
 def _check_flags(preset: presets.Preset, wanted: list[tuple[str, str]]) -> None:
     """Raises UserError where a flag was given that a wanted row would not heed."""
-    flags_ = cli.FLAGS
-    if ("study", "uncertainty") in wanted and flags_["seeds.max_uncertainty"].value is not None:
+    if ("study", "uncertainty") in wanted and cli.FLAGS["seeds.max_uncertainty"].value is not None:
         raise UserError("seeds.max_uncertainty: expected none with the study of it, whose rows have --limits, found "
                         f"{preset.seeds.max_uncertainty:g}")
-    if ("table", "3") in wanted and flags_["table3_images"].present and _strong_name():
+    if ("table", "3") in wanted and cli.FLAGS["table3_images"].present and _strong_name():
         raise UserError(f"table3_images: expected none where all of a split's masks are taken, found it beside "
                         f"{_strong_name()}, see --strong_split")
     if {("table", "5"), ("table", "7"), ("study", "rescale")} & set(wanted):

@@ -133,7 +133,7 @@ def read_label(path: str | pathlib.Path, num_classes: int | None = None) -> np.n
                                 f"{image.width} x {image.height}")
             image.load()
             mode, pixels = image.mode, np.asarray(image)
-            colours = np.asarray(image.convert("RGB")) if mode == "P" else pixels[..., :3]
+            colours = np.reshape(image.getpalette("RGB") or [], (-1, 3)) if mode == "P" else pixels[..., :3]
             depth = data[_DEPTH]
     except (FileNotFoundError, UserError):
         raise
@@ -157,12 +157,12 @@ def read_label(path: str | pathlib.Path, num_classes: int | None = None) -> np.n
 def _check_palette(label: np.ndarray, colours: np.ndarray, path: pathlib.Path) -> None:
     """Raises UserError where all colours are VOC's and some mean another id: which of the two is meant is not known.
 
-    Programs that reduce the colours of a picture number them as they come. `label` `[h, w]` and `colours` `[h, w, 3]`
-    are a picture's, uint8.
+    Programs that reduce the colours of a picture number them as they come. `label` is `[h, w]` uint8, `colours` the
+    `[n, 3]` of its palette, 0..255.
     """
-    ids, firsts = np.unique(label, return_index=True)
-    ids, firsts = ids[ids != IGNORE], firsts[ids != IGNORE]  # many palettes end before it
-    used = colours.reshape(-1, 3)[firsts]
+    ids = np.flatnonzero(np.bincount(label.ravel(), minlength=256)[:IGNORE])  # many palettes end before 255
+    ids = ids[ids < len(colours)]
+    used = colours[ids]
     by_colour = labels_from_colours(used).numpy()
     if np.array_equal(palette()[by_colour], used) and (by_colour != ids).any():
         wrong = int((by_colour != ids).argmax())

@@ -8,6 +8,7 @@ SALIENCY, CLOSER, AFFINITY = "saliency", "saliency_closer", "affinity"
 HELD_OUT_SALIENCY = "saliency_held_out"  # for seeds of held-out photographs, see crf_choice.py
 MAP_SCORES, FIGURES, TABLES = "map_scores", "figures", "tables"  # of tools.reproduce
 
+OVERLAY = "_overlay.jpg"  # how the second file of an answer of tools.predict and export.client ends
 RUN, SETTINGS = "run.json", "settings.json"  # of a finished stage; of one that has begun
 WEIGHTS, CHECKPOINTS, LOG, TENSORBOARD = "model.weights.h5", "checkpoints", "log.csv", "tensorboard"  # of a training
 LOOKS, BEST = "watched.csv", "best.weights.h5"  # of one that may end early

@@ -19,7 +19,6 @@ _NO_CLASS = re.compile(r"(train|training|val|valid|validation|test|testing)([\d_
                        r"runs")
 # Names of folders with photographs that show none of the classes.
 _NONE = ("background", "none", "nothing", "negative", "negatives", "other", "others", "misc", "unknown", "no_class")
-_OVERLAY = "_overlay.jpg"  # tools.predict and export.client write a.png and a_overlay.jpg
 # Endings of photographs. Pillow reads no HEIC: such a photograph is refused by its name, and not passed over.
 ENDINGS = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif",
                      ".ppm", ".pgm", ".heic", ".heif"))
@@ -153,8 +152,8 @@ def _visible(folder: pathlib.Path) -> list[str]:
 
 def _made_here(names: Sequence[str]) -> bool:
     """Says whether these are a stage's files, or those of `tools.predict`: label images, each with its overlay."""
-    overlays = {name for name in names if name.endswith(_OVERLAY)}
-    answers = overlays | {name.removesuffix(_OVERLAY) + ".png" for name in overlays}
+    overlays = {name for name in names if name.endswith(layout.OVERLAY)}
+    answers = overlays | {name.removesuffix(layout.OVERLAY) + ".png" for name in overlays}
     return layout.SETTINGS in names or (bool(overlays) and answers == set(filter(is_photograph, names)))
 
 
